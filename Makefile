@@ -1,0 +1,42 @@
+# Every target sets up what it needs: a virtual environment in .venv with both distributions, compiled.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORE := $(wildcard ext/*.pyx src/online/*.pxd) setup.py
+PROJECTS := pyproject.toml client/pyproject.toml
+
+.PHONY: help run test check bench clean
+
+help:
+	@echo "make run    a server on 127.0.0.1:8989 with a simulated site, and what to try on it"
+	@echo "make test   every test"
+	@echo "make check  ruff, mypy and cython-lint"
+	@echo "make bench  the benchmarks (BENCH=... is handed to pytest)"
+	@echo "make clean  remove everything that was built"
+
+$(VENV)/installed: $(PROJECTS)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "setuptools>=77" "cython>=3.1"
+	touch $(VENV)/installed
+
+$(VENV)/built: $(VENV)/installed $(CORE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+		-e "./client[async]" -e ".[dev]"
+	touch $(VENV)/built
+
+run: $(VENV)/built
+	$(BIN)/online demo
+
+test: $(VENV)/built
+	$(BIN)/python -m pytest
+
+check: $(VENV)/built
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/cython-lint ext src/online
+
+bench: $(VENV)/built
+	$(BIN)/python -m pytest bench --benchmark-only $(BENCH)
+
+clean:
+	rm -rf $(VENV) build client/build dist src/*.egg-info client/src/*.egg-info src/online/*.so ext/*.c

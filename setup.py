@@ -1,0 +1,19 @@
+"""Build the compiled core: each `ext/NAME.pyx` becomes `online.NAME`.
+
+Metadata lives in pyproject.toml. The contracts (`.pxd`) stand in `src/online/`, beside the modules that use them.
+"""
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+CORE = ("arena", "skiplist", "table", "index")
+DIRECTIVES = {
+    "language_level": 3,
+    "cdivision": True,
+}
+
+extensions = [
+    Extension(f"online.{name}", [f"ext/{name}.pyx"], extra_compile_args=["-O3", "-fno-strict-aliasing"])
+    for name in CORE
+]
+setup(ext_modules=cythonize(extensions, include_path=["src"], compiler_directives=DIRECTIVES))

@@ -1,0 +1,32 @@
+"""Who is online now, and on which page: a server for busy sites.
+
+The map, for a newcomer. An arrow is an allowed import; nothing imports against it.
+
+    the compiled core (ext/NAME.pyx; its contracts are NAME.pxd and NAME.pyi in this folder)
+        skiplist    sessions, arena, orders; knows nothing of hits
+        index       hit, leave, expire, count, page ...                 -> skiplist
+        wire        MessagePack and RESP: bytes <-> verbs               -> index
+    the server
+        server      Trio: listeners, housekeeping, shutdown             -> wire, verbs, state, clock
+        verbs       the rare verbs: SITE, INFO, TOP, AUTH ...           -> index, wire
+        state       the sessions of all sites, to a file and back       -> wire, verbs
+        clock       index time, and the steps of the wall clock
+        config      flags, environment, TOML -> one Config              -> limits
+    the command line
+        cli         `online serve | query | report | replay | demo`     -> server, commands below
+        query       ask a running server                                -> online_client
+        hitlog      access-log lines -> hits
+        report      what a site looked like, from its logs              -> index, hitlog
+        replay      a log as live traffic                               -> online_client, hitlog
+        demo        a server with a simulated site                      -> server, online_client
+    said once
+        terms       the shared words: kinds, ranges, statistics
+        limits      every limit and its default
+        errors      every error and its wording
+        reference   the rules again, in plain Python: the specification that tests hold the index to
+
+What follows from the layout: a new verb is one row of the verb table in `wire` and one function; a new way in for
+hits is one file that turns bytes into hits; a new dialect is one section of `wire`.
+"""
+
+__version__ = "0.1.0"

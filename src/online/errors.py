@@ -1,0 +1,227 @@
+"""Every error of the server, and the one place where their messages are worded.
+
+    OnlineError                 code    raised when
+    ├── CommandError            ERR     a verb is unknown, or has the wrong number of arguments
+    ├── RangeError              RANGE   a value is outside its limits (also a ValueError)
+    ├── FullError               FULL    a limit on users, pages, sites or memory is reached
+    ├── TokenWantedError        NOAUTH  a token is needed first
+    ├── WrongTokenError         WRONGPASS  the token is another
+    ├── ProtocolVersionError    NOPROTO HELLO asks for a version of RESP other than 2 or 3
+    ├── LoadingError            LOADING the server is not ready yet
+    ├── FramingError            PROTO   bytes that are no message; the connection is closed
+    ├── ConfigError             -       an option, variable or configuration file is wrong
+    └── StateError              -       a state file cannot be read or written
+
+A message names what was wrong, the limit, and the value: escaped, and cut to 64 bytes.
+"""
+
+from online.terms import KINDS, SEEN_MAX_MS, SEEN_MIN_MS
+
+#: How much of a value an error shows.
+SHOWN_BYTES = 64
+
+_ESCAPES = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r", 0x22: '\\"', 0x5C: "\\\\"}
+
+
+class OnlineError(Exception):
+    """Base of all errors of the server; `code` is the first word of the reply."""
+
+    code = "ERR"
+
+
+class CommandError(OnlineError):
+    code = "ERR"
+
+
+class RangeError(OnlineError, ValueError):
+    code = "RANGE"
+
+
+class FullError(OnlineError):
+    code = "FULL"
+
+
+class TokenWantedError(OnlineError):
+    code = "NOAUTH"
+
+
+class WrongTokenError(OnlineError):
+    code = "WRONGPASS"
+
+
+class ProtocolVersionError(OnlineError):
+    code = "NOPROTO"
+
+
+class LoadingError(OnlineError):
+    code = "LOADING"
+
+
+class FramingError(OnlineError):
+    code = "PROTO"
+
+
+class ConfigError(OnlineError):
+    """One line that names the option, variable, or file with line and key."""
+
+
+class StateError(OnlineError):
+    """One line that names the state file and what is wrong with it."""
+
+
+def quote(value: bytes) -> str:
+    r"""Return `value` in double quotes, printable and on one line, cut to its first 64 bytes.
+
+    >>> quote(b'a "b"\r\n\xff')
+    '"a \\"b\\"\\r\\n\\xff"'
+    """
+    shown = "".join(
+        _ESCAPES.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}") for byte in value[:SHOWN_BYTES]
+    )
+    return f'"{shown}"' + ("..." if len(value) > SHOWN_BYTES else "")
+
+
+def bad_name(what: str, name: bytes, limit: int) -> RangeError:
+    """A user or url that is empty, or longer than `limit` bytes."""
+    if not name:
+        return RangeError(f"{what} is empty, it takes 1 to {limit} bytes")
+    return RangeError(f"{what} has {len(name)} bytes, at most {limit} are taken: {quote(name)}")
+
+
+def bad_seen(seen_ms: int) -> RangeError:
+    """A time that is not plausible as milliseconds since 1970."""
+    hint = ""
+    if SEEN_MIN_MS <= seen_ms * 1000 <= SEEN_MAX_MS:
+        hint = "; that looks like seconds"
+    elif SEEN_MIN_MS <= seen_ms // 1000 <= SEEN_MAX_MS:
+        hint = "; that looks like microseconds"
+    return RangeError(
+        f"seen_ms takes milliseconds since 1970, {SEEN_MIN_MS} to {SEEN_MAX_MS}, not {seen_ms}{hint}"
+    )
+
+
+def bad_number(what: str, value: int, low: int, high: int) -> RangeError:
+    """A number outside `low` to `high`."""
+    return RangeError(f"{what} takes {low} to {high}, not {value}")
+
+
+def not_a_number(what: str, value: bytes) -> RangeError:
+    """A value that is no integer of 64 bits, where one is wanted."""
+    return RangeError(f"{what} takes a whole number, not {quote(value)}")
+
+
+def not_text(what: str) -> RangeError:
+    """An array, a map or a fraction where a name or number is wanted."""
+    return RangeError(f"{what} takes text or a whole number, not an array, map or fraction")
+
+
+def bad_kind(kind: bytes) -> RangeError:
+    """A kind that is none of the four."""
+    return RangeError(f"kind takes {', '.join(KINDS[:-1])} or {KINDS[-1]}, not {quote(kind)}")
+
+
+def bad_cursor(cursor: bytes) -> RangeError:
+    """A cursor that was not given out for this very question by this server."""
+    return RangeError(
+        f"cursor takes what the last reply to the same question gave, not {quote(cursor)}; leave it out to start anew"
+    )
+
+
+def too_many(what: str, count: int, limit: int) -> RangeError:
+    """More names in one question than a reply may hold."""
+    return RangeError(f"{count} {what} asked at once, at most {limit} are answered")
+
+
+def within_one_page() -> RangeError:
+    """`within_s` together with a url."""
+    return RangeError("within_s counts the whole site, leave the url empty: COUNT \"\" within_s")
+
+
+def scan_too_long(prefix: bytes, limit: int) -> RangeError:
+    """A section of more pages than may be added up."""
+    return RangeError(f"more than {limit} pages begin with {quote(prefix)}, the limit max_scan; ask for a longer prefix")
+
+
+def full(what: str, limit: int) -> FullError:
+    """A limit reached: `what` is its name, such as max_users."""
+    return FullError(f"{what} is reached: {limit}; the hit was refused and nothing has changed")
+
+
+def unknown_verb(verb: bytes) -> CommandError:
+    """A verb that this server does not have."""
+    return CommandError(f"unknown verb {quote(verb)}; the verbs are listed in the README")
+
+
+def wrong_arity(verb: str, usage: str, count: int) -> CommandError:
+    """Too few or too many arguments."""
+    return CommandError(f"wrong number of arguments for {verb}: {count}; usage: {usage}")
+
+
+def token_wanted(verb: str) -> TokenWantedError:
+    """A verb before AUTH, where a token is configured."""
+    return TokenWantedError(f"{verb} needs a token first: AUTH [site] token")
+
+
+def unknown_subcommand(verb: str, word: bytes, known: str) -> CommandError:
+    """A verb with subcommands, followed by another word."""
+    return CommandError(f"{verb} takes {known}, not {quote(word)}")
+
+
+def bad_client_name(name: bytes) -> CommandError:
+    """A client name that would not stand on one line of CLIENT LIST."""
+    return CommandError(f"a client name takes printable ASCII without spaces, not {quote(name)}")
+
+
+def bad_database(number: bytes) -> RangeError:
+    """SELECT of a database, where sites have names."""
+    return RangeError(f"SELECT takes 0 alone, not {quote(number)}; sites have names: SITE name")
+
+
+def bad_version(version: bytes) -> ProtocolVersionError:
+    """HELLO with something other than a version of RESP that this server speaks."""
+    return ProtocolVersionError(f"HELLO takes version 2 or 3, not {quote(version)}")
+
+
+def wrong_token() -> WrongTokenError:
+    """A token that is not the configured one."""
+    return WrongTokenError("the token is wrong")
+
+
+def too_many_connections() -> OnlineError:
+    """One connection more than max_connections. The wording is Redis': its clients know it, and try again."""
+    return OnlineError("max number of clients reached")
+
+
+def too_slow_frame(timeout_s: float) -> FramingError:
+    """A message that was begun and not completed in time."""
+    return FramingError(f"a message must be complete {timeout_s:g} s after its first byte")
+
+
+def too_slow_auth(timeout_s: float) -> TokenWantedError:
+    """No message at all in time, where a token is needed."""
+    return TokenWantedError(f"no message within {timeout_s:g} s: a token is needed first, AUTH [site] token")
+
+
+def too_much_waiting(limit: int) -> FullError:
+    """The connection that takes most of max_buffers, when that is reached."""
+    return FullError(f"max_buffers is reached: {limit}; this connection has most waiting and is closed")
+
+
+def bad_setting(where: str, takes: str, value: str) -> ConfigError:
+    """A setting with a value that it does not take; `where` is its option, variable, or line and key."""
+    return ConfigError(f"{where} takes {takes}, not {quote(value.encode(errors='surrogateescape'))}")
+
+
+def bad_secret(where: str, takes: str) -> ConfigError:
+    """The same for a value that no message may show."""
+    return ConfigError(f"{where} takes {takes}, which the one given is not")
+
+
+def unknown_key(where: str, near: str | None) -> ConfigError:
+    """A key of a configuration file that is no setting; `near` is the setting that was probably meant."""
+    return ConfigError(f"{where} is no setting" + (f"; did you mean {near}?" if near else ""))
+
+
+def unusable_file(where: str, path: object, why: Exception) -> ConfigError:
+    """A file that a setting names and that cannot be read or written."""
+    return ConfigError(f"{where} {path}: {getattr(why, 'strerror', None) or why}")

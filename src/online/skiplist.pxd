@@ -1,0 +1,99 @@
+"""The multi-indexed skiplist: records that stand in several orders at once. See ext/skiplist.pyx."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp
+
+from online.arena cimport Arena, Purse, arena_at, ref_t
+
+cdef enum:
+    MAX_HEIGHT = 12                                      # towers of 4^12 records are served well
+    MAX_NAME_BYTES = 16 * 1024
+
+cdef enum Order:
+    BY_TIME
+    BY_NAME
+    BY_PAGE
+    ORDERS
+
+cdef enum Kind:
+    MEMBER
+    GUEST
+    HIDDEN
+    BOT
+    DEPARTED
+    PAGE
+    HEAD
+
+cdef struct Link:
+    ref_t prev
+    ref_t next
+
+cdef struct Level:
+    Link by[3]                                           # indexed by Order
+
+cdef packed struct Record:
+    uint32_t hash                                        # of the name
+    uint16_t name_bytes
+    uint8_t height                                       # number of levels
+    uint8_t kind
+    ref_t page                                           # of a session; in a page or head: `newest`, see Page
+    uint64_t key                                         # place in time, see key_of
+    Level levels[12]                                     # `height` of them; the name follows at once
+
+cdef packed struct Page:
+    # A record with kind PAGE: it stands in no order by time, so that counts have the room of its key and first link.
+    uint32_t hash
+    uint16_t name_bytes
+    uint8_t height
+    uint8_t kind
+    ref_t newest                                         # of its run; itself while the run is empty
+    uint32_t counts[4]                                   # sessions by kind, MEMBER to BOT
+
+cdef struct Skiplist:
+    Arena arena
+    uint64_t dice                                        # state of the generator of heights
+
+cdef struct Name:
+    const char* at
+    uint32_t n_bytes
+
+cdef bint skiplist_open(Skiplist* skiplist, Purse* purse, uint64_t seed) noexcept nogil
+cdef void skiplist_close(Skiplist* skiplist) noexcept nogil
+cdef ref_t skiplist_new(Skiplist* skiplist, Kind kind, Name name, uint32_t hash) noexcept nogil
+cdef void skiplist_free(Skiplist* skiplist, ref_t ref) noexcept nogil
+cdef void skiplist_link(Skiplist* skiplist, Order order, ref_t ref, ref_t after) noexcept nogil
+cdef void skiplist_append(Skiplist* skiplist, Order order, ref_t ref, ref_t head) noexcept nogil
+cdef void skiplist_unlink(Skiplist* skiplist, Order order, ref_t ref) noexcept nogil
+cdef ref_t skiplist_seek_name(Skiplist* skiplist, ref_t head, Name name) noexcept nogil
+cdef ref_t skiplist_seek_time(Skiplist* skiplist, ref_t head, uint64_t key) noexcept nogil
+cdef ref_t skiplist_seek_page(Skiplist* skiplist, ref_t page, uint64_t key) noexcept nogil
+
+cdef inline Record* record_at(const Skiplist* skiplist, ref_t ref) noexcept nogil:
+    return <Record*>arena_at(&skiplist.arena, ref)
+
+cdef inline Page* page_at(const Skiplist* skiplist, ref_t ref) noexcept nogil:
+    return <Page*>arena_at(&skiplist.arena, ref)
+
+cdef inline ref_t next_of(const Skiplist* skiplist, Order order, ref_t ref) noexcept nogil:
+    return record_at(skiplist, ref).levels[0].by[<int>order].next
+
+cdef inline ref_t prev_of(const Skiplist* skiplist, Order order, ref_t ref) noexcept nogil:
+    return record_at(skiplist, ref).levels[0].by[<int>order].prev
+
+cdef inline Name name_of(const Skiplist* skiplist, ref_t ref) noexcept nogil:
+    """Return a record's name; it stands in the record, and is valid as long as that."""
+    cdef Record* record = record_at(skiplist, ref)
+    cdef Name name
+    name.at = <const char*>record + (sizeof(Record) - MAX_HEIGHT * sizeof(Level) + record.height * sizeof(Level))
+    name.n_bytes = record.name_bytes
+    return name
+
+cdef inline bint same_name(Name one, Name other) noexcept nogil:
+    return one.n_bytes == other.n_bytes and memcmp(one.at, other.at, one.n_bytes) == 0
+
+cdef inline bint begins_with(Name name, Name prefix) noexcept nogil:
+    return name.n_bytes >= prefix.n_bytes and memcmp(name.at, prefix.at, prefix.n_bytes) == 0
+
+cdef inline int64_t later_by(uint64_t key, uint64_t other) noexcept nogil:
+    """Return how far `key` is after `other`: keys wrap around, and are compared like TCP's sequence numbers."""
+    return <int64_t>(key - other)
