@@ -39,21 +39,6 @@ cdef size_t LARGEST_RESERVE = <size_t>1 << (32 + UNIT_SHIFT)
 cdef size_t SMALLEST_RESERVE = <size_t>1 << 26
 
 
-cdef class Budget:
-    def __init__(self, limit_bytes not None):
-        if not 0 < limit_bytes < 2 ** 62:
-            raise ValueError(f"limit_bytes takes 1 to 2**62, not {limit_bytes}")
-        self.purse.limit_bytes = limit_bytes
-
-    @property
-    def limit_bytes(self):
-        return self.purse.limit_bytes
-
-    @property
-    def used_bytes(self):
-        return self.purse.used_bytes
-
-
 cdef bint purse_take(Purse* purse, int64_t n_bytes) noexcept nogil:
     """Charge `n_bytes`, or return False and charge nothing if that would exceed the limit. O(1)."""
     if purse.limit_bytes and purse.used_bytes + n_bytes > purse.limit_bytes:

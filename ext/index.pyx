@@ -31,7 +31,7 @@ from online.terms import KINDS, IndexStatistics
 from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
 from online.terms import WINDOW_MAX_S, WINDOW_MIN_S
 
-from online.arena cimport NO_REF, Budget, Purse, purse_give, purse_take, ref_t
+from online.arena cimport NO_REF, Purse, purse_give, purse_take, ref_t
 from online.skiplist cimport (
     BOT, BY_NAME, BY_PAGE, BY_TIME, DEPARTED, GUEST, HEAD, HIDDEN, MAX_NAME_BYTES, MEMBER, PAGE,
     Kind, Level, Name, Order, Page, Record, Skiplist,
@@ -274,8 +274,8 @@ cdef int64_t core_expire(Core* core, int64_t now_ms) noexcept nogil:
 
 # Hits
 
-cdef Outcome check_hit(const Core* core, const Hit* hit) noexcept nogil:
-    """Return what is wrong with a hit in itself, or ACCEPTED."""
+cdef Outcome core_check_hit(const Core* core, const Hit* hit) noexcept nogil:
+    """Return what is wrong with a hit in itself, or ACCEPTED. O(1)."""
     if not 0 < hit.user.n_bytes <= core.max_user:
         return BAD_USER
     if hit.kind != DEPARTED and not 0 < hit.url.n_bytes <= core.max_url:
@@ -352,7 +352,7 @@ cdef Outcome apply_hit(Core* core, const Hit* hit, uint32_t hash, ref_t session,
 
 cdef Outcome settle_hit(Core* core, const Hit* hit) noexcept nogil:
     """Carry out `core_hit`, without counting what became of the hit."""
-    cdef Outcome outcome = check_hit(core, hit)
+    cdef Outcome outcome = core_check_hit(core, hit)
     cdef int64_t seen_ms = min(hit.seen_ms, core.now_ms)
     cdef uint32_t hash
     cdef ref_t session
@@ -631,6 +631,21 @@ cdef int64_t core_top(Core* core, Name prefix, Ranked* heap, int64_t limit) noex
 
 # The Python surface. Contracts stand in index.pyi.
 
+cdef class Budget:
+    def __init__(self, limit_bytes not None):
+        if not 0 < limit_bytes < 2 ** 62:
+            raise ValueError(f"limit_bytes takes 1 to 2**62, not {limit_bytes}")
+        self.purse.limit_bytes = limit_bytes
+
+    @property
+    def limit_bytes(self):
+        return self.purse.limit_bytes
+
+    @property
+    def used_bytes(self):
+        return self.purse.used_bytes
+
+
 cdef inline Name name_from(bytes text):
     """Return a view of `text`, which must outlive it."""
     cdef Name name
@@ -696,7 +711,7 @@ cdef bint index_hit(Index self, bytes user, bytes url, seen_ms, str kind, int nu
     hit.seen_ms = max(checked_ms, core.now_ms)
     if seen_ms is not None:
         hit.seen_ms = seen_ms if SEEN_MIN_MS <= seen_ms <= SEEN_MAX_MS else -1
-    if check_hit(core, &hit) == ACCEPTED:
+    if core_check_hit(core, &hit) == ACCEPTED:
         core_expire(core, checked_ms)
     outcome = core_hit(core, &hit)
     if outcome >= BAD_USER:

@@ -16,9 +16,6 @@ cdef struct Purse:
     int64_t limit_bytes                                  # 0: none
     int64_t used_bytes
 
-cdef class Budget:
-    cdef Purse purse
-
 cdef bint purse_take(Purse* purse, int64_t n_bytes) noexcept nogil
 cdef void purse_give(Purse* purse, int64_t n_bytes) noexcept nogil
 

@@ -76,9 +76,17 @@ def quote(value: bytes) -> str:
     '"a \\"b\\"\\r\\n\\xff"'
     """
     shown = "".join(
-        _ESCAPES.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}") for byte in value[:SHOWN_BYTES]
+        _ESCAPES.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}")
+        for byte in value[:SHOWN_BYTES]
     )
     return f'"{shown}"' + ("..." if len(value) > SHOWN_BYTES else "")
+
+
+def _digits(number: int) -> str:
+    """Return a number as text, however long it is: Python refuses to write out more than 4,300 digits."""
+    if number.bit_length() > 8 * SHOWN_BYTES // 3:
+        return f"a number of {number.bit_length()} bits"
+    return str(number)
 
 
 def bad_name(what: str, name: bytes, limit: int) -> RangeError:
@@ -96,13 +104,13 @@ def bad_seen(seen_ms: int) -> RangeError:
     elif SEEN_MIN_MS <= seen_ms // 1000 <= SEEN_MAX_MS:
         hint = "; that looks like microseconds"
     return RangeError(
-        f"seen_ms takes milliseconds since 1970, {SEEN_MIN_MS} to {SEEN_MAX_MS}, not {seen_ms}{hint}"
+        f"seen_ms takes milliseconds since 1970, {SEEN_MIN_MS} to {SEEN_MAX_MS}, not {_digits(seen_ms)}{hint}"
     )
 
 
 def bad_number(what: str, value: int, low: int, high: int) -> RangeError:
     """A number outside `low` to `high`."""
-    return RangeError(f"{what} takes {low} to {high}, not {value}")
+    return RangeError(f"{what} takes {low} to {high}, not {_digits(value)}")
 
 
 def not_a_number(what: str, value: bytes) -> RangeError:
@@ -123,7 +131,8 @@ def bad_kind(kind: bytes) -> RangeError:
 def bad_cursor(cursor: bytes) -> RangeError:
     """A cursor that was not given out for this very question by this server."""
     return RangeError(
-        f"cursor takes what the last reply to the same question gave, not {quote(cursor)}; leave it out to start anew"
+        f"cursor takes what the last reply to the same question gave, not {quote(cursor)}; "
+        "leave it out to start anew"
     )
 
 
@@ -139,7 +148,9 @@ def within_one_page() -> RangeError:
 
 def scan_too_long(prefix: bytes, limit: int) -> RangeError:
     """A section of more pages than may be added up."""
-    return RangeError(f"more than {limit} pages begin with {quote(prefix)}, the limit max_scan; ask for a longer prefix")
+    return RangeError(
+        f"more than {limit} pages begin with {quote(prefix)}, the limit max_scan; ask for a longer prefix"
+    )
 
 
 def full(what: str, limit: int) -> FullError:
@@ -157,9 +168,14 @@ def wrong_arity(verb: str, usage: str, count: int) -> CommandError:
     return CommandError(f"wrong number of arguments for {verb}: {count}; usage: {usage}")
 
 
-def token_wanted(verb: str) -> TokenWantedError:
+def bad_hit() -> RangeError:
+    """An item of a batch that is no hit."""
+    return RangeError("a hit is an array [user, url, seen_ms, kind], the last two optional, each text or a number")
+
+
+def token_wanted(verb: bytes) -> TokenWantedError:
     """A verb before AUTH, where a token is configured."""
-    return TokenWantedError(f"{verb} needs a token first: AUTH [site] token")
+    return TokenWantedError(f"{quote(verb)} needs a token first: AUTH [site] token")
 
 
 def unknown_subcommand(verb: str, word: bytes, known: str) -> CommandError:

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from online.arena cimport Budget, Purse, ref_t
+from online.arena cimport Purse, ref_t
 from online.skiplist cimport Name, Order, Skiplist
 from online.table cimport HashKey, Table
 
@@ -72,11 +72,15 @@ cdef struct Listing:
     ref_t end
     Name prefix
 
+cdef class Budget:
+    cdef Purse purse
+
 cdef class Index:
     cdef Core core
     cdef Budget budget
 
 cdef int64_t core_expire(Core* core, int64_t now_ms) noexcept nogil
+cdef Outcome core_check_hit(const Core* core, const Hit* hit) noexcept nogil
 cdef Outcome core_hit(Core* core, const Hit* hit) noexcept nogil
 cdef int64_t core_people_within(const Core* core, int64_t within_s) noexcept nogil
 cdef ref_t core_find_user(const Core* core, Name user) noexcept nogil
