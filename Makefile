@@ -33,7 +33,7 @@ test: $(VENV)/built
 check: $(VENV)/built
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/cython-lint ext src/online
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint ext src/online
 
 bench: $(VENV)/built
 	$(BIN)/python -m pytest bench --benchmark-only $(BENCH)

@@ -6,7 +6,7 @@ Metadata lives in pyproject.toml. The contracts (`.pxd`) stand in `src/online/`,
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-CORE = ("arena", "skiplist", "table", "index", "wire")
+CORE = ("arena", "skiplist", "table", "core", "index", "wire")
 DIRECTIVES = {
     "language_level": 3,
     "cdivision": True,

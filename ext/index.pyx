@@ -1,28 +1,11 @@
-"""Who is online: hits, leaves, expiry and questions, on top of the multi-indexed skiplist.
+"""The Python surface of an index: arguments checked, answers as Python objects. Contracts stand in index.pyi.
 
-Its job: the rules of hits, and the answers to all questions about sessions. Not its job: how records are linked
-(skiplist.pyx), any dialect (wire.pyx), and clocks: `now_ms` is always an argument.
-
-A user has one session, the newest hit. Members and guests stand by time, by name and by page. Sessions that no list
-may name (hidden, bots, departed) stand by time alone, under a head of their own: nothing ever asks for them in
-another order, and no list has to step over them.
-
-Invariants, beside those of the skiplist and the tables:
-1. Every session is in `users`, every page in `pages`; a page has at least one session, a departed session no page.
-2. A session stands by time under `named` or `unnamed` as its kind says; under `named` also by name, and by page
-   between its page's record and the next page's.
-3. `kinds`, `people`, `seconds` and every page's `counts` are sums over the sessions.
-4. No session is outside the window of `now_ms`, which never goes back.
-5. What can fail (memory, limits) fails before anything is changed.
-
-Places in time. A session's key is its time modulo 2^28 ms (74 hours) and, below it, a tie of 36 bits: one more than
-the predecessor's within the same millisecond, so that arrival orders equal times. As all sessions are within one
-window of at most 24 hours, keys compare right though they wrap around, and `now_ms` gives back the whole time.
+Its job: to stand between Python and core.pyx, and to examine an index for tests. Not its job: any rule of hits.
 """
 
-from libc.stdint cimport INT64_MAX, UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.stdint cimport UINT32_MAX, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
 import os
 
@@ -31,605 +14,27 @@ from online.terms import KINDS, IndexStatistics
 from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
 from online.terms import WINDOW_MAX_S, WINDOW_MIN_S
 
-from online.arena cimport NO_REF, Purse, purse_give, purse_take, ref_t
+from online.arena cimport NO_REF, Purse, ref_t
+from online.core cimport (
+    ACCEPTED, BAD_KIND, BAD_SEEN, BAD_URL, BAD_USER, FULL_PAGES, FULL_USERS, OF_PAGE, OF_RECENT, OF_USERS,
+    Core, Hit, Listing, Outcome, Ranked, Scope, Tally,
+    core_check_hit, core_close, core_continue, core_cursor, core_cursor_bytes, core_expire, core_find_page,
+    core_find_user, core_has_more, core_hash, core_hit, core_is_named, core_is_online, core_list_page,
+    core_list_recent, core_list_users, core_listed, core_memory_bytes, core_open, core_page_people,
+    core_people_within, core_section, core_seen_ms, core_top,
+)
 from online.skiplist cimport (
-    BOT, BY_NAME, BY_PAGE, BY_TIME, DEPARTED, GUEST, HEAD, HIDDEN, MAX_NAME_BYTES, MEMBER, PAGE,
-    Kind, Level, Name, Order, Page, Record, Skiplist,
-    begins_with, later_by, name_of, next_of, page_at, prev_of, record_at, same_name,
-    skiplist_append, skiplist_close, skiplist_free, skiplist_link, skiplist_new, skiplist_open,
-    skiplist_seek_name, skiplist_seek_page, skiplist_seek_time, skiplist_unlink,
+    BY_NAME, BY_PAGE, BY_TIME, DEPARTED, HIDDEN, MAX_NAME_BYTES, PAGE,
+    Name, Order, Record, Skiplist, later_by, name_of, page_at, record_at,
 )
-from online.table cimport (
-    HashKey, Slots, Table, siphash, table_add, table_bytes, table_close, table_find, table_open, table_remove,
-    table_reserve, table_used,
-)
+from online.table cimport Table, table_find, table_used
 
 __all__ = ["Budget", "Index"]
 
-cdef enum:
-    TIE_BITS = 36
-    SKEW_MS = 5_000
-
 cdef int64_t SEEN_MIN_MS = _SEEN_MIN_MS
 cdef int64_t SEEN_MAX_MS = _SEEN_MAX_MS
-cdef uint64_t MS_MASK = (<uint64_t>1 << (64 - TIE_BITS)) - 1
-cdef uint64_t TIE_MASK = (<uint64_t>1 << TIE_BITS) - 1
 cdef Name NO_NAME
 
-
-# Times and kinds
-
-cdef inline uint64_t key_of(int64_t ms, uint64_t tie) noexcept nogil:
-    return (<uint64_t>ms << TIE_BITS) | tie
-
-
-cdef inline int64_t ms_of(const Core* core, uint64_t key) noexcept nogil:
-    """Return the whole time of a session's key: the latest one that is not after now."""
-    return core.now_ms - <int64_t>((<uint64_t>core.now_ms - (key >> TIE_BITS)) & MS_MASK)
-
-
-cdef int64_t core_seen_ms(const Core* core, ref_t session) noexcept nogil:
-    """Return when the session's hit happened. O(1)."""
-    return ms_of(core, record_at(&core.skiplist, session).key)
-
-
-cdef inline bint is_online(const Core* core, int64_t seen_ms) noexcept nogil:
-    return seen_ms // 1000 > core.now_ms // 1000 - core.window_s
-
-
-cdef inline bint names(int kind) noexcept nogil:
-    """Whether lists name sessions of this kind."""
-    return kind <= GUEST
-
-
-cdef inline bint are_people(int kind) noexcept nogil:
-    return kind <= HIDDEN
-
-
-cdef bint core_is_named(const Core* core, ref_t session) noexcept nogil:
-    """Whether lists may name this session. O(1)."""
-    return names(record_at(&core.skiplist, session).kind)
-
-
-cdef inline ref_t head_of(const Core* core, int kind) noexcept nogil:
-    return core.named if names(kind) else core.unnamed
-
-
-# Finding
-
-cdef inline uint32_t hash_of(const Core* core, Name name) noexcept nogil:
-    return <uint32_t>siphash(core.hash_key, name.at, name.n_bytes)
-
-
-cdef ref_t core_find_user(const Core* core, Name user) noexcept nogil:
-    """Return the user's session, departed or not, or NO_REF. O(1) expected."""
-    return table_find(&core.users, &core.skiplist, hash_of(core, user), user)
-
-
-cdef ref_t core_find_page(const Core* core, Name url) noexcept nogil:
-    """Return the page of this url, or NO_REF. O(1) expected."""
-    return table_find(&core.pages, &core.skiplist, hash_of(core, url), url)
-
-
-cdef int64_t core_page_people(const Core* core, ref_t page) noexcept nogil:
-    """Count the people on a page; NO_REF has none. O(1)."""
-    cdef Page* at = page_at(&core.skiplist, page)
-    return 0 if page == NO_REF else <int64_t>at.counts[<int>MEMBER] + at.counts[<int>GUEST] + at.counts[<int>HIDDEN]
-
-
-cdef inline bint is_deserted(const Core* core, ref_t page) noexcept nogil:
-    return core_page_people(core, page) == 0 and page_at(&core.skiplist, page).counts[<int>BOT] == 0
-
-
-cdef int64_t core_people_within(const Core* core, int64_t within_s) noexcept nogil:
-    """Count the people seen within the last `within_s` seconds, 1 to the window. O(within_s)."""
-    cdef int64_t now_s = core.now_ms // 1000
-    cdef int64_t second, people = 0
-    for second in range(now_s - within_s + 1, now_s + 1):
-        people += core.seconds[second % core.window_s]
-    return people
-
-
-cdef ref_t core_oldest(const Core* core, bint named) noexcept nogil:
-    """Return the oldest named or unnamed session, or NO_REF. O(1)."""
-    return core_later(core, core.named if named else core.unnamed, named)
-
-
-cdef ref_t core_later(const Core* core, ref_t session, bint named) noexcept nogil:
-    """Return the next later session of the same sort, or NO_REF. O(1)."""
-    cdef ref_t later = next_of(&core.skiplist, BY_TIME, session)
-    return NO_REF if later == (core.named if named else core.unnamed) else later
-
-
-# Pages come and go
-
-cdef void link_page(Core* core, ref_t page) noexcept nogil:
-    """Give a new page its place among urls, which is its run's place in the order by page. O(log n)."""
-    cdef ref_t before = skiplist_seek_name(&core.skiplist, core.urls, name_of(&core.skiplist, page))
-    skiplist_link(&core.skiplist, BY_NAME, page, before)
-    skiplist_link(&core.skiplist, BY_PAGE, page, page_at(&core.skiplist, before).newest)
-    table_add(&core.pages, record_at(&core.skiplist, page).hash, page)
-
-
-cdef void drop_page(Core* core, ref_t page) noexcept nogil:
-    skiplist_unlink(&core.skiplist, BY_PAGE, page)
-    skiplist_unlink(&core.skiplist, BY_NAME, page)
-    table_remove(&core.pages, record_at(&core.skiplist, page).hash, page)
-    skiplist_free(&core.skiplist, page)
-
-
-cdef void enter_page(Core* core, ref_t session) noexcept nogil:
-    """Count the session on its page and, if lists may name it, put it into the page's run. O(1) in time order."""
-    cdef Record* record = record_at(&core.skiplist, session)
-    cdef Page* page = page_at(&core.skiplist, record.page)
-    cdef ref_t before
-    page.counts[record.kind] += 1
-    if names(record.kind):
-        before = skiplist_seek_page(&core.skiplist, record.page, record.key)
-        skiplist_link(&core.skiplist, BY_PAGE, session, before)
-        if before == page.newest:
-            page.newest = session
-
-
-cdef void leave_page(Core* core, ref_t session) noexcept nogil:
-    """Undo `enter_page`; the page may stay behind without sessions. O(1)."""
-    cdef Record* record = record_at(&core.skiplist, session)
-    cdef Page* page = page_at(&core.skiplist, record.page)
-    page.counts[record.kind] -= 1
-    if names(record.kind):
-        if page.newest == session:
-            page.newest = prev_of(&core.skiplist, BY_PAGE, session)
-        skiplist_unlink(&core.skiplist, BY_PAGE, session)
-
-
-# Sessions come, move and go
-
-cdef void count_session(Core* core, int kind, int64_t seen_ms, int by) noexcept nogil:
-    core.kinds[kind] += by
-    if are_people(kind):
-        core.people += by
-        core.seconds[(seen_ms // 1000) % core.window_s] += <uint32_t>by
-
-
-cdef void attach(Core* core, ref_t session, int kind, ref_t page, int64_t seen_ms) noexcept nogil:
-    """Put a session that stands by name alone, if anywhere, at its place in time and on its page."""
-    cdef Skiplist* skiplist = &core.skiplist
-    cdef Record* record = record_at(skiplist, session)
-    cdef ref_t head = head_of(core, kind)
-    cdef ref_t before = skiplist_seek_time(skiplist, head, key_of(seen_ms, TIE_MASK))
-    cdef uint64_t key = key_of(seen_ms, 0)
-    if before != head and record_at(skiplist, before).key >= key and (
-            record_at(skiplist, before).key >> TIE_BITS == key >> TIE_BITS):
-        # A tie ends at 2^36 - 1: at ten million hits a second, all within one millisecond, after two hours.
-        key = record_at(skiplist, before).key + 1
-    record.kind = <uint8_t>kind
-    record.page = page
-    record.key = key
-    if before == prev_of(skiplist, BY_TIME, head):
-        skiplist_append(skiplist, BY_TIME, session, head)
-    else:
-        skiplist_link(skiplist, BY_TIME, session, before)
-    if page != NO_REF:
-        enter_page(core, session)
-    count_session(core, kind, seen_ms, 1)
-    core.expiry_due_ms = min(core.expiry_due_ms, (seen_ms // 1000 + core.window_s) * 1000)
-
-
-cdef void detach(Core* core, ref_t session) noexcept nogil:
-    """Undo `attach`; the page may stay behind without sessions."""
-    cdef Record* record = record_at(&core.skiplist, session)
-    count_session(core, record.kind, ms_of(core, record.key), -1)
-    if record.page != NO_REF:
-        leave_page(core, session)
-    skiplist_unlink(&core.skiplist, BY_TIME, session)
-
-
-cdef void link_name(Core* core, ref_t session) noexcept nogil:
-    """Put a session into the order by name. O(log n)."""
-    cdef Name name = name_of(&core.skiplist, session)
-    skiplist_link(&core.skiplist, BY_NAME, session, skiplist_seek_name(&core.skiplist, core.named, name))
-
-
-cdef void expire_session(Core* core, ref_t session) noexcept nogil:
-    cdef Record* record = record_at(&core.skiplist, session)
-    cdef ref_t page = record.page
-    detach(core, session)
-    if names(record.kind):
-        skiplist_unlink(&core.skiplist, BY_NAME, session)
-    if page != NO_REF and is_deserted(core, page):
-        drop_page(core, page)
-    table_remove(&core.users, record.hash, session)
-    skiplist_free(&core.skiplist, session)
-
-
-cdef int64_t expire_order(Core* core, ref_t head, int64_t now_ms) noexcept nogil:
-    """Drop what has left the window from the sessions under one head, and note when the next one will."""
-    cdef int64_t n_expired = 0, due_ms
-    cdef ref_t oldest = next_of(&core.skiplist, BY_TIME, head)
-    while oldest != head:
-        due_ms = (core_seen_ms(core, oldest) // 1000 + core.window_s) * 1000
-        if due_ms > now_ms:
-            core.expiry_due_ms = min(core.expiry_due_ms, due_ms)
-            break
-        expire_session(core, oldest)
-        n_expired += 1
-        oldest = next_of(&core.skiplist, BY_TIME, head)
-    return n_expired
-
-
-cdef int64_t core_expire(Core* core, int64_t now_ms) noexcept nogil:
-    """Let the time be `now_ms`, unless it is later already; drop what has left the window and return how many.
-
-    O(1) for each session dropped, and for none: `expiry_due_ms` says when to look.
-    """
-    cdef int64_t n_expired = 0
-    if now_ms <= core.now_ms:
-        return 0
-    if now_ms >= core.expiry_due_ms:
-        core.expiry_due_ms = INT64_MAX
-        n_expired = expire_order(core, core.named, now_ms) + expire_order(core, core.unnamed, now_ms)
-    core.now_ms = now_ms
-    return n_expired
-
-
-# Hits
-
-cdef Outcome core_check_hit(const Core* core, const Hit* hit) noexcept nogil:
-    """Return what is wrong with a hit in itself, or ACCEPTED. O(1)."""
-    if not 0 < hit.user.n_bytes <= core.max_user:
-        return BAD_USER
-    if hit.kind != DEPARTED and not 0 < hit.url.n_bytes <= core.max_url:
-        return BAD_URL
-    if not SEEN_MIN_MS <= hit.seen_ms <= SEEN_MAX_MS:
-        return BAD_SEEN
-    if not MEMBER <= hit.kind <= DEPARTED:
-        return BAD_KIND
-    return ACCEPTED
-
-
-cdef inline bint is_repeat(const Core* core, ref_t session, const Hit* hit) noexcept nogil:
-    """Whether a hit of the same time as the session is the session's own hit."""
-    cdef Record* record = record_at(&core.skiplist, session)
-    if record.kind != hit.kind:
-        return False
-    return hit.kind == DEPARTED or same_name(name_of(&core.skiplist, record.page), hit.url)
-
-
-cdef inline ref_t new_record(Core* core, Table* table, Kind kind, Name name, uint32_t hash) noexcept nogil:
-    """Make a record that its table has room for, or return NO_REF."""
-    return skiplist_new(&core.skiplist, kind, name, hash) if table_reserve(table) else NO_REF
-
-
-cdef Outcome apply_hit(Core* core, const Hit* hit, uint32_t hash, ref_t session, int64_t seen_ms) noexcept nogil:
-    """Make a hit its user's session (NO_REF: a new one), or change nothing if a limit does not let it."""
-    cdef bint is_new = session == NO_REF
-    cdef bint was_named = not is_new and core_is_named(core, session)
-    cdef ref_t left = NO_REF if is_new else record_at(&core.skiplist, session).page
-    cdef ref_t page = NO_REF
-    cdef bint is_new_page = False
-    cdef uint32_t url_hash
-    cdef int64_t freed = 0
-    if hit.kind != DEPARTED:
-        url_hash = hash_of(core, hit.url)
-        page = table_find(&core.pages, &core.skiplist, url_hash, hit.url)
-        is_new_page = page == NO_REF
-    if is_new and table_used(&core.users) >= core.max_users:
-        return FULL_USERS
-    if is_new_page and table_used(&core.pages) >= core.max_pages:
-        if left != NO_REF:
-            leave_page(core, session)
-            freed = is_deserted(core, left)
-            enter_page(core, session)
-        if table_used(&core.pages) - freed >= core.max_pages:
-            return FULL_PAGES
-    if is_new:
-        session = new_record(core, &core.users, <Kind>hit.kind, hit.user, hash)
-        if session == NO_REF:
-            return FULL_MEMORY
-    if is_new_page:
-        page = new_record(core, &core.pages, PAGE, hit.url, url_hash)
-        if page == NO_REF:
-            if is_new:
-                skiplist_free(&core.skiplist, session)
-            return FULL_MEMORY
-        link_page(core, page)
-    if is_new:
-        table_add(&core.users, hash, session)
-    else:
-        detach(core, session)
-    attach(core, session, hit.kind, page, seen_ms)
-    if left != NO_REF and is_deserted(core, left):
-        drop_page(core, left)
-    if names(hit.kind) and not was_named:
-        link_name(core, session)
-    elif was_named and not names(hit.kind):
-        skiplist_unlink(&core.skiplist, BY_NAME, session)
-    if core.people > core.peak:
-        core.peak = core.people
-        core.peak_at_ms = core.now_ms
-    return ACCEPTED
-
-
-cdef Outcome settle_hit(Core* core, const Hit* hit) noexcept nogil:
-    """Carry out `core_hit`, without counting what became of the hit."""
-    cdef Outcome outcome = core_check_hit(core, hit)
-    cdef int64_t seen_ms = min(hit.seen_ms, core.now_ms)
-    cdef uint32_t hash
-    cdef ref_t session
-    cdef int64_t newest_ms
-    if outcome != ACCEPTED:
-        return outcome
-    if not is_online(core, seen_ms):
-        return LATE
-    hash = hash_of(core, hit.user)
-    session = table_find(&core.users, &core.skiplist, hash, hit.user)
-    if session != NO_REF:
-        newest_ms = core_seen_ms(core, session)
-        if seen_ms < newest_ms:
-            return STALE
-        if seen_ms == newest_ms and is_repeat(core, session, hit):
-            return ACCEPTED
-    return apply_hit(core, hit, hash, session, seen_ms)
-
-
-cdef Outcome core_hit(Core* core, const Hit* hit) noexcept nogil:
-    """Make `hit` its user's session if it is the newest; kind DEPARTED takes the user offline.
-
-    O(1) expected in time order; O(log d) for a hit d places out of order; O(log n) for a new user or url.
-    Requires: core_expire(core, now_ms) was called, and hit.seen_ms is given.
-    Returns: ACCEPTED (also for an exact repeat); LATE or STALE, ignored; or why it was refused. All are counted;
-    all but ACCEPTED change nothing else.
-    """
-    cdef Outcome outcome = settle_hit(core, hit)
-    if outcome == ACCEPTED:
-        core.tally.accepted += 1
-        if hit.seen_ms > core.now_ms + SKEW_MS:
-            core.tally.skewed += 1
-    elif outcome == LATE:
-        core.tally.late += 1
-    elif outcome == STALE:
-        core.tally.stale += 1
-    else:
-        core.tally.refused += 1
-    return outcome
-
-
-# Lists. A listing stands before the next session to list; it is valid until the index changes.
-
-cdef Listing core_list_page(Core* core, ref_t page) noexcept nogil:
-    """List a page's sessions, newest first; NO_REF has none. O(1)."""
-    cdef Listing listing
-    listing.order = BY_PAGE
-    listing.prefix = NO_NAME
-    listing.end = page
-    listing.at = NO_REF if page == NO_REF else page_at(&core.skiplist, page).newest
-    return listing
-
-
-cdef Listing core_list_recent(Core* core) noexcept nogil:
-    """List all sessions, newest first. O(1)."""
-    cdef Listing listing
-    listing.order = BY_TIME
-    listing.prefix = NO_NAME
-    listing.end = core.named
-    listing.at = prev_of(&core.skiplist, BY_TIME, core.named)
-    return listing
-
-
-cdef ref_t first_from(Core* core, ref_t head, Name name) noexcept nogil:
-    """Return the first record whose name is not less than `name`, or the head. O(log n) expected."""
-    cdef ref_t at = skiplist_seek_name(&core.skiplist, head, name)
-    if at != head and same_name(name_of(&core.skiplist, at), name):
-        return at
-    return next_of(&core.skiplist, BY_NAME, at)
-
-
-cdef Listing core_list_users(Core* core, Name prefix) noexcept nogil:
-    """List the sessions whose user begins with `prefix`, by name. `prefix` must outlive the listing. O(log n)."""
-    cdef Listing listing
-    listing.order = BY_NAME
-    listing.prefix = prefix
-    listing.end = core.named
-    listing.at = first_from(core, core.named, prefix)
-    return listing
-
-
-cdef inline bint has_more(Core* core, const Listing* listing) noexcept nogil:
-    if listing.at == listing.end:
-        return False
-    return listing.order != BY_NAME or begins_with(name_of(&core.skiplist, listing.at), listing.prefix)
-
-
-cdef ref_t core_listed(Core* core, Listing* listing) noexcept nogil:
-    """Return the next session and step over it, or NO_REF at the end. O(1)."""
-    cdef ref_t session = listing.at
-    if not has_more(core, listing):
-        return NO_REF
-    if listing.order == BY_NAME:
-        listing.at = next_of(&core.skiplist, BY_NAME, session)
-    else:
-        listing.at = prev_of(&core.skiplist, listing.order, session)
-    return session
-
-
-# Cursors: the place of the last session listed, and a tag that only this index can make for this question.
-
-cdef uint64_t cursor_tag(const Core* core, Scope scope, Name of, const char* place, size_t n_bytes) noexcept nogil:
-    cdef HashKey key = core.cursor_key
-    key.k0 = siphash(core.cursor_key, of.at, of.n_bytes)
-    key.k1 ^= <uint64_t>scope + 1
-    return siphash(key, place, n_bytes)
-
-
-cdef size_t write_hex(char* out, uint64_t value, int n_digits) noexcept nogil:
-    """Write at least `n_digits` hexadecimal digits and return how many."""
-    cdef int shift, n = n_digits
-    while n < 16 and value >> (4 * n):
-        n += 1
-    for shift in range(n):
-        out[shift] = b"0123456789abcdef"[(value >> (4 * (n - 1 - shift))) & 15]
-    return n
-
-
-cdef bint read_hex(const char* at, size_t n_digits, uint64_t* value) noexcept nogil:
-    """Read 1 to 16 lower-case hexadecimal digits."""
-    cdef size_t i
-    cdef char c
-    if not 0 < n_digits <= 16:
-        return False
-    value[0] = 0
-    for i in range(n_digits):
-        c = at[i]
-        if c'0' <= c <= c'9':
-            value[0] = value[0] << 4 | <uint64_t>(c - c'0')
-        elif c'a' <= c <= c'f':
-            value[0] = value[0] << 4 | <uint64_t>(c - c'a' + 10)
-        else:
-            return False
-    return True
-
-
-cdef size_t core_cursor_bytes(const Core* core) noexcept nogil:
-    """Return the length that no cursor exceeds."""
-    return CURSOR_TAG_BYTES + max(<size_t>CURSOR_PLACE_BYTES, <size_t>2 * core.max_user)
-
-
-cdef size_t core_cursor(Core* core, Scope scope, Name of, ref_t last, char* out) noexcept nogil:
-    """Write the cursor that continues behind the session `last`; returns its length. O(1).
-
-    `of` is the url or prefix that the list is of; `out` has room for `core_cursor_bytes`.
-    """
-    cdef Name user = name_of(&core.skiplist, last)
-    cdef size_t n = 0, i
-    if scope == OF_USERS:
-        for i in range(user.n_bytes):
-            n += write_hex(out + n, <uint8_t>user.at[i], 2)
-    else:
-        n += write_hex(out, <uint64_t>core_seen_ms(core, last), 1)
-        out[n] = c'-'
-        n += 1
-        n += write_hex(out + n, record_at(&core.skiplist, last).key & TIE_MASK, 1)
-    i = n
-    out[n] = c'.'
-    n += 1
-    return n + write_hex(out + n, cursor_tag(core, scope, of, out, i), 16)
-
-
-cdef ref_t after_time(Core* core, const Listing* listing, Name place) noexcept nogil:
-    """Return the newest session listed behind a place in time, the listing's end, or NO_REF for a malformed place."""
-    cdef uint64_t ms, tie, key
-    cdef size_t dash = 0
-    while dash < place.n_bytes and place.at[dash] != c'-':
-        dash += 1
-    if dash == place.n_bytes or not (
-            read_hex(place.at, dash, &ms) and read_hex(place.at + dash + 1, place.n_bytes - dash - 1, &tie)):
-        return NO_REF
-    key = key_of(<int64_t>ms, tie) - 1
-    if not is_online(core, <int64_t>ms):
-        return listing.end
-    if listing.order == BY_PAGE:
-        return skiplist_seek_page(&core.skiplist, listing.end, key)
-    return skiplist_seek_time(&core.skiplist, listing.end, key)
-
-
-cdef ref_t after_name(Core* core, const Listing* listing, Name place) noexcept nogil:
-    """As `after_time`, for a place by name."""
-    cdef char name[MAX_NAME_BYTES]
-    cdef Name user
-    cdef uint64_t byte
-    cdef uint32_t i
-    user.at = name
-    user.n_bytes = place.n_bytes // 2
-    for i in range(user.n_bytes):
-        if not read_hex(place.at + 2 * i, 2, &byte):
-            return NO_REF
-        name[i] = <char>byte
-    return next_of(&core.skiplist, BY_NAME, skiplist_seek_name(&core.skiplist, listing.end, user))
-
-
-cdef bint core_continue(Core* core, Listing* listing, Scope scope, Name of, Name cursor) noexcept nogil:
-    """Let a listing go on behind a cursor; False if this index never gave it for this question. O(log n)."""
-    cdef Name place
-    cdef uint64_t tag
-    cdef ref_t at
-    if not CURSOR_TAG_BYTES < cursor.n_bytes <= core_cursor_bytes(core):
-        return False
-    place.at = cursor.at
-    place.n_bytes = cursor.n_bytes - CURSOR_TAG_BYTES
-    if place.at[place.n_bytes] != c'.' or not read_hex(place.at + place.n_bytes + 1, 16, &tag):
-        return False
-    if tag != cursor_tag(core, scope, of, place.at, place.n_bytes):
-        return False
-    if listing.at == listing.end:
-        return True
-    at = after_name(core, listing, place) if scope == OF_USERS else after_time(core, listing, place)
-    listing.at = at
-    return at != NO_REF
-
-
-# Sums over pages
-
-cdef bint core_section(Core* core, Name prefix, int64_t* people, int64_t* n_pages) noexcept nogil:
-    """Add up people and pages over the urls that begin with `prefix`; False beyond `max_scan` pages."""
-    cdef ref_t page = first_from(core, core.urls, prefix)
-    people[0] = n_pages[0] = 0
-    while page != core.urls and begins_with(name_of(&core.skiplist, page), prefix):
-        if n_pages[0] == core.max_scan:
-            return False
-        n_pages[0] += 1
-        people[0] += core_page_people(core, page)
-        page = next_of(&core.skiplist, BY_NAME, page)
-    return True
-
-
-cdef struct Ranked:
-    int64_t people
-    int64_t nth                                          # in order of url
-    ref_t page
-
-
-cdef inline bint ranks_below(const Ranked* one, const Ranked* other) noexcept nogil:
-    return one.people < other.people or (one.people == other.people and one.nth > other.nth)
-
-
-cdef void sift_down(Ranked* heap, int64_t n, int64_t i) noexcept nogil:
-    """Restore a heap with the lowest rank on top, after entry `i` was raised."""
-    cdef Ranked moved = heap[i]
-    cdef int64_t child
-    while 2 * i + 1 < n:
-        child = 2 * i + 1
-        if child + 1 < n and ranks_below(&heap[child + 1], &heap[child]):
-            child += 1
-        if not ranks_below(&heap[child], &moved):
-            break
-        heap[i] = heap[child]
-        i = child
-    heap[i] = moved
-
-
-cdef int64_t core_top(Core* core, Name prefix, Ranked* heap, int64_t limit) noexcept nogil:
-    """Find the `limit` pages with most people among those that begin with `prefix`; returns how many. O(pages)."""
-    cdef ref_t page = first_from(core, core.urls, prefix)
-    cdef int64_t nth = 0, n = limit
-    cdef Ranked ranked
-    memset(heap, 0, limit * sizeof(Ranked))
-    while page != core.urls and begins_with(name_of(&core.skiplist, page), prefix):
-        nth += 1
-        ranked.people = core_page_people(core, page)
-        ranked.nth = nth
-        ranked.page = page
-        if ranked.people > heap[0].people:
-            heap[0] = ranked
-            sift_down(heap, limit, 0)
-        page = next_of(&core.skiplist, BY_NAME, page)
-    while n > 0 and heap[0].people == 0:
-        n -= 1
-        heap[0] = heap[n]
-        sift_down(heap, n, 0)
-    return n
-
-
-# The Python surface. Contracts stand in index.pyi.
 
 cdef class Budget:
     def __init__(self, limit_bytes not None):
@@ -659,6 +64,8 @@ cdef inline bytes bytes_from(Name name):
 
 
 cdef int64_t number_from(str what, value, int64_t low, int64_t high) except? -1:
+    if not isinstance(value, int):
+        raise TypeError(f"{what} takes an int, not {type(value).__name__}")
     if not low <= value <= high:
         raise errors.bad_number(what, value, low, high)
     return value
@@ -678,6 +85,8 @@ cdef int64_t advance(Index self, now_ms) except -1:
 cdef Name checked_name(Index self, str what, bytes text, bint may_be_empty=False) except *:
     """Return a view of a user, url or prefix given in a question."""
     cdef int64_t most = self.core.max_user if what == "user" else self.core.max_url
+    if text is None:
+        raise TypeError(f"{what} takes bytes, not None")
     if not (may_be_empty or text) or len(text) > most:
         raise errors.bad_name(what, text, most)
     return name_from(text)
@@ -692,7 +101,7 @@ cdef raise_refusal(Index self, Outcome outcome, bytes user, bytes url, seen_ms, 
     if outcome == BAD_SEEN:
         raise errors.bad_seen(seen_ms)
     if outcome == BAD_KIND:
-        raise errors.bad_kind(kind.encode("utf-8", "surrogateescape"))
+        raise errors.bad_kind(kind.encode("utf-8", "backslashreplace"))
     if outcome == FULL_USERS:
         raise errors.full("max_users", core.max_users)
     if outcome == FULL_PAGES:
@@ -710,6 +119,8 @@ cdef bint index_hit(Index self, bytes user, bytes url, seen_ms, str kind, int nu
     hit.kind = number
     hit.seen_ms = max(checked_ms, core.now_ms)
     if seen_ms is not None:
+        if not isinstance(seen_ms, int):
+            raise TypeError(f"seen_ms takes an int, not {type(seen_ms).__name__}")
         hit.seen_ms = seen_ms if SEEN_MIN_MS <= seen_ms <= SEEN_MAX_MS else -1
     if core_check_hit(core, &hit) == ACCEPTED:
         core_expire(core, checked_ms)
@@ -733,7 +144,7 @@ cdef tuple listed(Index self, Listing listing, Scope scope, Name of, int64_t lim
     cdef Record* record
     cdef list sessions = []
     if cursor is not None:
-        given = cursor.encode("utf-8", "surrogateescape")
+        given = cursor.encode("utf-8", "backslashreplace")
         if not core_continue(core, &listing, scope, of, name_from(given)):
             raise errors.bad_cursor(given)
     while n < limit:
@@ -749,7 +160,7 @@ cdef tuple listed(Index self, Listing listing, Scope scope, Name of, int64_t lim
         ))
         last = session
         n += 1
-    if last == NO_REF or not has_more(core, &listing):
+    if last == NO_REF or not core_has_more(core, &listing):
         return sessions, None
     room = bytes(core_cursor_bytes(core))
     n = core_cursor(core, scope, of, last, <char*>room)
@@ -783,35 +194,14 @@ cdef class Index:
             number_from("seed bytes", len(seed), 16, 16)
         drawn = os.urandom(sizeof(secrets)) if seed is None else (seed * 3)[:sizeof(secrets)]
         memcpy(secrets, <const char*>drawn, sizeof(secrets))
-        core.hash_key.k0, core.hash_key.k1 = secrets[0], secrets[1]
-        core.cursor_key.k0, core.cursor_key.k1 = secrets[2], ~secrets[3]
-        core.expiry_due_ms = INT64_MAX
         self.budget = budget
         if budget is not None:
             purse = &budget.purse
-        core.users.purse = core.pages.purse = core.skiplist.arena.purse = purse
-        if not (
-            purse_take(purse, core.window_s * sizeof(uint32_t))
-            and skiplist_open(&core.skiplist, purse, secrets[4])
-            and table_open(&core.users, purse)
-            and table_open(&core.pages, purse)
-        ):
-            raise out_of_memory(self)
-        core.seconds = <uint32_t*>calloc(core.window_s, sizeof(uint32_t))
-        core.named = skiplist_new(&core.skiplist, HEAD, NO_NAME, 0)
-        core.unnamed = skiplist_new(&core.skiplist, HEAD, NO_NAME, 0)
-        core.urls = skiplist_new(&core.skiplist, HEAD, NO_NAME, 0)
-        if core.seconds == NULL or core.urls == NO_REF:
+        if not core_open(core, purse, secrets):
             raise out_of_memory(self)
 
     def __dealloc__(self):
-        cdef Core* core = &self.core
-        if core.seconds != NULL:
-            purse_give(core.skiplist.arena.purse, core.window_s * sizeof(uint32_t))
-        table_close(&core.users)
-        table_close(&core.pages)
-        skiplist_close(&core.skiplist)
-        free(core.seconds)
+        core_close(&self.core)
 
     def __reduce__(self):
         raise TypeError("an Index cannot be copied or pickled; online.wire.dump writes its sessions")
@@ -931,10 +321,8 @@ cdef class Index:
     def statistics(self):
         cdef Core* core = &self.core
         cdef Tally* tally = &core.tally
-        cdef int64_t n_bytes = core.skiplist.arena.used_bytes + core.window_s * <int64_t>sizeof(uint32_t)
-        n_bytes += table_bytes(&core.users) + table_bytes(&core.pages)
         return IndexStatistics(
-            users=table_used(&core.users), pages=table_used(&core.pages), memory_bytes=n_bytes,
+            users=table_used(&core.users), pages=table_used(&core.pages), memory_bytes=core_memory_bytes(core),
             accepted=tally.accepted, late=tally.late, stale=tally.stale, skewed=tally.skewed, refused=tally.refused,
         )
 
@@ -975,8 +363,8 @@ cdef check_table(Core* core, Table* table, set refs):
     assert table_used(table) == len(refs), "a table holds what stands in the orders"
     for ref in refs:
         name = bytes_from(name_of(&core.skiplist, ref))
-        assert record_at(&core.skiplist, ref).hash == hash_of(core, name_from(name)), "the hash is the name's"
-        assert table_find(table, &core.skiplist, hash_of(core, name_from(name)), name_from(name)) == ref, name
+        assert record_at(&core.skiplist, ref).hash == core_hash(core, name_from(name)), "the hash is the name's"
+        assert table_find(table, &core.skiplist, core_hash(core, name_from(name)), name_from(name)) == ref, name
     if table.old.at != NULL:
         for i in range(table.moved):
             assert table.old.at[i].ref == NO_REF, "slots moved are empty"
@@ -1041,10 +429,10 @@ cdef check_core(Core* core):
     seconds = [0] * core.window_s
     for ref in [*by_time, *unnamed]:
         kind = record_at(skiplist, ref).kind
-        assert is_online(core, core_seen_ms(core, ref)), "sessions are inside the window"
+        assert core_is_online(core, core_seen_ms(core, ref)), "sessions are inside the window"
         assert core_seen_ms(core, ref) // 1000 + core.window_s >= core.expiry_due_ms // 1000, "expiry is not overdue"
         kinds[kind] += 1
-        seconds[core_seen_ms(core, ref) // 1000 % core.window_s] += are_people(kind)
+        seconds[core_seen_ms(core, ref) // 1000 % core.window_s] += kind <= HIDDEN
     assert kinds == [core.kinds[kind] for kind in range(5)], "counts by kind"
     assert core.people == sum(kinds[:3]), "people"
     assert seconds == [core.seconds[second] for second in range(core.window_s)], "counts by second"

@@ -17,6 +17,7 @@ Invariants:
 4. `service.buffered_bytes` is the sum of the sizes of all buffers.
 """
 
+cimport cython
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset
@@ -31,14 +32,16 @@ from online.terms import KINDS
 from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
 
 from online.arena cimport NO_REF, ref_t
-from online.index cimport (
-    ACCEPTED, BAD_KIND, BAD_SEEN, BAD_URL, BAD_USER, FULL_PAGES, FULL_USERS, OF_PAGE, OF_RECENT, OF_USERS,
-    Core, Hit, Index, Listing, Outcome, Scope,
-    core_check_hit, core_continue, core_cursor, core_cursor_bytes, core_expire, core_find_page, core_find_user,
-    core_hit, core_is_named, core_later, core_list_page, core_list_recent, core_list_users, core_listed, core_oldest,
-    core_page_people, core_people_within, core_section, core_seen_ms,
+from online.core cimport (
+    ACCEPTED, BAD_SEEN, BAD_URL, BAD_USER, CURSOR_TAG_BYTES, FULL_PAGES, FULL_USERS, HITS_AT_ONCE, OF_PAGE,
+    OF_RECENT, OF_USERS,
+    Core, Hit, Listing, Outcome, Scope,
+    core_check_hit, core_continue, core_cursor, core_expire, core_find_page, core_find_user, core_hit,
+    core_hits, core_is_named, core_later, core_list_page, core_list_recent, core_list_users, core_listed,
+    core_oldest, core_page_people, core_people_within, core_section, core_seen_ms,
 )
-from online.skiplist cimport BOT, DEPARTED, MEMBER, Name, Record, name_of, page_at, record_at
+from online.index cimport Index
+from online.skiplist cimport DEPARTED, MAX_NAME_BYTES, MEMBER, Name, Record, name_of, page_at, record_at
 
 __all__ = ["OK", "Connection", "Service", "Status", "apply_hits", "dump"]
 
@@ -50,10 +53,13 @@ cdef enum:
     # for a millisecond or so at most.
     WORK_A_TURN = 2048
     WORK_RARE_VERB = 64
+    WORK_ERROR = 4                                       # an exception is made and worded
     PAGES_A_UNIT = 16                                    # pages that SECTION adds up in a unit of work
     USERS_A_UNIT = 8                                     # users that a list takes in a unit of work
     LONGEST_LINE = 64 * 1024                             # of an inline command, as in Redis
     LONGEST_HEADER = 32                                  # of a RESP length line
+    LONGEST_CURSOR = CURSOR_TAG_BYTES + 2 * MAX_NAME_BYTES
+    DEFAULT_LIMIT = 30                                   # users in a list, where none is given
 
 
 class Status(str):
@@ -140,7 +146,8 @@ cdef size_t pack_int(char* out, int64_t value) noexcept nogil:
     return big_endian(out, 0xD3, <uint64_t>value, 8)
 
 
-cdef size_t pack_head(char* out, uint64_t n, uint8_t fix, uint64_t fix_below, uint8_t head8, uint8_t head16) noexcept nogil:
+cdef size_t pack_head(
+        char* out, uint64_t n, uint8_t fix, uint64_t fix_below, uint8_t head8, uint8_t head16) noexcept nogil:
     """Write the head of text, array or map; `head8` 0 where there is no form of 8 bits. At most 5 bytes."""
     if n < fix_below:
         out[0] = <char>(fix | n)
@@ -343,6 +350,7 @@ cdef int begin_reply(Connection c, bint is_error) except -1:
 cdef int put_error(Connection c, error) except -1:
     """Write a whole error reply."""
     code = getattr(error, "code", "ERR")
+    c.work += WORK_ERROR
     c.service.errors += 1
     if c.dialect != MSGPACK:
         return put_line(c, c'-', f"{code} {error}".encode("ascii", "backslashreplace"))
@@ -406,19 +414,24 @@ cdef inline bint is_given(Arg* args, int64_t n_args, int64_t i) noexcept:
     return i < n_args and args[i].type != NIL and not (args[i].type == TEXT and args[i].text.n_bytes == 0)
 
 
-cdef int64_t arg_number(Arg* arg, str what) except? -1:
+cdef int64_t arg_number(Arg* arg, str what, int64_t low, int64_t high) except? -1:
+    """Return a number of 64 bits; `low` and `high`, which are not judged here, are for the error of a longer one."""
     cdef int64_t value
+    cdef bytes text
     if arg.type == NUMBER:
         return arg.number
     if arg.type == TEXT and parse_int(arg.text, &value):
         return value
     if arg.type == OTHER:
         raise errors.not_text(what)
-    raise errors.not_a_number(what, bytes_from(arg_text(arg)))
+    text = bytes_from(arg_text(arg))
+    if len(text) <= errors.SHOWN_BYTES and text.removeprefix(b"-").isdigit():
+        raise errors.bad_number(what, int(text), low, high)
+    raise errors.not_a_number(what, text)
 
 
 cdef int64_t arg_within(Arg* arg, str what, int64_t low, int64_t high) except? -1:
-    cdef int64_t value = arg_number(arg, what)
+    cdef int64_t value = arg_number(arg, what, low, high)
     if not low <= value <= high:
         raise errors.bad_number(what, value, low, high)
     return value
@@ -448,7 +461,8 @@ cdef tuple KIND_NAMES = tuple(kind.encode() for kind in KINDS)
 
 # Hits
 
-cdef int hit_from(Hit* hit, const Core* core, int64_t clock_step_ms, Arg* args, int64_t n_args, bint is_leave) except -1:
+cdef int hit_from(
+        Hit* hit, const Core* core, int64_t clock_step_ms, Arg* args, int64_t n_args, bint is_leave) except -1:
     """Fill `hit` from `user url [seen_ms [kind]]`, or `user [seen_ms]` of a leave."""
     cdef int64_t seen = 1 if is_leave else 2
     cdef int64_t seen_ms
@@ -459,7 +473,7 @@ cdef int hit_from(Hit* hit, const Core* core, int64_t clock_step_ms, Arg* args, 
         hit.kind = MEMBER
     hit.seen_ms = core.now_ms
     if is_given(args, n_args, seen):
-        seen_ms = arg_number(&args[seen], "seen_ms")
+        seen_ms = arg_number(&args[seen], "seen_ms", SEEN_MIN_MS, SEEN_MAX_MS)
         if not SEEN_MIN_MS <= seen_ms <= SEEN_MAX_MS:
             raise errors.bad_seen(seen_ms)
         hit.seen_ms = seen_ms - clock_step_ms
@@ -580,11 +594,12 @@ cdef int put_session(Connection c, Core* core, ref_t session, bint with_url) exc
 cdef int put_list(Connection c, Listing* listing, Scope scope, Name of, Arg* args, int64_t n_args) except -1:
     """Write a list and the cursor behind it; `args` are `[limit [cursor]]`."""
     cdef Core* core = core_of(c)
-    cdef int64_t limit = 30, n = 0, i
+    cdef int64_t most = c.service.max_limit, limit = min(<int64_t>DEFAULT_LIMIT, most), n = 0, i
     cdef ref_t session
     cdef Name cursor
+    cdef char room_for_cursor[LONGEST_CURSOR]
     if is_given(args, n_args, 0):
-        limit = arg_within(&args[0], "limit", 0, core.max_limit)
+        limit = arg_within(&args[0], "limit", 0, most)
     if is_given(args, n_args, 1):
         cursor = arg_text(&args[1])
         if not core_continue(core, listing, scope, of, cursor):
@@ -601,8 +616,8 @@ cdef int put_list(Connection c, Listing* listing, Scope scope, Name of, Arg* arg
         put_session(c, core, c.service.listed[i], scope != OF_PAGE)
     if n == 0 or core_listed(core, listing) == NO_REF:
         return put_nil(c)
-    cursor.at = c.service.cursor
-    cursor.n_bytes = <uint32_t>core_cursor(core, scope, of, c.service.listed[n - 1], c.service.cursor)
+    cursor.at = room_for_cursor
+    cursor.n_bytes = <uint32_t>core_cursor(core, scope, of, c.service.listed[n - 1], room_for_cursor)
     return put_text(c, cursor)
 
 
@@ -741,7 +756,7 @@ cdef const Verb* find_verb(Name name) noexcept nogil:
     """Return the row of a verb, in either case, or NULL."""
     cdef char upper[VERB_BYTES]
     cdef uint32_t i
-    if name.n_bytes >= VERB_BYTES:
+    if name.n_bytes >= VERB_BYTES or memchr(name.at, 0, name.n_bytes) != NULL:
         return NULL
     memset(upper, 0, VERB_BYTES)
     for i in range(name.n_bytes):
@@ -775,10 +790,23 @@ cdef int run_verb(Connection c, Name name, Arg* args, int64_t n_args) except -1:
     return row.run(c, args, n_args)
 
 
+cdef inline void begin_answer(Connection c) noexcept:
+    if c.replying == REPLY_SKIP:
+        c.replying = REPLY_SKIPPED
+
+
+cdef inline bint end_answer(Connection c) noexcept:
+    """Whether CLIENT REPLY, which may have been the verb just answered, lets the reply out."""
+    cdef bint is_let_out = c.replying == REPLY_ON
+    if c.replying == REPLY_SKIPPED:
+        c.replying = REPLY_ON
+    return is_let_out
+
+
 cdef int answer(Connection c, Name name, Arg* args, int64_t n_args, bint wants_reply) except -1:
     """Carry out a verb and leave its whole reply in the output, or none where none is wanted."""
     cdef size_t mark = buffer_used(&c.output)
-    cdef Replying before = c.replying
+    begin_answer(c)
     c.work += 1
     c.frames += 1
     c.service.commands += 1
@@ -788,11 +816,8 @@ cdef int answer(Connection c, Name name, Arg* args, int64_t n_args, bint wants_r
     except OnlineError as error:
         c.output.end = c.output.start + mark
         put_error(c, error)
-    if not wants_reply or c.replying == REPLY_OFF or (before == REPLY_ON and c.replying == REPLY_SKIP):
+    if not end_answer(c) or not wants_reply:
         c.output.end = c.output.start + mark
-    elif before == REPLY_SKIP:
-        c.output.end = c.output.start + mark
-        c.replying = REPLY_ON
     return 0
 
 
@@ -841,10 +866,10 @@ cdef int resp_scan(Connection c, const char* at, size_t n) except -2:
         progress = resp_header(at, n, &size, &length)
         if progress != COMPLETE:
             return progress
-        if length > service.max_items:
-            raise FramingError(f"a command has {length} arguments, at most {service.max_items} are taken")
+        if not 0 <= length <= service.max_items:
+            raise FramingError(f"a command has {length} arguments, 0 to {service.max_items} are taken")
         scan.at = size
-        scan.wanted = max(length, <int64_t>0)
+        scan.wanted = length
     while scan.n_args < scan.wanted:
         if scan.at == n:
             return INCOMPLETE
@@ -874,8 +899,13 @@ cdef int resp_scan(Connection c, const char* at, size_t n) except -2:
     return COMPLETE
 
 
-cdef tuple HTTP_WORDS = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"HOST:")
+cdef tuple HTTP_METHODS = (
+    b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH")
 cdef bytes HTTP_ANSWER = b"HTTP/1.1 400 This port speaks RESP and MessagePack, not HTTP\r\n\r\n"
+
+
+cdef inline bint is_http(bytes word):
+    return word in HTTP_METHODS or word.startswith(b"HOST:")
 
 
 cdef int inline_scan(Connection c, const char* at, size_t n) except -2:
@@ -894,7 +924,8 @@ cdef int inline_scan(Connection c, const char* at, size_t n) except -2:
         raise FramingError(f"a line has {end} bytes, at most {most} are taken: {errors.quote(at[:end])}")
     scan.at = end + 1
     words = split_line(at[:end])
-    if words and words[0].upper().startswith(HTTP_WORDS) and words[0].upper() in HTTP_WORDS:
+    c.work += 1 + len(words)
+    if words and is_http(words[0].upper()):
         memcpy(room(c, len(HTTP_ANSWER)), <const char*>HTTP_ANSWER, len(HTTP_ANSWER))
         wrote(c, len(HTTP_ANSWER))
         c.close()
@@ -915,7 +946,7 @@ cdef int inline_scan(Connection c, const char* at, size_t n) except -2:
 
 INLINE_WORD = re.compile(
     r"""(?x) " (?P<double> (?: \\. | [^"\\] )* ) " (?=\s|$)
-      | ' (?P<single> (?: \\' | [^'] )* ) ' (?=\s|$)
+      | ' (?P<single> (?: \\' | \\(?!') | [^'\\] )* ) ' (?=\s|$)
       | (?P<plain> [^\s"'] \S* )
       | (?P<broken> ["'] )""",
     re.ASCII | re.DOTALL,
@@ -926,8 +957,12 @@ cdef dict LINE_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "a": "\a"}
 
 cdef list split_line(bytes line):
     """Split an inline command at blanks; "..." may hold \\n \\r \\t \\b \\a \\xHH, '...' only \\'. As Redis does."""
-    cdef str text = line.decode("latin-1").strip(" \t\r\n\0\v\f")
+    cdef bytes stripped = line.strip(b" \t\r\n\0\v\f")
+    cdef str text
     cdef list words = []
+    if b'"' not in stripped and b"'" not in stripped:
+        return stripped.split()
+    text = stripped.decode("latin-1")
     for match in INLINE_WORD.finditer(text):
         if match["broken"] is not None:
             raise FramingError(f"unbalanced quotes: {errors.quote(line)}")
@@ -1276,23 +1311,39 @@ cdef int read_hit(Connection c, Arg* args, const uint8_t* at, size_t n, size_t* 
     return COMPLETE
 
 
-cdef int batch_hit(Connection c, Arg* args, int64_t n_args) except -1:
-    """Take one hit of a batch and count what became of it."""
+cdef int batch_error(Connection c, int64_t nth, error) except -1:
+    """Count a hit that was refused; the first error of a batch is kept for its answer."""
+    c.work += WORK_ERROR
+    c.frame.refused += 1
+    if c.first_error is None:
+        c.first_error = [error.code, f"hit {nth} of the batch: {error}"]
+    return 0
+
+
+cdef int take_first_hit(Connection c, Arg* args, int64_t n_args) except -1:
+    """Take a hit of a batch for a site that has no index yet, and may get one by it."""
     try:
         if take_hit(c, args, n_args, False) == ACCEPTED:
             c.frame.accepted += 1
         else:
             c.frame.ignored += 1
     except OnlineError as error:
-        batch_error(c, error)
+        batch_error(c, c.frame.n_taken, error)
     return 0
 
 
-cdef int batch_error(Connection c, error) except -1:
-    """Count a hit that was refused; the first error of a batch is kept for its answer."""
-    c.frame.refused += 1
-    if c.first_error is None:
-        c.first_error = [error.code, f"hit {c.frame.n_taken} of the batch: {error}"]
+cdef int settle_hits(Connection c, const Hit* hits, int n_hits) except -1:
+    """Carry out the hits of a batch that were read last, and count what became of them."""
+    cdef Outcome outcomes[HITS_AT_ONCE]
+    cdef int i
+    core_hits(c.core, hits, n_hits, outcomes)
+    for i in range(n_hits):
+        if outcomes[i] == ACCEPTED:
+            c.frame.accepted += 1
+        elif outcomes[i] < BAD_USER:
+            c.frame.ignored += 1
+        else:
+            batch_error(c, c.frame.n_taken - n_hits + i + 1, refusal(c._index, &hits[i], outcomes[i]))
     return 0
 
 
@@ -1303,7 +1354,8 @@ cdef int skip_item(Connection c, const uint8_t* at, size_t n) except -2:
     progress = pack_scan(c, at, n, 2)
     if progress != COMPLETE:
         return progress
-    batch_error(c, errors.bad_hit())
+    core_of(c).tally.refused += 1
+    batch_error(c, c.frame.n_taken, errors.bad_hit())
     c.input.start += c.scan.at
     c.frame.size += c.scan.at
     c.frame.is_item_odd = False
@@ -1312,23 +1364,53 @@ cdef int skip_item(Connection c, const uint8_t* at, size_t n) except -2:
     return COMPLETE
 
 
-cdef int run_batch(Connection c, const uint8_t* at, size_t n) except -1:
-    """Take the hits of a batch that are there, as long as the turn lasts, and answer after the last."""
+cdef int read_hits(Connection c, const uint8_t* at, size_t n, size_t* used) except -2:
+    """Read and carry out hits of a batch, at most HITS_AT_ONCE; returns the Progress of the one that it stopped at."""
     cdef Frame* frame = &c.frame
-    cdef Arg args[4]
-    cdef size_t size = 0, used = 0
+    cdef Arg args[4 * HITS_AT_ONCE]
+    cdef Hit hits[HITS_AT_ONCE]
+    cdef size_t size = 0
     cdef int64_t n_args = 0
+    cdef int n_hits = 0, n_read
     cdef int progress = COMPLETE
-    while frame.left and c.work < WORK_A_TURN and not frame.is_item_odd:
-        progress = read_hit(c, args, at + used, n - used, &size, &n_args)
+    for n_read in range(<int>min(<int64_t>HITS_AT_ONCE, frame.left)):
+        try:
+            progress = read_hit(c, &args[4 * n_hits], at + used[0], n - used[0], &size, &n_args)
+        except FramingError:
+            settle_hits(c, hits, n_hits)
+            raise
         if progress != COMPLETE:
             break
         frame.left -= 1
-        frame.n_taken += 1
-        c.work += 1
-        used += size
         frame.size += size
-        batch_hit(c, args, n_args)
+        used[0] += size
+        c.work += 1
+        if c.core == NULL:
+            frame.n_taken += 1
+            take_first_hit(c, args, n_args)
+            continue
+        try:
+            hit_from(&hits[n_hits], c.core, c.service.clock_step_ms, &args[4 * n_hits], n_args, False)
+        except OnlineError as error:
+            settle_hits(c, hits, n_hits)
+            n_hits = 0
+            frame.n_taken += 1
+            c.core.tally.refused += 1
+            batch_error(c, frame.n_taken, error)
+            continue
+        frame.n_taken += 1
+        n_hits += 1
+    settle_hits(c, hits, n_hits)
+    return progress
+
+
+cdef int run_batch(Connection c, const uint8_t* at, size_t n) except -1:
+    """Take the hits of a batch that are there, as long as the turn lasts, and answer after the last."""
+    cdef Frame* frame = &c.frame
+    cdef size_t used = 0
+    cdef int progress = COMPLETE
+    while frame.left and progress == COMPLETE and c.work < WORK_A_TURN and not frame.is_item_odd:
+        progress = read_hits(c, at, n, &used)
     c.input.start += used
     if progress == BROKEN or frame.is_item_odd:
         if not frame.is_item_odd:
@@ -1345,7 +1427,8 @@ cdef int finish_batch(Connection c) except -1:
     """Answer a batch: [accepted, ignored, refused, first error or nil]."""
     c.frames += 1
     c.service.commands += 1
-    if c.frame.is_request:
+    begin_answer(c)
+    if end_answer(c) and c.frame.is_request:
         begin_reply(c, False)
         put_object(c, [c.frame.accepted, c.frame.ignored, c.frame.refused, c.first_error])
     c.first_error = None
@@ -1375,16 +1458,16 @@ cdef class Service:
             window_s=window_s, max_user=limits.max_user, max_url=limits.max_url, max_limit=limits.max_limit)
         self.args = <Arg*>malloc((self.max_items + 1) * sizeof(Arg))
         self.listed = <ref_t*>malloc(self.max_limit * sizeof(ref_t))
-        self.cursor = <char*>malloc(core_cursor_bytes(&self.nobody.core))
-        if self.args == NULL or self.listed == NULL or self.cursor == NULL:
+        if self.args == NULL or self.listed == NULL:
             raise MemoryError("no memory for a service")
 
     def __dealloc__(self):
         free(self.args)
         free(self.listed)
-        free(self.cursor)
 
 
+# Without no_gc_clear, the collector of cycles could take `service` away before __dealloc__ settles up with it.
+@cython.no_gc_clear
 cdef class Connection:
     def __cinit__(self, Service service not None, Index index, bytes site not None=b"default"):
         self.service = service
@@ -1411,8 +1494,7 @@ cdef class Connection:
     def index(self, Index index):
         self._index = index
         self.core = NULL if index is None else &index.core
-        if index is not None:
-            core_expire(self.core, self.now_ms)
+        core_expire(core_of(self), self.now_ms)
 
     @property
     def resp_version(self):
@@ -1424,11 +1506,12 @@ cdef class Connection:
 
     @property
     def reply(self):
-        return ("on", "off", "skip")[<int>self.replying]
+        return ("on", "off", "skip", "skip")[<int>self.replying]
 
     @reply.setter
     def reply(self, str value):
-        self.replying = {"on": REPLY_ON, "off": REPLY_OFF, "skip": REPLY_SKIP}[value]
+        if value != "skip" or self.replying != REPLY_OFF:
+            self.replying = {"on": REPLY_ON, "off": REPLY_OFF, "skip": REPLY_SKIP}[value]
 
     @property
     def output_bytes(self):
@@ -1513,7 +1596,6 @@ cdef class Connection:
 def dump(Index index not None, *, int64_t clock_step_ms=0, int frame_bytes=65_536):
     cdef ref_t session
     cdef bint named
-    cdef bytearray out
     hits = bytearray()
     leaves = bytearray()
     n_hits = 0

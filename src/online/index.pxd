@@ -1,76 +1,7 @@
-"""Who is online, for C code: hits and listings on plain structs. See ext/index.pyx for the rules and invariants."""
+"""The Python surface of an index, for C code that needs its core."""
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
-
-from online.arena cimport Purse, ref_t
-from online.skiplist cimport Name, Order, Skiplist
-from online.table cimport HashKey, Table
-
-cdef enum:
-    CURSOR_TAG_BYTES = 17                                # a dot and 16 hexadecimal digits
-    CURSOR_PLACE_BYTES = 24                              # longest place in time
-
-cdef enum Outcome:
-    ACCEPTED
-    LATE
-    STALE
-    BAD_USER                                             # from here on: refused
-    BAD_URL
-    BAD_SEEN
-    BAD_KIND
-    FULL_USERS
-    FULL_PAGES
-    FULL_MEMORY
-
-cdef enum Scope:                                         # what a cursor is good for
-    OF_PAGE
-    OF_RECENT
-    OF_USERS
-
-cdef struct Hit:
-    Name user
-    Name url                                             # not looked at for DEPARTED
-    int64_t seen_ms
-    int kind                                             # MEMBER to DEPARTED; anything else is BAD_KIND
-
-cdef struct Tally:
-    int64_t accepted
-    int64_t late
-    int64_t stale
-    int64_t skewed
-    int64_t refused
-
-cdef struct Core:
-    Skiplist skiplist
-    Table users
-    Table pages
-    ref_t named                                          # head of members and guests: by time, by name
-    ref_t unnamed                                        # head of hidden, bots and departed: by time
-    ref_t urls                                           # head of pages: by name, by page
-    int64_t now_ms
-    int64_t window_s
-    int64_t expiry_due_ms                                # nothing leaves the window before this
-    int64_t people
-    int64_t peak
-    int64_t peak_at_ms
-    int64_t kinds[5]                                     # sessions by kind, DEPARTED too
-    uint32_t* seconds                                    # people by second of their hit, modulo the window
-    int64_t max_users
-    int64_t max_pages
-    int64_t max_scan
-    uint32_t max_user
-    uint32_t max_url
-    uint32_t max_limit
-    HashKey hash_key
-    HashKey cursor_key
-    Tally tally
-    Purse own_purse
-
-cdef struct Listing:
-    Order order
-    ref_t at                                             # the next to list, or `end`
-    ref_t end
-    Name prefix
+from online.arena cimport Purse
+from online.core cimport Core
 
 cdef class Budget:
     cdef Purse purse
@@ -78,23 +9,3 @@ cdef class Budget:
 cdef class Index:
     cdef Core core
     cdef Budget budget
-
-cdef int64_t core_expire(Core* core, int64_t now_ms) noexcept nogil
-cdef Outcome core_check_hit(const Core* core, const Hit* hit) noexcept nogil
-cdef Outcome core_hit(Core* core, const Hit* hit) noexcept nogil
-cdef int64_t core_people_within(const Core* core, int64_t within_s) noexcept nogil
-cdef ref_t core_find_user(const Core* core, Name user) noexcept nogil
-cdef ref_t core_find_page(const Core* core, Name url) noexcept nogil
-cdef int64_t core_page_people(const Core* core, ref_t page) noexcept nogil
-cdef int64_t core_seen_ms(const Core* core, ref_t session) noexcept nogil
-cdef bint core_is_named(const Core* core, ref_t session) noexcept nogil
-cdef bint core_section(Core* core, Name prefix, int64_t* people, int64_t* n_pages) noexcept nogil
-cdef Listing core_list_page(Core* core, ref_t page) noexcept nogil
-cdef Listing core_list_recent(Core* core) noexcept nogil
-cdef Listing core_list_users(Core* core, Name prefix) noexcept nogil
-cdef bint core_continue(Core* core, Listing* listing, Scope scope, Name of, Name cursor) noexcept nogil
-cdef ref_t core_listed(Core* core, Listing* listing) noexcept nogil
-cdef size_t core_cursor(Core* core, Scope scope, Name of, ref_t last, char* out) noexcept nogil
-cdef size_t core_cursor_bytes(const Core* core) noexcept nogil
-cdef ref_t core_oldest(const Core* core, bint named) noexcept nogil
-cdef ref_t core_later(const Core* core, ref_t session, bint named) noexcept nogil

@@ -3,7 +3,8 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from online.arena cimport ref_t
-from online.index cimport Core, Index
+from online.core cimport Core
+from online.index cimport Index
 from online.skiplist cimport Name
 
 cdef enum Dialect:
@@ -14,7 +15,8 @@ cdef enum Dialect:
 cdef enum Replying:
     REPLY_ON
     REPLY_OFF
-    REPLY_SKIP
+    REPLY_SKIP                                           # leave out the next reply
+    REPLY_SKIPPED                                        # leave out the reply that is being made
 
 cdef enum:
     MAX_NESTING = 64                                     # the most that max_depth can be set to
@@ -54,7 +56,7 @@ cdef struct Frame:
     bint is_item_odd                                     # the batch's next item is being skipped
     uint8_t msgid[9]
     int msgid_bytes
-    char verb[32]
+    char verb[TALLEST_HEAD]
     int verb_bytes
     size_t size                                          # bytes used up so far
     int64_t left                                         # items of a batch still to come
@@ -75,7 +77,6 @@ cdef class Service:
     cdef Index nobody
     cdef Arg* args
     cdef ref_t* listed
-    cdef char* cursor
     cdef size_t max_frame
     cdef size_t max_frame_before_auth
     cdef size_t max_output

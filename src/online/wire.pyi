@@ -34,8 +34,13 @@ class Host(Protocol):
         """
 
 class Service:
-    def __init__(self, host: Host, limits: Limits, *, auth_wanted: bool = False) -> None:
-        """Share `limits` and `host` among connections; with `auth_wanted` each must authenticate first."""
+    def __init__(
+        self, host: Host, limits: Limits, *, auth_wanted: bool = False, window_s: int = 1800
+    ) -> None:
+        """Share `limits` and `host` among connections; with `auth_wanted` each must authenticate first.
+
+        `window_s` is the window of all sites: what is asked about one that does not exist yet is judged by it.
+        """
     clock_step_ms: int
     @property
     def connections(self) -> int:
