@@ -1,0 +1,98 @@
+"""Ask an `online` server who is online and on which page, and report hits to it.
+
+    Client          blocking; threads and forked children may share it
+    AsyncClient     the same methods for asyncio and Trio; needs anyio, the extra `async`
+    Reporter        hits from the request path: never waits, never raises
+
+The map, for a newcomer. An arrow is an allowed import; nothing imports against it.
+
+    errors      every error and its wording
+    replies     what the server answers, as small frozen values
+    address     urls -> where a server is                           -> errors
+    verbs       what each verb sends, and how its answer is read    -> address, replies
+    protocol    requests <-> bytes, sans-I/O                        -> verbs
+    forks       what is told to lock and connection after a fork
+    client      sockets around the protocol                         -> protocol, forks
+    aio         anyio's streams around the protocol                 -> protocol, client
+    reporter    a buffer and a thread around a client               -> client, forks
+
+A new verb is one function in `verbs` and one line in each of `client` and `aio`.
+"""
+
+from typing import TYPE_CHECKING
+
+from online_client.client import Client
+from online_client.errors import (
+    AddressError,
+    CommandError,
+    ConnectionFailed,
+    FramingError,
+    FullError,
+    LoadingError,
+    OnlineError,
+    ProtocolError,
+    RangeError,
+    ServerError,
+    Timeout,
+    TokenWantedError,
+    WrongTokenError,
+)
+from online_client.replies import (
+    BatchResult,
+    Kinds,
+    Listing,
+    Page,
+    Peak,
+    Section,
+    Seen,
+    Session,
+    Site,
+    TopPage,
+    Viewer,
+)
+from online_client.reporter import Reporter, ReporterStatistics
+
+if TYPE_CHECKING:
+    from online_client.aio import AsyncClient as AsyncClient
+
+__version__ = "0.1.0"
+
+# Without AsyncClient, so that `import *` works where anyio is missing.
+__all__ = [
+    "AddressError",
+    "BatchResult",
+    "Client",
+    "CommandError",
+    "ConnectionFailed",
+    "FramingError",
+    "FullError",
+    "Kinds",
+    "Listing",
+    "LoadingError",
+    "OnlineError",
+    "Page",
+    "Peak",
+    "ProtocolError",
+    "RangeError",
+    "Reporter",
+    "ReporterStatistics",
+    "Section",
+    "Seen",
+    "ServerError",
+    "Session",
+    "Site",
+    "Timeout",
+    "TokenWantedError",
+    "TopPage",
+    "Viewer",
+    "WrongTokenError",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import AsyncClient, and with it anyio, when it is first wanted."""
+    if name == "AsyncClient":
+        from online_client.aio import AsyncClient
+
+        return AsyncClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,248 @@
+"""The client for asyncio and Trio: anyio's streams around `Protocol`. Needs anyio, the extra `async`.
+
+It keeps the invariants of the blocking client (client.py): a call has a connection of its own, keeps it only
+after a complete answer, and is sent once more when a kept connection turns out broken. Kept connections
+belong to one run of an event loop; a client may be used in several runs, one after the other or in several
+threads.
+"""
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from functools import partial
+from itertools import count
+from ssl import SSLContext
+from time import time_ns
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from online_client import verbs
+from online_client.address import Address, parse_address
+from online_client.client import DEFAULT_TIMEOUT_S, MAX_KEPT, Part
+from online_client.errors import (
+    ConnectionFailed,
+    FramingError,
+    OnlineError,
+    ServerError,
+    cannot_connect,
+    closed,
+    lost,
+    too_late,
+)
+from online_client.protocol import Protocol, Response
+from online_client.replies import BatchResult, Session, Viewer
+from online_client.verbs import Hit, Name, Request
+
+try:
+    import anyio
+    from anyio.abc import ByteStream
+    from anyio.lowlevel import RunVar
+except ImportError as error:
+    raise ImportError("AsyncClient needs anyio: pip install 'online-client[async]'") from error
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_numbers = count()
+
+
+def _verb(build: Callable[P, Request[T]]) -> "Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]":
+    """Make the method of a verb: build the request, await the answer."""
+
+    async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.call(build(*args, **kwargs))
+
+    return verbs.as_method(method, build)
+
+
+class AsyncClient:
+    """Asks a server, from asyncio or Trio. Tasks may share it.
+
+    >>> async with AsyncClient() as client:          # doctest: +SKIP
+    ...     await client.hit("theo", "/forum/1")
+    ...     page = await client.page("/forum/1")
+
+    Arguments and errors are those of `Client`. Close it, best by `async with`, before the event loop ends.
+    """
+
+    def __init__(
+        self, url: str | None = None, *, timeout: float | None = DEFAULT_TIMEOUT_S, ca_file: str | None = None
+    ) -> None:
+        self.address = parse_address(url, ca_file=ca_file)
+        self.timeout = timeout
+        self._tls = self.address.tls_context()
+        # Older versions of anyio tell such variables apart by their names.
+        self._kept_here: RunVar[list[_Connection]] = RunVar(f"online_client {next(_numbers)}")
+        self._keeps = True
+
+    hit = _verb(verbs.hit)
+    leave = _verb(verbs.leave)
+    count = _verb(verbs.count)
+    counts = _verb(verbs.counts)
+    kinds = _verb(verbs.kinds)
+    page = _verb(verbs.page)
+    recent = _verb(verbs.recent)
+    users = _verb(verbs.users)
+    seen = _verb(verbs.seen)
+    section = _verb(verbs.section)
+    top = _verb(verbs.top)
+    peak = _verb(verbs.peak)
+    sites = _verb(verbs.sites)
+    info = _verb(verbs.info)
+    ping = _verb(verbs.ping)
+    time = _verb(verbs.time)
+
+    async def hits(self, hits: Iterable[Hit]) -> BatchResult:
+        """Report many hits, as `Client.hits`."""
+        result = BatchResult(0, 0, 0, None)
+        for request in verbs.batches(hits):
+            result += await self.call(request)
+        return result
+
+    def all_on_page(self, url: Name, limit: int = verbs.MAX_LIMIT) -> AsyncIterator[Viewer]:
+        """Iterate over everybody on a page who can be named, newest first, asking for `limit` at a time."""
+        return self._all(partial(verbs.page, url, limit))
+
+    def all_recent(self, limit: int = verbs.MAX_LIMIT) -> AsyncIterator[Session]:
+        """Iterate over everybody on the site who can be named, newest first, asking for `limit` at a time."""
+        return self._all(partial(verbs.recent, limit))
+
+    def all_users(self, prefix: Name = "", limit: int = verbs.MAX_LIMIT) -> AsyncIterator[Session]:
+        """Iterate over everybody on the site whose name begins with `prefix`, by name."""
+        return self._all(partial(verbs.users, prefix, limit))
+
+    async def _all(self, part_after: Callable[[str | None], Request[Part[T]]]) -> AsyncIterator[T]:
+        part = await self.call(part_after(None))
+        for each in part.users:
+            yield each
+        while part.cursor is not None:
+            part = await self.call(part_after(part.cursor))
+            for each in part.users:
+                yield each
+
+    async def call(self, request: Request[T]) -> T:
+        """Send a request made by one of the functions of `online_client.verbs` and return its answer."""
+        try:
+            with anyio.fail_after(self.timeout):
+                return await self._call(request)
+        except TimeoutError as error:
+            raise too_late(self.address, self.timeout) from error
+
+    async def aclose(self) -> None:
+        """Close the connections that are kept, and keep no more."""
+        self._keeps = False
+        await self._forget()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.address}>"
+
+    async def _call(self, request: Request[T]) -> T:
+        kept = self._kept_here.get([])
+        if kept:
+            try:
+                return await self._call_on(kept.pop(), request)
+            except ConnectionFailed:
+                await self._forget()
+        return await self._call_on(await self._connect(), request)
+
+    async def _call_on(self, connection: "_Connection", request: Request[T]) -> T:
+        keep = False
+        try:
+            answer = await connection.call(request)
+            keep = True
+            return answer
+        except ServerError as error:
+            keep = not isinstance(error, FramingError)
+            raise
+        finally:
+            if not (keep and self._keep(connection)):
+                await connection.close()
+
+    async def _connect(self) -> "_Connection":
+        connection = _Connection(await _open(self.address, self._tls), self.address)
+        greeting = verbs.greeting(self.address)
+        if greeting is not None:
+            try:
+                await connection.call(greeting)
+            except BaseException:
+                await connection.close()
+                raise
+        return connection
+
+    def _keep(self, connection: "_Connection") -> bool:
+        kept = self._kept_here.get([])
+        keep = self._keeps and len(kept) < MAX_KEPT
+        if keep:
+            kept.append(connection)
+            self._kept_here.set(kept)
+        return keep
+
+    async def _forget(self) -> None:
+        kept = self._kept_here.get([])
+        self._kept_here.set([])
+        for connection in kept:
+            await connection.close()
+
+
+class _Connection:
+    """A stream and the conversation on it."""
+
+    def __init__(self, stream: ByteStream, address: Address) -> None:
+        self._stream = stream
+        self._address = address
+        self._protocol = Protocol()
+
+    async def call(self, request: Request[T]) -> T:
+        try:
+            await self._stream.send(self._protocol.send(request))
+            response = await self._response()
+        except OnlineError:
+            raise
+        except anyio.EndOfStream as error:
+            raise lost(self._address) from error
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
+            raise lost(self._address, _reason(error)) from error
+        return response.answer(request, time_ns() // 1_000_000)
+
+    async def _response(self) -> Response:
+        while True:
+            try:
+                responses = self._protocol.receive(await self._stream.receive())
+            except ServerError as error:  # not an answer, see protocol.py
+                raise closed(self._address, error) from error
+            if responses:
+                return responses[0]  # one request at a time, so there are no more
+
+    async def close(self) -> None:
+        await anyio.aclose_forcefully(self._stream)
+
+
+async def _open(address: Address, tls: SSLContext | None) -> ByteStream:
+    try:
+        if address.path:
+            return await anyio.connect_unix(address.path)
+        if tls is None:
+            return await anyio.connect_tcp(address.host, address.port)
+        return await anyio.connect_tcp(
+            address.host,
+            address.port,
+            ssl_context=tls,
+            tls_hostname=address.host,
+            tls_standard_compatible=False,
+        )
+    except (anyio.BrokenResourceError, anyio.EndOfStream, OSError) as error:
+        raise cannot_connect(address, _reason(error)) from error
+
+
+def _reason(error: BaseException) -> object:
+    """The system's words for a failure: anyio's own say little, and name as their cause what does."""
+    cause = error.__cause__
+    if isinstance(cause, ExceptionGroup):
+        cause = cause.exceptions[-1]
+    return cause or str(error) or type(error).__name__

@@ -1,0 +1,319 @@
+"""The blocking client: sockets around `Protocol`. What a verb sends and answers is not said here (verbs.py).
+
+1. A call holds a connection of its own from first to last byte; none is shared while in use. So threads do
+   not wait for each other, which they would with one connection and a lock: one slow answer would use up
+   everybody's time. At most MAX_KEPT connections are kept between calls, the one used last is used next.
+2. A connection is kept only after a complete answer. After a timeout or a broken call it is closed.
+3. A call that finds its kept connection broken (the server was restarted, a firewall forgot it) is sent once
+   more, on a new connection. That is safe whether or not the first was carried out: a verb asks, or repeats
+   without a change, and a hit or leave without a time means now both times.
+4. In a forked child all connections are forgotten: they belong to the parent.
+"""
+
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from threading import Lock
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Protocol as Shape
+
+from online_client import verbs
+from online_client.address import Address, parse_address
+from online_client.errors import (
+    ConnectionFailed,
+    FramingError,
+    OnlineError,
+    ServerError,
+    cannot_connect,
+    closed,
+    lost,
+    too_late,
+)
+from online_client.forks import tell_after_fork
+from online_client.protocol import Protocol, Response
+from online_client.replies import BatchResult, Session, Viewer
+from online_client.verbs import Hit, Name, Request
+
+DEFAULT_TIMEOUT_S = 1.0
+
+#: Connections kept between calls: enough for the threads of one web worker.
+MAX_KEPT = 8
+
+_RECEIVE_BYTES = 64 * 1024
+
+P = ParamSpec("P")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Part(Shape[T_co]):
+    """A part of a list: `Page` and `Listing`."""
+
+    @property
+    def users(self) -> tuple[T_co, ...]: ...
+    @property
+    def cursor(self) -> str | None: ...
+
+
+def _verb(build: Callable[P, Request[T]]) -> "Callable[Concatenate[Client, P], T]":
+    """Make the method of a verb: build the request, get the answer."""
+
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.call(build(*args, **kwargs))
+
+    return verbs.as_method(method, build)
+
+
+class Client:
+    """Asks a server. Threads may share it, and forked children too.
+
+    >>> client = Client("online://127.0.0.1:8989/default")    # doctest: +SKIP
+    >>> client.hit("theo", "/forum/1")                        # doctest: +SKIP
+    >>> client.page("/forum/1").here                          # doctest: +SKIP
+    1
+
+    `url`: see address.py; left out, it is ONLINE_URL or online://127.0.0.1:8989/default. `timeout`: seconds
+    that a call may take, connecting included (looking up a host name apart); None waits for ever. `ca_file`:
+    certificates to trust, instead of the url's `ca`.
+
+    Nothing is opened before the first call. Every method raises ConnectionFailed, Timeout, ProtocolError, or
+    the ServerError that the server answered; the constructor raises AddressError.
+    """
+
+    def __init__(
+        self, url: str | None = None, *, timeout: float | None = DEFAULT_TIMEOUT_S, ca_file: str | None = None
+    ) -> None:
+        self.address = parse_address(url, ca_file=ca_file)
+        self.timeout = timeout
+        self._tls = self.address.tls_context()
+        self._lock = Lock()
+        self._kept: list[_Connection] = []
+        self._keeps = True
+        tell_after_fork(self)
+
+    hit = _verb(verbs.hit)
+    leave = _verb(verbs.leave)
+    count = _verb(verbs.count)
+    counts = _verb(verbs.counts)
+    kinds = _verb(verbs.kinds)
+    page = _verb(verbs.page)
+    recent = _verb(verbs.recent)
+    users = _verb(verbs.users)
+    seen = _verb(verbs.seen)
+    section = _verb(verbs.section)
+    top = _verb(verbs.top)
+    peak = _verb(verbs.peak)
+    sites = _verb(verbs.sites)
+    info = _verb(verbs.info)
+    ping = _verb(verbs.ping)
+    time = _verb(verbs.time)
+
+    def hits(self, hits: Iterable[Hit]) -> BatchResult:
+        """Report many hits, tuples `(user, url[, seen_ms[, kind]])`, in as few messages as the limits allow.
+
+        Each hit stands for itself: bad ones are refused and counted. `timeout` holds for each message. When
+        an error is raised, what was sent before it stays reported; to report all of it again changes nothing.
+        """
+        result = BatchResult(0, 0, 0, None)
+        for request in verbs.batches(hits):
+            result += self.call(request)
+        return result
+
+    def all_on_page(self, url: Name, limit: int = verbs.MAX_LIMIT) -> Iterator[Viewer]:
+        """Iterate over everybody on a page who can be named, newest first, asking for `limit` at a time."""
+        return self._all(partial(verbs.page, url, limit))
+
+    def all_recent(self, limit: int = verbs.MAX_LIMIT) -> Iterator[Session]:
+        """Iterate over everybody on the site who can be named, newest first, asking for `limit` at a time."""
+        return self._all(partial(verbs.recent, limit))
+
+    def all_users(self, prefix: Name = "", limit: int = verbs.MAX_LIMIT) -> Iterator[Session]:
+        """Iterate over everybody on the site whose name begins with `prefix`, by name."""
+        return self._all(partial(verbs.users, prefix, limit))
+
+    def _all(self, part_after: Callable[[str | None], Request[Part[T]]]) -> Iterator[T]:
+        part = self.call(part_after(None))
+        yield from part.users
+        while part.cursor is not None:
+            part = self.call(part_after(part.cursor))
+            yield from part.users
+
+    def call(self, request: Request[T]) -> T:
+        """Send a request made by one of the functions of `online_client.verbs` and return its answer."""
+        deadline = _Deadline(self.address, self.timeout)
+        connection = self._take()
+        if connection is not None:
+            try:
+                return self._call_on(connection, request, deadline)
+            except ConnectionFailed:  # invariant 3
+                self._forget()
+        return self._call_on(self._connect(deadline), request, deadline)
+
+    def close(self) -> None:
+        """Close the connections that are kept, and keep no more."""
+        self._keeps = False
+        self._forget()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.address}>"
+
+    def after_fork(self) -> None:
+        """Forget the parent's connections. Closing them here leaves them open there."""
+        self._lock = Lock()
+        self._forget()
+
+    def _call_on(self, connection: "_Connection", request: Request[T], deadline: "_Deadline") -> T:
+        keep = False
+        try:
+            answer = connection.call(request, deadline)
+            keep = True
+            return answer
+        except ServerError as error:
+            keep = not isinstance(error, FramingError)
+            raise
+        finally:
+            if keep:
+                self._keep(connection)
+            else:
+                connection.close()
+
+    def _connect(self, deadline: "_Deadline") -> "_Connection":
+        with _as_our_errors(deadline, cannot_connect):
+            connection = _Connection(_open(self.address, self._tls, deadline))
+        greeting = verbs.greeting(self.address)
+        if greeting is not None:
+            try:
+                connection.call(greeting, deadline)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+    def _take(self) -> "_Connection | None":
+        with self._lock:
+            return self._kept.pop() if self._kept else None
+
+    def _keep(self, connection: "_Connection") -> None:
+        with self._lock:
+            keep = self._keeps and len(self._kept) < MAX_KEPT
+            if keep:
+                self._kept.append(connection)
+        if not keep:
+            connection.close()
+
+    def _forget(self) -> None:
+        with self._lock:
+            kept, self._kept = self._kept, []
+        for connection in kept:
+            connection.close()
+
+
+class _Deadline:
+    """The end of the time that a call may take."""
+
+    def __init__(self, address: Address, timeout_s: float | None) -> None:
+        self.address = address
+        self.timeout_s = timeout_s
+        self._end_s = None if timeout_s is None else time.monotonic() + timeout_s
+
+    def left_s(self) -> float | None:
+        """Return the seconds left, None for ever. Raises Timeout if none are."""
+        if self._end_s is None:
+            return None
+        left_s = self._end_s - time.monotonic()
+        if left_s <= 0:
+            raise self.error()
+        return left_s
+
+    def error(self) -> OnlineError:
+        return too_late(self.address, self.timeout_s)
+
+
+class _Connection:
+    """A socket and the conversation on it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._protocol = Protocol()
+
+    def call(self, request: Request[T], deadline: _Deadline) -> T:
+        with _as_our_errors(deadline, lost):
+            self._socket.settimeout(deadline.left_s())
+            self._socket.sendall(self._protocol.send(request))
+            response = self._response(deadline)
+        return response.answer(request, time.time_ns() // 1_000_000)
+
+    def _response(self, deadline: _Deadline) -> Response:
+        while True:
+            self._socket.settimeout(deadline.left_s())
+            data = self._socket.recv(_RECEIVE_BYTES)
+            if not data:
+                raise lost(deadline.address)
+            try:
+                responses = self._protocol.receive(data)
+            except ServerError as error:  # not an answer, see protocol.py
+                raise closed(deadline.address, error) from error
+            if responses:
+                return responses[0]  # one request at a time, so there are no more
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _open(address: Address, tls: ssl.SSLContext | None, deadline: _Deadline) -> socket.socket:
+    if address.path:
+        return _connected(socket.AF_UNIX, socket.SOCK_STREAM, address.path, deadline)
+    sock = _open_tcp(address, deadline)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if tls is None:
+        return sock
+    sock.settimeout(deadline.left_s())
+    return tls.wrap_socket(sock, server_hostname=address.host)  # closes `sock` if it fails
+
+
+def _open_tcp(address: Address, deadline: _Deadline) -> socket.socket:
+    """Connect to the first of the host's addresses that takes it; the error is the last one's."""
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    for family, kind, _, _, where in found[:-1]:
+        try:
+            return _connected(family, kind, where, deadline)
+        except OSError:
+            deadline.left_s()
+    family, kind, _, _, where = found[-1]
+    return _connected(family, kind, where, deadline)
+
+
+def _connected(family: int, kind: int, where: Any, deadline: _Deadline) -> socket.socket:
+    sock = socket.socket(family, kind)
+    try:
+        sock.settimeout(deadline.left_s())
+        sock.connect(where)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+@contextmanager
+def _as_our_errors(deadline: _Deadline, word: Callable[[object, object], OnlineError]) -> Iterator[None]:
+    """Turn errors of the system into ours; `word` finds the words for one."""
+    try:
+        yield
+    except OnlineError:
+        raise
+    except TimeoutError as error:
+        raise deadline.error() from error
+    except OSError as error:
+        raise word(deadline.address, error.strerror or error) from error

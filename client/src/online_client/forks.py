@@ -1,0 +1,27 @@
+"""After a fork: tells the objects whose locks, threads and connections belong to the parent."""
+
+import os
+from typing import Protocol
+from weakref import WeakSet
+
+
+class Forkable(Protocol):
+    def after_fork(self) -> None:
+        """Forget, in a child process, what belongs to the parent."""
+
+
+_forkables: WeakSet[Forkable] = WeakSet()
+
+
+def tell_after_fork(forkable: Forkable) -> None:
+    """Call `forkable.after_fork()` in every child process, for as long as the object lives."""
+    _forkables.add(forkable)
+
+
+def _after_fork() -> None:
+    for forkable in list(_forkables):
+        forkable.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,395 @@
+"""The verbs: for each one function that makes the request and says how its answer is read. Opens nothing.
+
+`Client` and `AsyncClient` have a method for each function here, with the same arguments; a new verb is one
+function here and one line in each of them.
+
+A user is `str`, `bytes` or `int` (sent as text), a url `str` or `bytes`. `str` is sent as UTF-8, with
+surrogates as the bytes they stand for. Limits are the server's to judge: it answers with an error that names
+the limit.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from operator import index
+from typing import Generic, TypeAlias, TypeVar
+
+import msgpack
+
+from online_client.address import DEFAULT_SITE, Address
+from online_client.errors import wrong_shape
+from online_client.replies import (
+    BatchResult,
+    Kinds,
+    Listing,
+    Page,
+    Peak,
+    Section,
+    Seen,
+    Session,
+    Site,
+    TopPage,
+    Viewer,
+)
+
+Name: TypeAlias = str | bytes
+User: TypeAlias = str | bytes | int
+#: Milliseconds since 1970, or a datetime that knows its zone.
+Time: TypeAlias = int | datetime
+#: (user, url[, seen_ms[, kind]]); None as `seen_ms` is now.
+Hit: TypeAlias = tuple[User, Name] | tuple[User, Name, Time | None] | tuple[User, Name, Time | None, str]
+
+MEMBER = "member"
+
+#: The most users in one answer, and names in one question, that a server allows unless it is told otherwise.
+MAX_LIMIT = 1_000
+
+#: What a server takes in one message unless it is told otherwise; less than 64 bytes are not the hits'.
+MAX_BATCH_HITS = 65_536
+MAX_BATCH_BYTES = 1024 * 1024 - 64
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_SECOND = timedelta(seconds=1)
+
+F = TypeVar("F", bound=Callable[..., object])
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[T_co]):
+    """A verb with its arguments, ready to be sent, and what makes a value of the answer."""
+
+    verb: str
+    params: bytes  #: an array, packed
+    read: Callable[[object, int], T_co]  #: (result, now_ms) -> value; raises ProtocolError
+
+
+def hit(user: User, url: Name, *, seen_ms: Time | None = None, kind: str = MEMBER) -> Request[None]:
+    """Report that `user` loads the page `url`, now or at `seen_ms`.
+
+    `kind`: member, guest, hidden or bot. A hit that is too old is ignored by the server.
+    Raises RangeError for a name, time or kind outside its limits, FullError at a limit.
+    """
+    return Request("hit", _pack(_hit_params(user, url, seen_ms, kind)), _nothing)
+
+
+def leave(user: User, *, seen_ms: Time | None = None) -> Request[None]:
+    """Take `user` offline, now or as of `seen_ms`, until a newer hit."""
+    return _request("leave", _nothing, _user(user), _time(seen_ms))
+
+
+def count(url: Name | None = None, *, within: int | timedelta | None = None) -> Request[int]:
+    """Count the people online: on the site, on one page, or on the site within the last seconds.
+
+    `within`: seconds or a timedelta, one second to the server's window; only without `url`.
+    """
+    within_s = within // _SECOND if isinstance(within, timedelta) else within
+    return _request("count", _integer, _optional("url", url), _number(within_s))
+
+
+def counts(*urls: Name) -> Request[list[int]]:
+    """Count the people on each of these pages, at most 1,000 of them."""
+    return _request("counts", _integers, *(_name("url", url) for url in urls))
+
+
+def kinds(url: Name | None = None) -> Request[Kinds]:
+    """Count visitors by kind, on the site or on one page."""
+    return _request("kinds", _kinds, _optional("url", url))
+
+
+def page(url: Name, limit: int = 30, cursor: str | None = None) -> Request[Page]:
+    """Tell who is on a page: people on the site, people here, and the users here, newest first.
+
+    `limit`: users listed, 0 to 1,000. `cursor` continues an earlier answer for the same page.
+    """
+    return _request("page", _page, _name("url", url), _number(limit), _optional("cursor", cursor))
+
+
+def recent(limit: int = 30, cursor: str | None = None) -> Request[Listing]:
+    """List the users of the whole site, newest first. `limit` and `cursor` as for `page`."""
+    return _request("recent", _listing, _number(limit), _optional("cursor", cursor))
+
+
+def users(prefix: Name = "", limit: int = 30, cursor: str | None = None) -> Request[Listing]:
+    """List the users whose name begins with `prefix`, by name. `limit` and `cursor` as for `page`."""
+    return _request("users", _listing, _name("prefix", prefix), _number(limit), _optional("cursor", cursor))
+
+
+def seen(*users: User) -> Request[list[Seen | None]]:
+    """Tell where and when each of these users was last seen; None for who is offline or cannot be named."""
+    return _request("seen", _all_seen, *(_user(user) for user in users))
+
+
+def section(prefix: Name) -> Request[Section]:
+    """Add up people and pages over all urls that begin with `prefix`; RangeError beyond 100,000 pages."""
+    return _request("section", _section, _name("prefix", prefix))
+
+
+def top(limit: int = 10, prefix: Name = "") -> Request[list[TopPage]]:
+    """List the pages with most people, equals by url. The answer may be a second old."""
+    return _request("top", _top, _number(limit), _name("prefix", prefix))
+
+
+def peak() -> Request[Peak]:
+    """Tell the most people ever online at once, and when that was."""
+    return _request("peak", _peak)
+
+
+def sites() -> Request[list[Site]]:
+    """List the sites of the server with the people on each."""
+    return _request("sites", _sites)
+
+
+def info(section: str | None = None) -> Request[dict[str, dict[str, str]]]:
+    """Tell about the server, all or one section: section -> name -> value, as text."""
+    return _request("info", _info, _optional("section", section))
+
+
+def ping() -> Request[str]:
+    """Get "PONG" from a server that is well."""
+    return _request("ping", _text)
+
+
+def time() -> Request[datetime]:
+    """Tell the server's time, in UTC."""
+    return _request("time", _clock)
+
+
+def greeting(address: Address) -> Request[None] | None:
+    """What a new connection to `address` says first, if anything: its token and its site."""
+    site = _name("site", address.site)
+    if address.token is not None:
+        return _request("auth", _nothing, site, _name("token", address.token))
+    return _request("site", _nothing, site) if address.site != DEFAULT_SITE else None
+
+
+def pack_hit(user: User, url: Name, seen_ms: Time | None = None, kind: str = MEMBER) -> bytes:
+    """Pack one hit of a batch. Raises ValueError if no batch could hold it."""
+    packed = _pack(_hit_params(user, url, seen_ms, kind))
+    if len(packed) > MAX_BATCH_BYTES:
+        raise ValueError(f"a hit of {len(packed)} bytes does not fit into a batch of {MAX_BATCH_BYTES}")
+    return packed
+
+
+def batch(hits: Sequence[bytes]) -> Request[BatchResult]:
+    """Send packed hits together, within MAX_BATCH_HITS and MAX_BATCH_BYTES. Each stands for itself."""
+    header: bytes = msgpack.Packer().pack_array_header(len(hits))
+    return Request("hits", header + b"".join(hits), _batch_result)
+
+
+def batches(hits: Iterable[Hit]) -> Iterator[Request[BatchResult]]:
+    """Split hits into batches that a server takes, lazily."""
+    waiting: list[bytes] = []
+    waiting_bytes = 0
+    for each in hits:
+        packed = pack_hit(*each)
+        if len(waiting) == MAX_BATCH_HITS or waiting_bytes + len(packed) > MAX_BATCH_BYTES:
+            yield batch(waiting)
+            waiting, waiting_bytes = [], 0
+        waiting.append(packed)
+        waiting_bytes += len(packed)
+    if waiting:
+        yield batch(waiting)
+
+
+def as_method(method: F, build: Callable[..., Request[object]]) -> F:
+    """Give the method of a verb the name, the arguments and the words of its function here."""
+    signature = inspect.signature(build)
+    self = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    method.__name__ = method.__qualname__ = build.__name__
+    method.__doc__ = build.__doc__
+    method.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[self, *signature.parameters.values()], return_annotation=inspect.Signature.empty
+    )
+    return method
+
+
+# Arguments: values of Python -> values of MessagePack. None means "not given".
+
+
+def _request(verb: str, read: Callable[[object, int], T], *params: bytes | int | None) -> Request[T]:
+    return Request(verb, _pack(list(params)), read)
+
+
+def _pack(params: list[bytes | str | int | None]) -> bytes:
+    while params and params[-1] is None:
+        params.pop()
+    packed: bytes = msgpack.packb(params)
+    return packed
+
+
+def _hit_params(user: User, url: Name, seen_ms: Time | None, kind: str) -> list[bytes | str | int | None]:
+    if not isinstance(kind, str):
+        raise TypeError(f"kind takes str, not {type(kind).__name__}")
+    return [_user(user), _name("url", url), _time(seen_ms), None if kind == MEMBER else kind]
+
+
+def _name(what: str, value: Name) -> bytes:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    if isinstance(value, bytes):
+        return value
+    raise TypeError(f"{what} takes str or bytes, not {type(value).__name__}")
+
+
+def _optional(what: str, value: Name | None) -> bytes | None:
+    return None if value is None else _name(what, value)
+
+
+def _user(value: User) -> bytes:
+    return b"%d" % value if isinstance(value, int) else _name("user", value)
+
+
+def _time(value: Time | None) -> bytes | int | None:
+    if not isinstance(value, datetime):
+        return _number(value)
+    if value.utcoffset() is None:
+        raise ValueError(f"seen_ms takes a datetime that knows its zone, not {value.isoformat()}")
+    return (value - _EPOCH) // _MILLISECOND
+
+
+def _number(value: int | None) -> bytes | int | None:
+    if value is None:
+        return None
+    number = index(value)
+    return number if -(2**63) <= number < 2**63 else b"%d" % number  # else text, to be refused
+
+
+# Answers: values of MessagePack -> values of Python.
+
+
+def _nothing(result: object, now_ms: int) -> None:
+    """Any result will do: that it is no error is the answer."""
+
+
+def _text(result: object, now_ms: int = 0) -> str:
+    if isinstance(result, str):
+        return result
+    if isinstance(result, bytes):
+        return result.decode("utf-8", "surrogateescape")
+    raise wrong_shape("text", result)
+
+
+def _integer(result: object, now_ms: int = 0) -> int:
+    if type(result) is int:
+        return result
+    raise wrong_shape("a whole number", result)
+
+
+def _list(result: object) -> list[object]:
+    if isinstance(result, list):
+        return result
+    raise wrong_shape("an array", result)
+
+
+def _row(result: object, length: int) -> list[object]:
+    if isinstance(result, list) and len(result) == length:
+        return result
+    raise wrong_shape(f"an array of {length}", result)
+
+
+def _integers(result: object, now_ms: int = 0) -> list[int]:
+    return [_integer(item) for item in _list(result)]
+
+
+def _moment(seen_ms: object, now_ms: int) -> tuple[datetime, timedelta]:
+    milliseconds = _integer(seen_ms)
+    try:
+        return _EPOCH + milliseconds * _MILLISECOND, max(0, now_ms - milliseconds) * _MILLISECOND
+    except OverflowError:
+        raise wrong_shape("a time in milliseconds", seen_ms) from None
+
+
+def _cursor(result: object) -> str | None:
+    return None if result is None else _text(result)
+
+
+def _page(result: object, now_ms: int) -> Page:
+    online, here, viewers, cursor = _row(result, 4)
+    named = tuple(_viewer(row, now_ms) for row in _list(viewers))
+    return Page(_integer(online), _integer(here), named, _cursor(cursor))
+
+
+def _viewer(result: object, now_ms: int) -> Viewer:
+    user, seen_ms, kind = _row(result, 3)
+    return Viewer(_text(user), *_moment(seen_ms, now_ms), _text(kind))
+
+
+def _listing(result: object, now_ms: int) -> Listing:
+    sessions, cursor = _row(result, 2)
+    return Listing(tuple(_session(row, now_ms) for row in _list(sessions)), _cursor(cursor))
+
+
+def _session(result: object, now_ms: int) -> Session:
+    user, url, seen_ms, kind = _row(result, 4)
+    return Session(_text(user), _text(url), *_moment(seen_ms, now_ms), _text(kind))
+
+
+def _all_seen(result: object, now_ms: int) -> list[Seen | None]:
+    return [None if item is None else _seen(item, now_ms) for item in _list(result)]
+
+
+def _seen(result: object, now_ms: int) -> Seen:
+    url, seen_ms = _row(result, 2)
+    return Seen(_text(url), *_moment(seen_ms, now_ms))
+
+
+def _kinds(result: object, now_ms: int) -> Kinds:
+    return Kinds(*_integers(_row(result, 4)))
+
+
+def _section(result: object, now_ms: int) -> Section:
+    return Section(*_integers(_row(result, 2)))
+
+
+def _top(result: object, now_ms: int) -> list[TopPage]:
+    rows = (_row(item, 2) for item in _list(result))
+    return [TopPage(_text(url), _integer(people)) for url, people in rows]
+
+
+def _peak(result: object, now_ms: int) -> Peak:
+    people, at_ms = _integers(_row(result, 2))
+    return Peak(people, _moment(at_ms, now_ms)[0] if at_ms else None)
+
+
+def _sites(result: object, now_ms: int) -> list[Site]:
+    rows = (_row(item, 2) for item in _list(result))
+    return [Site(_text(name), _integer(people)) for name, people in rows]
+
+
+def _number_in(result: object) -> int:
+    return result if isinstance(result, int) else int(_text(result))
+
+
+def _clock(result: object, now_ms: int) -> datetime:
+    try:
+        seconds, microseconds = map(_number_in, _row(result, 2))
+        return _EPOCH + timedelta(seconds=seconds, microseconds=microseconds)
+    except (ValueError, OverflowError):
+        raise wrong_shape("seconds and microseconds", result) from None
+
+
+def _info(result: object, now_ms: int) -> dict[str, dict[str, str]]:
+    sections: dict[str, dict[str, str]] = {}
+    values: dict[str, str] = {}
+    for line in _text(result).splitlines():
+        if line.startswith("# "):
+            values = sections.setdefault(line[2:], {})
+        elif line:
+            name, _, value = line.partition(":")
+            values[name] = value
+    return sections
+
+
+def _batch_result(result: object, now_ms: int) -> BatchResult:
+    accepted, ignored, refused, error = _row(result, 4)
+    return BatchResult(_integer(accepted), _integer(ignored), _integer(refused), _first_error(error))
+
+
+def _first_error(result: object) -> str | None:
+    if isinstance(result, list):
+        return " ".join(_text(part) for part in result)
+    return None if result is None else _text(result)
