@@ -3,9 +3,12 @@
 The map, for a newcomer. An arrow is an allowed import; nothing imports against it.
 
     the compiled core (ext/NAME.pyx; its contracts are NAME.pxd and NAME.pyi in this folder)
-        skiplist    sessions, arena, orders; knows nothing of hits
-        index       hit, leave, expire, count, page ...                 -> skiplist
-        wire        MessagePack and RESP: bytes <-> verbs               -> index
+        arena       memory in blocks, named by 32-bit references
+        skiplist    records that stand in several orders at once        -> arena
+        table       name -> record                                      -> skiplist
+        core        the rules: hit, leave, expire, count, list ...      -> skiplist, table
+        index       the Python surface of a core                        -> core
+        wire        MessagePack and RESP: bytes <-> verbs               -> core, index
     the server
         server      Trio: listeners, housekeeping, shutdown             -> wire, verbs, state, clock
         verbs       the rare verbs: SITE, INFO, TOP, AUTH ...           -> index, wire

@@ -1,0 +1,8 @@
+"""`python -m online`: the same as the command `online`."""
+
+import sys
+
+from online.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,578 @@
+"""The server: sockets, TLS, housekeeping and shutdown, in one Trio run. The only file that opens sockets.
+
+Not its job: what bytes mean (wire), what verbs do (index, verbs), what is in the state file (state).
+
+A connection is a sans-I/O object; here an ordinary Trio task drives it over a stream. Another way to drive
+the same object would stand beside `_accept`, and share everything else.
+
+Invariants:
+1. A connection that fails ends alone, and is counted. A housekeeping task that fails ends the server, and
+   says so.
+2. Nobody is read from while output for them waits.
+3. Nobody is waited for without a bound, except between messages: there a connection may rest for ever.
+4. A state file is written after the last hit was answered, and never by a server whose housekeeping failed.
+"""
+
+import errno
+import logging
+import math
+import os
+import resource
+import signal
+import socket
+import ssl
+import stat
+from argparse import ArgumentParser, Namespace
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import trio
+
+from online import __version__, config, errors, state
+from online.clock import Clock
+from online.config import Address, Config
+from online.errors import ConfigError, OnlineError, StateError
+from online.verbs import Verbs
+from online.wire import Connection
+
+RECEIVE_BYTES = 64 * 1024
+
+#: Output is sent in pieces of this size, and each that has gone is progress: Trio does not tell of less.
+SEND_BYTES = 16 * 1024
+
+EXPIRE_EVERY_S = 0.1
+
+#: How long a connection is given to take its last reply, and how long all are at the end of the server.
+FAREWELL_S = 1.0
+GRACE_S = 2.0
+
+#: Descriptors beside those of connections: listeners, files, and whatever libraries hold.
+SPARE_FILES = 64
+
+#: After accept(2) failed for want of descriptors or memory.
+ACCEPT_PAUSE_S = 0.1
+ACCEPT_CAPACITY_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+
+#: Faults of the server that are logged with a traceback; more are counted alone, so as not to fill a disk.
+TRACEBACKS = 20
+
+logger = logging.getLogger("online")
+
+
+class Statistics(NamedTuple):
+    """What a server is doing. INFO tells more."""
+
+    connections: int  #: open now
+    connections_accepted: int
+    connections_failed: int  #: ended by a fault of the server
+    buffered_bytes: int  #: waiting input and output
+    users: int
+    pages: int
+    limits: dict[str, int]  #: how often each was reached
+    clock_steps: int
+
+
+class _Client:
+    """A connection with what the server must know to end it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.scope = trio.CancelScope()  # all of its work; the deadline is that of the step at hand
+        self.is_receiving = False
+        self.sending_bytes = 0  # taken from the connection and not yet sent
+        self.last_words: OnlineError | None = None  # why the server ends it
+
+    @property
+    def buffered_bytes(self) -> int:
+        return self.connection.buffered_bytes + self.sending_bytes
+
+
+class Server:
+    """A server and its sites.
+
+        async with trio.open_nursery() as nursery:
+            addresses = await nursery.start(server.run)
+            ...
+            server.stop()
+    """
+
+    def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
+        """Make a server that does nothing yet. Raises ConfigError when TLS files cannot be used."""
+        self.config = config
+        self.limits = config.limits
+        self.clock = clock or Clock()
+        self.verbs = Verbs(config.limits, window_s=config.window_s, token=config.token)
+        self.verbs.started_ms = self.clock.now_ms()
+        self.service = self.verbs.service
+        self.counts = self.verbs.counts
+        self._tls = _tls_context(config)
+        self._clients: set[_Client] = set()
+        self._sending_bytes = 0
+        self.addresses: tuple[Address, ...] = ()  #: where it listens
+        self.listening = trio.Event()
+        self._stop = trio.Event()
+        self._failure = ""
+
+    # Its life
+
+    async def run(
+        self, *, task_status: trio.TaskStatus[tuple[Address, ...]] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Read the state file, listen, and serve until `stop` is called; then save the state.
+
+        Reports the bound addresses as started. Raises ConfigError or StateError when it cannot start, and
+        OnlineError when housekeeping or saving has failed. When cancelled it ends at once, saving nothing.
+        """
+        self._load_state()
+        async with _listeners(self.config, self._tls) as listeners:
+            self.addresses = tuple(address for address, _ in listeners)
+            logger.info("online %s listens on %s", __version__, ", ".join(map(str, self.addresses)))
+            async with trio.open_nursery() as house:
+                house.start_soon(self._keep, self._expire)
+                house.start_soon(self._keep, self._follow_clock)
+                async with trio.open_nursery() as visitors:
+                    async with trio.open_nursery() as doors:
+                        for _, listener in listeners:
+                            doors.start_soon(self._keep, self._accept, listener, visitors)
+                        self.listening.set()
+                        task_status.started(self.addresses)
+                        await self._stop.wait()
+                        logger.info("stopping, %d connections", len(self._clients))
+                        doors.cancel_scope.cancel()
+                    for _, listener in listeners:
+                        await listener.aclose()
+                    visitors.start_soon(self._end_clients, visitors.cancel_scope)
+                house.cancel_scope.cancel()
+        if self._failure:
+            raise OnlineError(self._failure)
+        self._save_state()
+
+    def stop(self) -> None:
+        """Accept nobody more, answer what has been read, save the state, end `run`."""
+        self._stop.set()
+
+    def statistics(self) -> Statistics:
+        """Return what the server is doing. O(sites)."""
+        totals = self.verbs.totals()
+        return Statistics(
+            connections=len(self._clients),
+            connections_accepted=self.counts.connections_accepted,
+            connections_failed=self.counts.connections_failed,
+            buffered_bytes=self.service.buffered_bytes + self._sending_bytes,
+            users=totals.users,
+            pages=totals.pages,
+            limits=dict(self.counts.limits),
+            clock_steps=self.clock.steps,
+        )
+
+    def _load_state(self) -> None:
+        path = self.config.state
+        if path is None:
+            return
+        state.check(path)
+        loaded = state.load(path, self.verbs, self.clock.now_ms)
+        if loaded.damage:
+            kept = state.damaged(path)
+            logger.warning("state file %s is damaged, it is now %s: %s", path, kept, loaded.damage)
+        if loaded.refused:
+            logger.warning("state file %s: %d users were refused at a limit", path, loaded.refused)
+        logger.info("read %d users from %s, %d had left", loaded.users, path, loaded.late)
+
+    def _save_state(self) -> None:
+        if self.config.state is None:
+            return
+        try:
+            users = state.save(self.config.state, self.verbs)
+        except StateError as error:
+            raise OnlineError(str(error)) from None
+        logger.info("saved %d users to %s", users, self.config.state)
+
+    # Housekeeping
+
+    async def _keep(self, task: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Run a task that must not fail; if it does, say so and stop the server."""
+        try:
+            await task(*args)
+        except Exception as error:
+            self._failure = f"housekeeping failed: {task.__name__.strip('_')}: {error!r}"
+            logger.exception("%s; stopping", self._failure)
+            self.stop()
+
+    async def _expire(self) -> None:
+        while True:
+            await trio.sleep(EXPIRE_EVERY_S)
+            self.verbs.expire(self.clock.now_ms())
+
+    async def _follow_clock(self) -> None:
+        while True:
+            await trio.sleep(EXPIRE_EVERY_S)
+            moved_ms = self.clock.follow()
+            if moved_ms:
+                self.service.clock_step_ms = self.clock.step_ms
+                self.counts.clock_steps = self.clock.steps
+                logger.warning("the wall clock was set by %+.1f s; ages are kept", moved_ms / 1000)
+
+    # Accepting
+
+    async def _accept(self, listener: trio.abc.Listener[trio.abc.Stream], visitors: trio.Nursery) -> None:
+        """Start a task for each connection that comes in. While the system has no room, they queue there."""
+        while True:
+            try:
+                stream = await listener.accept()
+            except OSError as error:
+                if error.errno not in ACCEPT_CAPACITY_ERRORS:
+                    raise
+                if not self.counts.limits["open_files_reached"]:
+                    logger.warning("no room for another connection: %s; INFO counts how often", error.strerror)
+                self._reached("open_files_reached")
+                await trio.sleep(ACCEPT_PAUSE_S)
+            else:
+                visitors.start_soon(self.serve_stream, stream)
+
+    async def _end_clients(self, everybody: trio.CancelScope) -> None:
+        """End who rests between messages now, and everybody after GRACE_S."""
+        for client in self._clients:
+            if client.is_receiving:
+                client.scope.cancel()
+        everybody.deadline = trio.current_time() + GRACE_S
+
+    # A connection
+
+    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection, over any stream, until one side ends it; close the stream."""
+        self.counts.connections_accepted += 1
+        try:
+            try:
+                await self._serve(stream)
+            finally:
+                with trio.move_on_after(FAREWELL_S, shield=True):
+                    await stream.aclose()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the peer has gone, which is its right
+        except Exception:
+            self._failed()
+
+    async def _serve(self, stream: trio.abc.Stream) -> None:
+        """Have a conversation, and part; or part at once, when there are too many."""
+        client = _Client(self.verbs.connect())
+        try:
+            if len(self._clients) >= self.limits.max_connections:
+                self._reached("max_connections_reached")
+                client.last_words = errors.too_many_connections()
+            else:
+                self._clients.add(client)
+                with client.scope:
+                    await self._converse(client, stream)
+            await self._part(client, stream)
+        finally:
+            self._clients.discard(client)
+            self._sending_bytes -= client.sending_bytes
+            self.verbs.disconnect(client.connection)
+
+    async def _converse(self, client: _Client, stream: trio.abc.Stream) -> None:
+        """Receive and answer in turn, each in its time."""
+        connection = client.connection
+        left_s = math.inf if self.config.token is None else self.limits.auth_timeout_s
+        if isinstance(stream, trio.SSLStream) and not self._stop.is_set():
+            await self._shake_hands(client, stream, min(left_s, self.limits.frame_timeout_s))
+        while not (connection.is_closing or self._stop.is_set()):
+            frames, was_in_frame = connection.frames, connection.in_frame
+            data, waited_s = await self._receive(client, stream, left_s)
+            if not data:
+                return
+            connection.receive(data, now_ms=self.clock.now_ms())
+            self._bound_buffers()
+            if self._stop.is_set():  # it came in while everybody was told to end; it is answered nevertheless
+                with trio.move_on_after(GRACE_S, shield=True):
+                    await self._answer(client, stream)
+                return
+            await self._answer(client, stream)
+            if self.config.token is not None and connection.frames == 0:
+                left_s -= waited_s
+            elif not connection.in_frame:
+                left_s = math.inf
+            elif connection.frames == frames and was_in_frame:
+                left_s -= waited_s
+            else:
+                left_s = self.limits.frame_timeout_s
+
+    async def _shake_hands(
+        self, client: _Client, stream: trio.SSLStream[trio.SocketStream], left_s: float
+    ) -> None:
+        """Let TLS begin within `left_s` seconds."""
+        client.scope.deadline = trio.current_time() + left_s
+        client.is_receiving = True
+        await stream.do_handshake()
+        client.is_receiving = False
+
+    async def _receive(self, client: _Client, stream: trio.abc.Stream, left_s: float) -> tuple[bytes, float]:
+        """Receive something within `left_s` seconds; return it, and how long that took."""
+        before = trio.current_time()
+        client.scope.deadline = before + left_s
+        client.is_receiving = True
+        data = await stream.receive_some(RECEIVE_BYTES)
+        client.is_receiving = False
+        return bytes(data), trio.current_time() - before
+
+    async def _answer(self, client: _Client, stream: trio.abc.Stream) -> None:
+        """Send all answers to what was received, as they are made. Others have their turn in between."""
+        connection = client.connection
+        while True:
+            if connection.output_bytes:
+                await self._send(client, stream, connection.take_output())
+            elif connection.has_work:
+                await trio.lowlevel.checkpoint()
+            if not connection.has_work:
+                return
+            connection.proceed(now_ms=self.clock.now_ms())
+
+    async def _send(self, client: _Client, stream: trio.abc.Stream, data: bytes) -> None:
+        """Send `data` in pieces, each within the time that sending may take."""
+        client.sending_bytes = len(data)
+        self._sending_bytes += len(data)
+        with memoryview(data) as view:
+            for begin in range(0, len(view), SEND_BYTES):
+                piece = view[begin : begin + SEND_BYTES]
+                client.scope.deadline = trio.current_time() + self.limits.send_timeout_s
+                await stream.send_all(piece)
+                client.sending_bytes -= len(piece)
+                self._sending_bytes -= len(piece)
+
+    async def _part(self, client: _Client, stream: trio.abc.Stream) -> None:
+        """Tell a connection that the server ends why; let the last reply arrive."""
+        connection = client.connection
+        if client.scope.cancelled_caught and client.last_words is None and not self._stop.is_set():
+            client.last_words = self._out_of_time(client)
+        if client.last_words is not None:
+            connection.fail(client.last_words)
+        if not connection.is_closing or client.sending_bytes:
+            return
+        with trio.move_on_after(FAREWELL_S):
+            await stream.send_all(connection.take_output())
+            if isinstance(stream, trio.abc.HalfCloseableStream):
+                # To close a socket with unread input would reset it, and the peer might lose the reply.
+                await stream.send_eof()
+                while await stream.receive_some(RECEIVE_BYTES):
+                    pass
+
+    def _out_of_time(self, client: _Client) -> OnlineError | None:
+        """Count whose deadline has passed, and why; return what to tell them, if they can be told."""
+        if not client.is_receiving:
+            self._reached("slow")
+            return None
+        if self.config.token is not None and client.connection.frames == 0:
+            self._reached("auth_timeout")
+            return errors.too_slow_auth(self.limits.auth_timeout_s)
+        self._reached("frame_timeout")
+        return errors.too_slow_frame(self.limits.frame_timeout_s)
+
+    def _bound_buffers(self) -> None:
+        """Close the largest connections while all together have more waiting than they may."""
+        excess = self.service.buffered_bytes + self._sending_bytes - self.limits.max_buffers
+        if excess <= 0:
+            return
+        for client in sorted(self._clients, key=lambda each: each.buffered_bytes, reverse=True):
+            if client.last_words is None:
+                self._reached("max_buffers_reached")
+                client.last_words = errors.too_much_waiting(self.limits.max_buffers)
+                client.scope.cancel()
+            excess -= client.buffered_bytes
+            if excess <= 0:
+                return
+
+    def _reached(self, limit: str) -> None:
+        self.counts.limits[limit] += 1
+
+    def _failed(self) -> None:
+        self.counts.connections_failed += 1
+        if self.counts.connections_failed <= TRACEBACKS:
+            logger.exception("a connection failed; the others go on")
+
+
+# Listeners
+
+
+@asynccontextmanager
+async def _listeners(
+    config: Config, tls: ssl.SSLContext | None
+) -> AsyncIterator[list[tuple[Address, trio.abc.Listener[trio.abc.Stream]]]]:
+    """Open all listeners, or none; close them at the end, and remove the sockets of Unix ones."""
+    opened: list[tuple[Address, trio.SocketListener]] = []
+    inodes: dict[Path, int] = {}
+    try:
+        for address in config.listen:
+            try:
+                if address.path is None:
+                    opened += await _open_tcp(address)
+                else:
+                    opened.append((address, await _open_unix(address.path, config.unix_mode)))
+                    inodes[address.path] = address.path.stat().st_ino
+            except (OSError, UnicodeError) as error:
+                raise ConfigError(_why_not(address, error)) from None
+        yield [(address, _with_tls(address, listener, tls)) for address, listener in opened]
+    finally:
+        for _, listener in opened:
+            listener.socket.close()
+        for path, inode in inodes.items():
+            if path.exists() and path.stat().st_ino == inode:
+                path.unlink()
+
+
+async def _open_tcp(address: Address) -> list[tuple[Address, trio.SocketListener]]:
+    """Listen at all addresses of a host."""
+    listeners = await trio.open_tcp_listeners(address.port, host=address.host)
+    names = [listener.socket.getsockname() for listener in listeners]
+    return [(Address(name[0], name[1]), listener) for name, listener in zip(names, listeners, strict=True)]
+
+
+async def _open_unix(path: Path, mode: int | None) -> trio.SocketListener:
+    """Listen at a path. Between bind and listen nobody can connect: the mode is set by then."""
+    await _remove_stale(path)
+    listening = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        await listening.bind(str(path))
+        if mode is not None:
+            path.chmod(mode)
+        listening.listen(socket.SOMAXCONN)
+    except BaseException:
+        listening.close()
+        raise
+    return trio.SocketListener(listening)
+
+
+async def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody listens at any more. Raises OSError if somebody does, or it is none."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise OSError(errno.EEXIST, "exists and is no socket")
+        with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            await probe.connect(str(path))
+    except ConnectionRefusedError:
+        path.unlink()
+    except FileNotFoundError:
+        pass
+    else:
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _with_tls(
+    address: Address, listener: trio.SocketListener, tls: ssl.SSLContext | None
+) -> trio.abc.Listener[trio.abc.Stream]:
+    """Let the connections of a TCP listener speak TLS."""
+    if tls is None or address.path is not None:
+        return listener
+    return trio.SSLListener(listener, tls)
+
+
+def _why_not(address: Address, error: Exception) -> str:
+    """Say in one line why nobody can listen at an address."""
+    reason = getattr(error, "strerror", None) or str(error)
+    if getattr(error, "errno", None) == errno.EADDRINUSE:
+        reason = f"{reason}, another server listens there"
+    return f"cannot listen on {address}: {reason}"
+
+
+def _tls_context(config: Config) -> ssl.SSLContext | None:
+    """Read certificate and key. Raises ConfigError that names the file."""
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    for name, path in (("tls_cert", config.tls_cert), ("tls_key", config.tls_key)):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise errors.unusable_file(name, path, error) from None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(config.tls_cert, config.tls_key)
+    except ssl.SSLError as error:
+        files = f"tls_cert {config.tls_cert} and tls_key {config.tls_key}"
+        raise ConfigError(f"{files}: {error.reason or error}") from None
+    return context
+
+
+def raise_open_files(max_connections: int) -> None:
+    """Raise the limit on open files to fit; if the system does not let us, log a warning."""
+    wanted = max_connections + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    for limits in ((wanted, max(hard, wanted)), (hard, hard)):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        except (ValueError, OSError):
+            continue
+        break
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        logger.warning("%d open files are allowed: too few for max_connections, %d", soft, max_connections)
+
+
+# The command
+
+_DESCRIPTION = """\
+Run a server that knows who is online now, and on which page. Web servers and applications
+send it hits; it answers counts and lists of users, to clients of online and to any Redis
+client. It keeps everything in memory.
+
+Every setting can be given as an option, as an environment variable (ONLINE_WINDOW for
+--window) or as a key of a TOML file (window = 1800). An option goes before a variable, a
+variable before the file. Sizes may be written 64KiB or 1MiB, times 90, 90s, 30min or 2h.
+
+The server ends at SIGTERM and SIGINT (Ctrl-C); with --state, a restart forgets nobody."""
+
+_EXAMPLES = """\
+examples:
+  online serve
+  online serve --state /var/lib/online/state --listen 127.0.0.1:8989 --listen unix:/run/online.sock
+  online serve --listen 0.0.0.0:8989 --token-file /etc/online/token --tls-cert cert.pem --tls-key key.pem
+
+then, from another terminal:
+  redis-cli -p 8989 HIT theo /forum/1
+  redis-cli -p 8989 PAGE /forum/1 30"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Describe `online serve`."""
+    parser.usage = "online serve [OPTION ...]"
+    parser.description = _DESCRIPTION
+    parser.epilog = _EXAMPLES
+    config.add_arguments(parser)
+
+
+def run(args: Namespace) -> int:
+    """Serve until SIGTERM or SIGINT. Raises OnlineError when it cannot start or has failed."""
+    settings = config.load(vars(args), os.environ)
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(message)s",
+        level=logging.WARNING if settings.quiet else logging.INFO,
+    )
+    raise_open_files(settings.limits.max_connections)
+    trio.run(serve, Server(settings))
+    return 0
+
+
+async def serve(server: Server, beside: Callable[[Server], Awaitable[None]] | None = None) -> None:
+    """Run `server` until SIGTERM or SIGINT, and `beside` as long. Raises what `Server.run` raises."""
+    failure = None
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_stop_at_signal, server)
+        if beside is not None:
+            nursery.start_soon(beside, server)
+        try:
+            await server.run()
+        except OnlineError as error:
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def _stop_at_signal(
+    server: Server, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for _ in signals:
+            server.stop()

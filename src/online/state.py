@@ -1,0 +1,193 @@
+"""The sessions of all sites, to a file and back, so that a restart does not show an empty site.
+
+Not its job: when to do so (server.py), and how a session is written (`wire.dump`). The file holds frames of
+MessagePack, the same as on the wire:
+
+    [2, "ECHO", ["online state 1"]]                     a mark: this file is ours, in version 1
+    [2, "SITE", [name]], then what wire.dump gives      for each site
+    [2, "ECHO", ["online state 1 ends, crc32 ..."]]     of all bytes before this frame
+
+A file is read by the rules for hits: sessions come back aged by the time away, and those that have left the
+window meanwhile are late.
+
+Invariants:
+1. The file at the path is always a whole one: a new one replaces it in one step, once it is safe on the disk.
+2. What cannot be read is said, and kept: a damaged or truncated file is renamed to FILE.damaged, and the
+   server starts with the sessions that could be read. Half a site shown beats an empty one, and beats none.
+3. A file that does not begin with the mark is not ours but somebody's, named by mistake. It is neither read
+   nor moved, and the server does not start: at its end it would replace it.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+from zlib import crc32
+
+import msgpack
+
+from online.errors import StateError
+from online.limits import Limits
+from online.verbs import DEFAULT_SITE, Verbs
+from online.wire import Connection, Service, dump
+
+CHUNK_BYTES = 256 * 1024
+
+
+def _notification(method: str, text: str | bytes) -> bytes:
+    packed: bytes = msgpack.packb([2, method, [text]])
+    return packed
+
+
+def _end(checksum: int) -> bytes:
+    return _notification("ECHO", f"online state 1 ends, crc32 {checksum:08x}")
+
+
+MARK = _notification("ECHO", "online state 1")
+END_BYTES = len(_end(0))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What came of reading a state file."""
+
+    users: int = 0  #: sessions that are inside the window
+    late: int = 0  #: outside the window meanwhile
+    refused: int = 0  #: at a limit
+    damage: str = ""  #: what is wrong with the file, if anything
+
+
+def check(path: Path) -> None:
+    """Make sure that a state file can be written at `path`. Raises StateError if not."""
+    new = _new(path)
+    try:
+        if path.exists() and not path.is_file():
+            raise StateError(f"state file {path}: is no regular file")
+        os.close(_create(new))
+        new.unlink()
+    except OSError as error:
+        raise StateError(f"state file {path} cannot be written: {error.strerror}") from None
+
+
+def save(path: Path, verbs: Verbs) -> int:
+    """Write all sessions of all sites and return how many. O(users).
+
+    Raises StateError, leaving what was at `path` as it was.
+    """
+    new = _new(path)
+    try:
+        with open(_create(new), "wb") as file:
+            checksum = 0
+            for frame in _frames(verbs):
+                checksum = crc32(frame, checksum)
+                file.write(frame)
+            file.write(_end(checksum))
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(path.resolve())
+        _sync_folder(new)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise StateError(f"state file {path} cannot be written: {error.strerror}") from None
+    return verbs.totals().users
+
+
+def load(path: Path, verbs: Verbs, now_ms: Callable[[], int]) -> Loaded:
+    """Read the sessions of a state file, if there is one, into sites that are still empty. O(users).
+
+    Raises StateError for a file that cannot be read or is not a state file.
+    """
+    try:
+        with path.open("rb") as file:
+            loaded = _read(path, file, verbs, now_ms)
+        if loaded.damage:
+            path.resolve().rename(damaged(path))
+    except FileNotFoundError:
+        return Loaded()
+    except OSError as error:
+        raise StateError(f"state file {path} cannot be read: {error.strerror}") from None
+    return loaded
+
+
+def damaged(path: Path) -> Path:
+    """Where a damaged file is kept."""
+    path = path.resolve()
+    return path.with_name(f"{path.name}.damaged")
+
+
+# Writing
+
+
+def _new(path: Path) -> Path:
+    """Where a new file is written: beside the old one, or beside what a link leads to."""
+    path = path.resolve()
+    return path.with_name(f".{path.name}.new")
+
+
+def _create(path: Path) -> int:
+    """Open for writing; who is online where is nobody else's business."""
+    return os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _sync_folder(of: Path) -> None:
+    folder = os.open(of.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _frames(verbs: Verbs) -> Iterator[bytes]:
+    yield MARK
+    for name, index in verbs.sites.items():
+        yield _notification("SITE", name)
+        yield from dump(index, clock_step_ms=verbs.service.clock_step_ms)
+
+
+# Reading
+
+
+def _read(path: Path, file: BinaryIO, verbs: Verbs, now_ms: Callable[[], int]) -> Loaded:
+    """Feed the file to a connection of its own and see whether it ends as it should."""
+    mark = file.read(len(MARK))
+    if not MARK.startswith(mark):
+        raise StateError(f"state file {path} is no state file, it is left as it is; give another path")
+    if not mark:  # an empty file, such as mktemp makes
+        return Loaded()
+    damage = _feed(file, _connection(verbs), now_ms)
+    totals = verbs.totals()
+    return Loaded(totals.users, totals.late, totals.refused, damage)
+
+
+def _connection(verbs: Verbs) -> Connection:
+    """A connection that takes frames of the size that `dump` makes, whatever clients may send."""
+    ours = Limits()
+    limits = replace(
+        verbs.limits, max_frame=ours.max_frame, max_items=ours.max_items, max_depth=ours.max_depth
+    )
+    service = Service(verbs, limits)
+    service.clock_step_ms = verbs.service.clock_step_ms
+    return Connection(service, verbs.sites[DEFAULT_SITE], DEFAULT_SITE)
+
+
+def _feed(file: BinaryIO, connection: Connection, now_ms: Callable[[], int]) -> str:
+    """Give the whole file to `connection`; return what is wrong with it, if anything."""
+    size = os.fstat(file.fileno()).st_size
+    file.seek(0)
+    checksum, place, tail = 0, 0, b""
+    while chunk := file.read(CHUNK_BYTES):
+        connection.receive(chunk, now_ms=now_ms())
+        while connection.has_work:
+            connection.take_output()
+            connection.proceed(now_ms=now_ms())
+        if connection.is_closing:
+            return f"no message among bytes {place} to {place + len(chunk)} of {size}"
+        checksum = crc32(chunk[: max(0, size - END_BYTES - place)], checksum)
+        place += len(chunk)
+        tail = (tail + chunk)[-END_BYTES:]
+    if connection.in_frame or not tail.startswith(_end(0)[:-8]):
+        return f"truncated at byte {place}"
+    if tail != _end(checksum):
+        return "the checksum differs"
+    return ""

@@ -1,0 +1,203 @@
+"""What the tests of the server share: runs with a clock that jumps, servers, and the peers of their connections."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import trio
+import trio.testing
+
+from online.clock import Clock
+from online.config import Address, Config
+from online.limits import Limits
+from online.server import Server
+
+#: Wall time at the start of a run with a clock that jumps.
+START_MS = 1_700_000_000_000
+
+LOCAL = Address("127.0.0.1", 0)
+
+
+def run(async_test, *args):
+    """Run an async test with a clock that jumps to the next deadline when everybody waits.
+
+    A test in which everybody waits for ever fails, some years later by that clock.
+    """
+
+    async def bounded():
+        with trio.fail_after(1e9):
+            return await async_test(*args)
+
+    return trio.run(bounded, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def run_in_real_time(async_test, *args):
+    """Run an async test with sockets; one that hangs fails."""
+
+    async def bounded():
+        with trio.fail_after(20):
+            return await async_test(*args)
+
+    return trio.run(bounded)
+
+
+@dataclass
+class Wall:
+    """A wall clock that goes with the run's, and can be set."""
+
+    ahead_ms: int = START_MS
+
+    def __call__(self):
+        return steady() + self.ahead_ms
+
+
+def steady():
+    return round(trio.current_time() * 1000)
+
+
+def make_server(*, wall=None, limits=None, listen=(), **settings):
+    """A server whose time is that of the run; to be called inside one."""
+    clock = Clock(steady=steady, wall=wall or Wall())
+    return Server(Config(listen=listen, limits=Limits(**(limits or {})), **settings), clock=clock)
+
+
+class Peer:
+    """The other end of a connection."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    async def send(self, data):
+        await self.stream.send_all(data)
+
+    async def receive(self):
+        """What comes next; b"" at the end."""
+        return bytes(await self.stream.receive_some())
+
+    async def receive_rest(self):
+        """All that comes until the end."""
+        chunks = []
+        while chunk := await self.receive():
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    async def receive_bytes(self, n_bytes):
+        received = b""
+        while len(received) < n_bytes:
+            chunk = await self.stream.receive_some(n_bytes - len(received))
+            assert chunk, f"the end after {received!r}"
+            received += bytes(chunk)
+        return received
+
+    async def ask(self, line):
+        """Send an inline command and return what comes back."""
+        await self.send(line + b"\r\n")
+        return await self.receive()
+
+
+def join(server, nursery, *, make_line=trio.testing.memory_stream_one_way_pair):
+    """Connect a peer to `server` through memory; `make_line` makes the way from the server to the peer."""
+    ours, to_server = trio.testing.memory_stream_one_way_pair()
+    theirs, to_peer = make_line()
+    nursery.start_soon(server.serve_stream, trio.StapledStream(theirs, to_server))
+    return Peer(trio.StapledStream(ours, to_peer))
+
+
+#: A line that holds nothing: who sends waits for the reader.
+unbuffered = trio.testing.lockstep_stream_one_way_pair
+
+
+class Serving:
+    """A server that runs, and its peers."""
+
+    def __init__(self, server):
+        self.server = server
+        self.addresses = server.addresses
+        self.streams = []
+
+    async def connect(self, address=None, wrap=lambda stream: stream):
+        """Connect a peer to one of the addresses."""
+        address = address or self.addresses[0]
+        if address.path is not None:
+            stream = await trio.open_unix_socket(str(address.path))
+        else:
+            stream = await trio.open_tcp_stream(address.host, address.port)
+        self.streams.append(stream)
+        return Peer(wrap(stream))
+
+
+@contextlib.asynccontextmanager
+async def serving(**settings):
+    """A server that runs and listens, as in `settings`; at the end it is stopped and its peers are closed."""
+    server = Server(Config(**{"listen": (LOCAL,), **settings}))
+    failure = None
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.run)
+        running = Serving(server)
+        try:
+            yield running
+        except Exception as error:
+            failure = error
+        server.stop()
+    for stream in running.streams:
+        await trio.aclose_forcefully(stream)
+    if failure is not None:
+        raise failure
+
+
+# Servers in a process of their own
+
+
+def command(*args):
+    return [sys.executable, "-m", "online", *map(str, args)]
+
+
+def environment(**variables):
+    """The environment of a command: ours, without settings of a server."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ONLINE_")}
+    kept["PYTHONPATH"] = os.pathsep.join(sys.path)
+    return kept | variables
+
+
+def run_command(*args, **variables):
+    return subprocess.run(command(*args), env=environment(**variables), capture_output=True, text=True, timeout=60)
+
+
+@dataclass
+class Process:
+    popen: subprocess.Popen
+    address: str
+    port: int
+    log: list
+
+    def end(self, sent=signal.SIGTERM):
+        """Send a signal and return the exit code."""
+        self.popen.send_signal(sent)
+        self.log += self.popen.stderr.read().splitlines()
+        return self.popen.wait(30)
+
+
+@contextlib.contextmanager
+def server_process(*args, **variables):
+    """`online serve` in a process of its own, once it listens."""
+    given = args if "--listen" in args else ("--listen", "127.0.0.1:0", *args)
+    popen = subprocess.Popen(
+        command("serve", *given), env=environment(**variables), stderr=subprocess.PIPE, text=True
+    )
+    log = []
+    try:
+        for line in popen.stderr:
+            log.append(line.rstrip())
+            if listening := re.search(r" listens on (\S+?(?::(\d+))?)(?:,|$)", line):
+                break
+        else:
+            raise AssertionError(f"it does not listen: {log}")
+        yield Process(popen, listening[1], int(listening[2] or 0), log)
+    finally:
+        popen.kill()
+        popen.wait()
+        popen.stderr.close()
