@@ -427,6 +427,8 @@ cdef Outcome settle_hit(Core* core, const Hit* hit, Hashes hashes) noexcept nogi
         core.tally.stale += 1
     else:
         core.tally.refused += 1
+        if outcome >= FULL_USERS:
+            core.tally.full[<int>outcome - <int>FULL_USERS] += 1
     return outcome
 
 

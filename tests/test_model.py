@@ -12,6 +12,7 @@ import random
 from collections import Counter, deque
 from typing import NamedTuple
 
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from online.errors import FullError, OnlineError, RangeError, quote
 from online.index import Index
 from online.reference import ReferenceIndex
 from online.terms import KINDS, SKEW_MS
+from online.wire import apply_hits
 
 START_MS = 1_700_000_000_000
 WINDOW_S = 60
@@ -422,6 +424,43 @@ def test_a_site_of_thousands_makes_no_difference():
     compare_site(pair)
     for what in ("max_users", "max_pages", "stale", "accepted"):
         assert pair.met[what] > 100, what
+
+
+# Batches: what arrives together is taken hit by hit
+
+
+def hits_frame(hits):
+    return msgpack.packb([2, "hits", [[user, url, seen_ms, kind] for user, url, seen_ms, kind in hits]])
+
+
+def take_one_by_one(index, hits, now_ms):
+    """Give hits to an index and count as a batch is counted: `(accepted, ignored, refused)`."""
+    became = Counter()
+    for user, url, seen_ms, kind in hits:
+        result = outcome(index.hit, user, url, seen_ms=seen_ms, kind=kind, now_ms=now_ms)
+        became[result if result in (True, False) else "refused"] += 1
+    return became[True], became[False], became["refused"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limits", LIMITS)
+def test_a_batch_makes_no_difference_to_its_hits_one_by_one(limits):
+    draw = random.Random(repr(limits))
+    pair = Pair(**limits, **NAME_LIMITS)
+    for _ in range(300):
+        pair.pass_time(draw.choice(TICKS))
+        hits = [
+            (
+                draw.choice(USERS * 8 + BAD_NAMES),
+                draw.choice(URLS * 8 + BAD_NAMES),
+                pair.ms_of(draw.choice(TIMES * 4 + BAD_TIMES[:4])),
+                draw.choice((*KINDS * 8, "departed")),
+            )
+            for _ in range(draw.randrange(100))
+        ]
+        batched = apply_hits(pair.both[0], hits_frame(hits), now_ms=pair.now_ms)
+        assert batched == take_one_by_one(pair.both[1], hits, pair.now_ms)
+        pair.compare_all(URLS, 2)
 
 
 # Properties that follow from the rules, of each index by itself

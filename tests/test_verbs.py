@@ -192,6 +192,15 @@ def test_one_site_too_many_is_refused(make_verbs):
     assert "max_sites_reached:1\r\n" in line.ask("INFO", "limits")
 
 
+def test_info_counts_what_was_refused_at_each_limit_of_a_site(make_verbs):
+    line = Line(make_verbs(max_users=2, max_pages=1))
+    for user, url in (("a", "/x"), ("b", "/y"), ("b", "/x"), ("c", "/x"), ("", "/x")):
+        line.ask("HIT", user, url)
+    limits = line.ask("INFO", "limits")
+    assert "max_users_reached:1\r\nmax_pages_reached:1\r\nmax_memory_reached:0\r\n" in limits
+    assert "refused:3\r\n" in line.ask("INFO", "hits")
+
+
 def test_a_connection_that_has_ended_is_forgotten(verbs, line):
     line.ask("SITE", "shop")
     verbs.disconnect(line.connection)

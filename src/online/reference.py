@@ -115,7 +115,7 @@ class ReferenceIndex:
         self._now_ms = 0
         self._key = secrets.token_bytes(16)  # of cursors
         self._peak = (0, 0)
-        self._became = dict.fromkeys(("accepted", "late", "stale", "skewed", "refused"), 0)
+        self._became = dict.fromkeys(IndexStatistics._fields[3:], 0)
         self._sessions: dict[bytes, _Session] = {}
         self._by_time = SortedList()  # of all sessions
         self._site = _Group()
@@ -176,9 +176,11 @@ class ReferenceIndex:
             pages += 1 - (old is not None and self._is_alone(old))
         if users > self._max_users:
             self._became["refused"] += 1
+            self._became["max_users_reached"] += 1
             raise errors.full("max_users", self._max_users)
         if pages > self._max_pages:
             self._became["refused"] += 1
+            self._became["max_pages_reached"] += 1
             raise errors.full("max_pages", self._max_pages)
 
     def _is_alone(self, session: _Session) -> bool:

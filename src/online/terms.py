@@ -35,4 +35,7 @@ class IndexStatistics(NamedTuple):
     late: int  #: outside the window on arrival
     stale: int  #: older than the user's session
     skewed: int  #: more than SKEW_MS ahead of the clock; also counted as accepted
-    refused: int  #: malformed, or at a limit
+    refused: int  #: malformed, or at one of the limits below
+    max_users_reached: int  #: refused for each limit
+    max_pages_reached: int
+    max_memory_reached: int

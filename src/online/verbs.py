@@ -322,6 +322,9 @@ class Verbs:
             yield f"site_{quote_from_bytes(name, safe='')}", shown
 
     def _info_limits(self, now_ms: int) -> Iterator[tuple[str, object]]:
+        totals = self.totals()
+        for name in ("max_users_reached", "max_pages_reached", "max_memory_reached"):
+            yield name, getattr(totals, name)
         yield from self.counts.limits.items()
 
     def totals(self) -> IndexStatistics:
