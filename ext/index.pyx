@@ -310,10 +310,9 @@ cdef class Index:
             raise MemoryError
         try:
             n = core_top(core, name, heap, most)
-            ranked = sorted((-heap[i].people, heap[i].nth, heap[i].page) for i in range(n))
+            return [(bytes_from(name_of(&core.skiplist, heap[i].page)), heap[i].people) for i in range(n)]
         finally:
             free(heap)
-        return [(bytes_from(name_of(&core.skiplist, page)), -people) for people, _, page in ranked]
 
     def peak(self):
         return self.core.peak, self.core.peak_at_ms

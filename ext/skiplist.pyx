@@ -141,15 +141,11 @@ cdef struct Place:
 cdef inline bint is_after(Skiplist* skiplist, ref_t ref, const Place* place) noexcept nogil:
     """Whether a record (not a head) stands after the place. A page's record is never after a place in its run."""
     cdef Record* record = record_at(skiplist, ref)
-    cdef Name name
-    cdef int difference
     if place.order == BY_TIME:
         return later_by(record.key, place.key) > 0
     if place.order == BY_PAGE:
         return record.page == place.page and later_by(record.key, place.key) > 0
-    name = name_of(skiplist, ref)
-    difference = memcmp(name.at, place.name.at, min(name.n_bytes, place.name.n_bytes))
-    return difference > 0 or (difference == 0 and name.n_bytes > place.name.n_bytes)
+    return compare_names(name_of(skiplist, ref), place.name) > 0
 
 
 cdef ref_t seek(Skiplist* skiplist, ref_t head, ref_t finger, const Place* place) noexcept nogil:

@@ -76,7 +76,6 @@ cdef struct Listing:
 
 cdef struct Ranked:
     int64_t people
-    int64_t nth                                          # in order of url
     ref_t page
 
 cdef bint core_open(Core* core, Purse* purse, const uint64_t* secrets) noexcept nogil

@@ -91,6 +91,11 @@ cdef inline Name name_of(const Skiplist* skiplist, ref_t ref) noexcept nogil:
 cdef inline bint same_name(Name one, Name other) noexcept nogil:
     return one.n_bytes == other.n_bytes and memcmp(one.at, other.at, one.n_bytes) == 0
 
+cdef inline int compare_names(Name one, Name other) noexcept nogil:
+    """Return less than 0, 0 or more, as `one` is less than `other` byte by byte, the same, or greater."""
+    cdef int difference = memcmp(one.at, other.at, min(one.n_bytes, other.n_bytes))
+    return difference if difference else (one.n_bytes > other.n_bytes) - (one.n_bytes < other.n_bytes)
+
 cdef inline bint begins_with(Name name, Name prefix) noexcept nogil:
     return name.n_bytes >= prefix.n_bytes and memcmp(name.at, prefix.at, prefix.n_bytes) == 0
 
