@@ -5,7 +5,8 @@ return to the system what a surge has left empty. Not its job: what stands in a 
 
 The arena reserves address space once, as much as references can name (32 GiB), and makes it writable as it grows.
 So a block never moves, an address is one addition (no table of chunks to look up), and a reference is half a pointer.
-The reserved space is cut into chunks of 64 KiB, each of blocks of one size.
+The reserved space is cut into chunks of 32 KiB, each of blocks of one size. Sizes are exact up to 128 bytes, which
+nearly all sessions have; above, they are rounded up by at most an eighth, so that a small site needs few chunks.
 
 Invariants:
 1. Chunk 0 is never used: NO_REF names no block, and reading through it is a segmentation fault, not a wrong answer.
@@ -27,7 +28,11 @@ cdef extern from "<sys/mman.h>" nogil:
     int MADV_DONTNEED
     void* MAP_FAILED
 
+cdef extern from *:
+    int __builtin_clz(unsigned int) noexcept nogil
+
 cdef enum:
+    EXACT_UNITS = 16
     CHUNK_BYTES = 1 << CHUNK_SHIFT
     NO_BLOCK = 0xFFFF
     # Empty chunks kept for reuse, so that a site on the edge of one chunk does not go to the system at every hit.
@@ -55,21 +60,32 @@ cdef void purse_give(Purse* purse, int64_t n_bytes) noexcept nogil:
 cdef bint arena_open(Arena* arena, Purse* purse) noexcept nogil:
     """Reserve address space; `purse` must outlive the arena. Returns False if none can be had.
 
-    Where less address space is allowed (ulimit -v, small virtual memory), it makes do with less, down to 64 MiB.
+    It reserves what references can name, or what the purse can pay for. Where address space is scarce (ulimit -v),
+    it takes a quarter of what there is, for others need some too.
     """
     cdef size_t reserve = LARGEST_RESERVE
     cdef void* base
     memset(arena, 0, sizeof(Arena))
     arena.purse = purse
-    while reserve >= SMALLEST_RESERVE:
-        base = mmap(NULL, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
-        if base != MAP_FAILED:
-            arena.base = <char*>base
-            arena.reserved_bytes = reserve
-            arena.n_chunks = arena.n_writable = 1
-            return True
-        reserve >>= 1
-    return False
+    while purse.limit_bytes and reserve > SMALLEST_RESERVE and reserve // 2 > <size_t>purse.limit_bytes:
+        reserve //= 2
+    base = reserve_space(reserve)
+    if base == MAP_FAILED:
+        while base == MAP_FAILED and reserve > SMALLEST_RESERVE:
+            reserve //= 2
+            base = reserve_space(reserve)
+        if base == MAP_FAILED:
+            return False
+        reserve //= 4
+        munmap(<char*>base + reserve, 3 * reserve)
+    arena.base = <char*>base
+    arena.reserved_bytes = reserve
+    arena.n_chunks = arena.n_writable = 1
+    return True
+
+
+cdef inline void* reserve_space(size_t n_bytes) noexcept nogil:
+    return mmap(NULL, n_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
 
 
 cdef void arena_close(Arena* arena) noexcept nogil:
@@ -177,12 +193,22 @@ cdef inline bint is_full(const Chunk* chunk) noexcept nogil:
     return chunk.free == NO_BLOCK and chunk.fresh + chunk.block_units > CHUNK_UNITS
 
 
+cdef inline uint16_t units_for(size_t n_bytes) noexcept nogil:
+    """Return the size of the blocks that hold `n_bytes`."""
+    cdef uint32_t units = <uint32_t>((n_bytes + (1 << UNIT_SHIFT) - 1) >> UNIT_SHIFT)
+    cdef uint32_t step
+    if units > EXACT_UNITS:
+        step = 1 << (32 - __builtin_clz(units - 1) - 4)
+        units = (units + step - 1) & ~(step - 1)
+    return <uint16_t>units
+
+
 cdef ref_t arena_take(Arena* arena, size_t n_bytes) noexcept nogil:
-    """Return a block of at least `n_bytes` (at most MAX_BLOCK_UNITS units), contents undefined. O(1).
+    """Return a block of at least `n_bytes` (up to a name of 16 KiB), contents undefined. O(1).
 
     Returns NO_REF if the purse's limit is reached or the system has no memory; nothing has changed then.
     """
-    cdef uint16_t units = <uint16_t>((n_bytes + (1 << UNIT_SHIFT) - 1) >> UNIT_SHIFT)
+    cdef uint16_t units = units_for(n_bytes)
     cdef uint32_t number = arena.partial[units]
     cdef Chunk* chunk
     cdef ref_t ref

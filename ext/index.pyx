@@ -3,7 +3,8 @@
 Its job: to stand between Python and core.pyx, and to examine an index for tests. Not its job: any rule of hits.
 """
 
-from libc.stdint cimport UINT32_MAX, int64_t, uint32_t, uint64_t
+cimport cython
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
@@ -24,18 +25,23 @@ from online.core cimport (
     core_people_within, core_section, core_seen_ms, core_top,
 )
 from online.skiplist cimport (
-    BY_NAME, BY_PAGE, BY_TIME, DEPARTED, HIDDEN, MAX_NAME_BYTES, PAGE,
+    BY_NAME, BY_PAGE, BY_TIME, DEPARTED, HIDDEN, MAX_HEIGHT, MAX_NAME_BYTES, PAGE,
     Name, Order, Record, Skiplist, later_by, name_of, page_at, record_at,
 )
 from online.table cimport Table, table_find, table_used
 
 __all__ = ["Budget", "Index"]
 
+cdef extern from "Python.h":
+    bint PyGC_Disable()
+    bint PyGC_Enable()
+
 cdef int64_t SEEN_MIN_MS = _SEEN_MIN_MS
 cdef int64_t SEEN_MAX_MS = _SEEN_MAX_MS
 cdef Name NO_NAME
 
 
+@cython.final
 cdef class Budget:
     def __init__(self, limit_bytes not None):
         if not 0 < limit_bytes < 2 ** 62:
@@ -49,18 +55,6 @@ cdef class Budget:
     @property
     def used_bytes(self):
         return self.purse.used_bytes
-
-
-cdef inline Name name_from(bytes text):
-    """Return a view of `text`, which must outlive it."""
-    cdef Name name
-    name.at = text
-    name.n_bytes = <uint32_t>min(len(text), UINT32_MAX)
-    return name
-
-
-cdef inline bytes bytes_from(Name name):
-    return name.at[:name.n_bytes]
 
 
 cdef int64_t number_from(str what, value, int64_t low, int64_t high) except? -1:
@@ -92,21 +86,20 @@ cdef Name checked_name(Index self, str what, bytes text, bint may_be_empty=False
     return name_from(text)
 
 
-cdef raise_refusal(Index self, Outcome outcome, bytes user, bytes url, seen_ms, str kind):
-    cdef Core* core = &self.core
+cdef refusal(Index index, const Hit* hit, Outcome outcome, seen_ms):
+    """Return the error that tells why a hit was refused; `seen_ms` is the time as it was given."""
+    cdef Core* core = &index.core
     if outcome == BAD_USER:
-        raise errors.bad_name("user", user, core.max_user)
+        return errors.bad_name("user", bytes_from(hit.user), core.max_user)
     if outcome == BAD_URL:
-        raise errors.bad_name("url", url, core.max_url)
+        return errors.bad_name("url", bytes_from(hit.url), core.max_url)
     if outcome == BAD_SEEN:
-        raise errors.bad_seen(seen_ms)
-    if outcome == BAD_KIND:
-        raise errors.bad_kind(kind.encode("utf-8", "backslashreplace"))
+        return errors.bad_seen(seen_ms)
     if outcome == FULL_USERS:
-        raise errors.full("max_users", core.max_users)
+        return errors.full("max_users", core.max_users)
     if outcome == FULL_PAGES:
-        raise errors.full("max_pages", core.max_pages)
-    raise out_of_memory(self)
+        return errors.full("max_pages", core.max_pages)
+    return out_of_memory(index)
 
 
 cdef bint index_hit(Index self, bytes user, bytes url, seen_ms, str kind, int number, now_ms) except -1:
@@ -126,7 +119,9 @@ cdef bint index_hit(Index self, bytes user, bytes url, seen_ms, str kind, int nu
         core_expire(core, checked_ms)
     outcome = core_hit(core, &hit)
     if outcome >= BAD_USER:
-        raise_refusal(self, outcome, user, url, seen_ms, kind)
+        if outcome == BAD_KIND:
+            raise errors.bad_kind(kind.encode("utf-8", "backslashreplace"))
+        raise refusal(self, &hit, outcome, seen_ms)
     return outcome == ACCEPTED
 
 
@@ -138,33 +133,38 @@ cdef check_number_of(Index self, str what, names):
 cdef tuple listed(Index self, Listing listing, Scope scope, Name of, int64_t limit, str cursor):
     """Return `([session, ...], cursor)`, each session as (user, url, seen_ms, kind)."""
     cdef Core* core = &self.core
-    cdef ref_t session, last = NO_REF
-    cdef int64_t n = 0
-    cdef bytes given, room
-    cdef Record* record
-    cdef list sessions = []
+    cdef bytes given
+    cdef bint collects
     if cursor is not None:
         given = cursor.encode("utf-8", "backslashreplace")
         if not core_continue(core, &listing, scope, of, name_from(given)):
             raise errors.bad_cursor(given)
-    while n < limit:
-        session = core_listed(core, &listing)
+    # To make a tuple may start a garbage collection, and with it code that writes to this index.
+    collects = PyGC_Disable()
+    try:
+        return list_sessions(core, &listing, scope, of, limit)
+    finally:
+        if collects:
+            PyGC_Enable()
+
+
+cdef tuple list_sessions(Core* core, Listing* listing, Scope scope, Name of, int64_t limit):
+    cdef ref_t session, last = NO_REF
+    cdef Record* record
+    cdef list sessions = []
+    cdef bytes room
+    while len(sessions) < limit:
+        session = core_listed(core, listing)
         if session == NO_REF:
             break
         record = record_at(&core.skiplist, session)
-        sessions.append((
-            bytes_from(name_of(&core.skiplist, session)),
-            bytes_from(name_of(&core.skiplist, record.page)),
-            core_seen_ms(core, session),
-            KINDS[record.kind],
-        ))
+        user, url = bytes_from(name_of(&core.skiplist, session)), bytes_from(name_of(&core.skiplist, record.page))
+        sessions.append((user, url, core_seen_ms(core, session), KINDS[record.kind]))
         last = session
-        n += 1
-    if last == NO_REF or not core_has_more(core, &listing):
+    if last == NO_REF or not core_has_more(core, listing):
         return sessions, None
     room = bytes(core_cursor_bytes(core))
-    n = core_cursor(core, scope, of, last, <char*>room)
-    return sessions, room[:n].decode("ascii")
+    return sessions, room[:core_cursor(core, scope, of, last, <char*>room)].decode("ascii")
 
 
 cdef seen_of(Index self, bytes user):
@@ -176,6 +176,7 @@ cdef seen_of(Index self, bytes user):
     return url, core_seen_ms(core, session)
 
 
+@cython.no_gc_clear  # its memory is given back to a budget that must be there still
 cdef class Index:
     def __cinit__(self, *, window_s=1800, max_users=10_000_000, max_pages=10_000_000, max_user=256, max_url=2_048,
                   max_limit=1_000, max_scan=100_000, Budget budget=None, bytes seed=None):
@@ -300,6 +301,7 @@ cdef class Index:
         cdef int64_t most = number_from("limit", limit, 0, core.max_limit)
         cdef int64_t n, i
         cdef Ranked* heap
+        cdef bint collects
         name = checked_name(self, "prefix", prefix, True)
         advance(self, now_ms)
         most = min(most, <int64_t>table_used(&core.pages))
@@ -308,11 +310,14 @@ cdef class Index:
         heap = <Ranked*>malloc(most * sizeof(Ranked))
         if heap == NULL:
             raise MemoryError
+        collects = PyGC_Disable()  # as in `listed`
         try:
             n = core_top(core, name, heap, most)
             return [(bytes_from(name_of(&core.skiplist, heap[i].page)), heap[i].people) for i in range(n)]
         finally:
             free(heap)
+            if collects:
+                PyGC_Enable()
 
     def peak(self):
         return self.core.peak, self.core.peak_at_ms
@@ -338,7 +343,7 @@ cdef list ring(Core* core, Order order, ref_t head):
     cdef list refs = []
     cdef ref_t at = head, following
     cdef int level
-    for level in range(12):
+    for level in range(<int>MAX_HEIGHT):
         above = [ref for ref in refs if record_at(skiplist, ref).height > level] if level else None
         found = []
         at = head

@@ -1,7 +1,7 @@
 """The multi-indexed skiplist: each record stands in several orders at once, with one height in all of them.
 
 Its job: keep records linked by time, by name and by page, and find a place in an order. Not its job: when a record
-should move, what a kind means, or how a record is found by its name in O(1): that is index.pyx.
+should move and what a kind means (core.pyx), or how a record is found by its name in O(1) (table.pyx).
 
 A record is a session or a page, its name inline behind its links. A page's record is the head of its own run: in the
 order by page it stands right before its sessions, so that a run has no header of its own, an empty one no special

@@ -1,7 +1,7 @@
 """Both dialects, sans-I/O: bytes in, verbs carried out on an index, bytes out.
 
 Its job: RESP and MessagePack, the verb table, the hot verbs. Not its job: sockets and time limits (server.py), the
-rare verbs (verbs.py), what a verb means (index.pyx).
+rare verbs (verbs.py), what a verb means (core.pyx).
 
     bytes -> Buffer -> Scan -> Arg[] -> verb -> Buffer -> bytes
 
@@ -33,14 +33,13 @@ from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_M
 
 from online.arena cimport NO_REF, ref_t
 from online.core cimport (
-    ACCEPTED, BAD_SEEN, BAD_URL, BAD_USER, CURSOR_TAG_BYTES, FULL_PAGES, FULL_USERS, HITS_AT_ONCE, OF_PAGE,
-    OF_RECENT, OF_USERS,
+    ACCEPTED, BAD_USER, CURSOR_TAG_BYTES, HITS_AT_ONCE, OF_PAGE, OF_RECENT, OF_USERS,
     Core, Hit, Listing, Outcome, Scope,
-    core_check_hit, core_continue, core_cursor, core_expire, core_find_page, core_find_user, core_hit,
-    core_hits, core_is_named, core_later, core_list_page, core_list_recent, core_list_users, core_listed,
-    core_oldest, core_page_people, core_people_within, core_section, core_seen_ms,
+    core_continue, core_cursor, core_expire, core_find_page, core_find_user, core_hit, core_hits, core_is_named,
+    core_later, core_list_page, core_list_recent, core_list_users, core_listed, core_oldest, core_page_people,
+    core_people_within, core_section, core_seen_ms, core_weigh_hit,
 )
-from online.index cimport Index
+from online.index cimport Index, bytes_from, name_from, refusal
 from online.skiplist cimport DEPARTED, MAX_NAME_BYTES, MEMBER, Name, Record, name_of, page_at, record_at
 
 __all__ = ["OK", "Connection", "Service", "Status", "apply_hits", "dump"]
@@ -55,6 +54,8 @@ cdef enum:
     WORK_RARE_VERB = 64
     WORK_ERROR = 4                                       # an exception is made and worded
     PAGES_A_UNIT = 16                                    # pages that SECTION adds up in a unit of work
+    SECONDS_A_UNIT = 512                                 # counters that COUNT within a time adds up
+    ARGS_A_UNIT = 8                                      # arguments of a rare verb
     USERS_A_UNIT = 8                                     # users that a list takes in a unit of work
     LONGEST_LINE = 64 * 1024                             # of an inline command, as in Redis
     LONGEST_HEADER = 32                                  # of a RESP length line
@@ -80,16 +81,15 @@ cdef bint buffer_reserve(Buffer* buffer, size_t n_bytes, int64_t* total) except 
     cdef void* at
     if buffer.end + n_bytes <= buffer.size:
         return True
-    if used + n_bytes > buffer.size // 2:
-        while size < used + n_bytes:
-            size *= 2
-        if size > buffer.size:
-            at = realloc(buffer.at, size)
-            if at == NULL:
-                raise MemoryError("no memory for a connection's buffer")
-            buffer.at = <char*>at
-            total[0] += <int64_t>(size - buffer.size)
-            buffer.size = size
+    while size < used + n_bytes:
+        size *= 2
+    if size > buffer.size:
+        at = realloc(buffer.at, size)
+        if at == NULL:
+            raise MemoryError("no memory for a connection's buffer")
+        buffer.at = <char*>at
+        total[0] += <int64_t>(size - buffer.size)
+        buffer.size = size
     if buffer.start:
         memmove(buffer.at, buffer.at + buffer.start, used)
         buffer.start = 0
@@ -361,18 +361,6 @@ cdef int put_error(Connection c, error) except -1:
 
 # Arguments
 
-cdef inline Name name_from(bytes text):
-    """Return a view of `text`, which must outlive it."""
-    cdef Name name
-    name.at = text
-    name.n_bytes = <uint32_t>len(text)
-    return name
-
-
-cdef inline bytes bytes_from(Name name):
-    return name.at[:name.n_bytes]
-
-
 cdef bint parse_int(Name text, int64_t* value) noexcept nogil:
     """Read a decimal integer of 64 bits, nothing around it."""
     cdef uint32_t i = 0
@@ -393,8 +381,8 @@ cdef bint parse_int(Name text, int64_t* value) noexcept nogil:
     return True
 
 
-cdef Name arg_text(Arg* arg) except *:
-    """Return an argument as text; a number is written out."""
+cdef Name arg_text(Arg* arg, str what) except *:
+    """Return an argument as text; a number is written out. `what` is its name, for the error."""
     cdef bytes digits
     if arg.type == NUMBER or arg.type == HUGE_NUMBER:
         digits = b"%d" % (arg.number if arg.type == NUMBER else <uint64_t>arg.number)
@@ -405,7 +393,7 @@ cdef Name arg_text(Arg* arg) except *:
         arg.text.at = ""
         arg.text.n_bytes = 0
     elif arg.type == OTHER:
-        raise errors.not_text("an argument")
+        raise errors.not_text(what)
     return arg.text
 
 
@@ -424,7 +412,7 @@ cdef int64_t arg_number(Arg* arg, str what, int64_t low, int64_t high) except? -
         return value
     if arg.type == OTHER:
         raise errors.not_text(what)
-    text = bytes_from(arg_text(arg))
+    text = bytes_from(arg_text(arg, what))
     if len(text) <= errors.SHOWN_BYTES and text.removeprefix(b"-").isdigit():
         raise errors.bad_number(what, int(text), low, high)
     raise errors.not_a_number(what, text)
@@ -439,14 +427,14 @@ cdef int64_t arg_within(Arg* arg, str what, int64_t low, int64_t high) except? -
 
 cdef Name arg_name(Arg* arg, str what, uint32_t most, bint may_be_empty=False) except *:
     """Return a user, url or prefix given in a question."""
-    cdef Name name = arg_text(arg)
+    cdef Name name = arg_text(arg, what)
     if name.n_bytes > most or not (name.n_bytes or may_be_empty):
         raise errors.bad_name(what, bytes_from(name), most)
     return name
 
 
 cdef int arg_kind(Arg* arg) except -1:
-    cdef Name text = arg_text(arg)
+    cdef Name text = arg_text(arg, "kind")
     cdef int kind
     cdef bytes name
     for kind in range(<int>DEPARTED):
@@ -466,10 +454,10 @@ cdef int hit_from(
     """Fill `hit` from `user url [seen_ms [kind]]`, or `user [seen_ms]` of a leave."""
     cdef int64_t seen = 1 if is_leave else 2
     cdef int64_t seen_ms
-    hit.user = arg_text(&args[0])
+    hit.user = arg_text(&args[0], "user")
     hit.kind = DEPARTED
     if not is_leave:
-        hit.url = arg_text(&args[1])
+        hit.url = arg_text(&args[1], "url")
         hit.kind = MEMBER
     hit.seen_ms = core.now_ms
     if is_given(args, n_args, seen):
@@ -480,22 +468,6 @@ cdef int hit_from(
     if is_given(args, n_args, 3):
         hit.kind = arg_kind(&args[3])
     return 0
-
-
-cdef refusal(Index index, const Hit* hit, Outcome outcome):
-    """Return the error that tells why a hit was refused."""
-    cdef Core* core = &index.core
-    if outcome == BAD_USER:
-        return errors.bad_name("user", bytes_from(hit.user), core.max_user)
-    if outcome == BAD_URL:
-        return errors.bad_name("url", bytes_from(hit.url), core.max_url)
-    if outcome == BAD_SEEN:
-        return errors.bad_seen(hit.seen_ms)
-    if outcome == FULL_USERS:
-        return errors.full("max_users", core.max_users)
-    if outcome == FULL_PAGES:
-        return errors.full("max_pages", core.max_pages)
-    return errors.full("max_memory", 0 if index.budget is None else index.budget.limit_bytes)
 
 
 cdef Outcome take_hit(Connection c, Arg* args, int64_t n_args, bint is_leave) except *:
@@ -509,14 +481,25 @@ cdef Outcome take_hit(Connection c, Arg* args, int64_t n_args, bint is_leave) ex
         index.core.tally.refused += 1
         raise
     if c.core == NULL:
-        outcome = core_check_hit(&index.core, &hit)
+        outcome = core_weigh_hit(&index.core, &hit)
+        if outcome >= BAD_USER:
+            raise refusal(index, &hit, outcome, hit.seen_ms + c.service.clock_step_ms)
         if outcome != ACCEPTED:
-            raise refusal(index, &hit, outcome)
-        c.index = index = c.service.host.open_site(c, c.now_ms)
+            return outcome
+        c.index = index = open_site(c)
     outcome = core_hit(c.core, &hit)
     if outcome >= BAD_USER:
-        raise refusal(index, &hit, outcome)
+        raise refusal(index, &hit, outcome, hit.seen_ms + c.service.clock_step_ms)
     return outcome
+
+
+cdef Index open_site(Connection c):
+    """Ask the host for the index of a site's first hit."""
+    try:
+        return c.service.host.open_site(c, c.now_ms)
+    except OnlineError:
+        c.service.nobody.core.tally.refused += 1
+        raise
 
 
 cdef int verb_hit(Connection c, Arg* args, int64_t n_args) except -1:
@@ -538,13 +521,16 @@ cdef inline Core* core_of(Connection c) noexcept:
 cdef int verb_count(Connection c, Arg* args, int64_t n_args) except -1:
     cdef Core* core = core_of(c)
     cdef Name url
+    cdef int64_t within_s
     if is_given(args, n_args, 0):
         if is_given(args, n_args, 1):
             raise errors.within_one_page()
         url = arg_name(&args[0], "url", core.max_url)
         return put_int(c, core_page_people(core, core_find_page(core, url)))
     if is_given(args, n_args, 1):
-        return put_int(c, core_people_within(core, arg_within(&args[1], "within_s", 1, core.window_s)))
+        within_s = arg_within(&args[1], "within_s", 1, core.window_s)
+        c.work += within_s // SECONDS_A_UNIT
+        return put_int(c, core_people_within(core, within_s))
     return put_int(c, core.people)
 
 
@@ -601,7 +587,7 @@ cdef int put_list(Connection c, Listing* listing, Scope scope, Name of, Arg* arg
     if is_given(args, n_args, 0):
         limit = arg_within(&args[0], "limit", 0, most)
     if is_given(args, n_args, 1):
-        cursor = arg_text(&args[1])
+        cursor = arg_text(&args[1], "cursor")
         if not core_continue(core, listing, scope, of, cursor):
             raise errors.bad_cursor(bytes_from(cursor))
     while n < limit:
@@ -681,12 +667,12 @@ cdef int verb_section(Connection c, Arg* args, int64_t n_args) except -1:
 
 cdef int verb_ping(Connection c, Arg* args, int64_t n_args) except -1:
     if n_args:
-        return put_text(c, arg_text(&args[0]))
+        return put_text(c, arg_text(&args[0], "text"))
     return put_text(c, name_from(b"PONG")) if c.dialect == MSGPACK else put_line(c, c'+', b"PONG")
 
 
 cdef int verb_echo(Connection c, Arg* args, int64_t n_args) except -1:
-    return put_text(c, arg_text(&args[0]))
+    return put_text(c, arg_text(&args[0], "text"))
 
 
 # The verb table
@@ -740,12 +726,12 @@ verb("TOP [limit [prefix]]", NULL, 0, 2)
 verb("PEAK", NULL, 0, 0)
 verb("SITE name", NULL, 1, 1)
 verb("SITES", NULL, 0, 0)
-verb("INFO [section]", NULL, 0, ANY)
+verb("INFO [section ...]", NULL, 0, 16)
 verb("TIME", NULL, 0, 0)
 verb("QUIT", NULL, 0, ANY, True)
 verb("RESET", NULL, 0, 0, True)
 verb("AUTH [site] token", NULL, 1, 2, True)
-verb("HELLO [version [AUTH site token] [SETNAME name]]", NULL, 0, ANY, True)
+verb("HELLO [version [AUTH site token] [SETNAME name]]", NULL, 0, 6, True)
 verb("CLIENT subcommand [argument ...]", NULL, 1, ANY)
 verb("SELECT site_number", NULL, 1, 1)
 verb("CONFIG subcommand [argument ...]", NULL, 1, ANY)
@@ -770,8 +756,8 @@ cdef const Verb* find_verb(Name name) noexcept nogil:
 cdef int call_host(Connection c, str name, Arg* args, int64_t n_args) except -1:
     """Hand a rare verb up."""
     cdef int64_t i
-    c.work += WORK_RARE_VERB
-    given = [bytes_from(arg_text(&args[i])) for i in range(n_args)]
+    c.work += WORK_RARE_VERB + n_args // ARGS_A_UNIT
+    given = [bytes_from(arg_text(&args[i], "an argument")) for i in range(n_args)]
     return put_object(c, c.service.host.call(c, name, given, core_of(c).now_ms))
 
 
@@ -782,12 +768,15 @@ cdef int run_verb(Connection c, Name name, Arg* args, int64_t n_args) except -1:
         raise errors.token_wanted(bytes_from(name))
     if row == NULL:
         raise errors.unknown_verb(bytes_from(name))
-    text = (<bytes>row.name).decode()
     if n_args < row.fewest or (row.most != ANY and n_args > row.most):
-        raise errors.wrong_arity(text, USAGES[text], n_args)
+        raise errors.wrong_arity(verb_text(row), USAGES[verb_text(row)], n_args)
     if row.run == NULL:
-        return call_host(c, text, args, n_args)
+        return call_host(c, verb_text(row), args, n_args)
     return row.run(c, args, n_args)
+
+
+cdef str verb_text(const Verb* row):
+    return (<bytes>row.name).decode()
 
 
 cdef inline void begin_answer(Connection c) noexcept:
@@ -988,7 +977,7 @@ cdef int run_resp(Connection c) except -1:
     cdef size_t n = buffer_used(&c.input)
     cdef bint is_resumed = c.scan.n_args > 0
     cdef int progress = resp_scan(c, at, n)
-    if progress == INCOMPLETE and n > frame_limit(c):
+    if (n if progress == INCOMPLETE else c.scan.at) > frame_limit(c):
         raise FramingError(f"a command has more than {frame_limit(c)} bytes")
     c.is_waiting = progress == INCOMPLETE
     if progress != COMPLETE:
@@ -997,7 +986,8 @@ cdef int run_resp(Connection c) except -1:
         scan_anew(c)
         resp_scan(c, at, n)
     if c.scan.n_args:
-        answer(c, arg_text(&c.service.args[0]), &c.service.args[1], c.scan.n_args - 1, True)
+        answer(c, arg_text(&c.service.args[0], "a verb"), &c.service.args[1], c.scan.n_args - 1, True)
+        c.words = None
     c.input.start += c.scan.at
     scan_anew(c)
     return 0
@@ -1343,7 +1333,10 @@ cdef int settle_hits(Connection c, const Hit* hits, int n_hits) except -1:
         elif outcomes[i] < BAD_USER:
             c.frame.ignored += 1
         else:
-            batch_error(c, c.frame.n_taken - n_hits + i + 1, refusal(c._index, &hits[i], outcomes[i]))
+            error = None
+            if c.first_error is None:
+                error = refusal(c._index, &hits[i], outcomes[i], hits[i].seen_ms + c.service.clock_step_ms)
+            batch_error(c, c.frame.n_taken - n_hits + i + 1, error)
     return 0
 
 
@@ -1371,9 +1364,9 @@ cdef int read_hits(Connection c, const uint8_t* at, size_t n, size_t* used) exce
     cdef Hit hits[HITS_AT_ONCE]
     cdef size_t size = 0
     cdef int64_t n_args = 0
-    cdef int n_hits = 0, n_read
+    cdef int n_hits = 0, _n_read
     cdef int progress = COMPLETE
-    for n_read in range(<int>min(<int64_t>HITS_AT_ONCE, frame.left)):
+    for _n_read in range(<int>min(<int64_t>HITS_AT_ONCE, frame.left)):
         try:
             progress = read_hit(c, &args[4 * n_hits], at + used[0], n - used[0], &size, &n_args)
         except FramingError:
@@ -1460,6 +1453,10 @@ cdef class Service:
         self.listed = <ref_t*>malloc(self.max_limit * sizeof(ref_t))
         if self.args == NULL or self.listed == NULL:
             raise MemoryError("no memory for a service")
+
+    def unplaced(self):
+        """Return what became of hits that were ignored or refused before their site had an index."""
+        return self.nobody.statistics()
 
     def __dealloc__(self):
         free(self.args)
@@ -1668,14 +1665,23 @@ class _NoHost:
         raise AssertionError("the index is there")
 
 
+_hits_alone = None
+
+
 def apply_hits(Index index not None, frames, *, int64_t now_ms):
+    global _hits_alone
+    if _hits_alone is None:
+        _hits_alone = Service(_NoHost(), _UNBOUND)
+    cdef Service service = _hits_alone
+    cdef Connection connection = Connection(service, index)
+    cdef int64_t errors_before = service.errors
     before = index.statistics()
-    connection = Connection(Service(_NoHost(), _UNBOUND), index)
+    connection.dialect = MSGPACK
     connection.receive(frames, now_ms=now_ms)
     while connection.has_work:
         connection.take_output()
         connection.proceed(now_ms=now_ms)
-    if connection.is_closing or connection.in_frame:
+    if connection.is_closing or connection.in_frame or service.errors != errors_before:
         raise FramingError("these are no whole frames of hits")
     after = index.statistics()
     return (

@@ -879,3 +879,11 @@ def test_ten_thousand_connections_and_their_end():
             assert f"stopping, {wanted} connections" in server.log[1]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_clock_that_was_never_set_is_refused():
+    async def start():
+        await make_server(wall=Wall(ahead_ms=0)).run()
+
+    with pytest.raises(ConfigError, match=r"^the system clock says 0 ms since 1970, which"):
+        run(start)

@@ -163,6 +163,15 @@ def test_everybody_who_speaks_of_a_site_sees_it_begin(verbs, line):
     assert elsewhere.ask("COUNT") == 0
 
 
+def test_a_hit_that_is_not_taken_makes_no_site_and_is_counted(line):
+    line.ask("SITE", "shop")
+    assert line.ask("HIT", "a", "/x", line.now_ms - 1_800_000) == "OK"
+    assert line.ask("HIT", "", "/x").startswith("RANGE user is empty")
+    assert line.ask("HIT", "a", "/x", "soon").startswith("RANGE seen_ms")
+    assert line.ask("SITES") == [["default", 0]]
+    assert "late:1\r\nstale:0\r\nskewed:0\r\nrefused:2\r\n" in line.ask("INFO", "hits")
+
+
 def test_a_batch_may_be_the_first_hit(line):
     line.ask("SITE", "shop")
     assert line.ask("hits", ["a", "/x"], ["b", "/x"]) == [2, 0, 0, None]

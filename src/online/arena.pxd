@@ -8,9 +8,9 @@ ctypedef uint32_t ref_t
 cdef enum:
     NO_REF = 0
     UNIT_SHIFT = 3
-    CHUNK_SHIFT = 16                                     # a chunk has 64 KiB
+    CHUNK_SHIFT = 15                                     # a chunk has 32 KiB
     CHUNK_UNITS = 1 << (CHUNK_SHIFT - UNIT_SHIFT)
-    MAX_BLOCK_UNITS = 2 * 1024 + 64                      # a name of 16 KiB and the tallest tower
+    MAX_BLOCK_UNITS = 2304                               # a name of 16 KiB and the tallest tower, rounded up
 
 cdef struct Purse:
     int64_t limit_bytes                                  # 0: none

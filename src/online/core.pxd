@@ -83,6 +83,7 @@ cdef void core_close(Core* core) noexcept nogil
 cdef int64_t core_memory_bytes(const Core* core) noexcept nogil
 cdef int64_t core_expire(Core* core, int64_t now_ms) noexcept nogil
 cdef Outcome core_check_hit(const Core* core, const Hit* hit) noexcept nogil
+cdef Outcome core_weigh_hit(Core* core, const Hit* hit) noexcept nogil
 cdef Outcome core_hit(Core* core, const Hit* hit) noexcept nogil
 cdef void core_hits(Core* core, const Hit* hits, int n_hits, Outcome* outcomes) noexcept nogil
 cdef int64_t core_people_within(const Core* core, int64_t within_s) noexcept nogil

@@ -153,6 +153,11 @@ def scan_too_long(prefix: bytes, limit: int) -> RangeError:
     )
 
 
+def implausible_clock(now_ms: int) -> ConfigError:
+    """A system clock that was never set."""
+    return ConfigError(f"the system clock says {now_ms} ms since 1970, which cannot be now: set it first")
+
+
 def full(what: str, limit: int) -> FullError:
     """A limit reached: `what` is its name, such as max_users."""
     return FullError(f"{what} is reached: {limit}; the hit was refused and nothing has changed")

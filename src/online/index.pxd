@@ -1,7 +1,10 @@
 """The Python surface of an index, for C code that needs its core."""
 
+from libc.stdint cimport UINT32_MAX, uint32_t
+
 from online.arena cimport Purse
-from online.core cimport Core
+from online.core cimport Core, Hit, Outcome
+from online.skiplist cimport Name
 
 cdef class Budget:
     cdef Purse purse
@@ -9,3 +12,15 @@ cdef class Budget:
 cdef class Index:
     cdef Core core
     cdef Budget budget
+
+cdef refusal(Index index, const Hit* hit, Outcome outcome, seen_ms)
+
+cdef inline Name name_from(bytes text):
+    """Return a view of `text`, which must outlive it."""
+    cdef Name name
+    name.at = text
+    name.n_bytes = <uint32_t>min(len(text), UINT32_MAX)
+    return name
+
+cdef inline bytes bytes_from(Name name):
+    return name.at[:name.n_bytes]

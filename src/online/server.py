@@ -34,6 +34,7 @@ from online import __version__, config, errors, state
 from online.clock import Clock
 from online.config import Address, Config
 from online.errors import ConfigError, OnlineError, StateError
+from online.terms import SEEN_MAX_MS, SEEN_MIN_MS
 from online.verbs import Verbs
 from online.wire import Connection
 
@@ -125,6 +126,8 @@ class Server:
         Reports the bound addresses as started. Raises ConfigError or StateError when it cannot start, and
         OnlineError when housekeeping or saving has failed. When cancelled it ends at once, saving nothing.
         """
+        if not SEEN_MIN_MS <= self.clock.now_ms() <= SEEN_MAX_MS:
+            raise errors.implausible_clock(self.clock.now_ms())
         self._load_state()
         async with _listeners(self.config, self._tls) as listeners:
             self.addresses = tuple(address for address, _ in listeners)

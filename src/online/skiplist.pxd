@@ -29,7 +29,7 @@ cdef struct Link:
     ref_t next
 
 cdef struct Level:
-    Link by[3]                                           # indexed by Order
+    Link by[ORDERS]                                      # indexed by Order
 
 cdef packed struct Record:
     uint32_t hash                                        # of the name
@@ -38,7 +38,7 @@ cdef packed struct Record:
     uint8_t kind
     ref_t page                                           # of a session; in a page or head: `newest`, see Page
     uint64_t key                                         # place in time, see key_of
-    Level levels[12]                                     # `height` of them; the name follows at once
+    Level levels[MAX_HEIGHT]                             # `height` of them; the name follows at once
 
 cdef packed struct Page:
     # A record with kind PAGE: it stands in no order by time, so that counts have the room of its key and first link.

@@ -34,6 +34,9 @@ TOP_FRESH_MS = 1_000
 #: Answers of TOP that are kept; each is at most max_limit urls.
 TOP_KEPT = 64
 
+#: Pages that TOP looks at in a unit of a connection's work (a hit).
+TOP_PAGES_A_UNIT = 10
+
 #: What tools for Redis ask before they begin: nothing is written to disk while hits come in.
 _REDIS_CONFIG = {b"save": b"", b"appendonly": b"no"}
 
@@ -79,7 +82,7 @@ class Verbs:
         self.counts = Counts()
         self.started_ms: int | None = None  #: index time; the server sets it
         self._connections: dict[Connection, bytes] = {}  # with the site to which SELECT 0 leads back
-        self._tops: dict[tuple[bytes, int, bytes], tuple[int, list[tuple[bytes, int]]]] = {}
+        self._tops: dict[tuple[bytes, bytes], tuple[int, list[tuple[bytes, int]]]] = {}
 
     # Connections and sites
 
@@ -149,15 +152,16 @@ class Verbs:
         prefix = args[1] if len(args) > 1 else b""
         if connection.index is None:
             return []
-        key = connection.site, limit, prefix
+        key = connection.site, prefix
         made_ms, top = self._tops.get(key, (None, []))
         if made_ms is None or not _is_fresh(made_ms, now_ms):
-            top = connection.index.top(limit, prefix, now_ms=now_ms)
+            top = connection.index.top(self.limits.max_limit, prefix, now_ms=now_ms)
+            connection.work += connection.index.statistics().pages // TOP_PAGES_A_UNIT
             self._tops.pop(key, None)
             self._tops[key] = now_ms, top
             if len(self._tops) > TOP_KEPT:
                 del self._tops[next(iter(self._tops))]
-        return top
+        return top[:limit]
 
     def _peak(self, connection: Connection, args: list[bytes], now_ms: int) -> object:
         people, at_ms = connection.index.peak() if connection.index is not None else (0, 0)
@@ -329,7 +333,7 @@ class Verbs:
 
     def totals(self) -> IndexStatistics:
         """Add up the statistics of all sites. O(sites)."""
-        each = (index.statistics() for index in self.sites.values())
+        each = (self.service.unplaced(), *(index.statistics() for index in self.sites.values()))
         return IndexStatistics(*map(sum, zip(*each, strict=True)))
 
 

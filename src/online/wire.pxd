@@ -107,6 +107,6 @@ cdef class Connection:
     cdef object first_error                              # of the batch that is being taken
     cdef list words                                      # of the inline command that is being answered
     cdef int64_t now_ms
-    cdef int64_t work                                    # done in this turn
+    cdef public int64_t work                                    # done in this turn
 
     cdef int run(self) except -1

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from online.index import Index
 from online.limits import Limits
+from online.terms import IndexStatistics
 
 class Status(str):
     """Text that RESP sends as a simple string (`+OK`)."""
@@ -48,6 +49,8 @@ class Service:
     @property
     def buffered_bytes(self) -> int:
         """Input and output that wait in all connections (design: max_buffers). O(1)."""
+    def unplaced(self) -> IndexStatistics:
+        """Return what became of hits that were ignored or refused before their site had an index."""
     @property
     def commands(self) -> int:
         """Frames answered so far; a batch of hits counts once."""
@@ -65,6 +68,8 @@ class Connection:
     authenticated: bool
     resp_version: int  # 2, or 3 after HELLO 3; a MessagePack connection has 0
     reply: str  # CLIENT REPLY: "on", "off" or "skip" (which leaves out this reply and the next)
+
+    work: int  # units done in this turn, each about a hit; a rare verb adds what it takes
 
     def receive(self, data: bytes | bytearray | memoryview, *, now_ms: int) -> None:
         """Take bytes from the peer and answer what is complete, until the input is used up, more than
