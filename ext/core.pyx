@@ -61,6 +61,7 @@ cdef int64_t SKEW_MS = _SKEW_MS
 cdef uint64_t MS_MASK = (<uint64_t>1 << (64 - TIE_BITS)) - 1
 cdef uint64_t TIE_MASK = (<uint64_t>1 << TIE_BITS) - 1
 cdef Name NO_NAME
+NO_NAME.at = ""
 
 
 # Beginning and end

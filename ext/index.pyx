@@ -39,6 +39,7 @@ cdef extern from "Python.h":
 cdef int64_t SEEN_MIN_MS = _SEEN_MIN_MS
 cdef int64_t SEEN_MAX_MS = _SEEN_MAX_MS
 cdef Name NO_NAME
+NO_NAME.at = ""
 
 
 @cython.final

@@ -26,7 +26,7 @@ import itertools
 import re
 
 from online import errors
-from online.errors import FramingError, OnlineError
+from online.errors import CommandError, FramingError, OnlineError
 from online.limits import Limits
 from online.terms import KINDS
 from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
@@ -352,6 +352,7 @@ cdef int put_error(Connection c, error) except -1:
     code = getattr(error, "code", "ERR")
     c.work += WORK_ERROR
     c.service.errors += 1
+    c.is_misunderstood |= isinstance(error, CommandError)
     if c.dialect != MSGPACK:
         return put_line(c, c'-', f"{code} {error}".encode("ascii", "backslashreplace"))
     begin_reply(c, True)
@@ -945,7 +946,10 @@ cdef dict LINE_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "a": "\a"}
 
 
 cdef list split_line(bytes line):
-    """Split an inline command at blanks; "..." may hold \\n \\r \\t \\b \\a \\xHH, '...' only \\'. As Redis does."""
+    """Split an inline command at blanks; "..." may hold \\n \\r \\t \\b \\a \\xHH, '...' only \\'.
+
+    As Redis does, but a quote within a word stands for itself: urls and names have apostrophes.
+    """
     cdef bytes stripped = line.strip(b" \t\r\n\0\v\f")
     cdef str text
     cdef list words = []
@@ -1674,14 +1678,13 @@ def apply_hits(Index index not None, frames, *, int64_t now_ms):
         _hits_alone = Service(_NoHost(), _UNBOUND)
     cdef Service service = _hits_alone
     cdef Connection connection = Connection(service, index)
-    cdef int64_t errors_before = service.errors
     before = index.statistics()
     connection.dialect = MSGPACK
     connection.receive(frames, now_ms=now_ms)
     while connection.has_work:
         connection.take_output()
         connection.proceed(now_ms=now_ms)
-    if connection.is_closing or connection.in_frame or service.errors != errors_before:
+    if connection.is_closing or connection.in_frame or connection.is_misunderstood:
         raise FramingError("these are no whole frames of hits")
     after = index.statistics()
     return (

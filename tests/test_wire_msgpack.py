@@ -7,9 +7,9 @@ import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.wiring import NOW, Wiring, feed, notification, one_pack, read_pack, request
 
 from online.wire import apply_hits
-from tests.wiring import NOW, Wiring, feed, notification, one_pack, read_pack, request
 
 # Deterministic, so that a run says the same everywhere.
 examples = settings(max_examples=300, deadline=None, derandomize=True, database=None)
@@ -183,7 +183,12 @@ def test_a_msgid_comes_back_in_the_form_in_which_it_came(msgid):
 @pytest.mark.parametrize(
     "number",
     sorted(
-        {sign * 2**power + more for power in (0, 5, 7, 8, 15, 16, 31, 32, 53, 62) for sign in (1, -1) for more in (-1, 0, 1)}
+        {
+            sign * 2**power + more
+            for power in (0, 5, 7, 8, 15, 16, 31, 32, 53, 62)
+            for sign in (1, -1)
+            for more in (-1, 0, 1)
+        }
         | {2**63 - 1, -(2**63), 2**63, 2**64 - 1}
     ),
 )
@@ -238,7 +243,13 @@ def test_maps_and_numbers_out():
     wiring = Wiring()
     connection = wiring.connect()
     numbers = [*range(-140, 300), *(sign * 2**power for power in range(8, 63) for sign in (1, -1))]
-    wiring.host.answer = {"numbers": numbers, "none": None, "text": "é", "bytes": b"\xff", "map": {n: n for n in range(40)}}
+    wiring.host.answer = {
+        "numbers": numbers,
+        "none": None,
+        "text": "é",
+        "bytes": b"\xff",
+        "map": dict(enumerate(range(40))),
+    }
     error, result = msgpack.unpackb(feed(connection, request("config", "get")), strict_map_key=False)[2:]
     assert (error, result) == (None, wiring.host.answer)
 

@@ -100,6 +100,7 @@ cdef class Connection:
     cdef int _resp_version
     cdef Replying replying
     cdef bint is_waiting                                 # for the rest of a frame
+    cdef bint is_misunderstood                           # a frame had no known verb with a right number of arguments
     cdef Buffer input
     cdef Buffer output
     cdef Scan scan
@@ -107,6 +108,6 @@ cdef class Connection:
     cdef object first_error                              # of the batch that is being taken
     cdef list words                                      # of the inline command that is being answered
     cdef int64_t now_ms
-    cdef public int64_t work                                    # done in this turn
+    cdef public int64_t work                             # done in this turn
 
     cdef int run(self) except -1
