@@ -414,7 +414,7 @@ cdef class Reactor:
 
     def rest_s(self, int64_t now_ms):
         cdef int64_t until_ms = min(self.check_at_ms, self.accept_at_ms)
-        return math.inf if until_ms == FOREVER else max(until_ms - now_ms, 0) / 1000
+        return math.inf if until_ms == FOREVER else max(until_ms - now_ms, 0) / 1000.0
 
     # From above
 

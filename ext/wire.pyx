@@ -1661,10 +1661,10 @@ cdef void connection_give_back(Connection c, Buffer* room) noexcept:
 
 
 cdef void connection_trim(Connection c) noexcept:
-    """Let waiting output take no more memory than about twice its size. O(output)."""
+    """Let waiting output take no more than 4/3 of the memory that it needs. O(output), seldom."""
     cdef size_t used = buffer_used(&c.output)
     cdef char* at
-    if 2 * used >= c.output.size:
+    if 4 * used >= 3 * c.output.size:
         return
     at = <char*>malloc(used)
     if at == NULL:
