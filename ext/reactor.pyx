@@ -447,6 +447,7 @@ cdef class Reactor:
 
     def close(self):
         cdef Peer peer
+        self.listeners.clear()
         for peer in list(self.peers):
             if peer is not None:
                 self.drop(peer)
