@@ -351,7 +351,11 @@ cdef class Reactor:
         return self.send(peer)
 
     cdef int drop(self, Peer peer) except -1:
-        """Close a socket. Its slot is free from the end of the turn on."""
+        """Close a socket and free its buffers. Its slot is free from the end of the turn on."""
+        cdef Buffer* output = &peer.connection.output
+        output.start = output.end
+        connection_give_back(peer.connection, &self.room)
+        connection_forget_input(peer.connection)
         close(peer.fd)
         peer.fd = -1
         peer.state = CLOSED
