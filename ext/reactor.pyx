@@ -176,8 +176,8 @@ cdef class Reactor:
         peer.events = EPOLLIN
         if words is not None:
             return self.dismiss(peer, words)
-        self.time(peer, self.auth_timeout_ms if self.service.auth_wanted else FOREVER)
-        return 0
+        peer.left_ms = self.auth_timeout_ms if self.service.auth_wanted else FOREVER
+        return self.time(peer, peer.left_ms)
 
     cdef int place(self, Peer peer, bint is_guest) except -1:
         """Give a peer a slot and a serial number, never 0: that is the listeners'."""
@@ -377,7 +377,6 @@ cdef class Reactor:
 
     cdef int time(self, Peer peer, int64_t left_ms) except -1:
         """Give a peer so long for what it is doing."""
-        peer.left_ms = left_ms
         peer.deadline_ms = FOREVER
         if left_ms != FOREVER:
             peer.deadline_ms = self.now_ms + left_ms
