@@ -3,10 +3,15 @@
 Metadata lives in pyproject.toml. The contracts (`.pxd`) stand in `src/online/`, beside the modules that use them.
 """
 
+import sys
+
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 CORE = ("arena", "skiplist", "table", "core", "index", "wire")
+
+#: Where the system has epoll.
+LINUX = ("reactor",) if sys.platform == "linux" else ()
 DIRECTIVES = {
     "language_level": 3,
     "cdivision": True,
@@ -14,6 +19,6 @@ DIRECTIVES = {
 
 extensions = [
     Extension(f"online.{name}", [f"ext/{name}.pyx"], extra_compile_args=["-O3", "-fno-strict-aliasing"])
-    for name in CORE
+    for name in CORE + LINUX
 ]
 setup(ext_modules=cythonize(extensions, include_path=["src"], compiler_directives=DIRECTIVES))

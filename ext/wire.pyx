@@ -60,6 +60,7 @@ cdef enum:
     LONGEST_LINE = 64 * 1024                             # of an inline command, as in Redis
     LONGEST_HEADER = 32                                  # of a RESP length line
     LONGEST_CURSOR = CURSOR_TAG_BYTES + 2 * MAX_NAME_BYTES
+    MOST_LENT_BYTES = 512 * 1024                         # of a lent buffer that is kept for the next
     DEFAULT_LIMIT = 30                                   # users in a list, where none is given
 
 
@@ -95,6 +96,13 @@ cdef bint buffer_reserve(Buffer* buffer, size_t n_bytes, int64_t* total) except 
         buffer.start = 0
         buffer.end = used
     return True
+
+
+cdef int buffer_append(Buffer* buffer, const char* data, size_t n_bytes, int64_t* total) except -1:
+    buffer_reserve(buffer, n_bytes, total)
+    memcpy(buffer.at + buffer.end, data, n_bytes)
+    buffer.end += n_bytes
+    return 0
 
 
 cdef void buffer_free(Buffer* buffer, int64_t* total) noexcept:
@@ -1524,27 +1532,16 @@ cdef class Connection:
 
     @property
     def in_frame(self):
-        return self.is_waiting and (buffer_used(&self.input) > 0 or self.frame.is_begun)
+        return connection_in_frame(self)
 
     def receive(self, data, *, int64_t now_ms):
         cdef const uint8_t[::1] view
-        if self.is_closing or len(data) == 0:
-            return
-        view = data
-        buffer_reserve(&self.input, view.shape[0], &self.service.buffered_bytes)
-        memcpy(self.input.at + self.input.end, &view[0], view.shape[0])
-        self.input.end += view.shape[0]
-        self.proceed(now_ms=now_ms)
+        if len(data):
+            view = data
+            connection_receive(self, <const char*>&view[0], view.shape[0], now_ms)
 
     def proceed(self, *, int64_t now_ms):
-        self.now_ms = now_ms
-        core_expire(core_of(self), now_ms)
-        try:
-            self.run()
-        except FramingError as error:
-            self.fail(error)
-        if buffer_used(&self.input) == 0 and self.input.size:
-            buffer_free(&self.input, &self.service.buffered_bytes)
+        connection_proceed(self, now_ms)
 
     cdef int run(self) except -1:
         """Parse and answer until the input is used up, enough output waits, or the turn is over."""
@@ -1590,6 +1587,93 @@ cdef class Connection:
             self.frame.msgid_bytes = 1
         put_error(self, error)
         self.close()
+
+
+cdef int connection_receive(Connection c, const char* data, size_t n_bytes, int64_t now_ms) except -1:
+    """`Connection.receive` for bytes anywhere in memory. They are parsed in place; what is left over is copied."""
+    cdef Buffer* input = &c.input
+    cdef const char* left
+    cdef size_t n_left
+    if c.is_closing or n_bytes == 0:
+        return 0
+    if input.size:
+        buffer_append(input, data, n_bytes, &c.service.buffered_bytes)
+        return connection_proceed(c, now_ms)
+    # Nothing waits, so what came is parsed where it lies. Only what is left over is copied.
+    input.at, input.start, input.end = <char*>data, 0, n_bytes
+    try:
+        answer_input(c, now_ms)
+    finally:
+        left = input.at + input.start
+        n_left = buffer_used(input)
+        memset(input, 0, sizeof(Buffer))
+    if n_left and not c.is_closing:
+        buffer_append(input, left, n_left, &c.service.buffered_bytes)
+    return 0
+
+
+cdef int connection_proceed(Connection c, int64_t now_ms) except -1:
+    """`Connection.proceed`."""
+    answer_input(c, now_ms)
+    if c.input.size and buffer_used(&c.input) == 0:
+        buffer_free(&c.input, &c.service.buffered_bytes)
+    return 0
+
+
+cdef int answer_input(Connection c, int64_t now_ms) except -1:
+    c.now_ms = now_ms
+    core_expire(core_of(c), now_ms)
+    try:
+        c.run()
+    except FramingError as error:
+        c.fail(error)
+    return 0
+
+
+cdef void connection_forget_input(Connection c) noexcept:
+    """Free the input of a connection that is closing. Not from inside a verb, which may stand in it."""
+    buffer_free(&c.input, &c.service.buffered_bytes)
+
+
+cdef bint connection_in_frame(Connection c) noexcept:
+    """`Connection.in_frame`."""
+    return c.is_waiting and (buffer_used(&c.input) > 0 or c.frame.is_begun)
+
+
+cdef void connection_lend(Connection c, Buffer* room) noexcept:
+    """Let a connection without an output buffer write into `room`, which becomes its own; `room` is empty then."""
+    if c.output.size == 0:
+        c.output = room[0]
+        c.service.buffered_bytes += <int64_t>room.size
+        memset(room, 0, sizeof(Buffer))
+
+
+cdef void connection_give_back(Connection c, Buffer* room) noexcept:
+    """Take the buffer of an output that has gone, for the next to lend it to; free it if it has grown large."""
+    if c.output.size == 0 or buffer_used(&c.output):
+        return
+    if room.size or c.output.size > MOST_LENT_BYTES:
+        buffer_free(&c.output, &c.service.buffered_bytes)
+        return
+    room[0] = c.output
+    room.start = room.end = 0
+    c.service.buffered_bytes -= <int64_t>room.size
+    memset(&c.output, 0, sizeof(Buffer))
+
+
+cdef void connection_trim(Connection c) noexcept:
+    """Let waiting output take no more than 4/3 of the memory that it needs. O(output), seldom."""
+    cdef size_t used = buffer_used(&c.output)
+    cdef char* at
+    if 4 * used >= 3 * c.output.size:
+        return
+    at = <char*>malloc(used)
+    if at == NULL:
+        return
+    memcpy(at, c.output.at + c.output.start, used)
+    buffer_free(&c.output, &c.service.buffered_bytes)
+    c.output.at, c.output.start, c.output.end, c.output.size = at, 0, used, used
+    c.service.buffered_bytes += <int64_t>used
 
 
 # The sessions of an index as frames, and back

@@ -4,9 +4,12 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+from contextvars import ContextVar
 from dataclasses import dataclass
+from weakref import WeakSet
 
 import trio
 import trio.testing
@@ -14,12 +17,17 @@ import trio.testing
 from online.clock import Clock
 from online.config import Address, Config
 from online.limits import Limits
-from online.server import Server
+from online.server import HAS_REACTOR, Server
 
 #: Wall time at the start of a run with a clock that jumps.
 START_MS = 1_700_000_000_000
 
 LOCAL = Address("127.0.0.1", 0)
+
+TRANSPORTS = ("streams", "reactor") if HAS_REACTOR else ("streams",)
+
+#: What servers of the running test use.
+transport_in_use = ContextVar("transport_in_use", default="streams")
 
 
 def run(async_test, *args):
@@ -32,7 +40,11 @@ def run(async_test, *args):
         with trio.fail_after(1e9):
             return await async_test(*args)
 
-    return trio.run(bounded, clock=trio.testing.MockClock(autojump_threshold=0))
+    try:
+        return trio.run(bounded, clock=trio.testing.MockClock(autojump_threshold=0))
+    finally:
+        while _sockets:
+            _sockets.pop().close()
 
 
 def run_in_real_time(async_test, *args):
@@ -62,6 +74,7 @@ def steady():
 def make_server(*, wall=None, limits=None, listen=(), **settings):
     """A server whose time is that of the run; to be called inside one."""
     clock = Clock(steady=steady, wall=wall or Wall())
+    settings = {"transport": transport_in_use.get(), **settings}
     return Server(Config(listen=listen, limits=Limits(**(limits or {})), **settings), clock=clock)
 
 
@@ -99,16 +112,52 @@ class Peer:
         return await self.receive()
 
 
-def join(server, nursery, *, make_line=trio.testing.memory_stream_one_way_pair):
-    """Connect a peer to `server` through memory; `make_line` makes the way from the server to the peer."""
-    ours, to_server = trio.testing.memory_stream_one_way_pair()
+def memory_line():
+    """A way to a server through memory."""
+    return trio.testing.memory_stream_one_way_pair()
+
+
+def unbuffered():
+    """One that holds nothing: who sends waits for the reader. Over a socket it holds as little as it can."""
+    return trio.testing.lockstep_stream_one_way_pair()
+
+
+def join(server, nursery, *, make_line=memory_line):
+    """Connect a peer to `server`, through memory or, if the reactor is in use, a pair of sockets.
+
+    `make_line` makes the way from the server to the peer.
+    """
+    if server.config.transport == "reactor":
+        return join_by_socket(server, nursery, is_tight=make_line is unbuffered)
+    ours, to_server = memory_line()
     theirs, to_peer = make_line()
     nursery.start_soon(server.serve_stream, trio.StapledStream(theirs, to_server))
     return Peer(trio.StapledStream(ours, to_peer))
 
 
-#: A line that holds nothing: who sends waits for the reader.
-unbuffered = trio.testing.lockstep_stream_one_way_pair
+_served = WeakSet()
+
+
+def join_by_socket(server, nursery, *, is_tight=False):
+    """Connect a peer by a pair of sockets, served by the reactor of a server that need not run."""
+    if server not in _served and not server.listening.is_set():
+        _served.add(server)
+        nursery.start_soon(server.serve_sockets)
+    ours, theirs = socket.socketpair()
+    if is_tight:
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    server.adopt(theirs)
+    return peer_of(ours)
+
+
+#: Of peers of the running test.
+_sockets = []
+
+
+def peer_of(connected):
+    """The peer at a connected socket, which is closed at the end of the test."""
+    _sockets.append(connected)
+    return Peer(trio.SocketStream(trio.socket.from_stdlib_socket(connected)))
 
 
 class Serving:
@@ -133,7 +182,7 @@ class Serving:
 @contextlib.asynccontextmanager
 async def serving(**settings):
     """A server that runs and listens, as in `settings`; at the end it is stopped and its peers are closed."""
-    server = Server(Config(**{"listen": (LOCAL,), **settings}))
+    server = Server(Config(**{"listen": (LOCAL,), "transport": transport_in_use.get(), **settings}))
     failure = None
     async with trio.open_nursery() as nursery:
         await nursery.start(server.run)

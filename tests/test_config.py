@@ -59,6 +59,7 @@ VALUES = {
     "tls_cert": ("/c.pem", Path("/c.pem")),
     "tls_key": ("/k.pem", Path("/k.pem")),
     "unix_mode": ("660", 0o660),
+    "transport": ("streams", "streams"),
     "quiet": ("true", True),
     "max_connections": ("77", 77),
     "max_frame": ("2MiB", 2 * MIB),

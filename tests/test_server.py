@@ -1,6 +1,7 @@
 """The server: connections that behave and those that do not, limits, timeouts, shutdown, listeners.
 
-Behaviour is tried over memory streams with a clock that jumps; each kind of socket once, in real time.
+Behaviour is tried with a clock that jumps, over memory streams and over the reactor; each kind of socket once, in
+real time, over both.
 """
 
 import errno
@@ -22,15 +23,19 @@ import trustme
 from tests.serving import (
     LOCAL,
     START_MS,
+    TRANSPORTS,
     Peer,
     Wall,
     environment,
     join,
     make_server,
+    memory_line,
+    peer_of,
     run,
     run_in_real_time,
     server_process,
     serving,
+    transport_in_use,
     unbuffered,
 )
 
@@ -41,8 +46,19 @@ from online.errors import ConfigError, OnlineError, StateError
 from online.server import Server, raise_open_files
 
 
-def in_memory(async_test):
-    """Run a test with a clock that jumps; its first argument is a nursery for connections."""
+@pytest.fixture(params=TRANSPORTS)
+def transport(request):
+    """Each of the transports in turn."""
+    return request.param
+
+
+@pytest.fixture
+def streams():
+    return "streams"
+
+
+def in_memory(async_test, transport="transport"):
+    """Run a test with a clock that jumps, over each transport; its first argument is a nursery for connections."""
     _, *fixtures = inspect.signature(async_test).parameters
 
     async def with_nursery(arguments):
@@ -56,24 +72,36 @@ def in_memory(async_test):
         if failure is not None:
             raise failure
 
-    return _with_fixtures(async_test, fixtures, lambda arguments: run(with_nursery, arguments))
+    return _with_fixtures(async_test, fixtures, transport, lambda arguments: run(with_nursery, arguments))
+
+
+def over_streams(async_test):
+    """The same over streams alone."""
+    return in_memory(async_test, "streams")
 
 
 def with_sockets(async_test):
-    """Run a test with sockets, in real time."""
+    """Run a test with sockets, in real time, over each transport."""
     fixtures = inspect.signature(async_test).parameters
-    return _with_fixtures(async_test, fixtures, lambda arguments: run_in_real_time(partial(async_test, **arguments)))
+    return _with_fixtures(
+        async_test, fixtures, "transport", lambda arguments: run_in_real_time(partial(async_test, **arguments))
+    )
 
 
-def _with_fixtures(async_test, fixtures, run_test):
-    """A test that asks pytest for `fixtures` and hands them on."""
+def _with_fixtures(async_test, fixtures, transport, run_test):
+    """A test that asks pytest for `fixtures` and hands them on, over what the fixture `transport` says."""
 
     @wraps(async_test)
     def test(**arguments):
-        run_test(arguments)
+        reset = transport_in_use.set(arguments[transport])
+        try:
+            run_test({name: arguments[name] for name in fixtures})
+        finally:
+            transport_in_use.reset(reset)
 
     kind = inspect.Parameter.KEYWORD_ONLY
-    test.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in fixtures])
+    names = [transport, *(name for name in fixtures if name != transport)]
+    test.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
     return test
 
 
@@ -445,7 +473,7 @@ class FullListener(trio.abc.Listener):
         await trio.lowlevel.checkpoint()
 
 
-@in_memory
+@over_streams
 async def test_a_system_without_room_is_waited_for(nursery):
     server = make_server()
     ours, theirs = trio.testing.memory_stream_pair()
@@ -524,16 +552,47 @@ async def test_housekeeping_that_fails_ends_the_server(nursery, caplog, tmp_path
 
 
 @pytest.fixture
-def door(monkeypatch):
-    """Where peers come in to a server that runs, without a socket."""
-    door = MemoryDoor()
+def door(transport, tmp_path_factory, monkeypatch):
+    """Where peers come in to a server that runs: through memory, or a Unix socket if the reactor is in use."""
+    door = MemoryDoor() if transport == "streams" else SocketDoor(tmp_path_factory.mktemp("door") / "socket")
 
     @asynccontextmanager
     async def listeners(config, tls):
-        yield [(LOCAL, door)]
+        try:
+            yield [(LOCAL, door.open())]
+        finally:
+            door.close()
 
     monkeypatch.setattr(server_module, "_listeners", listeners)
     return door
+
+
+class SocketDoor:
+    """A Unix socket at which peers connect without waiting."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def open(self):
+        self.path.unlink(missing_ok=True)
+        self.listening = socket.socket(socket.AF_UNIX)
+        self.listening.bind(str(self.path))
+        self.listening.listen(128)
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(self.listening))
+        self.listening = listener.socket
+        return listener
+
+    def close(self):
+        self.listening.close()
+
+    @property
+    def is_open(self):
+        return self.listening.fileno() >= 0
+
+    def come(self, *, make_line=memory_line):
+        connected = socket.socket(socket.AF_UNIX)
+        connected.connect(str(self.path))
+        return peer_of(connected)
 
 
 class MemoryDoor(trio.abc.Listener):
@@ -543,8 +602,14 @@ class MemoryDoor(trio.abc.Listener):
         self._bring, self._take = trio.open_memory_channel(100)
         self.is_open = True
 
-    def come(self, *, make_line=trio.testing.memory_stream_one_way_pair):
-        ours, to_server = trio.testing.memory_stream_one_way_pair()
+    def open(self):
+        return self
+
+    def close(self):
+        self.is_open = False
+
+    def come(self, *, make_line=memory_line):
+        ours, to_server = memory_line()
         theirs, to_peer = make_line()
         self._bring.send_nowait(trio.StapledStream(theirs, to_server))
         return Peer(trio.StapledStream(ours, to_peer))
@@ -859,14 +924,14 @@ print(sum(peer.recv(100) == b"" for peer in peers))
 
 
 @pytest.mark.slow
-def test_ten_thousand_connections_and_their_end():
+def test_ten_thousand_connections_and_their_end(transport):
     wanted = 10_000
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted + 100:
         pytest.skip(f"{hard} open files are allowed here")
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted + 100 if hard == -1 else hard, hard))
     try:
-        with server_process() as server:
+        with server_process("--transport", transport) as server:
             crowd = subprocess.Popen(
                 [sys.executable, "-c", CROWD, str(server.port), str(wanted)],
                 **{"env": environment(), "text": True, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE},

@@ -9,8 +9,9 @@ The map, for a newcomer. An arrow is an allowed import; nothing imports against 
         core        the rules: hit, leave, expire, count, list ...      -> skiplist, table
         index       the Python surface of a core                        -> core
         wire        MessagePack and RESP: bytes <-> verbs               -> core, index
+        reactor     plain sockets over epoll, in turns (Linux)          -> wire
     the server
-        server      Trio: listeners, housekeeping, shutdown             -> wire, verbs, state, clock
+        server      Trio: listeners, streams, housekeeping, shutdown    -> wire, reactor, verbs, state, clock
         verbs       the rare verbs: SITE, INFO, TOP, AUTH ...           -> index, wire
         state       the sessions of all sites, to a file and back       -> wire, verbs
         clock       index time, and the steps of the wall clock

@@ -79,6 +79,7 @@ class Config:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     unix_mode: int | None = None
+    transport: str = "auto"
     quiet: bool = False
     limits: Limits = field(default_factory=Limits)
 
@@ -202,6 +203,17 @@ def read_token(value: Any) -> bytes:
     return token
 
 
+def word(*words: str) -> Kind:
+    """One of a few words."""
+
+    def read(value: Any) -> str:
+        if value not in words:
+            raise ValueError
+        return str(value)
+
+    return Kind("|".join(words), f"{', '.join(words[:-1])} or {words[-1]}", read)
+
+
 def read_switch(value: Any) -> bool:
     """Make a word a bool."""
     found = _SWITCH.get(str(value).lower())
@@ -278,6 +290,7 @@ SETTINGS = (
     Setting("tls_cert", FILE, "a certificate chain (PEM): TCP connections speak TLS"),
     Setting("tls_key", FILE, "the key of the certificate (PEM)"),
     Setting("unix_mode", MODE, "permissions of Unix sockets, such as 660"),
+    Setting("transport", word("auto", "reactor", "streams"), "what serves plain sockets; auto: reactor, if it can"),
     Setting("quiet", SWITCH, "log warnings and errors alone"),
 )
 

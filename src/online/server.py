@@ -2,8 +2,9 @@
 
 Not its job: what bytes mean (wire), what verbs do (index, verbs), what is in the state file (state).
 
-A connection is a sans-I/O object; here an ordinary Trio task drives it over a stream. Another way to drive
-the same object would stand beside `_accept`, and share everything else.
+A connection is a sans-I/O object, and two transports drive it. Streams: an ordinary Trio task for each connection,
+for TLS and wherever there is no epoll. The reactor (reactor.pyx): plain sockets, served by C code in turns of about
+a millisecond, all by one Trio task. What is said, limited and counted is the same.
 
 Invariants:
 1. A connection that fails ends alone, and is counted. A housekeeping task that fails ends the server, and
@@ -22,9 +23,11 @@ import signal
 import socket
 import ssl
 import stat
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +40,10 @@ from online.errors import ConfigError, OnlineError, StateError
 from online.terms import SEEN_MAX_MS, SEEN_MIN_MS
 from online.verbs import Verbs
 from online.wire import Connection
+
+HAS_REACTOR = sys.platform == "linux"
+if sys.platform == "linux":
+    from online.reactor import Reactor
 
 RECEIVE_BYTES = 64 * 1024
 
@@ -90,6 +97,32 @@ class _Client:
         return self.connection.buffered_bytes + self.sending_bytes
 
 
+class _Host:
+    """What the reactor asks of the server."""
+
+    def __init__(self, server: "Server") -> None:
+        self.server = server
+
+    def begin(self) -> tuple[Connection, OnlineError | None]:
+        self.server.counts.connections_accepted += 1
+        return self.server.verbs.connect(), self.server.refusal()
+
+    def end(self, connection: Connection) -> None:
+        self.server.verbs.disconnect(connection)
+
+    def reached(self, limit: str) -> None:
+        self.server.reached(limit)
+
+    def no_room(self, code: int) -> None:
+        self.server.no_room(code)
+
+    def failed(self) -> None:
+        self.server.failed()
+
+    def bound_buffers(self) -> None:
+        self.server.bound_buffers()
+
+
 class Server:
     """A server and its sites.
 
@@ -110,7 +143,8 @@ class Server:
         self.counts = self.verbs.counts
         self._tls = _tls_context(config)
         self._clients: set[_Client] = set()
-        self._sending_bytes = 0
+        self._reactor = self._make_reactor()
+        self._reactor_rests = trio.CancelScope()
         self.addresses: tuple[Address, ...] = ()  #: where it listens
         self.listening = trio.Event()
         self._stop = trio.Event()
@@ -136,14 +170,20 @@ class Server:
                 house.start_soon(self._keep, self._expire)
                 house.start_soon(self._keep, self._follow_clock)
                 async with trio.open_nursery() as visitors:
+                    if self._reactor is not None:
+                        visitors.start_soon(self._keep, self.serve_sockets)
                     async with trio.open_nursery() as doors:
                         for _, listener in listeners:
-                            doors.start_soon(self._keep, self._accept, listener, visitors)
+                            if self._reactor is not None and isinstance(listener, trio.SocketListener):
+                                self._reactor.listen(listener.socket.fileno())
+                            else:
+                                doors.start_soon(self._keep, self._accept, listener, visitors)
                         self.listening.set()
                         task_status.started(self.addresses)
                         await self._stop.wait()
-                        logger.info("stopping, %d connections", len(self._clients))
+                        logger.info("stopping, %d connections", self.connections)
                         doors.cancel_scope.cancel()
+                    self._end_sockets()
                     for _, listener in listeners:
                         await listener.aclose()
                     visitors.start_soon(self._end_clients, visitors.cancel_scope)
@@ -156,14 +196,19 @@ class Server:
         """Accept nobody more, answer what has been read, save the state, end `run`."""
         self._stop.set()
 
+    @property
+    def connections(self) -> int:
+        """Connections that are open, without those that were too many. O(1)."""
+        return len(self._clients) + (self._reactor.connections if self._reactor is not None else 0)
+
     def statistics(self) -> Statistics:
         """Return what the server is doing. O(sites)."""
         totals = self.verbs.totals()
         return Statistics(
-            connections=len(self._clients),
+            connections=self.connections,
             connections_accepted=self.counts.connections_accepted,
             connections_failed=self.counts.connections_failed,
-            buffered_bytes=self.service.buffered_bytes + self._sending_bytes,
+            buffered_bytes=self.service.buffered_bytes + self.service.sending_bytes,
             users=totals.users,
             pages=totals.pages,
             limits=dict(self.counts.limits),
@@ -227,9 +272,7 @@ class Server:
             except OSError as error:
                 if error.errno not in ACCEPT_CAPACITY_ERRORS:
                     raise
-                if not self.counts.limits["open_files_reached"]:
-                    logger.warning("no room for another connection: %s; INFO counts how often", error.strerror)
-                self._reached("open_files_reached")
+                self.no_room(error.errno)
                 await trio.sleep(ACCEPT_PAUSE_S)
             else:
                 visitors.start_soon(self.serve_stream, stream)
@@ -241,7 +284,44 @@ class Server:
                 client.scope.cancel()
         everybody.deadline = trio.current_time() + GRACE_S
 
-    # A connection
+    # The reactor
+
+    def _make_reactor(self) -> "Reactor | None":
+        wanted = self.config.transport
+        if wanted == "reactor" and not HAS_REACTOR:
+            raise ConfigError("transport reactor needs epoll, which this system does not have")
+        return Reactor(_Host(self), self.service) if HAS_REACTOR and wanted != "streams" else None
+
+    def adopt(self, connected: socket.socket) -> None:
+        """Serve a connected socket by the reactor, which owns it from here on."""
+        assert self._reactor is not None
+        self._reactor.adopt(connected.detach(), now_ms=self.clock.now_ms())
+        self._reactor_rests.cancel()
+
+    async def serve_sockets(self) -> None:
+        """Let the reactor serve its sockets in turns, until the server stops and the last has gone."""
+        reactor = self._reactor
+        assert reactor is not None
+        try:
+            while reactor.sockets or not self._stop.is_set():
+                if reactor.turn(self.clock.now_ms()):
+                    await trio.lowlevel.checkpoint()
+                    continue
+                rest_s = reactor.rest_s(self.clock.now_ms())
+                self._reactor_rests = trio.CancelScope(deadline=trio.current_time() + rest_s)
+                with self._reactor_rests:
+                    await trio.lowlevel.wait_readable(reactor.fileno())
+        finally:
+            trio.lowlevel.notify_closing(reactor.fileno())
+            reactor.close()
+
+    def _end_sockets(self) -> None:
+        """Accept nobody more there; end who rests between messages now, and the others as soon as they do."""
+        if self._reactor is not None:
+            self._reactor.end(now_ms=self.clock.now_ms())
+            self._reactor_rests.cancel()
+
+    # A connection over a stream
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection, over any stream, until one side ends it; close the stream."""
@@ -255,23 +335,21 @@ class Server:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer has gone, which is its right
         except Exception:
-            self._failed()
+            self.failed()
 
     async def _serve(self, stream: trio.abc.Stream) -> None:
         """Have a conversation, and part; or part at once, when there are too many."""
         client = _Client(self.verbs.connect())
         try:
-            if len(self._clients) >= self.limits.max_connections:
-                self._reached("max_connections_reached")
-                client.last_words = errors.too_many_connections()
-            else:
+            client.last_words = self.refusal()
+            if client.last_words is None:
                 self._clients.add(client)
                 with client.scope:
                     await self._converse(client, stream)
             await self._part(client, stream)
         finally:
             self._clients.discard(client)
-            self._sending_bytes -= client.sending_bytes
+            self.service.sending_bytes -= client.sending_bytes
             self.verbs.disconnect(client.connection)
 
     async def _converse(self, client: _Client, stream: trio.abc.Stream) -> None:
@@ -286,7 +364,7 @@ class Server:
             if not data:
                 return
             connection.receive(data, now_ms=self.clock.now_ms())
-            self._bound_buffers()
+            self.bound_buffers()
             if self._stop.is_set():  # it came in while everybody was told to end; it is answered nevertheless
                 with trio.move_on_after(GRACE_S, shield=True):
                     await self._answer(client, stream)
@@ -334,14 +412,14 @@ class Server:
     async def _send(self, client: _Client, stream: trio.abc.Stream, data: bytes) -> None:
         """Send `data` in pieces, each within the time that sending may take."""
         client.sending_bytes = len(data)
-        self._sending_bytes += len(data)
+        self.service.sending_bytes += len(data)
         with memoryview(data) as view:
             for begin in range(0, len(view), SEND_BYTES):
                 piece = view[begin : begin + SEND_BYTES]
                 client.scope.deadline = trio.current_time() + self.limits.send_timeout_s
                 await stream.send_all(piece)
                 client.sending_bytes -= len(piece)
-                self._sending_bytes -= len(piece)
+                self.service.sending_bytes -= len(piece)
 
     async def _part(self, client: _Client, stream: trio.abc.Stream) -> None:
         """Tell a connection that the server ends why; let the last reply arrive."""
@@ -363,32 +441,62 @@ class Server:
     def _out_of_time(self, client: _Client) -> OnlineError | None:
         """Count whose deadline has passed, and why; return what to tell them, if they can be told."""
         if not client.is_receiving:
-            self._reached("slow")
+            self.reached("slow")
             return None
         if self.config.token is not None and client.connection.frames == 0:
-            self._reached("auth_timeout")
+            self.reached("auth_timeout")
             return errors.too_slow_auth(self.limits.auth_timeout_s)
-        self._reached("frame_timeout")
+        self.reached("frame_timeout")
         return errors.too_slow_frame(self.limits.frame_timeout_s)
 
-    def _bound_buffers(self) -> None:
+    # Limits that all connections share, whatever drives them
+
+    def refusal(self) -> OnlineError | None:
+        """Return why another connection is to be sent away, if it is, and count that."""
+        if self.connections < self.limits.max_connections:
+            return None
+        self.reached("max_connections_reached")
+        return errors.too_many_connections()
+
+    def bound_buffers(self) -> None:
         """Close the largest connections while all together have more waiting than they may."""
-        excess = self.service.buffered_bytes + self._sending_bytes - self.limits.max_buffers
+        excess = self.service.buffered_bytes + self.service.sending_bytes - self.limits.max_buffers
         if excess <= 0:
             return
-        for client in sorted(self._clients, key=lambda each: each.buffered_bytes, reverse=True):
-            if client.last_words is None:
-                self._reached("max_buffers_reached")
-                client.last_words = errors.too_much_waiting(self.limits.max_buffers)
-                client.scope.cancel()
-            excess -= client.buffered_bytes
+        sizes: list[tuple[int, _Client | Connection]] = [(client.buffered_bytes, client) for client in self._clients]
+        if self._reactor is not None:
+            sizes += self._reactor.sizes()
+        for size, largest in sorted(sizes, key=itemgetter(0), reverse=True):
+            self._close_for_its_size(largest)
+            excess -= size
             if excess <= 0:
                 return
 
-    def _reached(self, limit: str) -> None:
+    def _close_for_its_size(self, largest: _Client | Connection) -> None:
+        """Tell a connection that it is closed because of max_buffers, unless it is being ended anyway."""
+        error = errors.too_much_waiting(self.limits.max_buffers)
+        if isinstance(largest, _Client):
+            is_news = largest.last_words is None
+            if is_news:
+                largest.last_words = error
+                largest.scope.cancel()
+        else:
+            assert self._reactor is not None
+            is_news = self._reactor.part(largest, error, now_ms=self.clock.now_ms())
+            self._reactor_rests.cancel()
+        if is_news:
+            self.reached("max_buffers_reached")
+
+    def no_room(self, code: int) -> None:
+        """Count that the system had no descriptor or memory for a connection; say so the first time."""
+        if not self.counts.limits["open_files_reached"]:
+            logger.warning("no room for another connection: %s; INFO counts how often", os.strerror(code))
+        self.reached("open_files_reached")
+
+    def reached(self, limit: str) -> None:
         self.counts.limits[limit] += 1
 
-    def _failed(self) -> None:
+    def failed(self) -> None:
         self.counts.connections_failed += 1
         if self.counts.connections_failed <= TRACEBACKS:
             logger.exception("a connection failed; the others go on")

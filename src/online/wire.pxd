@@ -23,7 +23,7 @@ cdef enum:
     TALLEST_HEAD = 128                                   # bytes of the longest head of a MessagePack frame
 
 cdef struct Buffer:
-    char* at
+    char* at                                             # from malloc, except for the input inside connection_receive
     size_t start                                         # bytes before it are used up
     size_t end                                           # bytes from it on are room
     size_t size
@@ -72,6 +72,7 @@ cdef class Service:
     cdef public int64_t clock_step_ms
     cdef readonly int64_t connections
     cdef readonly int64_t buffered_bytes
+    cdef public int64_t sending_bytes
     cdef readonly int64_t commands
     cdef readonly int64_t errors
     cdef Index nobody
@@ -111,3 +112,11 @@ cdef class Connection:
     cdef public int64_t work                             # done in this turn
 
     cdef int run(self) except -1
+
+cdef int connection_receive(Connection c, const char* data, size_t n_bytes, int64_t now_ms) except -1
+cdef int connection_proceed(Connection c, int64_t now_ms) except -1
+cdef bint connection_in_frame(Connection c) noexcept
+cdef void connection_lend(Connection c, Buffer* room) noexcept
+cdef void connection_give_back(Connection c, Buffer* room) noexcept
+cdef void connection_trim(Connection c) noexcept
+cdef void connection_forget_input(Connection c) noexcept

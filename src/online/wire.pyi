@@ -43,6 +43,7 @@ class Service:
         `window_s` is the window of all sites: what is asked about one that does not exist yet is judged by it.
         """
     clock_step_ms: int
+    sending_bytes: int  # output that transports have taken and not yet sent
     @property
     def connections(self) -> int:
         """Connections that exist. O(1)."""

@@ -1,0 +1,491 @@
+"""Plain TCP and Unix sockets served by C code over an epoll set of their own. Linux only.
+
+Its job: accept, receive, send and close, the time that each may take, and whose turn it is. Not its job: to open
+listeners, to wait (server.py), and what bytes mean (wire.pyx).
+
+A turn serves who is ready for about a millisecond. What it does not get to is left for the next: a round, that is
+the events of one epoll_wait and those who had work left at its begin, is finished before the next one begins.
+
+Invariants:
+1. Within a round each peer gets at most one step: one receive or one go at waiting input, and one send.
+2. Nobody is read from while output for them waits, or while input of theirs does that could be answered.
+3. An event belongs to the peer in its slot only if their serial numbers agree: a peer may have gone since, and
+   its slot and its file descriptor may be used again.
+4. A peer that rests between messages owns no buffer.
+5. No deadline is before `check_at_ms`, apart from those that were looked at less than CHECK_EVERY_MS ago.
+"""
+
+from libc.errno cimport (
+    EAGAIN, ECONNABORTED, EHOSTDOWN, EHOSTUNREACH, EINTR, EMFILE, ENETDOWN, ENETUNREACH, ENFILE, ENOBUFS, ENOMEM,
+    ENONET, ENOPROTOOPT, EOPNOTSUPP, EPERM, EPROTO, errno,
+)
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+import math
+import os
+from collections import deque
+
+from online import errors
+
+from online.wire cimport (
+    Buffer, Connection, Service,
+    connection_forget_input, connection_give_back, connection_in_frame, connection_lend, connection_proceed,
+    connection_receive, connection_trim,
+)
+
+__all__ = ["ACCEPT_PAUSE_MS", "FAREWELL_MS", "Reactor"]
+
+cdef extern from "<sys/epoll.h>" nogil:
+    int EPOLLIN, EPOLLOUT, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL, EPOLL_CLOEXEC
+    int epoll_create1(int flags)
+    int epoll_ctl(int epoll, int op, int fd, epoll_event* event)
+    int epoll_wait(int epoll, epoll_event* events, int n_events, int timeout_ms)
+
+cdef extern from "<sys/socket.h>" nogil:
+    int SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_NOSIGNAL, MSG_DONTWAIT, SHUT_WR
+    int accept4(int fd, void* address, void* n_bytes, int flags)
+    ssize_t recv(int fd, void* at, size_t n_bytes, int flags)
+    ssize_t send(int fd, const void* at, size_t n_bytes, int flags)
+    int shutdown(int fd, int how)
+    int setsockopt(int fd, int level, int name, const void* value, unsigned int n_bytes)
+
+cdef extern from "<netinet/in.h>" nogil:
+    int IPPROTO_TCP
+
+cdef extern from "<netinet/tcp.h>" nogil:
+    int TCP_NODELAY
+
+cdef extern from "<unistd.h>" nogil:
+    int close(int fd)
+
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int CLOCK_MONOTONIC
+    int clock_gettime(int clock, timespec* now)
+
+cdef enum:
+    TURN_NS = 1_000_000
+    RECEIVE_BYTES = 64 * 1024
+    ACCEPTED_AT_ONCE = 64
+    CHECK_EVERY_MS = 100                                 # deadlines are looked at, at most
+
+cdef int64_t FOREVER = INT64_MAX
+
+#: How long a connection is given to take its last reply.
+FAREWELL_MS = 1_000
+cdef int64_t _FAREWELL_MS = FAREWELL_MS
+
+#: After accept(2) failed for want of descriptors or memory.
+ACCEPT_PAUSE_MS = 100
+cdef int64_t _ACCEPT_PAUSE_MS = ACCEPT_PAUSE_MS
+
+
+cdef class Peer:
+    def __cinit__(self):
+        self.fd = -1
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            close(self.fd)
+
+
+cdef class Reactor:
+    def __cinit__(self, host, Service service not None):
+        self.epoll = -1
+        self.host = host
+        self.service = service
+        self.listeners, self.peers, self.free_slots, self.freed_slots, self.queue = [], [], [], [], deque()
+        self.check_at_ms = self.accept_at_ms = FOREVER
+        limits = service.limits
+        self.frame_timeout_ms = round(limits.frame_timeout_s * 1000)
+        self.auth_timeout_ms = round(limits.auth_timeout_s * 1000)
+        self.send_timeout_ms = round(limits.send_timeout_s * 1000)
+        self.max_buffers = limits.max_buffers
+        self.epoll = epoll_create1(EPOLL_CLOEXEC)
+        if self.epoll < 0:
+            raise os_error()
+        self.input = <char*>malloc(RECEIVE_BYTES)
+        if self.input == NULL:
+            raise MemoryError("no memory for a reactor")
+
+    def __dealloc__(self):
+        if self.epoll >= 0:
+            close(self.epoll)
+        free(self.input)
+        free(self.room.at)
+
+    def fileno(self):
+        return self.epoll
+
+    # Coming in
+
+    def listen(self, int fd):
+        watch(self.epoll, EPOLL_CTL_ADD, fd, EPOLLIN, <uint64_t>len(self.listeners))
+        self.listeners.append(fd)
+
+    def adopt(self, int fd, *, int64_t now_ms):
+        self.now_ms = now_ms
+        self.admit(fd)
+
+    cdef int accept(self, int fd) except -1:
+        """Let in who waits at a listener. While the system has no room, they queue there."""
+        cdef int accepted
+        for _ in range(ACCEPTED_AT_ONCE):
+            accepted = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
+            if accepted >= 0:
+                self.admit(accepted)
+            elif errno == EAGAIN:
+                break
+            elif errno in (EMFILE, ENFILE, ENOMEM, ENOBUFS):
+                self.host.no_room(errno)
+                self.watch_listeners(0)
+                self.accept_at_ms = self.now_ms + _ACCEPT_PAUSE_MS
+                break
+            elif not is_of_peer(errno):
+                raise os_error()
+        return 0
+
+    cdef int watch_listeners(self, uint32_t events) except -1:
+        cdef uint64_t i
+        for i in range(<uint64_t>len(self.listeners)):
+            watch(self.epoll, EPOLL_CTL_MOD, self.listeners[i], events, i)
+        return 0
+
+    cdef int admit(self, int fd) except -1:
+        """Begin a connection; one that cannot begin fails alone."""
+        cdef Peer peer = Peer()
+        cdef int is_on = 1
+        peer.fd = fd
+        peer.state = RECEIVING
+        try:
+            peer.connection, words = self.host.begin()
+        except Exception:
+            self.host.failed()
+            return 0
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &is_on, sizeof(is_on))  # Unix sockets refuse it: they never delay
+        self.place(peer, words is None)
+        try:
+            watch(self.epoll, EPOLL_CTL_ADD, fd, EPOLLIN, event_data(peer))
+        except OSError:
+            self.host.failed()
+            return self.drop(peer)
+        peer.events = EPOLLIN
+        if words is not None:
+            return self.dismiss(peer, words)
+        peer.left_ms = self.auth_timeout_ms if self.service.auth_wanted else FOREVER
+        return self.time(peer, peer.left_ms)
+
+    cdef int place(self, Peer peer, bint is_guest) except -1:
+        """Give a peer a slot and a serial number, never 0: that is the listeners'."""
+        if self.free_slots:
+            peer.slot = self.free_slots.pop()
+            self.peers[peer.slot] = peer
+        else:
+            peer.slot = <uint32_t>len(self.peers)
+            self.peers.append(peer)
+        self.serial = self.serial + 1 if self.serial < 0xFFFFFFFF else 1
+        peer.serial = self.serial
+        peer.is_guest = is_guest
+        self.connections += is_guest
+        self.sockets += 1
+        return 0
+
+    # Turns
+
+    def turn(self, int64_t now_ms):
+        cdef int64_t end_ns = clock_ns() + TURN_NS
+        cdef bint is_work_left = True
+        self.now_ms = now_ms
+        if now_ms >= self.accept_at_ms:
+            self.accept_at_ms = FOREVER
+            self.watch_listeners(EPOLLIN)
+        if now_ms >= self.check_at_ms:
+            self.check_deadlines()
+        while is_work_left:
+            is_work_left = self.step()
+            if clock_ns() >= end_ns:
+                break
+        self.free_slots += self.freed_slots
+        self.freed_slots.clear()
+        return is_work_left
+
+    cdef bint step(self) except -1:
+        """Serve the next of this round, or begin another. Return False if it would be empty."""
+        cdef epoll_event* event
+        if self.n_handled < self.n_ready:
+            event = &self.ready[self.n_handled]
+            self.n_handled += 1
+            self.handle(<uint32_t>(event.data.u64 >> 32), <uint32_t>event.data.u64)
+            return True
+        if self.n_waiting:
+            self.n_waiting -= 1
+            self.work(self.queue.popleft())
+            return True
+        self.n_handled = 0
+        self.n_ready = epoll_wait(self.epoll, self.ready, EVENTS_AT_ONCE, 0)
+        if self.n_ready < 0:
+            self.n_ready = 0
+            if errno != EINTR:
+                raise os_error()
+        self.n_waiting = len(self.queue)
+        return self.n_ready > 0 or self.n_waiting > 0
+
+    cdef int handle(self, uint32_t serial, uint32_t slot) except -1:
+        """Do what an event asks for."""
+        cdef Peer peer
+        if serial == 0:
+            return self.accept(self.listeners[slot]) if slot < <uint32_t>len(self.listeners) else 0
+        peer = self.peers[slot]
+        if peer is None or peer.serial != serial:
+            return 0
+        if peer.state == RECEIVING:
+            return self.receive(peer)
+        if peer.state == SENDING:
+            return self.send(peer)
+        if peer.state == DRAINING:
+            return self.drain(peer)
+        return 0
+
+    # A peer
+
+    cdef int receive(self, Peer peer) except -1:
+        cdef ssize_t n_bytes = recv(peer.fd, self.input, RECEIVE_BYTES, MSG_DONTWAIT)
+        if n_bytes <= 0:
+            return 0 if n_bytes < 0 and errno in (EAGAIN, EINTR) else self.drop(peer)
+        peer.frames = peer.connection.frames
+        peer.was_in_frame = connection_in_frame(peer.connection)
+        if peer.deadline_ms != FOREVER:
+            peer.left_ms = peer.deadline_ms - self.now_ms
+            peer.deadline_ms = FOREVER
+        return self.answer(peer, n_bytes)
+
+    cdef int work(self, Peer peer) except -1:
+        """Go on with input that waits."""
+        return self.answer(peer, 0) if peer.state == WORKING else 0
+
+    cdef int answer(self, Peer peer, ssize_t n_received) except -1:
+        """Let a connection answer what was received, or what waits, and send that."""
+        connection_lend(peer.connection, &self.room)
+        try:
+            if n_received:
+                connection_receive(peer.connection, self.input, n_received, self.now_ms)
+            else:
+                connection_proceed(peer.connection, self.now_ms)
+        except Exception:
+            self.drop(peer)
+            self.host.failed()
+            return 0
+        self.send(peer)
+        if self.service.buffered_bytes + self.service.sending_bytes > self.max_buffers:
+            self.host.bound_buffers()
+        return 0
+
+    cdef int send(self, Peer peer) except -1:
+        """Send what waits in one call, and see what comes next for this peer."""
+        cdef Buffer* output = &peer.connection.output
+        cdef size_t n_bytes = output.end - output.start
+        cdef ssize_t n_sent = 0
+        if n_bytes:
+            n_sent = send(peer.fd, output.at + output.start, n_bytes, MSG_NOSIGNAL | MSG_DONTWAIT)
+            if n_sent < 0:
+                if errno not in (EAGAIN, EINTR, ENOBUFS, ENOMEM):
+                    return self.drop(peer)
+                n_sent = 0
+            output.start += n_sent
+        if <size_t>n_sent < n_bytes:
+            connection_trim(peer.connection)
+            if (n_sent or peer.state != SENDING) and not peer.has_last_words:
+                self.time(peer, self.send_timeout_ms)
+            peer.state = SENDING
+            return self.watch_for(peer, EPOLLOUT)
+        connection_give_back(peer.connection, &self.room)
+        return self.go_on(peer)
+
+    cdef int go_on(self, Peer peer) except -1:
+        """See what comes next for a peer whose output has gone."""
+        if peer.connection.is_closing:
+            return self.say_goodbye(peer)
+        if peer.connection.has_work:
+            peer.deadline_ms = FOREVER
+            peer.state = WORKING
+            self.queue.append(peer)
+            return 0
+        if self.is_ending:
+            return self.drop(peer)
+        if not (self.service.auth_wanted and peer.connection.frames == 0):
+            if not connection_in_frame(peer.connection):
+                peer.left_ms = FOREVER
+            elif not peer.was_in_frame or peer.connection.frames != peer.frames:
+                peer.left_ms = self.frame_timeout_ms
+        peer.state = RECEIVING
+        self.time(peer, peer.left_ms)
+        return self.watch_for(peer, EPOLLIN)
+
+    cdef int say_goodbye(self, Peer peer) except -1:
+        """Let the last reply arrive: to close a socket with unread input would reset it, and it might be lost."""
+        if shutdown(peer.fd, SHUT_WR) < 0:
+            return self.drop(peer)
+        peer.state = DRAINING
+        if not peer.has_last_words:
+            self.time(peer, _FAREWELL_MS)
+        return self.watch_for(peer, EPOLLIN)
+
+    cdef int drain(self, Peer peer) except -1:
+        cdef ssize_t n_bytes = recv(peer.fd, self.input, RECEIVE_BYTES, MSG_DONTWAIT)
+        if n_bytes > 0 or n_bytes < 0 and errno in (EAGAIN, EINTR):
+            return 0
+        return self.drop(peer)
+
+    cdef int dismiss(self, Peer peer, error) except -1:
+        """End a peer and tell it why, unless a reply is half sent."""
+        if peer.state == SENDING or peer.state == DRAINING:
+            return self.drop(peer)
+        peer.connection.fail(error)
+        connection_forget_input(peer.connection)
+        peer.has_last_words = True
+        self.time(peer, _FAREWELL_MS)
+        return self.send(peer)
+
+    cdef int drop(self, Peer peer) except -1:
+        """Close a socket and free its buffers. Its slot is free from the end of the turn on."""
+        cdef Buffer* output = &peer.connection.output
+        output.start = output.end
+        connection_give_back(peer.connection, &self.room)
+        connection_forget_input(peer.connection)
+        close(peer.fd)
+        peer.fd = -1
+        peer.state = CLOSED
+        peer.deadline_ms = FOREVER
+        self.peers[peer.slot] = None
+        self.freed_slots.append(peer.slot)
+        self.connections -= peer.is_guest
+        self.sockets -= 1
+        self.host.end(peer.connection)
+        return 0
+
+    cdef int watch_for(self, Peer peer, uint32_t events) except -1:
+        if peer.events != events:
+            watch(self.epoll, EPOLL_CTL_MOD, peer.fd, events, event_data(peer))
+            peer.events = events
+        return 0
+
+    # Time
+
+    cdef int time(self, Peer peer, int64_t left_ms) except -1:
+        """Give a peer so long for what it is doing."""
+        peer.deadline_ms = FOREVER
+        if left_ms != FOREVER:
+            peer.deadline_ms = self.now_ms + left_ms
+            self.check_at_ms = min(self.check_at_ms, peer.deadline_ms)
+        return 0
+
+    cdef int check_deadlines(self) except -1:
+        """End whose time is over. O(sockets), at most every CHECK_EVERY_MS."""
+        cdef Peer peer
+        cdef int64_t next_ms = FOREVER
+        self.check_at_ms = FOREVER
+        for peer in self.peers:
+            if peer is not None and peer.deadline_ms <= self.now_ms:
+                self.out_of_time(peer)
+        for peer in self.peers:
+            if peer is not None:
+                next_ms = min(next_ms, peer.deadline_ms)
+        self.check_at_ms = next_ms if next_ms == FOREVER else max(next_ms, self.now_ms + CHECK_EVERY_MS)
+        return 0
+
+    cdef int out_of_time(self, Peer peer) except -1:
+        """End a peer whose time is over, and count why."""
+        limits = self.service.limits
+        if peer.has_last_words or peer.state == DRAINING:
+            return self.drop(peer)
+        if peer.state == SENDING:
+            # There may be room for less than what makes the socket writable. That, too, is progress.
+            self.send(peer)
+            if peer.state != SENDING or peer.deadline_ms > self.now_ms:
+                return 0
+            self.host.reached("slow")
+            return self.drop(peer)
+        if self.service.auth_wanted and peer.connection.frames == 0:
+            self.host.reached("auth_timeout")
+            return self.dismiss(peer, errors.too_slow_auth(limits.auth_timeout_s))
+        self.host.reached("frame_timeout")
+        return self.dismiss(peer, errors.too_slow_frame(limits.frame_timeout_s))
+
+    def rest_s(self, int64_t now_ms):
+        cdef int64_t until_ms = min(self.check_at_ms, self.accept_at_ms)
+        return math.inf if until_ms == FOREVER else max(until_ms - now_ms, 0) / 1000.0
+
+    # From above
+
+    def sizes(self):
+        cdef Peer peer
+        return [(peer.connection.buffered_bytes, peer.connection) for peer in self.peers if peer is not None]
+
+    def part(self, Connection connection not None, error, *, int64_t now_ms):
+        cdef Peer peer
+        self.now_ms = now_ms
+        for peer in self.peers:
+            if peer is not None and peer.connection is connection and not peer.has_last_words:
+                self.dismiss(peer, error)
+                return True
+        return False
+
+    def end(self, *, int64_t now_ms):
+        cdef Peer peer
+        self.now_ms = now_ms
+        self.is_ending = True
+        for fd in self.listeners:
+            watch(self.epoll, EPOLL_CTL_DEL, fd, 0, 0)
+        self.listeners.clear()
+        self.accept_at_ms = FOREVER
+        for peer in list(self.peers):
+            if peer is not None and peer.state == RECEIVING:
+                self.receive(peer)
+                if peer.state == RECEIVING:
+                    self.drop(peer)
+
+    def close(self):
+        cdef Peer peer
+        self.listeners.clear()
+        for peer in list(self.peers):
+            if peer is not None:
+                self.drop(peer)
+        if self.epoll >= 0:
+            close(self.epoll)
+        self.epoll = -1
+
+
+cdef inline uint64_t event_data(Peer peer) noexcept:
+    return <uint64_t>peer.serial << 32 | peer.slot
+
+
+cdef int watch(int epoll, int op, int fd, uint32_t events, uint64_t data) except -1:
+    cdef epoll_event event
+    memset(&event, 0, sizeof(event))
+    event.events = events
+    event.data.u64 = data
+    if epoll_ctl(epoll, op, fd, &event) < 0:
+        raise os_error()
+    return 0
+
+
+cdef bint is_of_peer(int code) noexcept:
+    """Whether accept(2) failed because of a connection that is no more, or of the network (see its manual page)."""
+    return code in (
+        EINTR, ECONNABORTED, EPROTO, EPERM, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH, EOPNOTSUPP,
+        ENETUNREACH,
+    )
+
+
+cdef os_error():
+    return OSError(errno, os.strerror(errno))
+
+
+cdef inline int64_t clock_ns() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <int64_t>now.tv_sec * 1_000_000_000 + now.tv_nsec
