@@ -6,7 +6,7 @@ Read the table's median and the column of operations a second; every round start
 from typing import Any
 
 import pytest
-from workloads import FORUM, BenchHit, Workload
+from bench.workloads import FORUM, BenchHit, Workload
 
 from online.index import Index
 from online.reference import ReferenceIndex

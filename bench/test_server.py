@@ -19,16 +19,16 @@ from typing import Any
 
 import msgpack
 import pytest
-from workloads import FORUM, Workload
+from bench.workloads import FORUM, Workload
 
 WORKLOAD = Workload("forum", FORUM.n_users, FORUM.n_urls, n_hits=1_500_000)
 PAUSE_S = 0.002
 
 
-@pytest.fixture
-def server() -> Iterator[tuple[int, int]]:
+@pytest.fixture(params=["reactor", "streams"])
+def server(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
     """A server of its own on a free port: `(port, process id)`."""
-    command = [sys.executable, "-m", "online", "serve", "--listen", "127.0.0.1:0"]
+    command = [sys.executable, "-m", "online", "serve", "--listen", "127.0.0.1:0", "--transport", request.param]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     listening = re.search(r"127\.0\.0\.1:(\d+)", next(line for line in process.stderr if " listens on " in line))
