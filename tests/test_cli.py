@@ -49,6 +49,27 @@ def test_an_unknown_command_is_refused(capsys):
     assert "nonsense" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["serve", "extra"], ["serve", "--nope"], ["serve", "--window"], ["report", "x", "--nope"]]
+)
+def test_what_a_subcommand_does_not_take_is_refused_with_its_usage(arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    said = capsys.readouterr().err
+    assert said.startswith(f"usage: online {arguments[0]} ")
+    assert f"\nonline {arguments[0]}: error: " in said
+    assert arguments[-1] in said
+    assert said.endswith(f"\nsee: online {arguments[0]} --help\n")
+
+
+def test_what_stands_before_a_subcommand_is_refused_with_the_usage_of_all(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["--nope", "serve"])
+    said = capsys.readouterr().err
+    assert said.startswith("usage: online [-h]")
+    assert said.endswith("\nonline: error: unrecognized arguments: --nope\nsee: online --help\n")
+
+
 # What a command ends with
 
 
@@ -141,7 +162,21 @@ def test_a_restart_with_a_state_file_forgets_nobody(tmp_path):
             assert ask(server, b"COUNT") == wanted
             assert server.end() == 0
         assert server.log[-1].endswith(f"saved {wanted[1:2].decode()} users to {path}")
-    assert os.listdir(tmp_path) == ["state"]
+    assert sorted(os.listdir(tmp_path)) == [".state.lock", "state"]
+
+
+@pytest.mark.slow
+def test_two_servers_do_not_share_a_state_file(tmp_path):
+    path = tmp_path / "state"
+    with server_process("--state", path) as server:
+        ended = run_command("serve", "--listen", "127.0.0.1:0", "--state", path)
+        assert ended.returncode == 2
+        assert ended.stderr == (
+            f"online serve: state file {path} is in use by another server; give another path\n"
+        )
+        server.end(signal.SIGKILL)
+    with server_process("--state", path) as server:
+        assert server.end() == 0
 
 
 @pytest.mark.slow

@@ -4,12 +4,17 @@ import itertools
 import re
 import signal
 import subprocess
+import sys
 
 import pytest
+import trio
 from tests.serving import command, environment, run_command, server_process
 
+from online import demo
+from online.config import Address
 from online.demo import KIND_WEIGHTS, simulate
 from online.index import Index
+from online_client import Peak, TopPage
 
 NOW_MS = 1_700_000_000_000
 
@@ -45,6 +50,70 @@ def test_the_site_has_all_kinds_and_popular_pages():
     assert visits.count("/") > 50 * visits.count("/news/402") > 0
 
 
+# What it shows
+
+
+class Answers:
+    """A server that says the same whenever it is asked."""
+
+    async def ask(self, request):
+        said = {
+            "count": 12_345,
+            "top": [TopPage("/gallery/" + "7" * 80, 1_234)],
+            "peak": Peak(23_456, None),
+        }
+        return said[request.verb]
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_the_line_that_changes_is_narrower_than_the_terminal(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    trio.run(demo._Demo(people=10, seed=1)._show, Answers(), 4)
+    shown = capsys.readouterr().out.removeprefix("\r\x1b[2K")
+    assert shown.startswith("simulated: 12,345 online (peak 23,456)")
+    assert len(shown) == columns - 1
+
+
+@pytest.mark.parametrize("address", [Address("127.0.0.1", 8989), Address("::1", 65_535)])
+def test_the_greeting_fits_a_terminal(address, monkeypatch):
+    monkeypatch.setattr(demo, "_command", lambda: "online")
+    assert max(map(len, demo._welcome(address, 1).splitlines())) <= 80
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """The script `online` in a folder bin below the working directory."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "bin" / "online"
+    path.parent.mkdir()
+    path.touch(mode=0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("started", "search", "named"),
+    [
+        ("bin/online", "bin", "online"),
+        ("bin/online", "elsewhere", "bin/online"),
+        ("{script}", "elsewhere", "bin/online"),
+        ("/bin/sh", "bin", "/bin/sh"),
+    ],
+)
+def test_the_command_is_named_as_it_can_be_run(script, started, search, named, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [started.format(script=script)])
+    monkeypatch.setenv("PATH", search)
+    assert demo._command() == named
+    assert f"  {named} query count\n" in demo._welcome(Address("127.0.0.1", 8989), 1)
+
+
+def test_a_command_in_the_working_directory_is_named_with_a_dot(script, monkeypatch):
+    monkeypatch.chdir(script.parent)
+    monkeypatch.setattr(sys, "argv", ["online"])
+    monkeypatch.setenv("PATH", "elsewhere")
+    assert demo._command() == "./online"
+
+
 @pytest.mark.slow
 def test_the_demo_runs_and_ends():
     with subprocess.Popen(
@@ -69,7 +138,7 @@ def test_a_port_in_use_is_said_with_what_to_do():
     assert ended.returncode == 2
     assert re.fullmatch(
         rf"online demo: cannot listen on {server.address}: .*; "
-        rf"to listen elsewhere: online demo --listen 127\.0\.0\.1:\d+\n",
+        rf"to listen elsewhere: \S+ -m online demo --listen 127\.0\.0\.1:\d+\n",
         ended.stderr,
     )
 
@@ -80,3 +149,12 @@ def test_a_wrong_option_is_named(option):
     ended = run_command("demo", option, "many")
     assert ended.returncode == 2
     assert ended.stderr.startswith(f"online demo: {option} takes ")
+
+
+@pytest.mark.slow
+def test_an_address_for_other_machines_is_refused():
+    ended = run_command("demo", "--listen", "0.0.0.0:8999")
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "online demo: --listen 0.0.0.0:8999: the demo listens on loopback addresses or unix: only\n"
+    )

@@ -7,7 +7,9 @@ real time, over both.
 import errno
 import inspect
 import os
+import re
 import resource
+import shutil
 import socket
 import ssl
 import stat
@@ -545,7 +547,7 @@ async def test_housekeeping_that_fails_ends_the_server(nursery, caplog, tmp_path
     with pytest.raises(OnlineError, match="housekeeping failed: expire: ZeroDivisionError"):
         await server.run()
     assert "housekeeping failed: expire" in caplog.text
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == [".state.lock"]
 
 
 # The end
@@ -688,7 +690,7 @@ async def test_a_state_that_cannot_be_saved_is_an_error_at_the_end(nursery, tmp_
 
     async def spoil():
         await server.listening.wait()
-        folder.rmdir()
+        shutil.rmtree(folder)
         server.stop()
 
     nursery.start_soon(spoil)
@@ -714,7 +716,19 @@ async def test_a_restart_forgets_nobody(nursery, tmp_path, caplog):
     assert await peer.ask(b"COUNT '' 602") == b":1\r\n"
     assert await peer.ask(b"COUNT '' 599") == b":0\r\n"
     assert f"saved 1 users to {tmp_path}/state" in caplog.text
-    assert f"read 1 users from {tmp_path}/state" in caplog.text
+    assert f"no state file {tmp_path}/state yet, beginning empty" in caplog.text
+    assert f"read 1 users from {tmp_path}/state; 0 more had left the window meanwhile" in caplog.text
+
+
+@in_memory
+async def test_a_state_file_of_another_server_is_refused(nursery, tmp_path):
+    first = make_server(state=tmp_path / "state")
+    async with trio.open_nursery() as running:
+        await running.start(first.run)
+        with pytest.raises(StateError, match=f"^state file {tmp_path}/state is in use by another server"):
+            await make_server(state=tmp_path / "state").run()
+        first.stop()
+    await nursery.start(make_server(state=tmp_path / "state").run)
 
 
 @in_memory
@@ -724,7 +738,7 @@ async def test_a_damaged_state_file_is_said_and_kept(nursery, tmp_path, caplog):
     await nursery.start(server.run)
     assert await join(server, nursery).ask(b"COUNT") == b":0\r\n"
     assert f"{tmp_path}/state is damaged, it is now {tmp_path}/state.damaged: no message among" in caplog.text
-    assert os.listdir(tmp_path) == ["state.damaged"]
+    assert sorted(os.listdir(tmp_path)) == [".state.lock", "state.damaged"]
 
 
 @in_memory
@@ -758,6 +772,13 @@ async def test_tcp(tmp_path):
         served.server.stop()
         for peer in peers:
             assert await peer.receive() == b""
+
+
+@with_sockets
+async def test_where_it_listens_is_logged_with_what_clients_need(caplog):
+    caplog.set_level("INFO")
+    async with serving(token=b"sesame") as served:
+        assert caplog.messages[0].endswith(f" listens on {served.addresses[0]}, token wanted")
 
 
 @with_sockets
@@ -855,12 +876,14 @@ def tls(authority, tmp_path):
     return {"tls_cert": tmp_path / "cert.pem", "tls_key": tmp_path / "key.pem"}, context
 
 
-def test_tls(tls, tmp_path):
+def test_tls(tls, tmp_path, caplog):
+    caplog.set_level("INFO")
     settings, context = tls
     unix = Address(path=tmp_path / "socket")
 
     async def test():
         async with serving(listen=(LOCAL, unix), **settings) as served:
+            assert caplog.messages[0].endswith(f" listens on {served.addresses[0]}, {unix}, TLS over TCP")
             wrap = partial(trio.SSLStream, ssl_context=context, server_hostname="localhost")
             secure = await served.connect(wrap=wrap)
             assert await secure.ask(b"HIT theo /x") == b"+OK\r\n"
@@ -894,15 +917,23 @@ def test_who_says_nothing_where_tls_should_begin_is_closed(tls, token, patience_
 
 def test_certificates_that_cannot_be_used_are_named(tls, tmp_path):
     settings, _ = tls
-    missing, garbage = tmp_path / "missing.pem", tmp_path / "garbage.pem"
+    certificate, key = settings["tls_cert"], settings["tls_key"]
+    missing, garbage, other = (tmp_path / f"{name}.pem" for name in ("missing", "garbage", "other"))
     garbage.write_text("nonsense")
+    trustme.CA().issue_cert("localhost").private_key_pem.write_to_path(other)
+    damaged = tmp_path / "damaged.pem"
+    damaged.write_text(certificate.read_text()[:200])
     for changed, message in [
         ({"tls_cert": missing}, f"tls_cert {missing}: No such file or directory"),
         ({"tls_key": missing}, f"tls_key {missing}: No such file or directory"),
-        ({"tls_cert": garbage}, f"tls_cert {garbage} and tls_key {settings['tls_key']}: "),
-        ({"tls_key": garbage}, f"tls_cert {settings['tls_cert']} and tls_key {garbage}: "),
+        ({"tls_cert": garbage}, f"tls_cert {garbage} holds no certificate (PEM)"),
+        ({"tls_key": garbage}, f"tls_key {garbage} holds no private key (PEM)"),
+        ({"tls_cert": key, "tls_key": certificate}, f"tls_cert {key} holds no certificate (PEM)"),
+        ({"tls_key": certificate}, f"tls_key {certificate} holds no private key (PEM)"),
+        ({"tls_key": other}, f"tls_cert {certificate} and tls_key {other} do not belong together"),
+        ({"tls_cert": damaged}, f"tls_cert {damaged} and tls_key {key} cannot be used: "),
     ]:
-        with pytest.raises(ConfigError, match=f"^{message}"):
+        with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
             Server(Config(**settings | changed))
 
 

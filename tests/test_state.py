@@ -149,13 +149,49 @@ def test_a_link_stays_a_link(path, busy, tmp_path):
 
 
 def test_a_missing_file_is_an_empty_start(path):
-    assert load(path)[1] == Loaded()
+    assert load(path)[1] == Loaded(is_found=False)
 
 
 def test_an_empty_file_is_an_empty_start(path):
     path.touch()
     assert load(path)[1] == Loaded()
     assert path.exists()
+
+
+# One server at a time
+
+
+def test_a_file_is_one_servers_at_a_time(path):
+    with state.hold(path):
+        with pytest.raises(StateError, match=f"^state file {path} is in use by another server"), state.hold(path):
+            pass
+        with state.hold(path.with_name("other")):
+            pass
+    with state.hold(path):
+        pass
+
+
+def test_a_file_is_held_while_it_is_replaced(path, busy):
+    with state.hold(path):
+        state.save(path, busy)
+        with pytest.raises(StateError, match="is in use"), state.hold(path):
+            pass
+
+
+def test_a_file_is_held_under_all_its_names(path):
+    link = path.with_name("link")
+    link.symlink_to(path)
+    with state.hold(path), pytest.raises(StateError, match=f"^state file {link} is in use"), state.hold(link):
+        pass
+
+
+def test_a_file_that_cannot_be_locked_is_said(path, monkeypatch):
+    def refuse(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(state.fcntl, "flock", refuse)
+    with pytest.raises(StateError, match=r"cannot be locked: No locks available: .*\.state\.lock$"), state.hold(path):
+        pass
 
 
 # Damage

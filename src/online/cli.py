@@ -18,6 +18,7 @@ import textwrap
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
+from typing import NoReturn
 
 from online import __version__
 from online.errors import ConfigError, OnlineError, StateError
@@ -58,6 +59,14 @@ class _Formatter(argparse.HelpFormatter):
         return "\n\n".join(each if "\n " in each else fill(each) for each in paragraphs)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Ends what it refuses with where to read more."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(WRONG, f"{self.prog}: error: {message}\nsee: {self.prog} --help\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code. `--help`, `--version` and wrong usage raise SystemExit."""
     try:
@@ -74,11 +83,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    parser = _parser(arguments[0] if arguments else "")
+    parser, asked = _parsers(arguments[0] if arguments else "")
     if not arguments:
         parser.print_help(sys.stderr)
         return WRONG
-    args = parser.parse_args(arguments)
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:  # parse_args would show the usage of `online`, where that of the subcommand helps
+        asked.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         code: int = import_module(COMMANDS[args.command][0]).run(args)
     except OnlineError as error:
@@ -87,9 +98,12 @@ def _run(arguments: list[str]) -> int:
     return code
 
 
-def _parser(wanted: str) -> argparse.ArgumentParser:
-    """Describe all subcommands in a line each, and the one that is wanted in full."""
-    parser = argparse.ArgumentParser("online", allow_abbrev=False, formatter_class=_Formatter)
+def _parsers(wanted: str) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """Describe all subcommands in a line each, and the one that is wanted in full.
+
+    Returns the parser of all, and that of the subcommand, which is the same if none is wanted.
+    """
+    parser = asked = _Parser("online", allow_abbrev=False, formatter_class=_Formatter)
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.add_argument("--version", action="version", version=f"online {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -98,4 +112,5 @@ def _parser(wanted: str) -> argparse.ArgumentParser:
         if name == wanted:
             import_module(module).add_arguments(command)
             command.formatter_class = _Formatter
-    return parser
+            asked = command
+    return parser, asked

@@ -6,11 +6,16 @@ seeded generator, and go into the server through a connection like anybody's.
 
 import heapq
 import logging
+import os
+import shlex
+import shutil
 import sys
+import textwrap
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from itertools import accumulate, count
+from pathlib import Path
 from random import Random
 from typing import NamedTuple, TypeVar
 
@@ -33,6 +38,8 @@ KIND_WEIGHTS = {MEMBER: 55, GUEST: 38, HIDDEN: 4, BOT: 3}
 SEND_EVERY_S = 0.25
 SHOW_EVERY_S = 1
 SHOW_IN_LOG_EVERY_S = 10
+
+WIDTH = 80  #: of a terminal that nobody has widened
 
 _NAMES = (
     *("ada", "alan", "anna", "bela", "carl", "dora", "edgar", "emmy", "erik", "frida", "greta", "hana"),
@@ -157,10 +164,12 @@ class _Demo:
         [top] = await line.ask(verbs.top(1))
         peak = await line.ask(verbs.peak())
         shown = (
-            f"simulated: {online:,} people online (at most {peak.people:,} so far), "
-            f"{top.people:,} of them on {top.url}, {self._sent / every_s:,.0f} hits/s"
+            f"simulated: {online:,} online (peak {peak.people:,}), "
+            f"{top.people:,} on {top.url}, {self._sent / every_s:,.0f} hits/s"
         )
         self._sent = 0
+        if is_terminal:  # a line that wraps is not overwritten by the next one
+            shown = shown[: shutil.get_terminal_size().columns - 1]
         print(f"\r\x1b[2K{shown}" if is_terminal else shown, end="" if is_terminal else "\n", flush=True)
 
 
@@ -177,9 +186,10 @@ def _welcome(address: Address, seed: int) -> str:
     else:
         host = "" if address.host == "127.0.0.1" else f"-h {address.host} "
         redis, url = f"redis-cli {host}-p {address.port}", f"online://{address}"
-    query = "online query" if (address,) == DEFAULT_LISTEN else f"ONLINE_URL={url} online query"
+    query = f"{_command()} query" if (address,) == DEFAULT_LISTEN else f"ONLINE_URL={url} {_command()} query"
+    what = f"online listens on {address}. The site is simulated (seed {seed}): its people and pages are made up."
     return f"""\
-online listens on {address}. The site is simulated (seed {seed}): its people and pages are made up.
+{textwrap.fill(what, WIDTH, break_long_words=False, break_on_hyphens=False)}
 
 Try, in another terminal:
   {query} count
@@ -191,6 +201,25 @@ Try, in another terminal:
 
 Ctrl-C ends it.
 """
+
+
+def _command() -> str:
+    """Say how to run this very `online` from here: by its name only if that leads to it."""
+    started = Path(sys.argv[0])
+    found = shutil.which("online")
+    if found is not None and started.exists() and started.samefile(found):
+        return "online"
+    if started.name == "__main__.py":
+        return f"{_shortest(sys.executable)} -m online"
+    return _shortest(sys.argv[0])
+
+
+def _shortest(path: str) -> str:
+    """Write a path for a shell: absolute, or from here if that is shorter."""
+    from_here = os.path.relpath(path)
+    if os.sep not in from_here:
+        from_here = os.path.join(os.curdir, from_here)
+    return shlex.quote(min(from_here, os.path.abspath(path), key=len))
 
 
 # The command
@@ -222,6 +251,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Run the demo until SIGTERM or SIGINT. Raises ConfigError when it cannot start."""
     address = read_value(LISTEN, "--listen", args.listen)
+    if not address.is_local:
+        raise ConfigError(f"--listen {address}: the demo listens on loopback addresses or unix: only")
     people = read_value(number(10, 100_000), "--people", args.people)
     seed = read_value(number(0, 10**18), "--seed", args.seed)
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
@@ -230,6 +261,6 @@ def run(args: Namespace) -> int:
         trio.run(serve, server, _Demo(people=people, seed=seed).run)
     except ConfigError as error:
         elsewhere = Address("127.0.0.1", address.port + 1 if 0 < address.port < 65_535 else 8990)
-        raise ConfigError(f"{error}; to listen elsewhere: online demo --listen {elsewhere}") from None
+        raise ConfigError(f"{error}; to listen elsewhere: {_command()} demo --listen {elsewhere}") from None
     print()
     return 0

@@ -243,6 +243,11 @@ def unknown_key(where: str, near: str | None) -> ConfigError:
     return ConfigError(f"{where} is no setting" + (f"; did you mean {near}?" if near else ""))
 
 
+def same_file(one: str, other: str, path: object) -> ConfigError:
+    """A file that would be written over: an output that is also an input, or the other output."""
+    return ConfigError(f"{one} and {other} are the same file, {path}: name another one")
+
+
 def unusable_file(where: str, path: object, why: Exception) -> ConfigError:
     """A file that a setting names and that cannot be read or written."""
     return ConfigError(f"{where} {path}: {getattr(why, 'strerror', None) or why}")

@@ -26,7 +26,7 @@ import stat
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
@@ -162,10 +162,16 @@ class Server:
         """
         if not SEEN_MIN_MS <= self.clock.now_ms() <= SEEN_MAX_MS:
             raise errors.implausible_clock(self.clock.now_ms())
-        self._load_state()
+        with state.hold(self.config.state) if self.config.state is not None else nullcontext():
+            self._load_state()
+            await self._run(task_status)
+            self._save_state()
+
+    async def _run(self, task_status: trio.TaskStatus[tuple[Address, ...]]) -> None:
+        """Listen and serve until `stop` is called. Raises OnlineError when housekeeping has failed."""
         async with _listeners(self.config, self._tls) as listeners:
             self.addresses = tuple(address for address, _ in listeners)
-            logger.info("online %s listens on %s", __version__, ", ".join(map(str, self.addresses)))
+            logger.info("online %s listens on %s", __version__, self._told(listeners))
             async with trio.open_nursery() as house:
                 house.start_soon(self._keep, self._expire)
                 house.start_soon(self._keep, self._follow_clock)
@@ -190,11 +196,19 @@ class Server:
                 house.cancel_scope.cancel()
         if self._failure:
             raise OnlineError(self._failure)
-        self._save_state()
 
     def stop(self) -> None:
         """Accept nobody more, answer what has been read, save the state, end `run`."""
         self._stop.set()
+
+    def _told(self, listeners: list[tuple[Address, trio.abc.Listener[trio.abc.Stream]]]) -> str:
+        """Say where the server listens, and what clients need there."""
+        told = [str(address) for address, _ in listeners]
+        if any(isinstance(listener, trio.SSLListener) for _, listener in listeners):
+            told.append("TLS over TCP")
+        if self.config.token is not None:
+            told.append("token wanted")
+        return ", ".join(told)
 
     @property
     def connections(self) -> int:
@@ -221,12 +235,17 @@ class Server:
             return
         state.check(path)
         loaded = state.load(path, self.verbs, self.clock.now_ms)
+        if not loaded.is_found:
+            logger.info("no state file %s yet, beginning empty", path)
+            return
         if loaded.damage:
             kept = state.damaged(path)
             logger.warning("state file %s is damaged, it is now %s: %s", path, kept, loaded.damage)
         if loaded.refused:
             logger.warning("state file %s: %d users were refused at a limit", path, loaded.refused)
-        logger.info("read %d users from %s, %d had left", loaded.users, path, loaded.late)
+        logger.info(
+            "read %d users from %s; %d more had left the window meanwhile", loaded.users, path, loaded.late
+        )
 
     def _save_state(self) -> None:
         if self.config.state is None:
@@ -598,9 +617,20 @@ def _tls_context(config: Config) -> ssl.SSLContext | None:
     try:
         context.load_cert_chain(config.tls_cert, config.tls_key)
     except ssl.SSLError as error:
-        files = f"tls_cert {config.tls_cert} and tls_key {config.tls_key}"
-        raise ConfigError(f"{files}: {error.reason or error}") from None
+        raise ConfigError(_why_no_tls(config.tls_cert, config.tls_key, error)) from None
     return context
+
+
+def _why_no_tls(certificate: Path, key: Path, error: ssl.SSLError) -> str:
+    """Say in one line why OpenSSL refuses two files; of most it says no more than `PEM lib`."""
+    if b"CERTIFICATE-----" not in certificate.read_bytes():
+        return f"tls_cert {certificate} holds no certificate (PEM)"
+    if b"PRIVATE KEY-----" not in key.read_bytes():
+        return f"tls_key {key} holds no private key (PEM)"
+    both = f"tls_cert {certificate} and tls_key {key}"
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return f"{both} do not belong together: the key is that of another certificate"
+    return f"{both} cannot be used: {error.reason or error}"
 
 
 def raise_open_files(max_connections: int) -> None:

@@ -16,10 +16,14 @@ Invariants:
    server starts with the sessions that could be read. Half a site shown beats an empty one, and beats none.
 3. A file that does not begin with the mark is not ours but somebody's, named by mistake. It is neither read
    nor moved, and the server does not start: at its end it would replace it.
+4. One server at a time has a state file, from before it is read until after it is written: the last to end
+   would else replace what the others saved.
 """
 
+import fcntl
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -56,11 +60,40 @@ class Loaded:
     late: int = 0  #: outside the window meanwhile
     refused: int = 0  #: at a limit
     damage: str = ""  #: what is wrong with the file, if anything
+    is_found: bool = True  #: there was a file
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Keep other servers from the state file at `path`, inside the context.
+
+    Raises StateError if another server has it, or if it cannot be locked.
+    """
+    lock = _beside(path, "lock")
+    try:
+        descriptor = _create(lock)
+    except OSError as error:
+        raise StateError(f"state file {path} cannot be written: {error.strerror}: {lock}") from None
+    try:
+        # A file of its own, since `save` puts another file at the path. The kernel lets go of it whatever
+        # the server dies of. It stays behind: who removed it might remove the one that another server has
+        # just locked, and a third would make and lock a new one.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StateError(f"state file {path} is in use by another server; give another path") from None
+    except OSError as error:
+        os.close(descriptor)
+        raise StateError(f"state file {path} cannot be locked: {error.strerror}: {lock}") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check(path: Path) -> None:
     """Make sure that a state file can be written at `path`. Raises StateError if not."""
-    new = _new(path)
+    new = _beside(path, "new")
     try:
         if path.exists() and not path.is_file():
             raise StateError(f"state file {path}: is no regular file")
@@ -75,7 +108,7 @@ def save(path: Path, verbs: Verbs) -> int:
 
     Raises StateError, leaving what was at `path` as it was.
     """
-    new = _new(path)
+    new = _beside(path, "new")
     try:
         with open(_create(new), "wb") as file:
             checksum = 0
@@ -104,7 +137,7 @@ def load(path: Path, verbs: Verbs, now_ms: Callable[[], int]) -> Loaded:
         if loaded.damage:
             path.resolve().rename(damaged(path))
     except FileNotFoundError:
-        return Loaded()
+        return Loaded(is_found=False)
     except OSError as error:
         raise StateError(f"state file {path} cannot be read: {error.strerror}") from None
     return loaded
@@ -116,13 +149,13 @@ def damaged(path: Path) -> Path:
     return path.with_name(f"{path.name}.damaged")
 
 
-# Writing
-
-
-def _new(path: Path) -> Path:
-    """Where a new file is written: beside the old one, or beside what a link leads to."""
+def _beside(path: Path, what: str) -> Path:
+    """Where the new file or the lock is: beside the state file, or beside what a link leads to."""
     path = path.resolve()
-    return path.with_name(f".{path.name}.new")
+    return path.with_name(f".{path.name}.{what}")
+
+
+# Writing
 
 
 def _create(path: Path) -> int:
