@@ -1,6 +1,7 @@
 """Access-log lines -> hits: what is a hit, what is skipped and why, and how logs are read, damaged or not."""
 
 import argparse
+import bz2
 import doctest
 import gzip
 import io
@@ -73,6 +74,18 @@ def stdin(monkeypatch):
 
 def test_examples_in_the_docstrings_hold():
     assert doctest.testmod(hitlog).failed == 0
+
+
+@pytest.mark.parametrize("content", [b"", GOOD + b"\n"])
+def test_bzip2_is_named(log, content):
+    path = log(bz2.compress(content), "access.log.bz2")
+    hits, _, reader = read_all(path)
+    assert hits == []
+    assert reader.samples[0].reason == "it is bzip2, unpack it first"
+
+
+def test_host_named_like_bzip2_is_a_host(log):
+    assert read_all(log(line(host=b"BZh1")))[0] == [LoggedHit(b"BZh1", b"/a", NOON_MS)]
 
 
 # --- common and combined format
@@ -228,7 +241,8 @@ def test_time_that_no_index_takes_is_named(year):
         b"Error: out of workers",
         b'{"host": "h1", "request": "GET /a HTTP/1.1"}',
         b"www.example.org " + line(user=b"theo"),
-        b"www.example.org:443 " + GOOD,
+        b"www.example.org:443 " + GOOD[:-4],
+        b"2001:db8::7 " + GOOD,
         GOOD[:-4],
         line(rest=b' 200 5 "-" "cut off in the mid'),
         line(rest=b' 200 5 "-" "Agent h2 - - [01/Mar/2024:12:00:01 +0000] "GET /b HTTP/1.1" 200 5 "-" "-"'),
@@ -244,6 +258,12 @@ def test_time_that_no_index_takes_is_named(year):
 )
 def test_line_of_another_form_is_no_hit(text):
     assert parse(text) == "it is not in common or combined format"
+
+
+@pytest.mark.parametrize("host", [b"www.example.org:443", b"127.0.1.1:80", b"*:80"])
+def test_line_of_a_virtual_host_is_named(host):
+    combined = line(rest=b' 200 5 "-" "Agent"')
+    assert parse(host + b" " + combined) == "it begins with a host name: the vhost_combined format"
 
 
 @pytest.mark.parametrize("text", [b"", b"\r", b"  \t"])

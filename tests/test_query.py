@@ -8,7 +8,7 @@ import pytest
 from tests.serving import server_process
 
 from online import cli
-from online.query import Answer, as_plain_text, plain, readable, spoken_age
+from online.query import SECTIONS, Answer, as_plain_text, plain, readable, spoken_age
 from online_client import Client
 from online_client.replies import Page, Seen, Viewer
 
@@ -93,6 +93,23 @@ def test_what_has_the_time_in_it(ask, site):
     assert "Server\tversion\t" in ask("info")
     assert ask("info", "memory").splitlines()[1].startswith("Memory\t")
     assert ask("sites").startswith("people\tsite\n")
+
+
+def test_info_of_a_site_is_a_row_a_value(ask, site, monkeypatch):
+    name = site.address.site
+    rows = ask("info", "SITES").splitlines()
+    assert f"Sites\tsite_{name} people\t3" in rows
+    assert f"Sites\tsite_{name} users\t4" in rows
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert ["Sites", f"site_{name}", "max_memory_reached", "0"] in [line.split() for line in ask("info").splitlines()]
+
+
+def test_all_sections_of_info_may_be_asked_for(ask):
+    assert {name.lower() for name in json.loads(ask("info", "--json"))} == set(SECTIONS)
+    assert all(len(json.loads(ask("info", name, "--json"))) == 1 for name in SECTIONS)
+    assert ask("info", "").splitlines()[1].startswith("Server")
 
 
 def test_a_site_without_hits(ask):
@@ -200,6 +217,24 @@ def test_wrong_usage(capsys, args):
         cli.main(["query", *args])
     assert caught.value.code == 2
     assert "usage: online" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["info", "nosuch"], "takes server, clients, memory, hits, sites or limits, not 'nosuch'"),
+        *(
+            (args, f"--timeout: takes 0.001 to 86,400 seconds, not {args[args.index('--timeout') + 1]!r}")
+            for value in ("-1", "0", "x", "nan", "inf", "1e99", "")
+            for args in (["--timeout", value, "count"], ["count", "--timeout", value])
+        ),
+    ],
+)
+def test_a_value_that_is_not_taken_is_named(capsys, args, message):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["query", *args])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_help_lists_the_verbs_and_shows_examples(capsys):

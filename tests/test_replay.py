@@ -263,6 +263,47 @@ def test_speeds_that_are_none(speed, capsys):
     assert "takes 0.001 to 1,000,000, or max" in capsys.readouterr().err
 
 
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("speed", ["1000000", "max"])
+@pytest.mark.parametrize(("counted_bytes", "is_counted"), [(1 << 20, True), (0, False)])
+def test_progress_goes_by_what_was_sent(client, log, monkeypatch, speed, counted_bytes, is_counted):
+    seen = []
+
+    class Progress:
+        def __init__(self, *columns, **options):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def add_task(self, doing, total, hits):
+            self.doing, self.total = doing, total
+
+        def update(self, task, completed, hits):
+            seen.append((self.doing, completed, self.total))
+
+    monkeypatch.setattr("rich.progress.Progress", Progress)
+    monkeypatch.setattr(replay, "COUNTED_BYTES", counted_bytes)
+    monkeypatch.setattr(replay, "BATCH_HITS", 24)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    path = log(*(line("theo", "/a", f"12:{second // 60:02}:{second % 60:02}") for second in range(60)))
+    assert cli.main(["replay", path, "--speed", speed]) == 0
+    sending = [(completed, total) for doing, completed, total in seen if doing == "Sending"]
+    if is_counted or speed == "max":
+        assert sending[-1] == (60, 60)
+        assert {total for _, total in sending} == {60}
+        assert sending[0][0] <= 24
+    else:
+        assert sending[-1][0] == sending[-1][1] > 60
+
+
 def test_ctrl_c_tells_what_was_sent(client, log, capsys, monkeypatch):
     def interrupted(seconds):
         raise KeyboardInterrupt

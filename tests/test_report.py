@@ -3,15 +3,20 @@
 import argparse
 import io
 import json
+import os
 import random
+import subprocess
 import sys
 from collections import Counter
 from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
+from tests.serving import command as cli_command
+from tests.serving import environment
 
 from online import report
+from online.errors import ConfigError
 from online.hitlog import LoggedHit
 from online.report import MAX_POINTS, STEPS_S, Point, Survey, survey
 
@@ -302,9 +307,9 @@ def test_report_says_when_most_people_were_online_and_where(command, tmp_path):
     code, out, err = command("access.log")
     assert (code, err) == (0, "")
     summary, online, *rest = out.split("\n\n")
-    assert summary == "3 hits by 3 users on 2 urls, 2024-03-01 12:00:00 to 2024-03-01 12:10:00 UTC"
+    assert summary == "3 hits by 3 users on 2 urls, 2024-03-01 12:00:00 to\n2024-03-01 12:10:00 UTC"
     assert online == (
-        "Most people online at once: 3, on 2 pages, at 2024-03-01 12:10:00 UTC\n"
+        "Most people online at once: 3, on 2 pages, at\n2024-03-01 12:10:00 UTC\n"
         "(online: a hit within the last 30 min)"
     )
     assert rest[0] == "Top pages then\n  2  /a\n  1  /b"
@@ -317,20 +322,20 @@ def test_several_logs_are_one_stream(command, tmp_path):
     (tmp_path / "2").write_bytes(logged("eve", "/c", 601))
     code, out, _ = command("1", "2")
     assert code == 0
-    assert "Most people online at once: 4, on 3 pages, at 2024-03-01 12:10:01 UTC" in out
+    assert "Most people online at once: 4, on 3 pages, at\n2024-03-01 12:10:01 UTC" in out
 
 
 def test_logs_in_the_wrong_order_are_noticed(command, tmp_path):
     (tmp_path / "1").write_bytes(LOG)
     (tmp_path / "2").write_bytes(logged("eve", "/c", 3599))
     _, out, _ = command("2", "1")
-    assert "3 hits came more than 30 min late, and made nobody online; are the logs given oldest first?" in out
+    assert "3 hits came more than 30 min late, and made nobody online;\nare the logs given oldest first?" in out
 
 
 def test_window_and_top_are_options(command, tmp_path):
     (tmp_path / "access.log").write_bytes(LOG)
     _, out, _ = command("access.log", "--window", "90", "--top", "0")
-    assert "Most people online at once: 2, on 1 page, at 2024-03-01 12:00:10 UTC" in out
+    assert "Most people online at once: 2, on 1 page, at\n2024-03-01 12:00:10 UTC" in out
     assert "the last 90 s)" in out
     assert "Top pages" not in out
 
@@ -410,6 +415,70 @@ def test_file_that_cannot_be_written_is_named(command, tmp_path):
         "online report: cannot write no/o.csv: No such file or directory\n"
         "online report: cannot write .: Is a directory\n"
     )
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_text_fits_the_width_and_no_time_is_broken(command, tmp_path, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = [logged(f"u{number % 60}", f"/{number % 300}", number) for number in range(2000)]
+    (tmp_path / "access.log").write_bytes(b"".join(lines) + b"\xff\x1b" * 99 + b"\n" + LOG)
+    _, out, _ = command("access.log", "--window", "60")
+    assert max(map(len, out.splitlines())) <= columns
+    assert out.startswith("2,003 hits by 63 users on 302 urls,")
+    assert "2024-03-01 12:33:19 UTC\n\n" in out
+    assert "are the logs given oldest first?" in out.replace("\n", " ")
+
+
+@pytest.mark.parametrize("option", ["--csv", "--svg"])
+@pytest.mark.parametrize("name", ["access.log", "./access.log", "symbolic", "hard"])
+def test_file_that_is_a_log_is_not_written(command, tmp_path, option, name):
+    log = tmp_path / "access.log"
+    log.write_bytes(LOG)
+    (tmp_path / "symbolic").symlink_to(log)
+    (tmp_path / "hard").hardlink_to(log)
+    with pytest.raises(ConfigError, match=f"{option} and a log are the same file, {name}: name another one"):
+        command("missing", "access.log", option, name)
+    assert log.read_bytes() == LOG
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_two_files_in_one_are_not_written(command, tmp_path, exists):
+    (tmp_path / "access.log").write_bytes(LOG)
+    (tmp_path / "symbolic").symlink_to("out")
+    if exists:
+        (tmp_path / "out").write_bytes(b"mine")
+    with pytest.raises(ConfigError, match="--csv and --svg are the same file, symbolic"):
+        command("access.log", "--csv", "out", "--svg", "symbolic")
+    assert not exists or (tmp_path / "out").read_bytes() == b"mine"
+
+
+def test_a_device_may_be_named_twice(command, tmp_path):
+    (tmp_path / "access.log").write_bytes(LOG)
+    assert command("access.log", "--csv", "/dev/null", "--svg", "/dev/null")[0] == 0
+
+
+def test_the_file_at_standard_input_is_not_written(tmp_path):
+    log = tmp_path / "access.log"
+    log.write_bytes(LOG)
+    with log.open() as stdin:
+        ended = subprocess.run(
+            cli_command("report", "-", "--csv", log), env=environment(), stdin=stdin, capture_output=True, text=True
+        )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == f"online report: --csv and a log are the same file, {log}: name another one\n"
+    assert log.read_bytes() == LOG
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a disk that is always full")
+@pytest.mark.parametrize("rows", [0, 1000])
+def test_output_that_finds_no_room_is_one_line(tmp_path, rows):
+    log = tmp_path / "access.log"
+    log.write_bytes(b"".join(logged(f"u{row}", f"/{row}", row) for row in range(rows)) + LOG)
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            cli_command("report", log, "--top", "1000"), env=environment(), stdout=full, stderr=subprocess.PIPE
+        )
+    assert (ended.returncode, ended.stderr) == (1, b"online: cannot write the output: No space left on device\n")
 
 
 def test_log_that_cannot_be_read_is_named_and_the_others_are_reported(command, tmp_path):

@@ -71,6 +71,21 @@ def test_tls(serve: Any, scripts: Any, run: Run, tmp_path: Path) -> None:
     run(test)
 
 
+def test_the_wrong_scheme_is_hinted_at(serve: Any, scripts: Any, run: Run) -> None:
+    plain = serve(lambda talk: talk.send(b"-PROTO what is this\r\n"))
+    closing = serve(scripts.closing)
+
+    async def test() -> None:
+        async with AsyncClient(plain.url.replace("online:", "onlines:")) as client:
+            with pytest.raises(ConnectionFailed, match=r"without TLS.* begins with online://$"):
+                await client.ping()
+        async with AsyncClient(closing.url) as client:
+            with pytest.raises(ConnectionFailed, match=r"TLS.* the url begins with onlines://$"):
+                await client.ping()
+
+    run(test)
+
+
 def test_an_answer_may_come_in_pieces(serve: Any, run: Run) -> None:
     def script(talk: Any) -> None:
         talk.request()

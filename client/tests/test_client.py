@@ -344,6 +344,27 @@ def test_tls(serve: Any, scripts: Any, tmp_path: Path) -> None:
         client.ping()
 
 
+def test_a_server_with_tls_is_hinted_at(serve: Any, scripts: Any) -> None:
+    server = serve(scripts.closing)
+    with Client(server.url) as client, pytest.raises(ConnectionFailed, match=r"TLS.* the url begins with onlines://$"):
+        client.ping()
+
+    def closing_after_an_answer(talk: Any) -> None:
+        talk.answer(talk.request()[0], "OK")
+        talk.request()
+
+    server.script = closing_after_an_answer
+    with Client(f"{server.url}/shop") as client, pytest.raises(ConnectionFailed, match=r"the server closed it$"):
+        client.ping()
+
+
+def test_a_server_without_tls_is_hinted_at(serve: Any) -> None:
+    server = serve(lambda talk: talk.send(b"-PROTO what is this\r\n"))
+    url = server.url.replace("online:", "onlines:")
+    with Client(url) as client, pytest.raises(ConnectionFailed, match=r"without TLS.* begins with online://$"):
+        client.ping()
+
+
 def test_methods_carry_the_words_of_the_verbs() -> None:
     assert str(inspect.signature(Client("online://h").top)) == "(limit: int = 10, prefix: str | bytes = '')"
     assert Client.top.__doc__ == verbs.top.__doc__

@@ -12,6 +12,7 @@ only the one that is asked for is imported, so that `online query` starts quickl
 """
 
 import argparse
+import errno
 import os
 import sys
 import textwrap
@@ -33,6 +34,9 @@ COMMANDS = {
 }
 
 FAILED, WRONG, INTERRUPTED, UNREAD = 1, 2, 130, 141
+
+#: What a write to stdout fails with when its disk is full or broken.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 _DESCRIPTION = """\
 Who is online now, and on which page.
@@ -77,9 +81,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # What is still buffered must not fail again when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return UNREAD
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        _discard_output()
+        print(f"online: cannot write the output: {error.strerror}", file=sys.stderr)
+        return FAILED
+
+
+def _discard_output() -> None:
+    """Forget what is still buffered, which must not fail again when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> int:

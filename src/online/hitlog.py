@@ -37,6 +37,7 @@ _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep
 
 _CHUNK_BYTES = 128 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
+_BZIP2_MAGIC = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")  # of a file with content, and of an empty one
 _MAX_USER_BYTES = Limits.max_user
 _MAX_URL_BYTES = Limits.max_url
 
@@ -107,6 +108,7 @@ class AccessLogParser:
         rb'(?: ++(?:"' + _INSIDE + rb'"|[^\s"]\S*+))*+\s*+',
         re.DOTALL,
     )
+    _VIRTUAL_HOST = re.compile(rb"[-\w.*]++:\d++ ")  # Apache's "%v:%p", before what is else a good line
     _DATE_FIELD = re.compile(rb'[^\["]*+\[(?:(' + _DATE + rb')|[^\]"]*+)\]')
 
     def __init__(self, *, url_prefix: bytes = b"") -> None:
@@ -147,9 +149,14 @@ class AccessLogParser:
     def _reason(self, line: bytes) -> str:
         if not line.strip():
             return "it is empty"
+        if _BZIP2_MAGIC.match(line):
+            return "it is bzip2, unpack it first"
         date = self._DATE_FIELD.match(line)
         if date is not None and date[1] is None:
             return "its date is not written like [10/Oct/2000:13:55:36 -0700]"
+        virtual_host = self._VIRTUAL_HOST.match(line)
+        if virtual_host is not None and self._LINE.fullmatch(line, virtual_host.end()):
+            return "it begins with a host name: the vhost_combined format"
         return "it is not in common or combined format"
 
 

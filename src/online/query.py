@@ -33,6 +33,10 @@ from online_client.replies import (
 )
 
 DEFAULT_TIMEOUT_S = 5.0
+TIMEOUT_MIN_S, TIMEOUT_MAX_S = 0.001, 86_400.0
+
+#: What INFO tells of.
+SECTIONS = ("server", "clients", "memory", "hits", "sites", "limits")
 
 _DESCRIPTION = """\
 Ask a running server who is online and on which page, or report a hit to it.
@@ -115,10 +119,20 @@ def _add_options(parser: argparse.ArgumentParser, *, with_defaults: bool) -> Non
     parser.add_argument(
         "--timeout",
         metavar="S",
-        type=float,
+        type=_timeout,
         default=default(DEFAULT_TIMEOUT_S),
         help=f"seconds to wait for the answer (default: {DEFAULT_TIMEOUT_S:g})",
     )
+
+
+def _timeout(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not TIMEOUT_MIN_S <= seconds <= TIMEOUT_MAX_S:
+        raise argparse.ArgumentTypeError(f"takes {TIMEOUT_MIN_S:g} to {TIMEOUT_MAX_S:,.0f} seconds, not {text!r}")
+    return seconds
 
 
 def _sentence(text: str) -> str:
@@ -285,8 +299,21 @@ def _sites(reply: list[Site], args: argparse.Namespace) -> Answer:
 
 
 def _info(reply: dict[str, dict[str, str]], args: argparse.Namespace) -> Answer:
-    rows = [(section, name, value) for section, values in reply.items() for name, value in values.items()]
+    rows = [
+        (section, *row)
+        for section, values in reply.items()
+        for name, value in values.items()
+        for row in _info_rows(name, value)
+    ]
     return Answer(columns=("section", "name", "value"), rows=rows)
+
+
+def _info_rows(name: str, value: str) -> list[tuple[str, str]]:
+    """Lay out a value of INFO; that of a site is many: `people=3,users=4,...`."""
+    if not name.startswith("site_"):
+        return [(name, value)]
+    each = (part.partition("=") for part in value.split(","))
+    return [(f"{name} {key}", number) for key, _, number in each]
 
 
 # Answers on a terminal, and elsewhere
@@ -341,6 +368,16 @@ def _whole(text: str) -> int | None:
         return int(text) if text else None
     except ValueError:
         raise argparse.ArgumentTypeError(f"takes a whole number, not {text!r}") from None
+
+
+def _section_name(text: str) -> str:
+    """Read a section of INFO, in any case; "" stands for "not given"."""
+    if text and text.lower() not in SECTIONS:
+        raise argparse.ArgumentTypeError(f"takes {_SECTIONS_SPOKEN}, not {text!r}")
+    return text
+
+
+_SECTIONS_SPOKEN = f"{', '.join(SECTIONS[:-1])} or {SECTIONS[-1]}"
 
 
 def _required(name: str, help: str) -> Argument:
@@ -424,7 +461,7 @@ _VERBS: dict[str, Verb] = {
     "sites": Verb("list the sites of the server", [], lambda client, args: client.sites(), _sites),
     "info": Verb(
         "tell how the server is doing",
-        [_optional("section", "only this: server, clients, memory, hits, sites or limits")],
+        [_optional("section", f"only this: {_SECTIONS_SPOKEN}", type=_section_name)],
         lambda client, args: client.info(args.section),
         _info,
     ),

@@ -33,6 +33,10 @@ TICK_S = 0.05
 #: Generous: a server that loads or is busy is worth waiting for.
 TIMEOUT_S = 10.0
 
+#: Logs together up to this are read beforehand to count their hits, if somebody watches. In larger ones the
+#: bytes read are as good a measure: they are at most a piece of 128 KiB ahead of what was sent.
+COUNTED_BYTES = 32 << 20
+
 SPEED_MIN, SPEED_MAX = 0.001, 1_000_000.0
 
 _DESCRIPTION = """\
@@ -95,8 +99,8 @@ def run(args: argparse.Namespace) -> int:
     began_s = time.monotonic()
     try:
         client.ping()  # before anything is read, which may take long
-        stamp = _stamp(args)
-        with _progress(reader, args.logs) as show:
+        stamp, total_hits = _plan(args)
+        with _progress(reader, args.logs, total_hits=total_hits) as show:
             traffic.feed(_hits(reader, args.logs, errors), stamp, show)
         if not traffic.hits and not errors:
             errors.append(f"no line of {', '.join(map(_name, args.logs))} is a hit")
@@ -144,27 +148,32 @@ def _check_logs(args: argparse.Namespace) -> None:
             raise _UsageError(f"--speed max reads a log twice, {_name(log)} cannot be: save it to a file first")
 
 
-def _stamp(args: argparse.Namespace) -> Stamp:
-    """Choose how times are stamped, from now on. For `max` this reads the logs."""
-    if args.speed != math.inf:
-        return live(_now_ms(), args.speed)
+def _plan(args: argparse.Namespace) -> tuple[Stamp, int | None]:
+    """Choose how times are stamped, from now on, and count the hits to come; None if that takes long.
+
+    For `max`, and to show how far a live replay is, this reads the logs.
+    """
+    is_live = args.speed != math.inf
+    if is_live and not (sys.stderr.isatty() and (log_bytes(args.logs) or math.inf) <= COUNTED_BYTES):
+        return live(_now_ms(), args.speed), None
     reader = reader_from(args)
     with _progress(reader, args.logs, "Reading") as show:
-        greatest_ms = _greatest(_hits(reader, args.logs, []), show)
-    return ending(_now_ms(), greatest_ms)
+        greatest_ms, total_hits = _greatest(_hits(reader, args.logs, []), show)
+    return live(_now_ms(), args.speed) if is_live else ending(_now_ms(), greatest_ms), total_hits
 
 
 def _name(log: str) -> str:
     return "standard input" if log == "-" else log
 
 
-def _greatest(hits: Iterable[LoggedHit], show: Callable[[int], None]) -> int:
-    greatest_ms = 0
-    for number, hit in enumerate(hits):
+def _greatest(hits: Iterable[LoggedHit], show: Callable[[int], None]) -> tuple[int, int]:
+    """Tell the greatest time, and the number of hits."""
+    greatest_ms = number = 0
+    for number, hit in enumerate(hits, 1):
         greatest_ms = max(greatest_ms, hit.seen_ms)
-        if number % BATCH_HITS == 0:
+        if number % BATCH_HITS == 1:
             show(number)
-    return greatest_ms
+    return greatest_ms, number
 
 
 def _hits(reader: LogReader, logs: Sequence[str], errors: list[str]) -> Iterator[LoggedHit]:
@@ -216,8 +225,13 @@ def _now_ms() -> int:
 
 
 @contextmanager
-def _progress(reader: LogReader, logs: Sequence[str], doing: str = "Sending") -> Iterator[Callable[[int], None]]:
-    """Show on stderr, if it is a terminal, how far the logs are read and how many hits go by in a second."""
+def _progress(
+    reader: LogReader, logs: Sequence[str], doing: str = "Sending", *, total_hits: int | None = None
+) -> Iterator[Callable[[int], None]]:
+    """Show on stderr, if it is a terminal, how far we are and how many hits go by in a second.
+
+    How far: by hits if their number is known, else by the bytes read.
+    """
     if not sys.stderr.isatty():
         yield lambda hits: None
         return
@@ -228,11 +242,12 @@ def _progress(reader: LogReader, logs: Sequence[str], doing: str = "Sending") ->
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[hits]}")
     began_s = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(doing, total=log_bytes(logs), hits="")
+        task = progress.add_task(doing, total=log_bytes(logs) if total_hits is None else total_hits, hits="")
 
         def show(hits: int) -> None:
             rate = hits / max(time.monotonic() - began_s, 0.001)
-            progress.update(task, completed=reader.bytes_read, hits=f"{hits:,} hits, {rate:,.0f} hits/s")
+            completed = reader.bytes_read if total_hits is None else hits
+            progress.update(task, completed=completed, hits=f"{hits:,} hits, {rate:,.0f} hits/s")
 
         yield show
 

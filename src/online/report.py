@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from html import escape
 from itertools import chain, islice, pairwise
 from typing import NamedTuple
 
+from online.errors import same_file
 from online.hitlog import LogError, LoggedHit, LogReader, add_format_arguments, log_bytes, reader_from
 from online.index import Index
 from online.limits import Limits
@@ -245,8 +247,10 @@ def _between(low: int, high: int) -> Callable[[str], int]:
 def run(args: argparse.Namespace) -> int:
     """Do `online report`. Returns 0, or 1 if a log was not read to its end or a file could not be written.
 
-    Raises FullError if more people were online at once than an index holds.
+    Raises ConfigError if a file to write is one of the logs or the other one, before anything is read, and
+    FullError if more people were online at once than an index holds.
     """
+    _check_files(args)
     reader = reader_from(args)
     errors: list[str] = []
     hits = _with_progress(_hits(reader, args.logs, errors), reader, args.logs)
@@ -262,6 +266,23 @@ def run(args: argparse.Namespace) -> int:
     for message in errors:
         print(f"online report: {message}", file=sys.stderr)
     return 1 if errors else 0
+
+
+def _check_files(args: argparse.Namespace) -> None:
+    """Raise ConfigError if writing a file would destroy a log or the other file."""
+    outputs = [(option, path) for option, path in (("--csv", args.csv), ("--svg", args.svg)) if path is not None]
+    for option, path in outputs:
+        if any(_is_same_file(path, "/dev/stdin" if log == "-" else log) for log in args.logs):
+            raise same_file(option, "a log", path)
+    if len(outputs) == 2 and _is_same_file(args.csv, args.svg):
+        raise same_file("--csv", "--svg", args.svg)
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    """Tell if two names are of one file, also if it is still to be made; a device may be named twice."""
+    if os.path.exists(one) and os.path.exists(other):
+        return os.path.isfile(one) and os.path.samefile(one, other)
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _hits(reader: LogReader, logs: Sequence[str], errors: list[str]) -> Iterator[LoggedHit]:
@@ -320,17 +341,17 @@ def _write(path: str, text: str) -> Iterator[str]:
 def _text(found: Survey | None, reader: LogReader, width: int) -> str:
     parts = ["No hits."]
     if found is not None:
-        parts = [_summary(found), _top_pages(found, width), chart(found, width)]
-    return "\n\n".join(part for part in [*parts, _skipped(reader)] if part)
+        parts = [_summary(found, width), _top_pages(found, width), chart(found, width)]
+    return "\n\n".join(part for part in [*parts, _skipped(reader, width)] if part)
 
 
-def _summary(found: Survey) -> str:
+def _summary(found: Survey, width: int) -> str:
     lines = [
         f"{_many(found.hits, 'hit')} by {_many(found.users, 'user')} on {_many(found.urls, 'url')},"
-        f" {_utc(found.first_ms)} to {_utc(found.last_ms)} UTC",
+        f" {_unbroken(_utc(found.first_ms))} to {_unbroken(_utc(found.last_ms) + ' UTC')}",
         "",
         f"Most people online at once: {found.peak:,}, on {_many(found.peak_pages, 'page')},"
-        f" at {_utc(found.peak_at_ms)} UTC",
+        f" at {_unbroken(_utc(found.peak_at_ms) + ' UTC')}",
         f"(online: a hit within the last {_span(found.window_s)})",
     ]
     if found.late:
@@ -338,7 +359,19 @@ def _summary(found: Survey) -> str:
             f"{_many(found.late, 'hit')} came more than {_span(found.window_s)} late, and made nobody online;"
             " are the logs given oldest first?"
         )
-    return "\n".join(lines)
+    return "\n".join(_filled(line, width) for line in lines)
+
+
+def _unbroken(text: str) -> str:
+    return text.replace(" ", "\xa0")  # textwrap breaks lines at other spaces only
+
+
+def _filled(text: str, width: int, indent: str = "") -> str:
+    """Break text between words, so that it fits the width, and indent what follows its first line."""
+    lines = textwrap.wrap(
+        text, max(width, 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines).replace("\xa0", " ")
 
 
 def _top_pages(found: Survey, width: int) -> str:
@@ -350,11 +383,14 @@ def _top_pages(found: Survey, width: int) -> str:
     return "\n".join(["Top pages then", *rows])
 
 
-def _skipped(reader: LogReader) -> str:
+def _skipped(reader: LogReader, width: int) -> str:
     if not reader.skipped:
         return ""
     first = "the first:" if reader.skipped > len(reader.samples) else "namely:"
-    rows = [f"  {line.log} line {line.number}: {line.reason}\n    {line.text}" for line in reader.samples]
+    rows = [
+        f"{_filled(f'  {line.log} line {line.number}: {line.reason}', width, '    ')}\n    {_cut(line.text, width - 4)}"
+        for line in reader.samples
+    ]
     return "\n".join([f"Skipped {reader.skipped:,} of {_many(reader.lines, 'line')}, {first}", *rows])
 
 
@@ -401,7 +437,11 @@ def _readable(name: bytes, width: int) -> str:
     shown = "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
     )
-    return shown if len(shown) <= width else shown[: max(0, width - 3)] + "..."
+    return _cut(shown, width)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(0, width - 3)] + "..."
 
 
 def _moment(at_ms: int) -> datetime:

@@ -25,6 +25,7 @@ from online_client.errors import (
     cannot_connect,
     closed,
     lost,
+    lost_unanswered,
     too_late,
 )
 from online_client.protocol import Protocol, Response
@@ -197,6 +198,7 @@ class _Connection:
         self._stream = stream
         self._address = address
         self._protocol = Protocol()
+        self._has_answered = False
 
     async def call(self, request: Request[T]) -> T:
         try:
@@ -205,7 +207,7 @@ class _Connection:
         except OnlineError:
             raise
         except anyio.EndOfStream as error:
-            raise lost(self._address) from error
+            raise (lost if self._has_answered else lost_unanswered)(self._address) from error
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
             raise lost(self._address, _reason(error)) from error
         return response.answer(request, time_ns() // 1_000_000)
@@ -213,7 +215,9 @@ class _Connection:
     async def _response(self) -> Response:
         while True:
             try:
-                responses = self._protocol.receive(await self._stream.receive())
+                data = await self._stream.receive()
+                self._has_answered = True
+                responses = self._protocol.receive(data)
             except ServerError as error:  # not an answer, see protocol.py
                 raise closed(self._address, error) from error
             if responses:

@@ -31,6 +31,7 @@ from online_client.errors import (
     cannot_connect,
     closed,
     lost,
+    lost_unanswered,
     too_late,
 )
 from online_client.forks import tell_after_fork
@@ -247,6 +248,7 @@ class _Connection:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._protocol = Protocol()
+        self._has_answered = False
 
     def call(self, request: Request[T], deadline: _Deadline) -> T:
         with _as_our_errors(deadline, lost):
@@ -260,7 +262,8 @@ class _Connection:
             self._socket.settimeout(deadline.left_s())
             data = self._socket.recv(_RECEIVE_BYTES)
             if not data:
-                raise lost(deadline.address)
+                raise (lost if self._has_answered else lost_unanswered)(deadline.address)
+            self._has_answered = True
             try:
                 responses = self._protocol.receive(data)
             except ServerError as error:  # not an answer, see protocol.py

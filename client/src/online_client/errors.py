@@ -102,12 +102,19 @@ def server_error(code: str, message: str) -> ServerError:
 
 def cannot_connect(where: object, reason: object) -> ConnectionFailed:
     """No connection could be made."""
-    return ConnectionFailed(f"cannot connect to {where}: {reason}")
+    hint = "; does it speak without TLS? then the url begins with online://"
+    return ConnectionFailed(f"cannot connect to {where}: {reason}{hint * ('WRONG_VERSION_NUMBER' in str(reason))}")
 
 
 def lost(where: object, reason: object = "the server closed it") -> ConnectionFailed:
     """A connection broke before the answer was complete."""
     return ConnectionFailed(f"the connection to {where} broke: {reason}")
+
+
+def lost_unanswered(where: object) -> ConnectionFailed:
+    """The server closed a new connection without a word, as one with TLS does when it is spoken to without."""
+    hint = "; does it speak TLS? then the url begins with onlines://"
+    return lost(where, f"the server closed it{hint * str(where).startswith('online://')}")
 
 
 def closed(where: object, error: ServerError) -> ConnectionFailed:
