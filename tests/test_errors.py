@@ -111,7 +111,6 @@ def test_full_names_the_limit():
         ("TokenWantedError", "NOAUTH"),
         ("WrongTokenError", "WRONGPASS"),
         ("ProtocolVersionError", "NOPROTO"),
-        ("LoadingError", "LOADING"),
         ("FramingError", "PROTO"),
     ],
 )

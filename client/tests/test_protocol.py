@@ -194,7 +194,7 @@ def test_a_protocol_error_shows_the_beginning_on_one_line() -> None:
     assert len(str(caught.value)) < 120
 
 
-@settings(deadline=None)
+@settings(deadline=None, derandomize=True)
 @given(st.binary(max_size=200))
 def test_any_bytes_give_responses_or_errors_of_ours(data: bytes) -> None:
     protocol = Protocol()
@@ -203,7 +203,7 @@ def test_any_bytes_give_responses_or_errors_of_ours(data: bytes) -> None:
         protocol.receive(data)
 
 
-@settings(deadline=None)
+@settings(deadline=None, derandomize=True)
 @given(st.data())
 def test_mutated_answers_give_values_or_errors_of_ours(data: st.DataObject) -> None:
     request, result, _ = data.draw(st.sampled_from(ANSWERS))
@@ -223,7 +223,7 @@ RESULTS = st.recursive(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, derandomize=True)
 @given(st.sampled_from(ANSWERS), RESULTS)
 def test_a_result_of_another_shape_is_a_value_or_a_protocol_error(
     case: tuple[Request[object], object, object], result: object

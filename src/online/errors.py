@@ -7,7 +7,6 @@
     ├── TokenWantedError        NOAUTH  a token is needed first
     ├── WrongTokenError         WRONGPASS  the token is another
     ├── ProtocolVersionError    NOPROTO HELLO asks for a version of RESP other than 2 or 3
-    ├── LoadingError            LOADING the server is not ready yet
     ├── FramingError            PROTO   bytes that are no message; the connection is closed
     ├── ConfigError             -       an option, variable or configuration file is wrong
     └── StateError              -       a state file cannot be read or written
@@ -51,10 +50,6 @@ class WrongTokenError(OnlineError):
 
 class ProtocolVersionError(OnlineError):
     code = "NOPROTO"
-
-
-class LoadingError(OnlineError):
-    code = "LOADING"
 
 
 class FramingError(OnlineError):
