@@ -4,6 +4,7 @@ Metadata lives in pyproject.toml. The contracts (`.pxd`) stand in `src/online/`,
 """
 
 import sys
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -21,4 +22,8 @@ extensions = [
     Extension(f"online.{name}", [f"ext/{name}.pyx"], extra_compile_args=["-O3", "-fno-strict-aliasing"])
     for name in CORE + LINUX
 ]
-setup(ext_modules=cythonize(extensions, include_path=["src"], compiler_directives=DIRECTIVES))
+#: Cython looks for a module's own contract beside its .pyx only, and would miss that it has changed.
+changed = max(contract.stat().st_mtime for contract in Path("src/online").glob("*.pxd"))
+is_stale = any(made.stat().st_mtime < changed for made in Path("ext").glob("*.c"))
+
+setup(ext_modules=cythonize(extensions, include_path=["src"], compiler_directives=DIRECTIVES, force=is_stale))

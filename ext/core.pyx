@@ -30,15 +30,16 @@ from online.terms import SKEW_MS as _SKEW_MS
 
 from online.arena cimport NO_REF, Purse, purse_give, purse_take, ref_t
 from online.skiplist cimport (
-    BOT, BY_NAME, BY_PAGE, BY_TIME, DEPARTED, GUEST, HEAD, HIDDEN, MAX_NAME_BYTES, MEMBER, ORDERS, PAGE,
-    Kind, Name, Page, Record, Skiplist,
-    begins_with, compare_names, name_of, next_of, page_at, prev_of, record_at, same_name,
-    skiplist_append, skiplist_close, skiplist_free, skiplist_link, skiplist_new, skiplist_open,
-    skiplist_seek_name, skiplist_seek_page, skiplist_seek_time, skiplist_unlink,
+    BOT, BY_NAME, BY_PAGE, BY_TIME, DEPARTED, GUEST, HEAD, HIDDEN, MAX_NAME_BYTES, MEMBER, PAGE,
+    Kind, Link, Name, Order, Page, Record, Search, Skiplist,
+    begins_with, compare_names, name_of, next_of, page_at, prefetch_record, prev_of, record_at, same_name, search_name,
+    search_page, search_time, skiplist_close, skiplist_free, skiplist_link, skiplist_new, skiplist_open,
+    skiplist_search, skiplist_seek_name, skiplist_seek_page, skiplist_seek_time, skiplist_unlink,
+    skiplist_walk_name,
 )
 from online.table cimport (
     HashKey, Slots, Table, siphash, table_add, table_bytes, table_close, table_find, table_guess, table_open,
-    table_prefetch, table_remove, table_reserve, table_used,
+    table_prefetch, table_remove, table_reserve, table_settle, table_used,
 )
 
 cdef extern from *:
@@ -49,11 +50,15 @@ cdef extern from *:
 
 cdef enum:
     TIE_BITS = 36
+    CLIMB_STEPS = 6
     TOP_AHEAD = 8                                        # slots by which TOP fetches pages ahead
 
-cdef struct Hashes:
-    uint32_t user
-    uint32_t url
+cdef struct Ahead:
+    # What is known of a hit before it is carried out.
+    uint32_t user_hash
+    uint32_t url_hash
+    ref_t user_finger                                    # see Core.fingers; NO_REF if nobody has looked
+    ref_t url_finger
 
 cdef int64_t SEEN_MIN_MS = _SEEN_MIN_MS
 cdef int64_t SEEN_MAX_MS = _SEEN_MAX_MS
@@ -197,9 +202,26 @@ cdef ref_t core_later(const Core* core, ref_t session, bint named) noexcept nogi
 
 # Pages come and go
 
-cdef void link_page(Core* core, ref_t page) noexcept nogil:
+cdef inline ref_t seek_name(const Core* core, ref_t head, ref_t finger, Name name) noexcept nogil:
+    """Return the last record by name that is not greater than `name`, or the head; `finger` may be NO_REF."""
+    if finger == NO_REF:
+        return skiplist_seek_name(&core.skiplist, head, name)
+    return skiplist_walk_name(&core.skiplist, head, finger, name)
+
+
+cdef void unlink_name(Core* core, ref_t ref) noexcept nogil:
+    """Take a record out of its order by name; fingers that pointed at it step back. O(1) expected."""
+    cdef ref_t before = prev_of(&core.skiplist, BY_NAME, ref)
+    cdef int i
+    for i in range(core.n_fingers):
+        if core.fingers[i] == ref:
+            core.fingers[i] = before
+    skiplist_unlink(&core.skiplist, BY_NAME, ref)
+
+
+cdef void link_page(Core* core, ref_t page, ref_t finger) noexcept nogil:
     """Give a new page its place among urls, which is its run's place in the order by page. O(log n)."""
-    cdef ref_t before = skiplist_seek_name(&core.skiplist, core.urls, name_of(&core.skiplist, page))
+    cdef ref_t before = seek_name(core, core.urls, finger, name_of(&core.skiplist, page))
     skiplist_link(&core.skiplist, BY_NAME, page, before)
     skiplist_link(&core.skiplist, BY_PAGE, page, page_at(&core.skiplist, before).newest)
     table_add(&core.pages, record_at(&core.skiplist, page).hash, page)
@@ -207,7 +229,7 @@ cdef void link_page(Core* core, ref_t page) noexcept nogil:
 
 cdef void drop_page(Core* core, ref_t page) noexcept nogil:
     skiplist_unlink(&core.skiplist, BY_PAGE, page)
-    skiplist_unlink(&core.skiplist, BY_NAME, page)
+    unlink_name(core, page)
     table_remove(&core.pages, record_at(&core.skiplist, page).hash, page)
     skiplist_free(&core.skiplist, page)
 
@@ -258,10 +280,7 @@ cdef void attach(Core* core, ref_t session, int kind, ref_t page, int64_t seen_m
     record.kind = <uint8_t>kind
     record.page = page
     record.key = key
-    if before == prev_of(skiplist, BY_TIME, head):
-        skiplist_append(skiplist, BY_TIME, session, head)
-    else:
-        skiplist_link(skiplist, BY_TIME, session, before)
+    skiplist_link(skiplist, BY_TIME, session, before)
     if page != NO_REF:
         enter_page(core, session)
     count_session(core, kind, seen_ms, 1)
@@ -277,10 +296,10 @@ cdef void detach(Core* core, ref_t session) noexcept nogil:
     skiplist_unlink(&core.skiplist, BY_TIME, session)
 
 
-cdef void link_name(Core* core, ref_t session) noexcept nogil:
+cdef void link_name(Core* core, ref_t session, ref_t finger) noexcept nogil:
     """Put a session into the order by name. O(log n)."""
-    cdef Name name = name_of(&core.skiplist, session)
-    skiplist_link(&core.skiplist, BY_NAME, session, skiplist_seek_name(&core.skiplist, core.named, name))
+    cdef ref_t before = seek_name(core, core.named, finger, name_of(&core.skiplist, session))
+    skiplist_link(&core.skiplist, BY_NAME, session, before)
 
 
 cdef void expire_session(Core* core, ref_t session) noexcept nogil:
@@ -288,7 +307,7 @@ cdef void expire_session(Core* core, ref_t session) noexcept nogil:
     cdef ref_t page = record.page
     detach(core, session)
     if names(record.kind):
-        skiplist_unlink(&core.skiplist, BY_NAME, session)
+        unlink_name(core, session)
     if page != NO_REF and sessions_on(core, page) == 0:
         drop_page(core, page)
     table_remove(&core.users, record.hash, session)
@@ -368,7 +387,7 @@ cdef inline ref_t new_record(Core* core, Table* table, Kind kind, Name name, uin
     return skiplist_new(&core.skiplist, kind, name, hash) if table_reserve(table) else NO_REF
 
 
-cdef Outcome apply_hit(Core* core, const Hit* hit, Hashes hashes, ref_t session, int64_t seen_ms) noexcept nogil:
+cdef Outcome apply_hit(Core* core, const Hit* hit, const Ahead* ahead, ref_t session, int64_t seen_ms) noexcept nogil:
     """Make a hit its user's session (NO_REF: a new one), or change nothing if a limit does not let it."""
     cdef bint is_new = session == NO_REF
     cdef bint was_named = not is_new and core_is_named(core, session)
@@ -377,7 +396,7 @@ cdef Outcome apply_hit(Core* core, const Hit* hit, Hashes hashes, ref_t session,
     cdef bint is_new_page = False
     cdef int64_t freed = 0
     if hit.kind != DEPARTED:
-        page = table_find(&core.pages, &core.skiplist, hashes.url, hit.url)
+        page = table_find(&core.pages, &core.skiplist, ahead.url_hash, hit.url)
         is_new_page = page == NO_REF
     if is_new and table_used(&core.users) >= core.max_users:
         return FULL_USERS
@@ -386,27 +405,27 @@ cdef Outcome apply_hit(Core* core, const Hit* hit, Hashes hashes, ref_t session,
         if table_used(&core.pages) - freed >= core.max_pages:
             return FULL_PAGES
     if is_new:
-        session = new_record(core, &core.users, <Kind>hit.kind, hit.user, hashes.user)
+        session = new_record(core, &core.users, <Kind>hit.kind, hit.user, ahead.user_hash)
         if session == NO_REF:
             return FULL_MEMORY
     if is_new_page:
-        page = new_record(core, &core.pages, PAGE, hit.url, hashes.url)
+        page = new_record(core, &core.pages, PAGE, hit.url, ahead.url_hash)
         if page == NO_REF:
             if is_new:
                 skiplist_free(&core.skiplist, session)
             return FULL_MEMORY
-        link_page(core, page)
+        link_page(core, page, ahead.url_finger)
     if is_new:
-        table_add(&core.users, hashes.user, session)
+        table_add(&core.users, ahead.user_hash, session)
     else:
         detach(core, session)
     attach(core, session, hit.kind, page, seen_ms)
     if left != NO_REF and sessions_on(core, left) == 0:
         drop_page(core, left)
     if names(hit.kind) and not was_named:
-        link_name(core, session)
+        link_name(core, session, ahead.user_finger)
     elif was_named and not names(hit.kind):
-        skiplist_unlink(&core.skiplist, BY_NAME, session)
+        unlink_name(core, session)
     if core.people > core.peak:
         core.peak = core.people
         core.peak_at_ms = core.now_ms
@@ -426,37 +445,37 @@ cdef Outcome core_weigh_hit(Core* core, const Hit* hit) noexcept nogil:
     return outcome
 
 
-cdef Outcome judge_hit(Core* core, const Hit* hit, Hashes hashes) noexcept nogil:
+cdef Outcome judge_hit(Core* core, const Hit* hit, const Ahead* ahead) noexcept nogil:
     """Carry out a hit that is good in itself, without counting what became of it."""
     cdef int64_t seen_ms = min(hit.seen_ms, core.now_ms)
     cdef ref_t session
     cdef int64_t newest_ms
     if not core_is_online(core, seen_ms):
         return LATE
-    session = table_find(&core.users, &core.skiplist, hashes.user, hit.user)
+    session = table_find(&core.users, &core.skiplist, ahead.user_hash, hit.user)
     if session != NO_REF:
         newest_ms = core_seen_ms(core, session)
         if seen_ms < newest_ms:
             return STALE
         if seen_ms == newest_ms and is_repeat(core, session, hit):
             return ACCEPTED
-    return apply_hit(core, hit, hashes, session, seen_ms)
+    return apply_hit(core, hit, ahead, session, seen_ms)
 
 
-cdef Outcome settle_hit(Core* core, const Hit* hit, Hashes hashes) noexcept nogil:
-    """Carry out a hit, and count what became of it."""
-    cdef Outcome outcome = core_check_hit(core, hit)
+cdef Outcome settle_hit(Core* core, const Hit* hit, const Ahead* ahead, Outcome outcome) noexcept nogil:
+    """Carry out a hit unless something is wrong with it in itself, and count what became of it."""
     if outcome == ACCEPTED:
-        outcome = judge_hit(core, hit, hashes)
+        outcome = judge_hit(core, hit, ahead)
     count_outcome(core, hit, outcome)
     return outcome
 
 
-cdef inline Hashes hashes_of(const Core* core, const Hit* hit) noexcept nogil:
-    cdef Hashes hashes
-    hashes.user = core_hash(core, hit.user)
-    hashes.url = 0 if hit.kind == DEPARTED else core_hash(core, hit.url)
-    return hashes
+cdef inline Ahead look(const Core* core, const Hit* hit) noexcept nogil:
+    cdef Ahead ahead
+    ahead.user_hash = core_hash(core, hit.user)
+    ahead.url_hash = 0 if hit.kind == DEPARTED else core_hash(core, hit.url)
+    ahead.user_finger = ahead.url_finger = NO_REF
+    return ahead
 
 
 cdef Outcome core_hit(Core* core, const Hit* hit) noexcept nogil:
@@ -467,45 +486,149 @@ cdef Outcome core_hit(Core* core, const Hit* hit) noexcept nogil:
     Returns: ACCEPTED (also for an exact repeat); LATE or STALE, ignored; or why it was refused. All are counted;
     all but ACCEPTED change nothing else.
     """
-    return settle_hit(core, hit, hashes_of(core, hit))
+    cdef Ahead ahead = look(core, hit)
+    return settle_hit(core, hit, &ahead, core_check_hit(core, hit))
 
 
-cdef inline void prefetch_neighbours(const Core* core, ref_t session) noexcept nogil:
-    """Fetch what unlinking a session will touch."""
-    cdef Record* record = record_at(&core.skiplist, session)
-    cdef int order
-    for order in range(<int>ORDERS):
-        if order != <int>BY_NAME:
-            prefetch(record_at(&core.skiplist, record.levels[0].by[order].prev))
-            prefetch(record_at(&core.skiplist, record.levels[0].by[order].next))
-    prefetch(record_at(&core.skiplist, record.page))
+# Hits side by side: what they will touch is fetched first, a step of every hit at a time
+
+cdef struct Found:
+    # What a hit will probably touch; NO_REF where there is nothing.
+    ref_t session
+    ref_t page
+
+
+cdef inline void prefetch_neighbours(const Core* core, ref_t ref, Order order) noexcept nogil:
+    """Fetch what unlinking a record will touch."""
+    cdef Link link = record_at(&core.skiplist, ref).levels[0].by[<int>order]
+    prefetch(record_at(&core.skiplist, link.prev))
+    prefetch(record_at(&core.skiplist, link.next))
+
+
+cdef inline void prefetch_links(const Core* core, Found found) noexcept nogil:
+    """Fetch what stands beside a hit's session and beside its new place."""
+    if found.session != NO_REF:
+        prefetch_neighbours(core, found.session, BY_TIME)
+        prefetch_neighbours(core, found.session, BY_PAGE)
+        prefetch(record_at(&core.skiplist, record_at(&core.skiplist, found.session).page))
+    if found.page != NO_REF:
+        prefetch(record_at(&core.skiplist, page_at(&core.skiplist, found.page).newest))
+
+
+cdef inline void prefetch_left(const Core* core, Found found) noexcept nogil:
+    """Fetch what dropping the page that a hit's user leaves will touch, if nobody else is there."""
+    cdef ref_t left = NO_REF
+    if found.session != NO_REF:
+        left = record_at(&core.skiplist, found.session).page
+    if left != NO_REF and left != found.page and sessions_on(core, left) == 1:
+        prefetch_neighbours(core, left, BY_NAME)
+        prefetch_neighbours(core, left, BY_PAGE)
+        table_prefetch(&core.pages, record_at(&core.skiplist, left).hash)
+
+
+cdef void begin_searches(const Core* core, const Hit* hit, Found found, Search* searches) noexcept nogil:
+    """Begin the searches that a hit will need: by name for its user and url, by time, in its page's run."""
+    cdef uint64_t key = key_of(min(hit.seen_ms, core.now_ms), TIE_MASK)
+    if found.session == NO_REF and names(hit.kind):
+        search_name(&core.skiplist, &searches[0], core.named, hit.user)
+    if found.page == NO_REF and hit.kind != DEPARTED:
+        search_name(&core.skiplist, &searches[1], core.urls, hit.url)
+    search_time(&core.skiplist, &searches[2], head_of(core, hit.kind), key)
+    if found.page != NO_REF and names(hit.kind):
+        search_page(&core.skiplist, &searches[3], found.page, key)
+
+
+cdef void take_fingers(Core* core, const Search* searches, int n_hits) noexcept nogil:
+    """Keep where new users and urls will stand, and fetch the ends of the runs that new pages will follow."""
+    cdef int i
+    core.n_fingers = 2 * n_hits
+    for i in range(n_hits):
+        core.fingers[2 * i] = searches[SEARCHES_A_HIT * i].overshot
+        core.fingers[2 * i + 1] = searches[SEARCHES_A_HIT * i + 1].overshot
+        if core.fingers[2 * i + 1] != NO_REF:
+            prefetch(record_at(&core.skiplist, page_at(&core.skiplist, core.fingers[2 * i + 1]).newest))
+
+
+cdef inline ref_t end_of_run(const Core* core, Found found, ref_t url_finger) noexcept nogil:
+    """Return what a hit's session will stand behind by page, or, on a new page, what that page will; or NO_REF."""
+    if found.page != NO_REF:
+        return page_at(&core.skiplist, found.page).newest
+    return NO_REF if url_finger == NO_REF else page_at(&core.skiplist, url_finger).newest
+
+
+cdef void climb_ahead(const Core* core, const Found* found, int n_hits) noexcept nogil:
+    """Fetch what linking a tall session or page by page will climb along, as far as CLIMB_STEPS."""
+    cdef ref_t at[HITS_AT_ONCE]
+    cdef uint8_t heights[HITS_AT_ONCE]
+    cdef Record* record
+    cdef int i, _step
+    for i in range(n_hits):
+        at[i] = end_of_run(core, found[i], core.fingers[2 * i + 1])
+        heights[i] = 2 if found[i].session == NO_REF or found[i].page == NO_REF else record_at(
+            &core.skiplist, found[i].session).height
+        if at[i] != NO_REF:
+            at[i] = next_of(&core.skiplist, BY_PAGE, at[i])
+            prefetch(record_at(&core.skiplist, at[i]))
+    for _step in range(CLIMB_STEPS):
+        for i in range(n_hits):
+            if at[i] != NO_REF:
+                record = record_at(&core.skiplist, at[i])
+                if record.height >= heights[i]:
+                    prefetch(record_at(&core.skiplist, record.levels[heights[i] - 1].by[<int>BY_PAGE].prev))
+                    at[i] = NO_REF
+                else:
+                    at[i] = record.levels[record.height - 1].by[<int>BY_PAGE].next
+                    prefetch(record_at(&core.skiplist, at[i]))
+
+
+cdef void look_ahead(Core* core, const Hit* hits, int n_hits, const Ahead* ahead,
+                     const Outcome* outcomes) noexcept nogil:
+    """Bring into the cache what hits that are good in themselves will touch, and take fingers.
+
+    A hit touches about ten cache lines, each named by the one before, a search several times as many. Here the
+    chains of all hits are walked side by side, so that the waits for memory overlap. Nothing is decided: applying
+    the hits finds everything again, at little cost, however one of them changes what the next one meets.
+    """
+    cdef Search searches[SEARCHES_A_HIT * HITS_AT_ONCE]
+    cdef Found found[HITS_AT_ONCE]
+    cdef int i
+    for i in range(n_hits):
+        table_prefetch(&core.users, ahead[i].user_hash)
+        table_prefetch(&core.pages, ahead[i].url_hash)
+    for i in range(n_hits):
+        found[i].session = table_guess(&core.users, ahead[i].user_hash)
+        found[i].page = table_guess(&core.pages, ahead[i].url_hash)
+        prefetch_record(&core.skiplist, found[i].session, 1)
+        prefetch_record(&core.skiplist, found[i].page, 1)
+    for i in range(n_hits):
+        prefetch_links(core, found[i])
+    for i in range(SEARCHES_A_HIT * n_hits):
+        searches[i].level = -1
+        searches[i].overshot = NO_REF
+    for i in range(n_hits):
+        prefetch_left(core, found[i])
+        if outcomes[i] == ACCEPTED:
+            begin_searches(core, &hits[i], found[i], &searches[SEARCHES_A_HIT * i])
+    skiplist_search(&core.skiplist, searches, SEARCHES_A_HIT * n_hits)
+    take_fingers(core, searches, n_hits)
+    climb_ahead(core, found, n_hits)
 
 
 cdef void core_hits(Core* core, const Hit* hits, int n_hits, Outcome* outcomes) noexcept nogil:
-    """Carry out up to HITS_AT_ONCE hits in order, each as `core_hit` does; `outcomes` tells what became of them.
-
-    A hit touches about ten cache lines, each named by the one before. Here the chains of all hits are walked side
-    by side, a step of every hit at a time, so that the waits for memory overlap; then the hits are applied.
-    """
-    cdef Hashes hashes[HITS_AT_ONCE]
-    cdef ref_t found[2 * HITS_AT_ONCE]
+    """Carry out up to HITS_AT_ONCE hits in order, each as `core_hit` does; `outcomes` tells what became of them."""
+    cdef Ahead ahead[HITS_AT_ONCE]
     cdef int i
     for i in range(n_hits):
-        hashes[i] = hashes_of(core, &hits[i])
-        table_prefetch(&core.users, hashes[i].user)
-        table_prefetch(&core.pages, hashes[i].url)
+        ahead[i] = look(core, &hits[i])
+        outcomes[i] = core_check_hit(core, &hits[i])
+    look_ahead(core, hits, n_hits, ahead, outcomes)
     for i in range(n_hits):
-        found[2 * i] = table_guess(&core.users, hashes[i].user)
-        found[2 * i + 1] = table_guess(&core.pages, hashes[i].url)
-        prefetch(record_at(&core.skiplist, found[2 * i]))
-        prefetch(record_at(&core.skiplist, found[2 * i + 1]))
-    for i in range(n_hits):
-        if found[2 * i] != NO_REF:
-            prefetch_neighbours(core, found[2 * i])
-        if found[2 * i + 1] != NO_REF:
-            prefetch(record_at(&core.skiplist, page_at(&core.skiplist, found[2 * i + 1]).newest))
-    for i in range(n_hits):
-        outcomes[i] = settle_hit(core, &hits[i], hashes[i])
+        ahead[i].user_finger = core.fingers[2 * i]
+        ahead[i].url_finger = core.fingers[2 * i + 1]
+        outcomes[i] = settle_hit(core, &hits[i], &ahead[i], outcomes[i])
+    core.n_fingers = 0
+    table_settle(&core.users, n_hits)
+    table_settle(&core.pages, n_hits)
 
 
 # Lists. A listing stands before the next session to list; it is valid until the index changes.

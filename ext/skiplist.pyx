@@ -98,25 +98,18 @@ cdef inline void splice(Skiplist* skiplist, int order, int level, ref_t ref, ref
 cdef void skiplist_link(Skiplist* skiplist, Order order, ref_t ref, ref_t after) noexcept nogil:
     """Put a record right behind `after`, a record or head of the order. O(1) expected.
 
-    The predecessors of a tall tower are found by climbing back from `after` along its highest links.
+    The successors of a tall tower are found by climbing from the record behind `after` along its highest links: that
+    is where a search for the place has just come by, and at the end of an order it is the head, which is tall enough.
     """
     cdef int height = record_at(skiplist, ref).height
     cdef int level
-    cdef ref_t prev = after
-    cdef Record* record = record_at(skiplist, prev)
+    cdef ref_t next = next_of(skiplist, order, after)
+    cdef Record* record = record_at(skiplist, next)
     for level in range(height):
         while record.height <= level:
-            prev = record.levels[record.height - 1].by[<int>order].prev
-            record = record_at(skiplist, prev)
-        splice(skiplist, order, level, ref, prev, record.levels[level].by[<int>order].next)
-
-
-cdef void skiplist_append(Skiplist* skiplist, Order order, ref_t ref, ref_t head) noexcept nogil:
-    """Put a record at the end of an order: as `skiplist_link`, without a climb, as the head knows all last records."""
-    cdef int height = record_at(skiplist, ref).height
-    cdef int level
-    for level in range(height):
-        splice(skiplist, order, level, ref, record_at(skiplist, head).levels[level].by[<int>order].prev, head)
+            next = record.levels[record.height - 1].by[<int>order].next
+            record = record_at(skiplist, next)
+        splice(skiplist, order, level, ref, record.levels[level].by[<int>order].prev, next)
 
 
 cdef void skiplist_unlink(Skiplist* skiplist, Order order, ref_t ref) noexcept nogil:
@@ -130,73 +123,144 @@ cdef void skiplist_unlink(Skiplist* skiplist, Order order, ref_t ref) noexcept n
         record_at(skiplist, link.next).levels[level].by[<int>order].prev = link.prev
 
 
-cdef struct Place:
-    # What is sought: the last record that is not after this.
-    Order order
-    Name name
-    ref_t page
-    uint64_t key
+# Searches. One descent serves all orders; many searches go side by side, so that their waits for memory overlap.
 
-
-cdef inline bint is_after(Skiplist* skiplist, ref_t ref, const Place* place) noexcept nogil:
+cdef inline bint is_after(const Skiplist* skiplist, ref_t ref, const Search* search) noexcept nogil:
     """Whether a record (not a head) stands after the place. A page's record is never after a place in its run."""
     cdef Record* record = record_at(skiplist, ref)
-    if place.order == BY_TIME:
-        return later_by(record.key, place.key) > 0
-    if place.order == BY_PAGE:
-        return record.page == place.page and later_by(record.key, place.key) > 0
-    return compare_names(name_of(skiplist, ref), place.name) > 0
+    if search.order == BY_TIME:
+        return later_by(record.key, search.key) > 0
+    if search.order == BY_PAGE:
+        return record.page == search.page and later_by(record.key, search.key) > 0
+    return compare_names(name_of(skiplist, ref), search.name) > 0
 
 
-cdef ref_t seek(Skiplist* skiplist, ref_t head, ref_t finger, const Place* place) noexcept nogil:
-    """Return the last record that is not after `place`, or the head. The one descent of all orders.
+cdef inline void choose_next(const Skiplist* skiplist, Search* search) noexcept nogil:
+    """Let `before` be the next record to look at, and fetch it; at the end, let `level` be less than 0."""
+    cdef int order = search.order
+    cdef const Record* at = record_at(skiplist, search.at)
+    while search.level >= 0:
+        search.before = at.levels[search.level].by[order].prev
+        if search.before != search.head and search.before != search.overshot:
+            prefetch_record(skiplist, search.before, search.level + 1)
+            return
+        search.overshot = search.before
+        search.level -= 1
 
-    Walks back from `finger`, which is the head or a record after the place: up while towers are taller and their
-    links do not overshoot, then down. O(log d) expected, d being the number of records between.
+
+cdef inline void step(const Skiplist* skiplist, Search* search) noexcept nogil:
+    """Look at one record: walk on to it, or find that its link overshoots and go down a level."""
+    if is_after(skiplist, search.before, search):
+        search.at = search.before
+        search.level = record_at(skiplist, search.at).height - 1
+    else:
+        search.overshot = search.before
+        search.level -= 1
+    choose_next(skiplist, search)
+
+
+cdef inline void begin(const Skiplist* skiplist, Search* search, ref_t finger) noexcept nogil:
+    """Begin at the head, or at a record after the place."""
+    search.at = finger
+    search.overshot = NO_REF
+    search.level = record_at(skiplist, finger).height - 1
+    choose_next(skiplist, search)
+
+
+cdef inline void begin_at_newest(const Skiplist* skiplist, Search* search, ref_t newest) noexcept nogil:
+    """Begin at the end of an order by time, where most searches end at once."""
+    if newest != search.head and newest != search.page and is_after(skiplist, newest, search):
+        begin(skiplist, search, newest)
+    else:
+        search.overshot = newest
+        search.level = -1
+
+
+cdef void search_name(const Skiplist* skiplist, Search* search, ref_t head, Name name) noexcept nogil:
+    """Begin a search by name for the last record that is not greater than `name`. O(log n) expected steps."""
+    search.order = BY_NAME
+    search.head = head
+    search.name = name
+    begin(skiplist, search, head)
+
+
+cdef void search_time(const Skiplist* skiplist, Search* search, ref_t head, uint64_t key) noexcept nogil:
+    """Begin a search by time for the last record whose key is not later than `key`.
+
+    O(log d) expected steps, d being the number of records after it: none at the end.
     """
-    cdef int order = place.order
-    cdef ref_t at = finger, before, overshot = NO_REF
-    cdef int level = record_at(skiplist, at).height - 1
-    while level >= 0:
-        before = record_at(skiplist, at).levels[level].by[order].prev
-        if before != head and before != overshot and is_after(skiplist, before, place):
-            at = before
-            level = record_at(skiplist, at).height - 1
-        else:
-            overshot = before
-            level -= 1
-    return overshot
+    search.order = BY_TIME
+    search.head = head
+    search.page = NO_REF
+    search.key = key
+    begin_at_newest(skiplist, search, prev_of(skiplist, BY_TIME, head))
 
 
-cdef ref_t skiplist_seek_name(Skiplist* skiplist, ref_t head, Name name) noexcept nogil:
+cdef void search_page(const Skiplist* skiplist, Search* search, ref_t page, uint64_t key) noexcept nogil:
+    """Begin a search in a page's run for the last session whose key is not later than `key`. As by time."""
+    search.order = BY_PAGE
+    search.head = NO_REF
+    search.page = page
+    search.key = key
+    begin_at_newest(skiplist, search, page_at(skiplist, page).newest)
+
+
+cdef inline ref_t finish(const Skiplist* skiplist, Search* search) noexcept nogil:
+    """Return the last record that is not after the place, or the head.
+
+    Walks back from where it began: up while towers are taller and their links do not overshoot, then down.
+    """
+    while search.level >= 0:
+        step(skiplist, search)
+    return search.overshot
+
+
+cdef void skiplist_search(const Skiplist* skiplist, Search* searches, int n_searches) noexcept nogil:
+    """Carry out up to MAX_SEARCHES searches side by side, a step of each at a time; `overshot` is then the answer.
+
+    A step waits for one record; fetched together, those of many searches take little more time than one.
+    """
+    cdef uint8_t under_way[MAX_SEARCHES]
+    cdef int i, n_left, n_under_way = 0
+    for i in range(n_searches):
+        if searches[i].level >= 0:
+            under_way[n_under_way] = <uint8_t>i
+            n_under_way += 1
+    while n_under_way > 0:
+        n_left = 0
+        for i in range(n_under_way):
+            step(skiplist, &searches[under_way[i]])
+            if searches[under_way[i]].level >= 0:
+                under_way[n_left] = under_way[i]
+                n_left += 1
+        n_under_way = n_left
+
+
+cdef ref_t skiplist_walk_name(const Skiplist* skiplist, ref_t head, ref_t finger, Name name) noexcept nogil:
+    """As `skiplist_seek_name`, from a record (or the head) that is known not to be greater. O(records between)."""
+    cdef ref_t next = next_of(skiplist, BY_NAME, finger)
+    while next != head and compare_names(name_of(skiplist, next), name) <= 0:
+        finger = next
+        next = next_of(skiplist, BY_NAME, finger)
+    return finger
+
+
+cdef ref_t skiplist_seek_name(const Skiplist* skiplist, ref_t head, Name name) noexcept nogil:
     """Return the last record by name that is not greater than `name`, or the head. O(log n) expected."""
-    cdef Place place
-    place.order = BY_NAME
-    place.name = name
-    return seek(skiplist, head, head, &place)
+    cdef Search search
+    search_name(skiplist, &search, head, name)
+    return finish(skiplist, &search)
 
 
-cdef ref_t skiplist_seek_time(Skiplist* skiplist, ref_t head, uint64_t key) noexcept nogil:
-    """Return the last record by time whose key is not later than `key`, or the head.
-
-    O(log d) expected, d being the number of records after it: O(1) at the end.
-    """
-    cdef ref_t newest = prev_of(skiplist, BY_TIME, head)
-    cdef Place place
-    place.order = BY_TIME
-    place.key = key
-    if newest == head or not is_after(skiplist, newest, &place):
-        return newest
-    return seek(skiplist, head, newest, &place)
+cdef ref_t skiplist_seek_time(const Skiplist* skiplist, ref_t head, uint64_t key) noexcept nogil:
+    """Return the last record by time whose key is not later than `key`, or the head. O(1) at the end."""
+    cdef Search search
+    search_time(skiplist, &search, head, key)
+    return finish(skiplist, &search)
 
 
-cdef ref_t skiplist_seek_page(Skiplist* skiplist, ref_t page, uint64_t key) noexcept nogil:
+cdef ref_t skiplist_seek_page(const Skiplist* skiplist, ref_t page, uint64_t key) noexcept nogil:
     """Return the last session of a page's run whose key is not later than `key`, or the page. As by time."""
-    cdef ref_t newest = page_at(skiplist, page).newest
-    cdef Place place
-    place.order = BY_PAGE
-    place.page = page
-    place.key = key
-    if newest == page or not is_after(skiplist, newest, &place):
-        return newest
-    return seek(skiplist, NO_REF, newest, &place)
+    cdef Search search
+    search_page(skiplist, &search, page, key)
+    return finish(skiplist, &search)

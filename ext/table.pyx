@@ -162,8 +162,8 @@ cdef size_t table_bytes(const Table* table) noexcept nogil:
     return slots_bytes(&table.now) + slots_bytes(&table.old)
 
 
-cdef void move_some(Table* table, uint32_t n_slots) noexcept nogil:
-    """Go on with a rehash: empty the next `n_slots` of `old`. O(n_slots) expected."""
+cdef void table_move(Table* table, uint32_t n_slots) noexcept nogil:
+    """Go on with a rehash that is under way: empty the next `n_slots` of `old`. O(n_slots) expected."""
     cdef Slot slot
     cdef uint64_t end = min(<uint64_t>table.moved + n_slots, <uint64_t>table.old.mask + 1)
     while table.moved < end:
@@ -185,7 +185,7 @@ cdef bint begin_rehash(Table* table, uint64_t n_slots) noexcept nogil:
     if n_slots > <uint64_t>1 << 31:
         return False
     if table.old.at != NULL:
-        move_some(table, table.old.mask + 1)
+        table_move(table, table.old.mask + 1)
     if not slots_open(&slots, <uint32_t>n_slots, table.purse):
         return False
     table.old = table.now
@@ -209,7 +209,7 @@ cdef void table_add(Table* table, uint32_t hash, ref_t ref) noexcept nogil:
     """Add a reference that is not in the table, after `table_reserve`. O(1) expected."""
     slots_add(&table.now, hash, ref)
     if table.old.at != NULL:
-        move_some(table, MOVED_AT_ONCE)
+        table_move(table, MOVED_AT_ONCE)
 
 
 cdef void table_remove(Table* table, uint32_t hash, ref_t ref) noexcept nogil:
@@ -218,6 +218,6 @@ cdef void table_remove(Table* table, uint32_t hash, ref_t ref) noexcept nogil:
     if not slots_remove(&table.now, hash, ref):
         slots_remove(&table.old, hash, ref)
     if table.old.at != NULL:
-        move_some(table, MOVED_AT_ONCE)
+        table_move(table, MOVED_AT_ONCE)
     elif n_slots > LEAST_SLOTS and table.now.used < n_slots // 8:
         begin_rehash(table, n_slots // 2)

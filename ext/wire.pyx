@@ -1335,9 +1335,11 @@ cdef int take_first_hit(Connection c, Arg* args, int64_t n_args) except -1:
 
 
 cdef int settle_hits(Connection c, const Hit* hits, int n_hits) except -1:
-    """Carry out the hits of a batch that were read last, and count what became of them."""
+    """Carry out the hits of a batch that were read last, if any, and count what became of them."""
     cdef Outcome outcomes[HITS_AT_ONCE]
     cdef int i
+    if n_hits == 0:
+        return 0
     core_hits(c.core, hits, n_hits, outcomes)
     for i in range(n_hits):
         if outcomes[i] == ACCEPTED:

@@ -8,6 +8,7 @@ from online.table cimport HashKey, Table
 
 cdef enum:
     HITS_AT_ONCE = 32
+    SEARCHES_A_HIT = 4
     CURSOR_TAG_BYTES = 17                                # a dot and 16 hexadecimal digits
     CURSOR_PLACE_BYTES = 24                              # longest place in time
 
@@ -63,6 +64,9 @@ cdef struct Core:
     uint32_t max_user
     uint32_t max_url
     uint32_t max_limit
+    # Of hits about to be applied: a record by name that is not greater than a new user (2 i) or url (2 i + 1).
+    ref_t fingers[2 * HITS_AT_ONCE]
+    int n_fingers                                        # 0 unless a batch is being applied
     HashKey hash_key
     HashKey cursor_key
     Tally tally

@@ -33,6 +33,7 @@ cdef void table_close(Table* table) noexcept nogil
 cdef bint table_reserve(Table* table) noexcept nogil
 cdef void table_add(Table* table, uint32_t hash, ref_t ref) noexcept nogil
 cdef void table_remove(Table* table, uint32_t hash, ref_t ref) noexcept nogil
+cdef void table_move(Table* table, uint32_t n_slots) noexcept nogil
 cdef size_t table_bytes(const Table* table) noexcept nogil
 
 cdef inline uint32_t table_used(const Table* table) noexcept nogil:
@@ -54,15 +55,28 @@ cdef inline ref_t table_find(const Table* table, const Skiplist* skiplist, uint3
         ref = slots_find(&table.old, skiplist, hash, name)
     return ref
 
+cdef inline void table_settle(Table* table, uint32_t n_slots) noexcept nogil:
+    """Do a part of a rehash, if one is under way: it should end, though nothing is added or removed any more."""
+    if table.old.at != NULL:
+        table_move(table, n_slots)
+
 cdef inline void table_prefetch(const Table* table, uint32_t hash) noexcept nogil:
-    """Fetch the slot where a search for this hash begins. O(1), without waiting."""
+    """Fetch the slots where a search for this hash begins. O(1), without waiting."""
     __builtin_prefetch(&table.now.at[hash & table.now.mask])
+    if table.old.at != NULL:
+        __builtin_prefetch(&table.old.at[hash & table.old.mask])
+
+cdef inline ref_t slots_guess(const Slots* slots, uint32_t hash) noexcept nogil:
+    cdef uint32_t i = hash & slots.mask
+    while slots.at[i].ref != NO_REF:
+        if slots.at[i].hash == hash:
+            return slots.at[i].ref
+        i = (i + 1) & slots.mask
+    return NO_REF
 
 cdef inline ref_t table_guess(const Table* table, uint32_t hash) noexcept nogil:
     """Return the record that most probably has this hash, or NO_REF: without reading records. O(1)."""
-    cdef uint32_t i = hash & table.now.mask
-    while table.now.at[i].ref != NO_REF:
-        if table.now.at[i].hash == hash:
-            return table.now.at[i].ref
-        i = (i + 1) & table.now.mask
-    return NO_REF
+    cdef ref_t ref = slots_guess(&table.now, hash)
+    if ref == NO_REF and table.old.at != NULL:
+        ref = slots_guess(&table.old, hash)
+    return ref
