@@ -43,6 +43,7 @@ from tests.serving import (
 
 from online import server as server_module
 from online import state
+from online import streams as streams_module
 from online.config import Address, Config
 from online.errors import ConfigError, OnlineError, StateError
 from online.server import Server, raise_open_files
@@ -279,7 +280,7 @@ async def receive_slowly(peer, n_bytes):
     received = b""
     while len(received) < n_bytes:
         await trio.sleep(9)
-        received += await peer.receive_bytes(min(server_module.SEND_BYTES, n_bytes - len(received)))
+        received += await peer.receive_bytes(min(streams_module.SEND_BYTES, n_bytes - len(received)))
     return received
 
 
@@ -449,7 +450,7 @@ async def test_who_is_sent_away_and_stays_holds_nothing_up(nursery):
     await first.stream.aclose()
     await trio.testing.wait_all_tasks_blocked()
     assert await join(server, nursery).ask(b"COUNT") == b":0\r\n"
-    await trio.sleep(server_module.FAREWELL_S + 0.1)
+    await trio.sleep(streams_module.FAREWELL_S + 0.1)
     with pytest.raises(trio.BrokenResourceError):
         await refused.send(b"COUNT\r\n")
 
