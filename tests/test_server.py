@@ -47,6 +47,7 @@ from online import streams as streams_module
 from online.config import Address, Config
 from online.errors import ConfigError, OnlineError, StateError
 from online.server import Server, raise_open_files
+from online.streams import ProgressStream
 
 
 @pytest.fixture(params=TRANSPORTS)
@@ -291,6 +292,43 @@ async def test_who_reads_slowly_is_waited_for(nursery):
     await peer.send(echo(b"x" * 100_000))
     assert await receive_slowly(peer, 100_011) == echoed(b"x" * 100_000)
     assert reached(server) == {}
+
+
+def join_by_tight_socket(server, nursery):
+    """Connect a peer by a pair of sockets that hold little, over either transport."""
+    if server.config.transport == "reactor":
+        return join(server, nursery, make_line=unbuffered)
+    ours, theirs = socket.socketpair()
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+    nursery.start_soon(server.serve_stream, ProgressStream(stream))
+    return peer_of(ours)
+
+
+@in_memory
+async def test_any_progress_of_a_socket_is_progress(nursery):
+    server = make_server()
+    peer = join_by_tight_socket(server, nursery)
+    await peer.send(echo(b"x" * 50_000))
+    received = b""
+    while len(received) < 50_010:
+        await trio.sleep(8)
+        received += await peer.receive_bytes(min(4_000, 50_010 - len(received)))
+    assert received == echoed(b"x" * 50_000)
+    assert reached(server) == {}
+
+
+@in_memory
+async def test_no_progress_of_a_socket_is_too_slow(nursery):
+    server = make_server()
+    peer = join_by_tight_socket(server, nursery)
+    await peer.send(echo(b"x" * 50_000))
+    await peer.receive_bytes(4_000)
+    await trio.sleep(9)
+    assert reached(server) == {}
+    await trio.sleep(12)  # it may be that the room for 4,000 bytes was seen at the end of the time
+    assert reached(server) == {"slow": 1}
+    assert server.statistics().connections == 0
 
 
 @in_memory

@@ -32,7 +32,7 @@ from online import __version__, config, errors, state
 from online.clock import Clock
 from online.config import Address, Config
 from online.errors import ConfigError, OnlineError, StateError
-from online.streams import GRACE_S, Streams
+from online.streams import GRACE_S, ProgressListener, Streams
 from online.terms import SEEN_MAX_MS, SEEN_MIN_MS
 from online.verbs import Verbs
 from online.wire import Connection
@@ -261,6 +261,8 @@ class Server:
 
     async def _accept(self, listener: trio.abc.Listener[trio.abc.Stream], visitors: trio.Nursery) -> None:
         """Start a task for each connection that comes in. While the system has no room, they queue there."""
+        if isinstance(listener, trio.SocketListener):
+            listener = ProgressListener(listener)
         while True:
             try:
                 stream = await listener.accept()
@@ -440,7 +442,7 @@ def _with_tls(
     """Let the connections of a TCP listener speak TLS."""
     if tls is None or address.path is not None:
         return listener
-    return trio.SSLListener(listener, tls)
+    return trio.SSLListener(ProgressListener(listener), tls)
 
 
 def _why_not(address: Address, error: Exception) -> str:

@@ -22,8 +22,12 @@ from online.wire import Connection, Service
 
 RECEIVE_BYTES = 64 * 1024
 
-#: Output is sent in pieces of this size, and each that has gone is progress: Trio does not tell of less.
+#: Output is sent in pieces of this size where a stream does not tell of progress: each that has gone is some. It is
+#: also the most that a TLS record holds, and of half a record a peer has nothing.
 SEND_BYTES = 16 * 1024
+
+#: How often a socket that is not writable is tried nevertheless: it may have room for less than makes it so.
+TRY_EVERY_S = 1.0
 
 #: How long a connection is given to take its last reply, and how long all are at the end of the server.
 FAREWELL_S = 1.0
@@ -47,6 +51,55 @@ class Host(Protocol):
 
     def bound_buffers(self) -> None:
         """End the largest connections if all together have more waiting than max_buffers."""
+
+
+class ProgressStream(trio.abc.HalfCloseableStream):
+    """The stream of a socket, which tells whenever the system has taken some of what is being sent."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        """Become the owner of `stream`."""
+        self._stream = stream
+        self.progressed: Callable[[], None] = lambda: None
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        with memoryview(data) as view:
+            n_sent = 0
+            while n_sent < len(view):
+                with trio.move_on_after(TRY_EVERY_S), view[n_sent:] as rest:
+                    n_sent += await self._send(rest)
+                    self.progressed()
+
+    async def _send(self, data: memoryview) -> int:
+        try:
+            return await self._stream.socket.send(data)
+        except OSError as error:
+            raise trio.BrokenResourceError(f"sending failed: {error}") from error
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class ProgressListener(trio.abc.Listener[ProgressStream]):
+    """A listener whose streams tell of progress."""
+
+    def __init__(self, listener: trio.SocketListener) -> None:
+        """Become the owner of `listener`."""
+        self._listener = listener
+
+    async def accept(self) -> ProgressStream:
+        return ProgressStream(await self._listener.accept())
+
+    async def aclose(self) -> None:
+        await self._listener.aclose()
 
 
 class _Client:
@@ -125,6 +178,7 @@ class Streams:
         try:
             if client.last_words is None:
                 self._clients[connection] = client
+                self._follow_progress(client, stream)
                 with client.scope:
                     await self._converse(client, stream)
             await self._part(client, stream)
@@ -160,9 +214,18 @@ class Streams:
             else:
                 left_s = self._limits.frame_timeout_s
 
-    async def _shake_hands(
-        self, client: _Client, stream: trio.SSLStream[trio.SocketStream], left_s: float
-    ) -> None:
+    def _follow_progress(self, client: _Client, stream: trio.abc.Stream) -> None:
+        """Renew the time for sending whenever the socket below `stream`, if there is one, tells of progress."""
+
+        def progressed() -> None:
+            if client.sending_bytes:
+                client.scope.deadline = trio.current_time() + self._limits.send_timeout_s
+
+        below = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        if isinstance(below, ProgressStream):
+            below.progressed = progressed
+
+    async def _shake_hands(self, client: _Client, stream: trio.SSLStream[trio.abc.Stream], left_s: float) -> None:
         """Let TLS begin within `left_s` seconds."""
         client.scope.deadline = trio.current_time() + left_s
         client.is_receiving = True
@@ -191,12 +254,13 @@ class Streams:
             connection.proceed(now_ms=self._now_ms())
 
     async def _send(self, client: _Client, stream: trio.abc.Stream, data: bytes) -> None:
-        """Send `data` in pieces, each within the time that sending may take."""
+        """Send `data`: at once where the stream tells of progress, else in pieces, each within the time for it."""
+        piece_bytes = len(data) if isinstance(stream, ProgressStream) else SEND_BYTES
         client.sending_bytes = len(data)
         self._service.sending_bytes += len(data)
         with memoryview(data) as view:
-            for begin in range(0, len(view), SEND_BYTES):
-                piece = view[begin : begin + SEND_BYTES]
+            for begin in range(0, len(view), piece_bytes):
+                piece = view[begin : begin + piece_bytes]
                 client.scope.deadline = trio.current_time() + self._limits.send_timeout_s
                 await stream.send_all(piece)
                 client.sending_bytes -= len(piece)
