@@ -454,6 +454,29 @@ async def test_who_brings_the_token_may_stay(nursery):
     assert await peer.ask(b"COUNT") == b":0\r\n"
 
 
+@with_sockets
+async def test_a_wrong_token_is_logged_with_the_address(tmp_path, caplog):
+    async with serving(token=b"right") as served:
+        for question in (b"AUTH wrong", b"HELLO 3 AUTH default wrong"):
+            caplog.clear()
+            peer = await served.connect()
+            assert (await peer.ask(question)).startswith(b"-WRONGPASS ")
+            port = peer.stream.socket.getsockname()[1]
+            assert caplog.messages == [f"a wrong token from 127.0.0.1:{port}"]
+
+
+@in_memory
+async def test_a_flood_of_wrong_tokens_does_not_fill_the_log(nursery, caplog):
+    server = make_server(token=b"right")
+    peer = join(server, nursery)
+    for _ in range(100):
+        await peer.ask(b"AUTH wrong")
+    assert len(caplog.messages) == server_module.WARNINGS_A_MINUTE
+    await trio.sleep(60)
+    await peer.ask(b"AUTH wrong")
+    assert caplog.messages[-1].endswith("; 90 more of such were not logged")
+
+
 @in_memory
 async def test_messages_are_small_until_the_token_has_come(nursery):
     peer = join(make_server(token=b"sesame"), nursery)
@@ -963,6 +986,22 @@ def test_who_says_nothing_where_tls_should_begin_is_closed(tls, token, patience_
         assert reached(server) == {limit: 1}
 
     run(test)
+
+
+def test_tls_that_fails_is_logged_with_the_address(tls, caplog):
+    settings, _ = tls
+
+    async def test():
+        async with serving(listen=(LOCAL,), **settings) as served:
+            lost = await served.connect()
+            await lost.send(b"COUNT\r\n")
+            await lost.receive()
+            port = lost.stream.socket.getsockname()[1]
+            while not caplog.records:
+                await trio.sleep(0.01)
+        assert caplog.messages == [f"TLS failed: WRONG_VERSION_NUMBER from 127.0.0.1:{port}"]
+
+    run_in_real_time(test)
 
 
 def test_certificates_that_cannot_be_used_are_named(tls, tmp_path):

@@ -12,6 +12,7 @@ Invariants:
 
 import errno
 import logging
+import math
 import os
 import resource
 import signal
@@ -51,6 +52,9 @@ ACCEPT_CAPACITY_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUF
 #: Faults of the server that are logged with a traceback; more are counted alone, so as not to fill a disk.
 TRACEBACKS = 20
 
+#: Lines about wrong tokens and failed TLS.
+WARNINGS_A_MINUTE = 10
+
 logger = logging.getLogger("online")
 
 
@@ -65,6 +69,26 @@ class Statistics(NamedTuple):
     pages: int
     limits: dict[str, int]  #: how often each was reached
     clock_steps: int
+
+
+class _Ration:
+    """How often strangers may have something logged: they must not fill a disk."""
+
+    def __init__(self) -> None:
+        self._began = -math.inf
+        self._taken = 0
+        self._left_out = 0
+
+    def take(self, now_s: float) -> int | None:
+        """Return how many lines were left out since the last that was not, or None if this one is to be, too."""
+        if now_s - self._began >= 60:
+            self._began, self._taken = now_s, 0
+        if self._taken == WARNINGS_A_MINUTE:
+            self._left_out += 1
+            return None
+        self._taken += 1
+        left_out, self._left_out = self._left_out, 0
+        return left_out
 
 
 class _Host:
@@ -89,6 +113,9 @@ class _Host:
     def failed(self) -> None:
         self.server.failed()
 
+    def failed_handshake(self, connection: Connection, error: Exception) -> None:
+        self.server.suspected(connection, f"TLS failed: {_why_no_handshake(error)}")
+
     def bound_buffers(self) -> None:
         self.server.bound_buffers()
 
@@ -109,6 +136,7 @@ class Server:
         self.clock = clock or Clock()
         self.verbs = Verbs(config.limits, window_s=config.window_s, token=config.token)
         self.verbs.started_ms = self.clock.now_ms()
+        self.verbs.suspected = lambda connection: self.suspected(connection, "a wrong token")
         self.service = self.verbs.service
         self.counts = self.verbs.counts
         self._tls = _tls_context(config)
@@ -116,6 +144,7 @@ class Server:
         self._streams = Streams(host, self.service, self.clock.now_ms)
         self._reactor = self._make_reactor(host)
         self._reactor_rests = trio.CancelScope()
+        self._ration = _Ration()
         self.addresses: tuple[Address, ...] = ()  #: where it listens
         self.listening = trio.Event()
         self._stop = trio.Event()
@@ -364,6 +393,20 @@ class Server:
     def reached(self, limit: str) -> None:
         self.counts.limits[limit] += 1
 
+    def suspected(self, connection: Connection, what: str) -> None:
+        """Log that somebody may have no business here; who does it often is not logged each time."""
+        left_out = self._ration.take(trio.current_time())
+        if left_out is not None:
+            more = f"; {left_out} more of such were not logged" if left_out else ""
+            logger.warning("%s from %s%s", what, self._address_of(connection), more)
+
+    def _address_of(self, connection: Connection) -> str:
+        """Return where a connection comes from, as far as that is known."""
+        fd = self._streams.fd_of(connection)
+        if fd < 0 and self._reactor is not None:
+            fd = self._reactor.fd_of(connection)
+        return "an unknown address" if fd < 0 else _told_address(fd)
+
     def failed(self) -> None:
         self.counts.connections_failed += 1
         if self.counts.connections_failed <= TRACEBACKS:
@@ -451,6 +494,22 @@ def _why_not(address: Address, error: Exception) -> str:
     if getattr(error, "errno", None) == errno.EADDRINUSE:
         reason = f"{reason}, another server listens there"
     return f"cannot listen on {address}: {reason}"
+
+
+def _told_address(fd: int) -> str:
+    """Say where a connected socket leads to."""
+    try:
+        with socket.socket(fileno=os.dup(fd)) as connected:
+            name = connected.getpeername()
+    except OSError:  # the peer has gone, or no more files may be open
+        return "an unknown address"
+    return str(Address(name[0], name[1])) if isinstance(name, tuple) else "a Unix socket"
+
+
+def _why_no_handshake(error: Exception) -> str:
+    """Say in one line why TLS did not begin."""
+    cause = error.__cause__
+    return cause.reason or str(cause) if isinstance(cause, ssl.SSLError) else str(cause or error)
 
 
 def _tls_context(config: Config) -> ssl.SSLContext | None:

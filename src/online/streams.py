@@ -46,6 +46,9 @@ class Host(Protocol):
     def reached(self, limit: str) -> None:
         """Count that a limit was reached: `slow`, `frame_timeout` or `auth_timeout`."""
 
+    def failed_handshake(self, connection: Connection, error: Exception) -> None:
+        """Log that TLS did not begin, and why."""
+
     def failed(self) -> None:
         """Count a connection that was ended by the exception being handled."""
 
@@ -60,6 +63,9 @@ class ProgressStream(trio.abc.HalfCloseableStream):
         """Become the owner of `stream`."""
         self._stream = stream
         self.progressed: Callable[[], None] = lambda: None
+
+    def fileno(self) -> int:
+        return self._stream.socket.fileno()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         with memoryview(data) as view:
@@ -109,6 +115,7 @@ class _Client:
         self.connection = connection
         self.last_words = last_words  # why the server ends it
         self.scope = trio.CancelScope()  # all of its work; the deadline is that of the step at hand
+        self.socket: ProgressStream | None = None  # below its stream, if there is one
         self.is_receiving = False
         self.sending_bytes = 0  # taken from the connection and not yet sent
 
@@ -126,6 +133,11 @@ class Streams:
         self._is_ending = False
 
     # From above
+
+    def fd_of(self, connection: Connection) -> int:
+        """Return the socket of a connection, which stays its stream's, or -1. O(1)."""
+        client = self._clients.get(connection)
+        return -1 if client is None or client.socket is None else client.socket.fileno()
 
     @property
     def connections(self) -> int:
@@ -223,13 +235,18 @@ class Streams:
 
         below = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         if isinstance(below, ProgressStream):
+            client.socket = below
             below.progressed = progressed
 
     async def _shake_hands(self, client: _Client, stream: trio.SSLStream[trio.abc.Stream], left_s: float) -> None:
         """Let TLS begin within `left_s` seconds."""
         client.scope.deadline = trio.current_time() + left_s
         client.is_receiving = True
-        await stream.do_handshake()
+        try:
+            await stream.do_handshake()
+        except trio.BrokenResourceError as error:
+            self._host.failed_handshake(client.connection, error)
+            raise
         client.is_receiving = False
 
     async def _receive(self, client: _Client, stream: trio.abc.Stream, left_s: float) -> tuple[bytes, float]:
