@@ -421,6 +421,13 @@ cdef class Reactor:
 
     # From above
 
+    def fd_of(self, Connection connection not None):
+        cdef Peer peer
+        for peer in self.peers:
+            if peer is not None and peer.connection is connection:
+                return peer.fd
+        return -1
+
     def sizes(self):
         cdef Peer peer
         return [(peer.connection.buffered_bytes, peer.connection) for peer in self.peers if peer is not None]

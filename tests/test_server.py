@@ -43,9 +43,11 @@ from tests.serving import (
 
 from online import server as server_module
 from online import state
+from online import streams as streams_module
 from online.config import Address, Config
 from online.errors import ConfigError, OnlineError, StateError
 from online.server import Server, raise_open_files
+from online.streams import ProgressStream
 
 
 @pytest.fixture(params=TRANSPORTS)
@@ -279,7 +281,7 @@ async def receive_slowly(peer, n_bytes):
     received = b""
     while len(received) < n_bytes:
         await trio.sleep(9)
-        received += await peer.receive_bytes(min(server_module.SEND_BYTES, n_bytes - len(received)))
+        received += await peer.receive_bytes(min(streams_module.SEND_BYTES, n_bytes - len(received)))
     return received
 
 
@@ -290,6 +292,43 @@ async def test_who_reads_slowly_is_waited_for(nursery):
     await peer.send(echo(b"x" * 100_000))
     assert await receive_slowly(peer, 100_011) == echoed(b"x" * 100_000)
     assert reached(server) == {}
+
+
+def join_by_tight_socket(server, nursery):
+    """Connect a peer by a pair of sockets that hold little, over either transport."""
+    if server.config.transport == "reactor":
+        return join(server, nursery, make_line=unbuffered)
+    ours, theirs = socket.socketpair()
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+    nursery.start_soon(server.serve_stream, ProgressStream(stream))
+    return peer_of(ours)
+
+
+@in_memory
+async def test_any_progress_of_a_socket_is_progress(nursery):
+    server = make_server()
+    peer = join_by_tight_socket(server, nursery)
+    await peer.send(echo(b"x" * 50_000))
+    received = b""
+    while len(received) < 50_010:
+        await trio.sleep(8)
+        received += await peer.receive_bytes(min(4_000, 50_010 - len(received)))
+    assert received == echoed(b"x" * 50_000)
+    assert reached(server) == {}
+
+
+@in_memory
+async def test_no_progress_of_a_socket_is_too_slow(nursery):
+    server = make_server()
+    peer = join_by_tight_socket(server, nursery)
+    await peer.send(echo(b"x" * 50_000))
+    await peer.receive_bytes(4_000)
+    await trio.sleep(9)
+    assert reached(server) == {}
+    await trio.sleep(12)  # it may be that the room for 4,000 bytes was seen at the end of the time
+    assert reached(server) == {"slow": 1}
+    assert server.statistics().connections == 0
 
 
 @in_memory
@@ -415,6 +454,29 @@ async def test_who_brings_the_token_may_stay(nursery):
     assert await peer.ask(b"COUNT") == b":0\r\n"
 
 
+@with_sockets
+async def test_a_wrong_token_is_logged_with_the_address(tmp_path, caplog):
+    async with serving(token=b"right") as served:
+        for question in (b"AUTH wrong", b"HELLO 3 AUTH default wrong"):
+            caplog.clear()
+            peer = await served.connect()
+            assert (await peer.ask(question)).startswith(b"-WRONGPASS ")
+            port = peer.stream.socket.getsockname()[1]
+            assert caplog.messages == [f"a wrong token from 127.0.0.1:{port}"]
+
+
+@in_memory
+async def test_a_flood_of_wrong_tokens_does_not_fill_the_log(nursery, caplog):
+    server = make_server(token=b"right")
+    peer = join(server, nursery)
+    for _ in range(100):
+        await peer.ask(b"AUTH wrong")
+    assert len(caplog.messages) == server_module.WARNINGS_A_MINUTE
+    await trio.sleep(60)
+    await peer.ask(b"AUTH wrong")
+    assert caplog.messages[-1].endswith("; 90 more of such were not logged")
+
+
 @in_memory
 async def test_messages_are_small_until_the_token_has_come(nursery):
     peer = join(make_server(token=b"sesame"), nursery)
@@ -449,7 +511,7 @@ async def test_who_is_sent_away_and_stays_holds_nothing_up(nursery):
     await first.stream.aclose()
     await trio.testing.wait_all_tasks_blocked()
     assert await join(server, nursery).ask(b"COUNT") == b":0\r\n"
-    await trio.sleep(server_module.FAREWELL_S + 0.1)
+    await trio.sleep(streams_module.FAREWELL_S + 0.1)
     with pytest.raises(trio.BrokenResourceError):
         await refused.send(b"COUNT\r\n")
 
@@ -513,10 +575,21 @@ async def test_sessions_expire_while_nobody_asks(nursery):
     server = make_server(window_s=60)
     await nursery.start(server.run)
     await join(server, nursery).ask(b"HIT theo /x")
-    await trio.sleep(58)
+    await trio.sleep(59.9)
     assert server.statistics().users == 1
-    await trio.sleep(3)
+    await trio.sleep(0.2)
     assert server.statistics().users == 0
+
+
+@in_memory
+async def test_a_server_that_nobody_uses_wakes_up_once_a_second(nursery, monkeypatch):
+    server = make_server()
+    times_ms = []
+    monkeypatch.setattr(server.verbs, "expire", lambda now_ms: times_ms.append(now_ms - START_MS))
+    await trio.sleep(0.25)
+    await nursery.start(server.run)
+    await trio.sleep(3.5)
+    assert times_ms == [1_000, 2_000, 3_000]
 
 
 @in_memory
@@ -526,9 +599,9 @@ async def test_a_step_of_the_wall_clock_keeps_ages(nursery, caplog):
     await nursery.start(server.run)
     peer = join(server, nursery)
     await peer.ask(b"HIT theo /x")
-    await trio.sleep(60)
+    await trio.sleep(59)
     wall.ahead_ms += 86_400_000
-    await trio.sleep(0.2)
+    await trio.sleep(1.5)
     assert server.statistics().clock_steps == 1
     assert "the wall clock was set by +86400.0 s" in caplog.text
     assert await peer.ask(b"COUNT '' 61") == b":1\r\n"
@@ -913,6 +986,22 @@ def test_who_says_nothing_where_tls_should_begin_is_closed(tls, token, patience_
         assert reached(server) == {limit: 1}
 
     run(test)
+
+
+def test_tls_that_fails_is_logged_with_the_address(tls, caplog):
+    settings, _ = tls
+
+    async def test():
+        async with serving(listen=(LOCAL,), **settings) as served:
+            lost = await served.connect()
+            await lost.send(b"COUNT\r\n")
+            await lost.receive()
+            port = lost.stream.socket.getsockname()[1]
+            while not caplog.records:
+                await trio.sleep(0.01)
+        assert caplog.messages == [f"TLS failed: WRONG_VERSION_NUMBER from 127.0.0.1:{port}"]
+
+    run_in_real_time(test)
 
 
 def test_certificates_that_cannot_be_used_are_named(tls, tmp_path):

@@ -55,6 +55,9 @@ class Reactor:
     def rest_s(self, now_ms: int) -> float:
         """Return after how long a turn is wanted although the set is not readable; may be infinite."""
 
+    def fd_of(self, connection: Connection) -> int:
+        """Return the socket of a connection, which stays the reactor's, or -1. O(connections)."""
+
     def sizes(self) -> list[tuple[int, Connection]]:
         """Return every connection with its waiting input and output, in bytes. O(connections)."""
 

@@ -1,17 +1,13 @@
 """The server: sockets, TLS, housekeeping and shutdown, in one Trio run. The only file that opens sockets.
 
-Not its job: what bytes mean (wire), what verbs do (index, verbs), what is in the state file (state).
-
-A connection is a sans-I/O object, and two transports drive it. Streams: an ordinary Trio task for each connection,
-for TLS and wherever there is no epoll. The reactor (reactor.pyx): plain sockets, served by C code in turns of about
-a millisecond, all by one Trio task. What is said, limited and counted is the same.
+Not its job: what bytes mean (wire), what verbs do (index, verbs), what is in the state file (state), and the course
+of a connection. That is a sans-I/O object, and two transports drive it: streams (streams.py), an ordinary Trio task
+for each connection, and the reactor (reactor.pyx), plain sockets served by C code, all by one Trio task.
 
 Invariants:
 1. A connection that fails ends alone, and is counted. A housekeeping task that fails ends the server, and
    says so.
-2. Nobody is read from while output for them waits.
-3. Nobody is waited for without a bound, except between messages: there a connection may rest for ever.
-4. A state file is written after the last hit was answered, and never by a server whose housekeeping failed.
+2. A state file is written after the last hit was answered, and never by a server whose housekeeping failed.
 """
 
 import errno
@@ -37,6 +33,7 @@ from online import __version__, config, errors, state
 from online.clock import Clock
 from online.config import Address, Config
 from online.errors import ConfigError, OnlineError, StateError
+from online.streams import GRACE_S, ProgressListener, Streams
 from online.terms import SEEN_MAX_MS, SEEN_MIN_MS
 from online.verbs import Verbs
 from online.wire import Connection
@@ -44,17 +41,6 @@ from online.wire import Connection
 HAS_REACTOR = sys.platform == "linux"
 if sys.platform == "linux":
     from online.reactor import Reactor
-
-RECEIVE_BYTES = 64 * 1024
-
-#: Output is sent in pieces of this size, and each that has gone is progress: Trio does not tell of less.
-SEND_BYTES = 16 * 1024
-
-EXPIRE_EVERY_S = 0.1
-
-#: How long a connection is given to take its last reply, and how long all are at the end of the server.
-FAREWELL_S = 1.0
-GRACE_S = 2.0
 
 #: Descriptors beside those of connections: listeners, files, and whatever libraries hold.
 SPARE_FILES = 64
@@ -65,6 +51,9 @@ ACCEPT_CAPACITY_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUF
 
 #: Faults of the server that are logged with a traceback; more are counted alone, so as not to fill a disk.
 TRACEBACKS = 20
+
+#: Lines about wrong tokens and failed TLS.
+WARNINGS_A_MINUTE = 10
 
 logger = logging.getLogger("online")
 
@@ -82,23 +71,28 @@ class Statistics(NamedTuple):
     clock_steps: int
 
 
-class _Client:
-    """A connection with what the server must know to end it."""
+class _Ration:
+    """How often strangers may have something logged: they must not fill a disk."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.scope = trio.CancelScope()  # all of its work; the deadline is that of the step at hand
-        self.is_receiving = False
-        self.sending_bytes = 0  # taken from the connection and not yet sent
-        self.last_words: OnlineError | None = None  # why the server ends it
+    def __init__(self) -> None:
+        self._began = -math.inf
+        self._taken = 0
+        self._left_out = 0
 
-    @property
-    def buffered_bytes(self) -> int:
-        return self.connection.buffered_bytes + self.sending_bytes
+    def take(self, now_s: float) -> int | None:
+        """Return how many lines were left out since the last that was not, or None if this one is to be, too."""
+        if now_s - self._began >= 60:
+            self._began, self._taken = now_s, 0
+        if self._taken == WARNINGS_A_MINUTE:
+            self._left_out += 1
+            return None
+        self._taken += 1
+        left_out, self._left_out = self._left_out, 0
+        return left_out
 
 
 class _Host:
-    """What the reactor asks of the server."""
+    """What both transports ask of the server."""
 
     def __init__(self, server: "Server") -> None:
         self.server = server
@@ -118,6 +112,9 @@ class _Host:
 
     def failed(self) -> None:
         self.server.failed()
+
+    def failed_handshake(self, connection: Connection, error: Exception) -> None:
+        self.server.suspected(connection, f"TLS failed: {_why_no_handshake(error)}")
 
     def bound_buffers(self) -> None:
         self.server.bound_buffers()
@@ -139,12 +136,15 @@ class Server:
         self.clock = clock or Clock()
         self.verbs = Verbs(config.limits, window_s=config.window_s, token=config.token)
         self.verbs.started_ms = self.clock.now_ms()
+        self.verbs.suspected = lambda connection: self.suspected(connection, "a wrong token")
         self.service = self.verbs.service
         self.counts = self.verbs.counts
         self._tls = _tls_context(config)
-        self._clients: set[_Client] = set()
-        self._reactor = self._make_reactor()
+        host = _Host(self)
+        self._streams = Streams(host, self.service, self.clock.now_ms)
+        self._reactor = self._make_reactor(host)
         self._reactor_rests = trio.CancelScope()
+        self._ration = _Ration()
         self.addresses: tuple[Address, ...] = ()  #: where it listens
         self.listening = trio.Event()
         self._stop = trio.Event()
@@ -192,7 +192,7 @@ class Server:
                     self._end_sockets()
                     for _, listener in listeners:
                         await listener.aclose()
-                    visitors.start_soon(self._end_clients, visitors.cancel_scope)
+                    visitors.start_soon(self._end_streams, visitors.cancel_scope)
                 house.cancel_scope.cancel()
         if self._failure:
             raise OnlineError(self._failure)
@@ -213,7 +213,7 @@ class Server:
     @property
     def connections(self) -> int:
         """Connections that are open, without those that were too many. O(1)."""
-        return len(self._clients) + (self._reactor.connections if self._reactor is not None else 0)
+        return self._streams.connections + (self._reactor.connections if self._reactor is not None else 0)
 
     def statistics(self) -> Statistics:
         """Return what the server is doing. O(sites)."""
@@ -267,14 +267,19 @@ class Server:
             logger.exception("%s; stopping", self._failure)
             self.stop()
 
+    async def _next_second(self) -> None:
+        """Sleep until the next full second of index time: a server that nobody uses wakes up no oftener."""
+        await trio.sleep(1 - self.clock.now_ms() % 1000 / 1000)
+
     async def _expire(self) -> None:
+        """Expire as soon as something is due: by the grain of the window, at full seconds alone."""
         while True:
-            await trio.sleep(EXPIRE_EVERY_S)
+            await self._next_second()
             self.verbs.expire(self.clock.now_ms())
 
     async def _follow_clock(self) -> None:
         while True:
-            await trio.sleep(EXPIRE_EVERY_S)
+            await self._next_second()
             moved_ms = self.clock.follow()
             if moved_ms:
                 self.service.clock_step_ms = self.clock.step_ms
@@ -285,6 +290,8 @@ class Server:
 
     async def _accept(self, listener: trio.abc.Listener[trio.abc.Stream], visitors: trio.Nursery) -> None:
         """Start a task for each connection that comes in. While the system has no room, they queue there."""
+        if isinstance(listener, trio.SocketListener):
+            listener = ProgressListener(listener)
         while True:
             try:
                 stream = await listener.accept()
@@ -296,20 +303,13 @@ class Server:
             else:
                 visitors.start_soon(self.serve_stream, stream)
 
-    async def _end_clients(self, everybody: trio.CancelScope) -> None:
-        """End who rests between messages now, and everybody after GRACE_S."""
-        for client in self._clients:
-            if client.is_receiving:
-                client.scope.cancel()
-        everybody.deadline = trio.current_time() + GRACE_S
-
     # The reactor
 
-    def _make_reactor(self) -> "Reactor | None":
+    def _make_reactor(self, host: _Host) -> "Reactor | None":
         wanted = self.config.transport
         if wanted == "reactor" and not HAS_REACTOR:
             raise ConfigError("transport reactor needs epoll, which this system does not have")
-        return Reactor(_Host(self), self.service) if HAS_REACTOR and wanted != "streams" else None
+        return Reactor(host, self.service) if HAS_REACTOR and wanted != "streams" else None
 
     def adopt(self, connected: socket.socket) -> None:
         """Serve a connected socket by the reactor, which owns it from here on."""
@@ -340,133 +340,16 @@ class Server:
             self._reactor.end(now_ms=self.clock.now_ms())
             self._reactor_rests.cancel()
 
-    # A connection over a stream
+    # Streams
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection, over any stream, until one side ends it; close the stream."""
-        self.counts.connections_accepted += 1
-        try:
-            try:
-                await self._serve(stream)
-            finally:
-                with trio.move_on_after(FAREWELL_S, shield=True):
-                    await stream.aclose()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the peer has gone, which is its right
-        except Exception:
-            self.failed()
+        await self._streams.serve(stream)
 
-    async def _serve(self, stream: trio.abc.Stream) -> None:
-        """Have a conversation, and part; or part at once, when there are too many."""
-        client = _Client(self.verbs.connect())
-        try:
-            client.last_words = self.refusal()
-            if client.last_words is None:
-                self._clients.add(client)
-                with client.scope:
-                    await self._converse(client, stream)
-            await self._part(client, stream)
-        finally:
-            self._clients.discard(client)
-            self.service.sending_bytes -= client.sending_bytes
-            self.verbs.disconnect(client.connection)
-
-    async def _converse(self, client: _Client, stream: trio.abc.Stream) -> None:
-        """Receive and answer in turn, each in its time."""
-        connection = client.connection
-        left_s = math.inf if self.config.token is None else self.limits.auth_timeout_s
-        if isinstance(stream, trio.SSLStream) and not self._stop.is_set():
-            await self._shake_hands(client, stream, min(left_s, self.limits.frame_timeout_s))
-        while not (connection.is_closing or self._stop.is_set()):
-            frames, was_in_frame = connection.frames, connection.in_frame
-            data, waited_s = await self._receive(client, stream, left_s)
-            if not data:
-                return
-            connection.receive(data, now_ms=self.clock.now_ms())
-            self.bound_buffers()
-            if self._stop.is_set():  # it came in while everybody was told to end; it is answered nevertheless
-                with trio.move_on_after(GRACE_S, shield=True):
-                    await self._answer(client, stream)
-                return
-            await self._answer(client, stream)
-            if self.config.token is not None and connection.frames == 0:
-                left_s -= waited_s
-            elif not connection.in_frame:
-                left_s = math.inf
-            elif connection.frames == frames and was_in_frame:
-                left_s -= waited_s
-            else:
-                left_s = self.limits.frame_timeout_s
-
-    async def _shake_hands(
-        self, client: _Client, stream: trio.SSLStream[trio.SocketStream], left_s: float
-    ) -> None:
-        """Let TLS begin within `left_s` seconds."""
-        client.scope.deadline = trio.current_time() + left_s
-        client.is_receiving = True
-        await stream.do_handshake()
-        client.is_receiving = False
-
-    async def _receive(self, client: _Client, stream: trio.abc.Stream, left_s: float) -> tuple[bytes, float]:
-        """Receive something within `left_s` seconds; return it, and how long that took."""
-        before = trio.current_time()
-        client.scope.deadline = before + left_s
-        client.is_receiving = True
-        data = await stream.receive_some(RECEIVE_BYTES)
-        client.is_receiving = False
-        return bytes(data), trio.current_time() - before
-
-    async def _answer(self, client: _Client, stream: trio.abc.Stream) -> None:
-        """Send all answers to what was received, as they are made. Others have their turn in between."""
-        connection = client.connection
-        while True:
-            if connection.output_bytes:
-                await self._send(client, stream, connection.take_output())
-            elif connection.has_work:
-                await trio.lowlevel.checkpoint()
-            if not connection.has_work:
-                return
-            connection.proceed(now_ms=self.clock.now_ms())
-
-    async def _send(self, client: _Client, stream: trio.abc.Stream, data: bytes) -> None:
-        """Send `data` in pieces, each within the time that sending may take."""
-        client.sending_bytes = len(data)
-        self.service.sending_bytes += len(data)
-        with memoryview(data) as view:
-            for begin in range(0, len(view), SEND_BYTES):
-                piece = view[begin : begin + SEND_BYTES]
-                client.scope.deadline = trio.current_time() + self.limits.send_timeout_s
-                await stream.send_all(piece)
-                client.sending_bytes -= len(piece)
-                self.service.sending_bytes -= len(piece)
-
-    async def _part(self, client: _Client, stream: trio.abc.Stream) -> None:
-        """Tell a connection that the server ends why; let the last reply arrive."""
-        connection = client.connection
-        if client.scope.cancelled_caught and client.last_words is None and not self._stop.is_set():
-            client.last_words = self._out_of_time(client)
-        if client.last_words is not None:
-            connection.fail(client.last_words)
-        if not connection.is_closing or client.sending_bytes:
-            return
-        with trio.move_on_after(FAREWELL_S):
-            await stream.send_all(connection.take_output())
-            if isinstance(stream, trio.abc.HalfCloseableStream):
-                # To close a socket with unread input would reset it, and the peer might lose the reply.
-                await stream.send_eof()
-                while await stream.receive_some(RECEIVE_BYTES):
-                    pass
-
-    def _out_of_time(self, client: _Client) -> OnlineError | None:
-        """Count whose deadline has passed, and why; return what to tell them, if they can be told."""
-        if not client.is_receiving:
-            self.reached("slow")
-            return None
-        if self.config.token is not None and client.connection.frames == 0:
-            self.reached("auth_timeout")
-            return errors.too_slow_auth(self.limits.auth_timeout_s)
-        self.reached("frame_timeout")
-        return errors.too_slow_frame(self.limits.frame_timeout_s)
+    async def _end_streams(self, everybody: trio.CancelScope) -> None:
+        """End who rests between messages now, and everybody after GRACE_S."""
+        self._streams.end()
+        everybody.deadline = trio.current_time() + GRACE_S
 
     # Limits that all connections share, whatever drives them
 
@@ -482,7 +365,7 @@ class Server:
         excess = self.service.buffered_bytes + self.service.sending_bytes - self.limits.max_buffers
         if excess <= 0:
             return
-        sizes: list[tuple[int, _Client | Connection]] = [(client.buffered_bytes, client) for client in self._clients]
+        sizes = self._streams.sizes()
         if self._reactor is not None:
             sizes += self._reactor.sizes()
         for size, largest in sorted(sizes, key=itemgetter(0), reverse=True):
@@ -491,17 +374,12 @@ class Server:
             if excess <= 0:
                 return
 
-    def _close_for_its_size(self, largest: _Client | Connection) -> None:
+    def _close_for_its_size(self, largest: Connection) -> None:
         """Tell a connection that it is closed because of max_buffers, unless it is being ended anyway."""
         error = errors.too_much_waiting(self.limits.max_buffers)
-        if isinstance(largest, _Client):
-            is_news = largest.last_words is None
-            if is_news:
-                largest.last_words = error
-                largest.scope.cancel()
-        else:
-            assert self._reactor is not None
-            is_news = self._reactor.part(largest, error, now_ms=self.clock.now_ms())
+        is_news = self._streams.part(largest, error)
+        if self._reactor is not None and self._reactor.part(largest, error, now_ms=self.clock.now_ms()):
+            is_news = True
             self._reactor_rests.cancel()
         if is_news:
             self.reached("max_buffers_reached")
@@ -514,6 +392,20 @@ class Server:
 
     def reached(self, limit: str) -> None:
         self.counts.limits[limit] += 1
+
+    def suspected(self, connection: Connection, what: str) -> None:
+        """Log that somebody may have no business here; who does it often is not logged each time."""
+        left_out = self._ration.take(trio.current_time())
+        if left_out is not None:
+            more = f"; {left_out} more of such were not logged" if left_out else ""
+            logger.warning("%s from %s%s", what, self._address_of(connection), more)
+
+    def _address_of(self, connection: Connection) -> str:
+        """Return where a connection comes from, as far as that is known."""
+        fd = self._streams.fd_of(connection)
+        if fd < 0 and self._reactor is not None:
+            fd = self._reactor.fd_of(connection)
+        return "an unknown address" if fd < 0 else _told_address(fd)
 
     def failed(self) -> None:
         self.counts.connections_failed += 1
@@ -593,7 +485,7 @@ def _with_tls(
     """Let the connections of a TCP listener speak TLS."""
     if tls is None or address.path is not None:
         return listener
-    return trio.SSLListener(listener, tls)
+    return trio.SSLListener(ProgressListener(listener), tls)
 
 
 def _why_not(address: Address, error: Exception) -> str:
@@ -602,6 +494,22 @@ def _why_not(address: Address, error: Exception) -> str:
     if getattr(error, "errno", None) == errno.EADDRINUSE:
         reason = f"{reason}, another server listens there"
     return f"cannot listen on {address}: {reason}"
+
+
+def _told_address(fd: int) -> str:
+    """Say where a connected socket leads to."""
+    try:
+        with socket.socket(fileno=os.dup(fd)) as connected:
+            name = connected.getpeername()
+    except OSError:  # the peer has gone, or no more files may be open
+        return "an unknown address"
+    return str(Address(name[0], name[1])) if isinstance(name, tuple) else "a Unix socket"
+
+
+def _why_no_handshake(error: Exception) -> str:
+    """Say in one line why TLS did not begin."""
+    cause = error.__cause__
+    return cause.reason or str(cause) if isinstance(cause, ssl.SSLError) else str(cause or error)
 
 
 def _tls_context(config: Config) -> ssl.SSLContext | None:

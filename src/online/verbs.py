@@ -81,6 +81,7 @@ class Verbs:
         self.service = Service(self, limits, auth_wanted=token is not None, window_s=window_s)
         self.counts = Counts()
         self.started_ms: int | None = None  #: index time; the server sets it
+        self.suspected: Callable[[Connection], None] = lambda connection: None  #: told of each wrong token
         self._connections: dict[Connection, bytes] = {}  # with the site to which SELECT 0 leads back
         self._tops: dict[tuple[bytes, bytes], tuple[int, list[tuple[bytes, int]]]] = {}
 
@@ -185,15 +186,16 @@ class Verbs:
     # Who is asking
 
     def _auth(self, connection: Connection, args: list[bytes], now_ms: int) -> object:
-        site = self._site_for(*args)
+        site = self._site_for(connection, *args)
         connection.authenticated = True
         self._settle(connection, site)
         return OK
 
-    def _site_for(self, *credentials: bytes) -> bytes | None:
+    def _site_for(self, connection: Connection, *credentials: bytes) -> bytes | None:
         """Check `[site] token`; return the site, None if none was given."""
         token = credentials[-1]
         if self._token is not None and not hmac.compare_digest(token, self._token):
+            self.suspected(connection)
             raise errors.wrong_token()
         return _site_name(credentials[0]) if len(credentials) == 2 and credentials[0] else None
 
@@ -210,7 +212,7 @@ class Verbs:
         options = _hello_options(args[1:])
         site = None
         if "AUTH" in options:
-            site = self._site_for(*options["AUTH"])
+            site = self._site_for(connection, *options["AUTH"])
         elif self._token is not None and not connection.authenticated:
             raise errors.token_wanted(b"HELLO")
         if "SETNAME" in options:

@@ -45,6 +45,10 @@ class Service:
     clock_step_ms: int
     sending_bytes: int  # output that transports have taken and not yet sent
     @property
+    def limits(self) -> Limits: ...
+    @property
+    def auth_wanted(self) -> bool: ...
+    @property
     def connections(self) -> int:
         """Connections that exist. O(1)."""
     @property
