@@ -22,7 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def record(request: pytest.FixtureRequest) -> Recorder:
-    """Keeps rows of the report; they are told as they come, too."""
+    """Keeps rows of the report, in a group called as the file's first line; they are told as they come, too."""
     plugins = request.config.pluginmanager
     reporter, capture = plugins.getplugin("terminalreporter"), plugins.getplugin("capturemanager")
 
@@ -32,7 +32,7 @@ def record(request: pytest.FixtureRequest) -> Recorder:
                 reporter.ensure_newline()
                 reporter.write_line(f"  {row.work}: {row.median:,.4g} {row.unit}{verdict(row)}")
 
-    group = request.module.__name__.rpartition("test_")[2].replace("_", " ")
+    group = request.module.__doc__.partition("\n")[0].rstrip(".")
     return Recorder(request.config.stash[RESULTS], group, tell)
 
 

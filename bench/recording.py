@@ -66,7 +66,10 @@ class Results:
     def write(self, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / FILE
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        found = asdict(self)
+        rows = ",\n  ".join(json.dumps(row) for row in found.pop("rows"))  # a line each, for those who compare runs
+        rest = json.dumps(found, indent=1).removesuffix("\n}")
+        path.write_text(f'{rest},\n "rows": [\n  {rows}\n ]\n}}\n')
         return path
 
     @classmethod

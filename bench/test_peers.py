@@ -32,8 +32,8 @@ ASKING_S, FEWEST_ASKED = 0.5, 10
 
 HITS = "Hits: 100,000 users on 10,000 urls, over one connection"
 ASKED = {
-    "COUNT": "COUNT: people online, of 100,000; one question at a time, from Python",
-    "PAGE": "PAGE: the 30 newest users of a page; one question at a time, from Python",
+    "COUNT": "COUNT, one at a time: the people online, of 100,000",
+    "PAGE": "PAGE, one at a time: the 30 newest users of a page",
 }
 
 
@@ -162,7 +162,7 @@ def test_questions(ring: Ring, question: Question, record: Recorder, quick: bool
     for peer in told:
         record(peer.name, [one.cpu_us for one in took[peer]], "us CPU/question", group=group, note=note(peer))
     ratios = [theirs.median_us / ours.median_us for theirs, ours in zip(*took.values(), strict=True)]
-    record(f"{ring.rival.name}'s median, to ours", ratios, "x", group=group, note=note(ring.rival))
+    record(f"median of {ring.rival.name}, to that of online", ratios, "x", group=group, note=note(ring.rival))
 
 
 def go_on_asking(peer: Peer, ask: Callable[[], None], for_s: float) -> Asked:
@@ -191,9 +191,9 @@ def test_memory(rival: type[RedisRecipe], record: Recorder, quick: bool) -> None
             peer.hitting(workload, 0, n_users)()
             bytes_a_user.append((peer.resident_bytes() - empty) / n_users)
             assert peer.count() == n_users
-            record.version(peer.name, peer.version())
+    record.version(peer.name, peer.version())
     ours, theirs = bytes_a_user
     group = f"Memory: {n_users:,} users with names of 10 bytes on {n_urls:,} pages, server"
     record("online", [ours], "bytes/user", at_most=100, group=group)
     record(rival.name, [theirs], "bytes/user", group=group)
-    record(f"online, to {rival.name}", [ours / theirs], "x", at_most=0.4, group=group)
+    record(f"online, as a share of {rival.name}", [ours / theirs], "x", at_most=0.4, group=group)

@@ -60,7 +60,7 @@ class MariadbTable(Table, Serving):
         self._cursor.execute(CREATE)
 
     def version(self) -> str:
-        return str(self.rows("SELECT version()", ())[0][0])
+        return str(self.rows("SELECT version()", ())[0][0]).partition("-")[0]
 
     def batch(self, hits: list[BenchHit]) -> Callable[[], None]:
         rows = ",".join(self._cursor.mogrify("(%s,%s,%s)", hit) for hit in hits)

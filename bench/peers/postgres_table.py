@@ -69,7 +69,7 @@ class PostgresTable(Table, Serving):
         return [self.pid, *map(int, children.split())]
 
     def version(self) -> str:
-        return str(self.rows("SHOW server_version", ())[0][0])
+        return str(self.rows("SHOW server_version", ())[0][0]).partition(" ")[0]
 
     def batch(self, hits: list[BenchHit]) -> Callable[[], None]:
         columns = [list(column) for column in zip(*hits, strict=True)]
