@@ -25,7 +25,7 @@ PANEL_WIDTH = (WIDTH - (COLUMNS + 1) * MARGIN) // COLUMNS
 #: From a panel's left edge: where the scale begins and ends. Figures stand to the right of it.
 SCALE_FROM, SCALE_TO = 4, PANEL_WIDTH - 80
 HEAD_PX, ROW_PX, FOOT_PX = 46, 34, 26
-TITLE_CHARACTERS, WORK_CHARACTERS = 58, 72
+TITLE_CHARACTERS, WORK_CHARACTERS = 55, 72
 
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #24292f; stroke: #ffffff; stroke-width: 3; paint-order: stroke }

@@ -1,7 +1,8 @@
 """This server and what people would use instead: the same hits and the same questions, in turns, in one run.
 
 In each round every peer takes the next hits of the same stream, so that all of them hold the same people and must
-give the same answers. Ratios are taken within a round. Sizes and programs are those of bench/peers.
+give the same answers. Ratios are taken within a round. The drivers of SQL databases are part of the time, as they are
+in use; the server's own CPU is told beside it. Not here: what a peer does (bench/peers).
 """
 
 import statistics
@@ -193,7 +194,8 @@ def test_memory(rival: type[RedisRecipe], record: Recorder, quick: bool) -> None
             assert peer.count() == n_users
     record.version(peer.name, peer.version())
     ours, theirs = bytes_a_user
-    group = f"Memory: {n_users:,} users with names of 10 bytes on {n_urls:,} pages, server"
-    record("online", [ours], "bytes/user", at_most=100, group=group)
-    record(rival.name, [theirs], "bytes/user", group=group)
+    group = f"Memory of a server: {n_users:,} users on {n_urls:,} pages"
+    names = "names of 10 bytes, urls of 14 to 17"
+    record("online", [ours], "bytes/user", at_most=100, group=group, note=names)
+    record(rival.name, [theirs], "bytes/user", group=group, note=names)
     record(f"online, as a share of {rival.name}", [ours / theirs], "x", at_most=0.4, group=group)

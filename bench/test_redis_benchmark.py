@@ -124,8 +124,8 @@ def test_redis_benchmark(match: Match, court: Court, asker: Path, record: Record
             found.append(run(asker, server, question, match.pipelined, n_asked))
 
     record.version("Redis", court.redis.version())
-    waits = "one question at a time each" if match.pipelined == 1 else f"{match.pipelined} questions at a time each"
-    group = f"redis-benchmark: {CONNECTIONS} connections, {waits}"
+    waiting = "one question each" if match.pipelined == 1 else f"{match.pipelined} questions each"
+    group = f"redis-benchmark: {CONNECTIONS} connections, {waiting}"
     ours, theirs = match.ours[0].decode(), match.theirs[0].decode()
     works = [f"online, {ours}", f"online, {ours}, --transport streams", f"Redis, {theirs}"]
     for server, work in zip(court, works, strict=True):

@@ -25,6 +25,7 @@ OPTIONS = {
     "full_page_writes": "off",
     "shared_buffers": "512MB",
     "jit": "off",
+    "autovacuum": "off",
     "plan_cache_mode": "force_custom_plan",  # a plan for all urls sorts the longest page whole
 }
 CREATE = """
