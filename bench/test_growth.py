@@ -30,7 +30,7 @@ QUICK_USERS = 1_000_000
 def test_loads_a_hit(record: Recorder, quick: bool, n_users: int) -> None:
     if quick and n_users > QUICK_USERS:
         pytest.skip("takes too long for a quick run")
-    round_hits = 20_000 if quick else 100_000
+    round_hits = 50_000 if quick else 100_000
     workload = warmed(sized(FORUM, n_users), ROUNDS * round_hits)
     before_bytes = huge_page_bytes()
     index = warm_index(workload)

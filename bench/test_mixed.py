@@ -74,7 +74,7 @@ def mix(server: Server, workload: Workload, rate: Rate) -> Opened:
 @pytest.mark.parametrize("transport", ["reactor", "streams"])
 @pytest.mark.parametrize("rate", RATES, ids=str)
 def test_questions(record: Recorder, quick: bool, transport: str, rate: Rate) -> None:
-    for_s = 2 if quick else 5
+    for_s = 1 if quick else 5
     n_hits = (rate.hits_a_second or 1_000_000) * for_s
     p50s_ms, p99s_ms, longests_ms, speeds, cpu_percents, gaps_ms = [], [], [], [], [], []
     workload = warmed(FORUM, n_hits)
