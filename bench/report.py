@@ -9,13 +9,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from html import escape
 from pathlib import Path
+from textwrap import wrap
 from typing import NamedTuple
 
 from bench.recording import CPU_TIMES, LATENCIES, MEMORY, SPEEDS, Results, Row
 
 #: What panels are drawn of, in their order, and how their titles begin.
 KINDS = {"Speed": SPEEDS, "Server CPU": CPU_TIMES, "Time to the answer": LATENCIES, "Memory": MEMORY}
-RIVALS = ("Redis", "Valkey", "MariaDB", "PostgreSQL", "SQLite", "reference")
+NOT_OURS = ("Redis", "Valkey", "MariaDB", "PostgreSQL", "SQLite", "reference", "a process that spins")
 
 #: A wider spread than this has a logarithmic scale.
 LINEAR_SPREAD = 15.0
@@ -24,8 +25,8 @@ WIDTH, COLUMNS, MARGIN = 1000, 2, 24
 PANEL_WIDTH = (WIDTH - (COLUMNS + 1) * MARGIN) // COLUMNS
 #: From a panel's left edge: where the scale begins and ends. Figures stand to the right of it.
 SCALE_FROM, SCALE_TO = 4, PANEL_WIDTH - 80
-HEAD_PX, ROW_PX, FOOT_PX = 46, 34, 26
-TITLE_CHARACTERS, WORK_CHARACTERS = 55, 72
+LINE_PX, ROW_PX, FOOT_PX = 16, 34, 26
+TITLE_CHARACTERS, WORK_CHARACTERS = 58, 72
 
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #24292f; stroke: #ffffff; stroke-width: 3; paint-order: stroke }
@@ -181,25 +182,25 @@ def drawn(rows: Iterable[Row]) -> Iterator[tuple[str, str, list[Row]]]:
 def panel(group: str, kind: str, rows: list[Row]) -> tuple[int, str]:
     """A panel's height and what stands in it."""
     scale = scale_of(rows)
-    bottom = HEAD_PX + ROW_PX * len(rows)
+    titles = wrap(group, TITLE_CHARACTERS)
+    top = LINE_PX * (len(titles) + 2)
+    bottom = top + ROW_PX * len(rows)
     subtitle = f"{kind}, {rows[0].unit}" + (", logarithmic" if scale.is_log else "")
-    parts = [
-        f'<text class="title" y="14">{escape(shortened(group, TITLE_CHARACTERS))}</text>',
-        f'<text class="dim" y="32">{escape(subtitle)}</text>',
-    ]
+    parts = [f'<text class="title" y="{14 + LINE_PX * nth}">{escape(title)}</text>' for nth, title in enumerate(titles)]
+    parts.append(f'<text class="dim" y="{top - 16}">{escape(subtitle)}</text>')
     for tick in scale.ticks():
         x = round(scale.at(tick), 1)
-        parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{HEAD_PX - 6}" y2="{bottom}"/>')
+        parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{top - 6}" y2="{bottom}"/>')
         anchor = "start" if x == SCALE_FROM else "middle"
         parts.append(f'<text class="dim" x="{x}" y="{bottom + 14}" text-anchor="{anchor}">{figure(tick)}</text>')
     for nth, row in enumerate(rows):
-        parts.append(mark(row, scale, HEAD_PX + ROW_PX * nth))
+        parts.append(mark(row, scale, top + ROW_PX * nth))
     return bottom + FOOT_PX, "\n".join(parts)
 
 
 def mark(row: Row, scale: Scale, top: int) -> str:
     """A row: its name, and under it a bar from 0 or, where there is no 0, a dot; its range; its figure."""
-    ours = "" if any(rival in row.work for rival in RIVALS) else "ours "
+    ours = "" if any(other in row.work for other in NOT_OURS) else "ours "
     low, median, high = (round(scale.at(value), 1) for value in (min(row.values), row.median, max(row.values)))
     middle = top + 21
     if scale.is_log:
@@ -208,14 +209,14 @@ def mark(row: Row, scale: Scale, top: int) -> str:
         width = round(median - SCALE_FROM, 1)
         body = f'<rect class="{ours}bar" x="{SCALE_FROM}" y="{middle - 6}" width="{width}" height="12"/>'
     return (
-        f'<text x="{SCALE_FROM}" y="{top + 10}">{escape(shortened(row.work, WORK_CHARACTERS))}</text>{body}'
+        f'<text x="{SCALE_FROM}" y="{top + 10}">{escape(shortened(row.work))}</text>{body}'
         f'<line class="range" x1="{low}" x2="{high}" y1="{middle}" y2="{middle}"/>'
         f'<text x="{SCALE_TO + 12}" y="{middle + 4}">{figure(row.median)}</text>'
     )
 
 
-def shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+def shortened(work: str) -> str:
+    return work if len(work) <= WORK_CHARACTERS else work[: WORK_CHARACTERS - 1].rstrip() + "…"
 
 
 if __name__ == "__main__":

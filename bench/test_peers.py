@@ -22,18 +22,19 @@ from bench.peers.redis_recipe import RedisRecipe, ValkeyRecipe
 from bench.peers.reference_index import ReferencePeer
 from bench.peers.sqlite_table import SqliteTable
 from bench.recording import Recorder
-from bench.workloads import FORUM, FRAME_HITS, Workload, warmed
+from bench.workloads import FORUM, FRAME_HITS, Workload, sized, warmed
 
 DATABASES: list[type[Peer]] = [RedisRecipe, ValkeyRecipe, MariadbTable, PostgresTable, SqliteTable]
 RIVALS = [*DATABASES, ReferencePeer]
 #: What is asked of hits against a rival: batches, and commands, as a multiple of its rate.
 TARGETS = {"Redis": (20, 10), "Valkey": (20, 10)}
 ROUNDS = 5
+QUICK_USERS = 20_000
 ASKING_S, FEWEST_ASKED = 0.5, 10
 
-HITS = "Hits: 100,000 users on 10,000 urls, over one connection"
+HITS = "Hits: {:,} users on 10,000 urls, over one connection"
 ASKED = {
-    "COUNT": "COUNT, one at a time: the people online, of 100,000",
+    "COUNT": "COUNT, one at a time: how many of {:,} are online",
     "PAGE": "PAGE, one at a time: the 30 newest users of a page",
 }
 
@@ -97,7 +98,8 @@ def ring(request: pytest.FixtureRequest, quick: bool, met: list[str]) -> Iterato
         rival, batches, commands = (stack.enter_context(make()) for make in makers)
         n_hits = rival.n_hits // (4 if quick else 1) // FRAME_HITS * FRAME_HITS
         # The first of the hits expire ten minutes from here.
-        workload = warmed(FORUM, ROUNDS * n_hits).ending_at(time.time_ns() // 1_000_000)
+        forum = sized(FORUM, QUICK_USERS) if quick else FORUM
+        workload = warmed(forum, ROUNDS * n_hits).ending_at(time.time_ns() // 1_000_000)
         for peer in (rival, batches, commands):
             peer.hitting(workload, 0, workload.n_warm)()
         yield Ring(rival, batches, commands, workload, is_first=not met)
@@ -114,14 +116,15 @@ def test_hits(ring: Ring, record: Recorder) -> None:
     check_answers(ring)
 
     record.version(ring.rival.name, ring.rival.version())
+    group = HITS.format(ring.workload.n_users)
     told = ring.peers if ring.is_first else ring.peers[:1]
     for peer in told:
-        record(f"{peer.name}, {peer.form}", [took.rate for took in spent[peer]], "hits/s", group=HITS)
+        record(f"{peer.name}, {peer.form}", [took.rate for took in spent[peer]], "hits/s", group=group)
     for peer in told:
-        record(f"{peer.name}, {peer.form}", [took.cpu_us for took in spent[peer]], "us CPU/hit", group=HITS)
+        record(f"{peer.name}, {peer.form}", [took.cpu_us for took in spent[peer]], "us CPU/hit", group=group)
     for peer, target in zip(ring.peers[1:], TARGETS.get(ring.rival.name, (None, None)), strict=True):
         ratios = [ours.rate / theirs.rate for ours, theirs in zip(spent[peer], spent[ring.rival], strict=True)]
-        record(f"{peer.name}, {peer.form}, to {ring.rival.name}", ratios, "x", at_least=target, group=HITS)
+        record(f"{peer.name}, {peer.form}, to {ring.rival.name}", ratios, "x", at_least=target, group=group)
 
 
 def spend(peer: Peer, work: Callable[[], None], n: int) -> Spent:
@@ -155,7 +158,7 @@ def test_questions(ring: Ring, question: Question, record: Recorder, quick: bool
             took[peer].append(go_on_asking(peer, ask, ASKING_S / (5 if quick else 1)))
 
     record.version(ring.rival.name, ring.rival.version())
-    group = ASKED[question]
+    group = ASKED[question].format(ring.workload.n_users)
     told = peers if ring.is_first else peers[:1]
     for peer in told:
         record(f"{peer.name}, median", [one.median_us for one in took[peer]], "us", group=group, note=note(peer))
@@ -192,7 +195,8 @@ def test_memory(rival: type[RedisRecipe], record: Recorder, quick: bool) -> None
             peer.hitting(workload, 0, n_users)()
             bytes_a_user.append((peer.resident_bytes() - empty) / n_users)
             assert peer.count() == n_users
-    record.version(peer.name, peer.version())
+            version = peer.version()
+    record.version(rival.name, version)
     ours, theirs = bytes_a_user
     group = f"Memory of a server: {n_users:,} users on {n_urls:,} pages"
     names = "names of 10 bytes, urls of 14 to 17"

@@ -105,7 +105,7 @@ class Speaking(Serving):
     """A server of RESP: pipelined streams over one connection, and questions one at a time over another."""
 
     def connect(self, stack: ExitStack) -> None:
-        self.client: Any = stack.enter_context(redis.Redis(port=self.port))
+        self.client: Any = stack.enter_context(redis.Redis("127.0.0.1", self.port))
         self._asking = stack.enter_context(socket.create_connection(("127.0.0.1", self.port)))
         self._asking.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
