@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 CORE := $(wildcard ext/*.pyx src/online/*.pxd) setup.py
 PROJECTS := pyproject.toml client/pyproject.toml
 
-.PHONY: help run test check bench clean
+.PHONY: help run test check bench bench-quick clean
 
 help:
 	@echo "make run    a server on 127.0.0.1:8989 with a simulated site, and what to try on it"
 	@echo "make test   every test"
 	@echo "make check  ruff, mypy and cython-lint"
-	@echo "make bench  the benchmarks (BENCH=... is handed to pytest)"
+	@echo "make bench  the benchmarks, reported in bench/results; BENCH=... is handed to pytest, then in .benchmarks"
+	@echo "make bench-quick  the same with smaller sizes, in three minutes, reported in .benchmarks"
 	@echo "make clean  remove everything that was built"
 
 $(VENV)/installed: $(PROJECTS)
@@ -33,10 +34,22 @@ test: $(VENV)/built
 check: $(VENV)/built
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint ext src/online
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint ext src/online bench/native
 
-bench: $(VENV)/built
-	$(BIN)/python -m pytest bench --benchmark-only $(BENCH)
+$(VENV)/rivals: $(VENV)/built
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[bench]"
+	touch $(VENV)/rivals
+
+# Runs the benchmarks with results in $(1) and further options $(2), and reports even when some have failed.
+measured = @$(BIN)/python -m pytest bench --results $(1) $(2) $(BENCH); ended=$$?; \
+	[ $$ended -gt 1 ] || $(BIN)/python -m bench.report $(1); exit $$ended
+
+bench: $(VENV)/rivals
+	$(call measured,$(if $(BENCH),.benchmarks/chosen,bench/results),)
+
+bench-quick: $(VENV)/rivals
+	$(call measured,.benchmarks/quick,--quick)
 
 clean:
-	rm -rf $(VENV) build client/build dist src/*.egg-info client/src/*.egg-info src/online/*.so ext/*.c
+	rm -rf $(VENV) build client/build dist src/*.egg-info client/src/*.egg-info src/online/*.so ext/*.c \
+		bench/native/*.so bench/native/*.c .benchmarks

@@ -1,9 +1,14 @@
 """What several test modules share: the implementations of the index."""
 
+import sys
+
 import pytest
 
 from online.index import Index
 from online.reference import ReferenceIndex
+
+#: The tools of the benchmarks read /proc and wait with ppoll.
+collect_ignore = [] if sys.platform == "linux" else ["test_bench.py"]
 
 
 @pytest.fixture(params=[ReferenceIndex, Index], ids=["reference", "compiled"])

@@ -1,33 +1,63 @@
-"""The server of this project: every hit an answered `HIT`, or in MessagePack batches."""
+"""The server of this project: hits in MessagePack batches, or each an answered `HIT` of RESP; questions in RESP."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-import msgpack
-from bench.peers.serving import Serving, free_port, resp
-from bench.workloads import BenchHit
+from bench.native.load import closed_loop
+from bench.peers import LISTED, Question
+from bench.peers.serving import Speaking, resp
+from bench.workloads import FRAME_HITS, Workload
 
-BATCH = 500
+import online
 
 
-class OnlineServer(Serving):
-    reply_bytes: float = len(b"+OK\r\n")
+class OnlineServer(Speaking):
+    """Each hit is a command, pipelined, and answered `OK`."""
 
-    def __init__(self) -> None:
-        port = free_port()
-        super().__init__([sys.executable, "-m", "online", "serve", "--quiet", "--listen", f"127.0.0.1:{port}"], port)
+    name = "online"
+    form = "one answered HIT each"
+    n_hits = 200_000
+    transport = "auto"
 
-    def hits(self, hits: Iterable[BenchHit]) -> bytes:
-        return b"".join(resp(b"HIT", user, url, b"%d" % seen_ms) for user, url, seen_ms in hits)
+    def command(self, folder: Path) -> Sequence[str]:
+        listen = f"127.0.0.1:{self.port}"
+        return [sys.executable, "-m", "online", "serve", "--quiet", "--listen", listen, "--transport", self.transport]
+
+    def version(self) -> str:
+        return online.__version__
+
+    def hitting(self, workload: Workload, first: int, n: int) -> Callable[[], None]:
+        commands = workload.commands(first, n)
+        return lambda: self.exchange(commands, b"+OK\r\n" * FRAME_HITS)
+
+    def question(self, question: Question, url: bytes) -> bytes:
+        return resp(b"COUNT") if question == "COUNT" else resp(b"PAGE", url, b"%d" % LISTED)
+
+    def count(self) -> int:
+        return int(self.client.execute_command("COUNT"))
+
+    def seen(self, url: bytes) -> list[int]:
+        _online, _here, users, _cursor = self.client.execute_command("PAGE", url, LISTED)
+        return [seen_ms for _user, seen_ms, _kind in users]
 
 
 class OnlineBatches(OnlineServer):
-    """The same in batches; all of a batch is answered at once, with as many bytes for each batch."""
+    """Hits go in batches; all of a batch is answered at once: how many were taken, ignored and refused."""
 
-    reply_bytes = len(msgpack.packb([1, 2**32 - 1, None, [BATCH, 0, 0, None]])) / BATCH
+    form = f"MessagePack batches of {FRAME_HITS}"
 
-    def hits(self, hits: Iterable[BenchHit]) -> bytes:
-        given = list(hits)
-        batches = [given[begin : begin + BATCH] for begin in range(0, len(given), BATCH)]
-        assert len(given) % BATCH == 0
-        return b"".join(msgpack.packb([0, 2**32 - 1, "hits", batch]) for batch in batches)
+    def hitting(self, workload: Workload, first: int, n: int) -> Callable[[], None]:
+        frames = workload.frames(first, n, wants_answers=True)
+
+        def hit() -> None:
+            assert closed_loop(self.port, frames, "batch").became == (n, 0, 0)
+
+        return hit
+
+
+class OnlineStreams(OnlineServer):
+    """The same server with a Trio task for each connection, as TLS has it."""
+
+    form = "one answered HIT each, --transport streams"
+    transport = "streams"
