@@ -52,4 +52,4 @@ bench-quick: $(VENV)/rivals
 
 clean:
 	rm -rf $(VENV) build client/build dist src/*.egg-info client/src/*.egg-info src/online/*.so ext/*.c \
-		bench/native/*.so bench/native/*.c .benchmarks
+		bench/native/*.so bench/native/*.c bench/build .benchmarks

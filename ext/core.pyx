@@ -678,16 +678,17 @@ cdef bint core_has_more(Core* core, const Listing* listing) noexcept nogil:
     return listing.order != BY_NAME or begins_with(name_of(&core.skiplist, listing.at), listing.prefix)
 
 
-cdef ref_t core_listed(Core* core, Listing* listing) noexcept nogil:
-    """Return the next session and step over it, or NO_REF at the end. O(1)."""
-    cdef ref_t session = listing.at
-    if not core_has_more(core, listing):
-        return NO_REF
-    if listing.order == BY_NAME:
-        listing.at = next_of(&core.skiplist, BY_NAME, session)
-    else:
-        listing.at = prev_of(&core.skiplist, listing.order, session)
-    return session
+cdef int64_t core_list(Core* core, Listing* listing, ref_t* sessions, int64_t limit) noexcept nogil:
+    """Write the next sessions, at most `limit`, and step over them; returns how many. O(sessions)."""
+    cdef int64_t n = 0
+    while n < limit and core_has_more(core, listing):
+        sessions[n] = listing.at
+        n += 1
+        if listing.order == BY_NAME:
+            listing.at = next_of(&core.skiplist, BY_NAME, listing.at)
+        else:
+            listing.at = prev_of(&core.skiplist, listing.order, listing.at)
+    return n
 
 
 # Cursors: the place of the last session listed, and a tag that only this index can make for this question.

@@ -20,8 +20,8 @@ from online.core cimport (
     ACCEPTED, BAD_KIND, BAD_SEEN, BAD_URL, BAD_USER, FULL_PAGES, FULL_USERS, OF_PAGE, OF_RECENT, OF_USERS,
     Core, Hit, Listing, Outcome, Ranked, Scope, Tally,
     core_check_hit, core_close, core_continue, core_cursor, core_cursor_bytes, core_expire, core_find_page,
-    core_find_user, core_has_more, core_hash, core_hit, core_is_named, core_is_online, core_list_page,
-    core_list_recent, core_list_users, core_listed, core_memory_bytes, core_open, core_page_people,
+    core_find_user, core_has_more, core_hash, core_hit, core_is_named, core_is_online, core_list, core_list_page,
+    core_list_recent, core_list_users, core_memory_bytes, core_open, core_page_people,
     core_people_within, core_section, core_seen_ms, core_top,
 )
 from online.skiplist cimport (
@@ -155,8 +155,7 @@ cdef tuple list_sessions(Core* core, Listing* listing, Scope scope, Name of, int
     cdef list sessions = []
     cdef bytes room
     while len(sessions) < limit:
-        session = core_listed(core, listing)
-        if session == NO_REF:
+        if core_list(core, listing, &session, 1) == 0:
             break
         record = record_at(&core.skiplist, session)
         user, url = bytes_from(name_of(&core.skiplist, session)), bytes_from(name_of(&core.skiplist, record.page))

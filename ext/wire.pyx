@@ -35,9 +35,9 @@ from online.arena cimport NO_REF, ref_t
 from online.core cimport (
     ACCEPTED, BAD_USER, CURSOR_TAG_BYTES, HITS_AT_ONCE, OF_PAGE, OF_RECENT, OF_USERS,
     Core, Hit, Listing, Outcome, Scope,
-    core_continue, core_cursor, core_expire, core_find_page, core_find_user, core_hit, core_hits, core_is_named,
-    core_later, core_list_page, core_list_recent, core_list_users, core_listed, core_oldest, core_page_people,
-    core_people_within, core_section, core_seen_ms, core_weigh_hit,
+    core_continue, core_cursor, core_expire, core_find_page, core_find_user, core_has_more, core_hit, core_hits,
+    core_is_named, core_later, core_list, core_list_page, core_list_recent, core_list_users, core_oldest,
+    core_page_people, core_people_within, core_section, core_seen_ms, core_weigh_hit,
 )
 from online.index cimport Index, bytes_from, name_from, refusal
 from online.skiplist cimport DEPARTED, MAX_NAME_BYTES, MEMBER, Name, Record, name_of, page_at, record_at
@@ -61,6 +61,7 @@ cdef enum:
     LONGEST_HEADER = 32                                  # of a RESP length line
     LONGEST_CURSOR = CURSOR_TAG_BYTES + 2 * MAX_NAME_BYTES
     MOST_LENT_BYTES = 512 * 1024                         # of a lent buffer that is kept for the next
+    KIND_BYTES = 16                                      # room for a kind in either dialect
     DEFAULT_LIMIT = 30                                   # users in a list, where none is given
 
 
@@ -119,7 +120,8 @@ cdef inline size_t buffer_used(const Buffer* buffer) noexcept nogil:
 
 cdef inline char* room(Connection c, size_t n_bytes) except NULL:
     """Return where `n_bytes` may be written before `wrote` tells how many were."""
-    buffer_reserve(&c.output, n_bytes, &c.service.buffered_bytes)
+    if c.output.end + n_bytes > c.output.size:
+        buffer_reserve(&c.output, n_bytes, &c.service.buffered_bytes)
     return c.output.at + c.output.end
 
 
@@ -171,12 +173,28 @@ cdef inline size_t pack_array(char* out, uint64_t n) noexcept nogil:
     return pack_head(out, n, 0x90, 16, 0, 0xDC)
 
 
+cdef inline bint is_ascii(Name text) noexcept nogil:
+    """Whether text is ASCII, as nearly all is. O(n), eight bytes at a time."""
+    cdef uint64_t eight, bits = 0
+    cdef uint32_t i = 0
+    while i + 8 <= text.n_bytes:
+        memcpy(&eight, text.at + i, 8)
+        bits |= eight
+        i += 8
+    while i < text.n_bytes:
+        bits |= <uint8_t>text.at[i]
+        i += 1
+    return (bits & <uint64_t>0x8080808080808080) == 0
+
+
 cdef bint is_utf8(Name text) noexcept nogil:
     """Whether text is UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing beyond U+10FFFF. O(n)."""
     cdef const uint8_t* at = <const uint8_t*>text.at
     cdef const uint8_t* end = at + text.n_bytes
     cdef uint8_t low, high
     cdef int following
+    if is_ascii(text):
+        return True
     while at < end:
         if at[0] < 0x80:
             at += 1
@@ -219,28 +237,41 @@ cdef size_t pack_text(char* out, Name text) noexcept nogil:
     return n + text.n_bytes
 
 
+#: 00 01 ... 99: a number is written two digits at a time.
+cdef bytes _PAIRS = b"".join(b"%02d" % pair for pair in range(100))
+cdef const char* PAIRS = _PAIRS
+
+
 cdef size_t resp_line(char* out, char head, int64_t value) noexcept nogil:
     """Write a RESP head, a number and CR LF; at most 23 bytes."""
     cdef char digits[20]
-    cdef int n = 0
+    cdef int begin = 20
     cdef size_t size = 1
     cdef uint64_t left = <uint64_t>value if value >= 0 else 0 - <uint64_t>value
     out[0] = head
     if value < 0:
         out[size] = c'-'
         size += 1
-    while True:
-        digits[n] = <char>(c'0' + left % 10)
-        n += 1
-        left //= 10
-        if left == 0:
-            break
-    while n:
-        n -= 1
-        out[size] = digits[n]
-        size += 1
+    while left >= 10:
+        begin -= 2
+        memcpy(digits + begin, &PAIRS[2 * (left % 100)], 2)
+        left //= 100
+    if left or begin == 20:
+        begin -= 1
+        digits[begin] = <char>(c'0' + left)
+    memcpy(out + size, digits + begin, 20 - begin)
+    size += 20 - begin
     out[size], out[size + 1] = c'\r', c'\n'
     return size + 2
+
+
+cdef size_t resp_text(char* out, Name text) noexcept nogil:
+    """Write a RESP bulk string, at most 25 bytes more than the text has."""
+    cdef size_t n = resp_line(out, c'$', text.n_bytes)
+    memcpy(out + n, text.at, text.n_bytes)
+    n += text.n_bytes
+    out[n], out[n + 1] = c'\r', c'\n'
+    return n + 2
 
 
 cdef int put_int(Connection c, int64_t value) except -1:
@@ -268,15 +299,7 @@ cdef int put_map(Connection c, int64_t n) except -1:
 
 cdef int put_text(Connection c, Name text) except -1:
     cdef char* out = room(c, text.n_bytes + 32)
-    cdef size_t n
-    if c.dialect == MSGPACK:
-        wrote(c, pack_text(out, text))
-        return 0
-    n = resp_line(out, c'$', text.n_bytes)
-    memcpy(out + n, text.at, text.n_bytes)
-    n += text.n_bytes
-    out[n], out[n + 1] = c'\r', c'\n'
-    wrote(c, n + 2)
+    wrote(c, pack_text(out, text) if c.dialect == MSGPACK else resp_text(out, text))
     return 0
 
 
@@ -455,6 +478,20 @@ cdef int arg_kind(Arg* arg) except -1:
 
 cdef tuple KIND_NAMES = tuple(kind.encode() for kind in KINDS)
 
+#: Kinds as they stand in lists, in either dialect: written once, and copied ever after.
+cdef struct KindTexts:
+    char[KIND_BYTES] packed
+    char[KIND_BYTES] resp
+    size_t n_packed
+    size_t n_resp
+
+cdef KindTexts[<int>DEPARTED] KIND_TEXTS
+
+
+for _kind in range(<int>DEPARTED):
+    KIND_TEXTS[_kind].n_packed = pack_text(KIND_TEXTS[_kind].packed, name_from(KIND_NAMES[_kind]))
+    KIND_TEXTS[_kind].n_resp = resp_text(KIND_TEXTS[_kind].resp, name_from(KIND_NAMES[_kind]))
+
 
 # Hits
 
@@ -576,6 +613,18 @@ cdef int verb_kinds(Connection c, Arg* args, int64_t n_args) except -1:
     return 0
 
 
+cdef int put_kind(Connection c, int kind) except -1:
+    cdef char* out = room(c, KIND_BYTES)
+    cdef const KindTexts* texts = &KIND_TEXTS[kind]
+    if c.dialect == MSGPACK:
+        memcpy(out, &texts.packed, KIND_BYTES)
+        wrote(c, texts.n_packed)
+    else:
+        memcpy(out, &texts.resp, KIND_BYTES)
+        wrote(c, texts.n_resp)
+    return 0
+
+
 cdef int put_session(Connection c, Core* core, ref_t session, bint with_url) except -1:
     cdef Record* record = record_at(&core.skiplist, session)
     put_array(c, 4 if with_url else 3)
@@ -583,14 +632,13 @@ cdef int put_session(Connection c, Core* core, ref_t session, bint with_url) exc
     if with_url:
         put_text(c, name_of(&core.skiplist, record.page))
     put_int(c, core_seen_ms(core, session) + c.service.clock_step_ms)
-    return put_text(c, name_from(KIND_NAMES[record.kind]))
+    return put_kind(c, record.kind)
 
 
 cdef int put_list(Connection c, Listing* listing, Scope scope, Name of, Arg* args, int64_t n_args) except -1:
     """Write a list and the cursor behind it; `args` are `[limit [cursor]]`."""
     cdef Core* core = core_of(c)
-    cdef int64_t most = c.service.max_limit, limit = min(<int64_t>DEFAULT_LIMIT, most), n = 0, i
-    cdef ref_t session
+    cdef int64_t most = c.service.max_limit, limit = min(<int64_t>DEFAULT_LIMIT, most), n, i
     cdef Name cursor
     cdef char room_for_cursor[LONGEST_CURSOR]
     if is_given(args, n_args, 0):
@@ -599,17 +647,12 @@ cdef int put_list(Connection c, Listing* listing, Scope scope, Name of, Arg* arg
         cursor = arg_text(&args[1], "cursor")
         if not core_continue(core, listing, scope, of, cursor):
             raise errors.bad_cursor(bytes_from(cursor))
-    while n < limit:
-        session = core_listed(core, listing)
-        if session == NO_REF:
-            break
-        c.service.listed[n] = session
-        n += 1
+    n = core_list(core, listing, c.service.listed, limit)
     c.work += n // USERS_A_UNIT
     put_array(c, n)
     for i in range(n):
         put_session(c, core, c.service.listed[i], scope != OF_PAGE)
-    if n == 0 or core_listed(core, listing) == NO_REF:
+    if n == 0 or not core_has_more(core, listing):
         return put_nil(c)
     cursor.at = room_for_cursor
     cursor.n_bytes = <uint32_t>core_cursor(core, scope, of, c.service.listed[n - 1], room_for_cursor)

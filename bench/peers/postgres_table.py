@@ -86,7 +86,8 @@ class PostgresTable(Table, Serving):
         return super().asking(question, url)
 
     def rows(self, statement: str, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        return self._connection.execute(statement, arguments, prepare=True, binary=True).fetchall()
+        rows: list[tuple[Any, ...]] = self._connection.execute(statement, arguments, prepare=True, binary=True).fetchall()
+        return rows
 
 
 def _connected(address: str) -> psycopg.Connection[tuple[Any, ...]]:
