@@ -24,6 +24,7 @@ USERS, URLS = 100_000, 10_000
 URL = b"/forum/topic/000000"
 CONNECTIONS = 50
 ROUNDS = 5
+SLICE = 10_000
 
 COUNT = [b"COUNT"]
 PAGE = [b"PAGE", URL, b"%d" % LISTED]
@@ -97,10 +98,12 @@ def url(number: int) -> bytes:
 
 
 def tell(server: Speaking, commands: list[tuple[bytes, ...]]) -> None:
-    with server.client.pipeline(transaction=False) as pipeline:
-        for command in commands:
-            pipeline.execute_command(*command)
-        pipeline.execute()
+    """Say it in slices: the client reads no answer before it has sent everything, and answers must not pile up."""
+    for begin in range(0, len(commands), SLICE):
+        with server.client.pipeline(transaction=False) as pipeline:
+            for command in commands[begin : begin + SLICE]:
+                pipeline.execute_command(*command)
+            pipeline.execute()
 
 
 def check_answers(court: Court) -> None:

@@ -86,7 +86,8 @@ class PostgresTable(Table, Serving):
         return super().asking(question, url)
 
     def rows(self, statement: str, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = self._connection.execute(statement, arguments, prepare=True, binary=True).fetchall()
+        cursor = self._connection.execute(statement, arguments, prepare=True, binary=True)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows
 
 
