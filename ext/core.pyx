@@ -30,10 +30,10 @@ from online.terms import SKEW_MS as _SKEW_MS
 
 from online.arena cimport NO_REF, Purse, purse_give, purse_take, ref_t
 from online.skiplist cimport (
-    BOT, BY_NAME, BY_PAGE, BY_TIME, DEPARTED, GUEST, HEAD, HIDDEN, MAX_NAME_BYTES, MEMBER, PAGE,
+    BOT, BY_NAME, BY_PAGE, BY_TIME, DEPARTED, GUEST, HEAD, HIDDEN, MAX_HEIGHT, MAX_NAME_BYTES, MEMBER, PAGE,
     Kind, Link, Name, Order, Page, Record, Search, Skiplist,
     begins_with, compare_names, name_of, next_of, page_at, prefetch_record, prev_of, record_at, same_name, search_name,
-    search_page, search_time, skiplist_close, skiplist_free, skiplist_link, skiplist_new, skiplist_open,
+    search_page, search_time, skiplist_close, skiplist_draw_height, skiplist_free, skiplist_link, skiplist_new, skiplist_open,
     skiplist_search, skiplist_seek_name, skiplist_seek_page, skiplist_seek_time, skiplist_unlink,
     skiplist_walk_name,
 )
@@ -50,7 +50,7 @@ cdef extern from *:
 
 cdef enum:
     TIE_BITS = 36
-    CLIMB_STEPS = 6                                      # four on average find a record of two levels
+    CLIMB_STEPS = 16                                     # four on average find a record of two levels
     TOP_AHEAD = 8                                        # slots by which TOP fetches pages ahead
 
 cdef struct Ahead:
@@ -59,6 +59,8 @@ cdef struct Ahead:
     uint32_t url_hash
     ref_t user_finger                                    # see Core.fingers; NO_REF if nobody has looked
     ref_t url_finger
+    uint8_t user_height                                  # of a session or page, should the hit make one
+    uint8_t url_height
 
 cdef int64_t SEEN_MIN_MS = _SEEN_MIN_MS
 cdef int64_t SEEN_MAX_MS = _SEEN_MAX_MS
@@ -90,9 +92,9 @@ cdef bint core_open(Core* core, Purse* purse, const uint64_t* secrets) noexcept 
     if not (skiplist_open(&core.skiplist, purse, secrets[4])
             and table_open(&core.users, purse) and table_open(&core.pages, purse)):
         return False
-    core.named = skiplist_new(&core.skiplist, HEAD, NO_NAME, 0)
-    core.unnamed = skiplist_new(&core.skiplist, HEAD, NO_NAME, 0)
-    core.urls = skiplist_new(&core.skiplist, HEAD, NO_NAME, 0)
+    core.named = skiplist_new(&core.skiplist, HEAD, NO_NAME, 0, MAX_HEIGHT)
+    core.unnamed = skiplist_new(&core.skiplist, HEAD, NO_NAME, 0, MAX_HEIGHT)
+    core.urls = skiplist_new(&core.skiplist, HEAD, NO_NAME, 0, MAX_HEIGHT)
     return core.urls != NO_REF
 
 
@@ -382,9 +384,10 @@ cdef inline bint is_repeat(const Core* core, ref_t session, const Hit* hit) noex
     return hit.kind == DEPARTED or same_name(name_of(&core.skiplist, record.page), hit.url)
 
 
-cdef inline ref_t new_record(Core* core, Table* table, Kind kind, Name name, uint32_t hash) noexcept nogil:
+cdef inline ref_t new_record(
+        Core* core, Table* table, Kind kind, Name name, uint32_t hash, int height) noexcept nogil:
     """Make a record that its table has room for, or return NO_REF."""
-    return skiplist_new(&core.skiplist, kind, name, hash) if table_reserve(table) else NO_REF
+    return skiplist_new(&core.skiplist, kind, name, hash, height) if table_reserve(table) else NO_REF
 
 
 cdef Outcome apply_hit(Core* core, const Hit* hit, const Ahead* ahead, ref_t session, int64_t seen_ms) noexcept nogil:
@@ -405,11 +408,11 @@ cdef Outcome apply_hit(Core* core, const Hit* hit, const Ahead* ahead, ref_t ses
         if table_used(&core.pages) - freed >= core.max_pages:
             return FULL_PAGES
     if is_new:
-        session = new_record(core, &core.users, <Kind>hit.kind, hit.user, ahead.user_hash)
+        session = new_record(core, &core.users, <Kind>hit.kind, hit.user, ahead.user_hash, ahead.user_height)
         if session == NO_REF:
             return FULL_MEMORY
     if is_new_page:
-        page = new_record(core, &core.pages, PAGE, hit.url, ahead.url_hash)
+        page = new_record(core, &core.pages, PAGE, hit.url, ahead.url_hash, ahead.url_height)
         if page == NO_REF:
             if is_new:
                 skiplist_free(&core.skiplist, session)
@@ -470,11 +473,13 @@ cdef Outcome settle_hit(Core* core, const Hit* hit, const Ahead* ahead, Outcome 
     return outcome
 
 
-cdef inline Ahead look(const Core* core, const Hit* hit) noexcept nogil:
+cdef inline Ahead look(Core* core, const Hit* hit) noexcept nogil:
     cdef Ahead ahead
     ahead.user_hash = core_hash(core, hit.user)
     ahead.url_hash = 0 if hit.kind == DEPARTED else core_hash(core, hit.url)
     ahead.user_finger = ahead.url_finger = NO_REF
+    ahead.user_height = <uint8_t>skiplist_draw_height(&core.skiplist)
+    ahead.url_height = <uint8_t>skiplist_draw_height(&core.skiplist)
     return ahead
 
 
@@ -502,8 +507,8 @@ cdef struct Found:
 cdef inline void prefetch_neighbours(const Core* core, ref_t ref, Order order) noexcept nogil:
     """Fetch what unlinking a record will touch."""
     cdef Link link = record_at(&core.skiplist, ref).levels[0].by[<int>order]
-    prefetch(record_at(&core.skiplist, link.prev))
-    prefetch(record_at(&core.skiplist, link.next))
+    prefetch_record(&core.skiplist, link.prev, 1)
+    prefetch_record(&core.skiplist, link.next, 1)
 
 
 cdef inline void prefetch_links(const Core* core, Found found) noexcept nogil:
@@ -511,9 +516,9 @@ cdef inline void prefetch_links(const Core* core, Found found) noexcept nogil:
     if found.session != NO_REF:
         prefetch_neighbours(core, found.session, BY_TIME)
         prefetch_neighbours(core, found.session, BY_PAGE)
-        prefetch(record_at(&core.skiplist, record_at(&core.skiplist, found.session).page))
+        prefetch_record(&core.skiplist, record_at(&core.skiplist, found.session).page, 1)
     if found.page != NO_REF:
-        prefetch(record_at(&core.skiplist, page_at(&core.skiplist, found.page).newest))
+        prefetch_record(&core.skiplist, page_at(&core.skiplist, found.page).newest, 1)
 
 
 cdef inline void prefetch_left(const Core* core, Found found) noexcept nogil:
@@ -547,7 +552,7 @@ cdef void take_fingers(Core* core, const Search* searches, int n_hits) noexcept 
         core.fingers[2 * i] = searches[SEARCHES_A_HIT * i].overshot
         core.fingers[2 * i + 1] = searches[SEARCHES_A_HIT * i + 1].overshot
         if core.fingers[2 * i + 1] != NO_REF:
-            prefetch(record_at(&core.skiplist, page_at(&core.skiplist, core.fingers[2 * i + 1]).newest))
+            prefetch_record(&core.skiplist, page_at(&core.skiplist, core.fingers[2 * i + 1]).newest, 1)
 
 
 cdef inline ref_t end_of_run(const Core* core, Found found, ref_t url_finger) noexcept nogil:
@@ -557,29 +562,39 @@ cdef inline ref_t end_of_run(const Core* core, Found found, ref_t url_finger) no
     return NO_REF if url_finger == NO_REF else page_at(&core.skiplist, url_finger).newest
 
 
-cdef void climb_ahead(const Core* core, const Found* found, int n_hits) noexcept nogil:
-    """Fetch what linking a tall session or page by page will climb along, as far as CLIMB_STEPS."""
+cdef inline int highest_link(const Core* core, Found found, const Ahead* ahead) noexcept nogil:
+    """Return the height of the tallest record that a hit will link by page."""
+    cdef int height = ahead.user_height
+    if found.session != NO_REF:
+        height = record_at(&core.skiplist, found.session).height
+    return max(height, <int>ahead.url_height) if found.page == NO_REF else height
+
+
+cdef void climb_ahead(const Core* core, const Found* found, int n_hits, const Ahead* ahead) noexcept nogil:
+    """Fetch what linking sessions and pages by page will climb along, as far as CLIMB_STEPS."""
     cdef ref_t at[HITS_AT_ONCE]
-    cdef uint8_t heights[HITS_AT_ONCE]
+    cdef int heights[HITS_AT_ONCE]
     cdef Record* record
-    cdef int i, _step
+    cdef int i, n = 0, n_left, _step
     for i in range(n_hits):
-        at[i] = end_of_run(core, found[i], core.fingers[2 * i + 1])
-        heights[i] = 2 if found[i].session == NO_REF or found[i].page == NO_REF else record_at(
-            &core.skiplist, found[i].session).height
-        if at[i] != NO_REF:
-            at[i] = next_of(&core.skiplist, BY_PAGE, at[i])
-            prefetch(record_at(&core.skiplist, at[i]))
+        at[n] = end_of_run(core, found[i], core.fingers[2 * i + 1])
+        heights[n] = highest_link(core, found[i], &ahead[i])
+        if at[n] != NO_REF:
+            at[n] = next_of(&core.skiplist, BY_PAGE, at[n])
+            prefetch_record(&core.skiplist, at[n], 1)
+            n += heights[n] > 1
     for _step in range(CLIMB_STEPS):
-        for i in range(n_hits):
-            if at[i] != NO_REF:
-                record = record_at(&core.skiplist, at[i])
-                if record.height >= heights[i]:
-                    prefetch(record_at(&core.skiplist, record.levels[heights[i] - 1].by[<int>BY_PAGE].prev))
-                    at[i] = NO_REF
-                else:
-                    at[i] = record.levels[record.height - 1].by[<int>BY_PAGE].next
-                    prefetch(record_at(&core.skiplist, at[i]))
+        n_left = 0
+        for i in range(n):
+            record = record_at(&core.skiplist, at[i])
+            if record.height >= heights[i]:
+                prefetch_record(&core.skiplist, record.levels[heights[i] - 1].by[<int>BY_PAGE].prev, 1)
+                continue
+            at[n_left] = record.levels[record.height - 1].by[<int>BY_PAGE].next
+            heights[n_left] = heights[i]
+            prefetch_record(&core.skiplist, at[n_left], 1)
+            n_left += 1
+        n = n_left
 
 
 cdef void look_ahead(Core* core, const Hit* hits, int n_hits, const Ahead* ahead,
@@ -612,7 +627,7 @@ cdef void look_ahead(Core* core, const Hit* hits, int n_hits, const Ahead* ahead
             begin_searches(core, &hits[i], found[i], &searches[SEARCHES_A_HIT * i])
     skiplist_search(&core.skiplist, searches, SEARCHES_A_HIT * n_hits)
     take_fingers(core, searches, n_hits)
-    climb_ahead(core, found, n_hits)
+    climb_ahead(core, found, n_hits, ahead)
 
 
 cdef void core_hits(Core* core, const Hit* hits, int n_hits, Outcome* outcomes) noexcept nogil:

@@ -38,8 +38,11 @@ cdef void skiplist_close(Skiplist* skiplist) noexcept nogil:
     arena_close(&skiplist.arena)
 
 
-cdef inline int draw_height(Skiplist* skiplist) noexcept nogil:
-    """Return 1 with probability 3/4, 2 with 3/16 ... at most MAX_HEIGHT. Source: Vigna, xorshift64* (2014)."""
+cdef int skiplist_draw_height(Skiplist* skiplist) noexcept nogil:
+    """Return the height of a record to be: 1 with probability 3/4, 2 with 3/16 ... at most MAX_HEIGHT. O(1).
+
+    Source: Sebastiano Vigna, xorshift64* (2014).
+    """
     cdef uint64_t x = skiplist.dice
     cdef int height = 1
     x ^= x >> 12
@@ -53,12 +56,11 @@ cdef inline int draw_height(Skiplist* skiplist) noexcept nogil:
     return height
 
 
-cdef ref_t skiplist_new(Skiplist* skiplist, Kind kind, Name name, uint32_t hash) noexcept nogil:
-    """Make a record that stands in no order yet; a head stands in all, empty ones. O(1).
+cdef ref_t skiplist_new(Skiplist* skiplist, Kind kind, Name name, uint32_t hash, int height) noexcept nogil:
+    """Make a record that stands in no order yet; a head, of MAX_HEIGHT, stands in all, empty ones. O(1).
 
     `name` has at most MAX_NAME_BYTES and is copied. Returns NO_REF if there is no memory.
     """
-    cdef int height = MAX_HEIGHT if kind == HEAD else draw_height(skiplist)
     cdef size_t fixed = sizeof(Record) - (MAX_HEIGHT - height) * sizeof(Level)
     cdef ref_t ref = arena_take(&skiplist.arena, fixed + name.n_bytes)
     cdef Record* record

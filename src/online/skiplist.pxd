@@ -72,7 +72,8 @@ cdef struct Search:
 
 cdef bint skiplist_open(Skiplist* skiplist, Purse* purse, uint64_t seed) noexcept nogil
 cdef void skiplist_close(Skiplist* skiplist) noexcept nogil
-cdef ref_t skiplist_new(Skiplist* skiplist, Kind kind, Name name, uint32_t hash) noexcept nogil
+cdef int skiplist_draw_height(Skiplist* skiplist) noexcept nogil
+cdef ref_t skiplist_new(Skiplist* skiplist, Kind kind, Name name, uint32_t hash, int height) noexcept nogil
 cdef void skiplist_free(Skiplist* skiplist, ref_t ref) noexcept nogil
 cdef void skiplist_link(Skiplist* skiplist, Order order, ref_t ref, ref_t after) noexcept nogil
 cdef void skiplist_unlink(Skiplist* skiplist, Order order, ref_t ref) noexcept nogil
