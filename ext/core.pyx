@@ -32,10 +32,10 @@ from online.arena cimport NO_REF, Purse, purse_give, purse_take, ref_t
 from online.skiplist cimport (
     BOT, BY_NAME, BY_PAGE, BY_TIME, DEPARTED, GUEST, HEAD, HIDDEN, MAX_HEIGHT, MAX_NAME_BYTES, MEMBER, PAGE,
     Kind, Link, Name, Order, Page, Record, Search, Skiplist,
-    begins_with, compare_names, name_of, next_of, page_at, prefetch_record, prev_of, record_at, same_name, search_name,
-    search_page, search_time, skiplist_close, skiplist_draw_height, skiplist_free, skiplist_link, skiplist_new, skiplist_open,
-    skiplist_search, skiplist_seek_name, skiplist_seek_page, skiplist_seek_time, skiplist_unlink,
-    skiplist_walk_name,
+    begins_with, compare_names, name_of, next_of, page_at, prefetch_record, prev_of, record_at, same_name,
+    search_name, search_page, search_time, skiplist_close, skiplist_draw_height, skiplist_free, skiplist_link,
+    skiplist_new, skiplist_open, skiplist_search, skiplist_seek_name, skiplist_seek_page, skiplist_seek_time,
+    skiplist_unlink, skiplist_walk_name,
 )
 from online.table cimport (
     HashKey, Slots, Table, siphash, table_add, table_bytes, table_close, table_find, table_guess, table_open,
