@@ -23,7 +23,7 @@ from tests.serving import command, environment, server_process
 
 from online import cli, top
 from online.top import PAGES, USERS, Figures, Rate, Snapshot, View, Watcher, ask, keys, press, render
-from online_client import Client, ConnectionFailed, Kinds, Peak, ProtocolError, Session, TopPage
+from online_client import Client, ConnectionFailed, Kinds, Listing, Peak, ProtocolError, Session, TopPage
 from online_client.address import Address
 
 SEEN_AT = datetime(2024, 2, 29, 12, tzinfo=UTC)
@@ -233,7 +233,7 @@ def test_the_rate_is_of_hits_between_two_looks():
 
 
 class Away:
-    """A client whose server is away, and then back."""
+    """A client whose server is away, until it is back."""
 
     address = Address()
 
@@ -246,6 +246,18 @@ class Away:
         if self.answer is None:
             raise ConnectionFailed("away")
         return self.answer
+
+    def back(self):
+        self.answer = {"Server": {"uptime_in_seconds": "1"}, "Memory": {"used_memory": "1"}}
+
+    def top(self, limit, prefix):
+        return []
+
+    def recent(self, limit):
+        return Listing((), None)
+
+    def users(self, prefix, limit):
+        return Listing((), None)
 
     def kinds(self):
         return Kinds(0, 0, 0, 0)
@@ -276,17 +288,45 @@ def test_a_server_that_is_away_is_asked_ever_more_slowly(now):
     assert client.questions == 7
 
 
+def test_keys_do_not_hasten_it(now):
+    watcher = Watcher(Away())
+    watcher.look(View(), 10)
+    watcher.look(pressed("/", "x"), 10)
+    assert watcher._client.questions == 1
+
+
+def test_a_server_that_is_back_is_asked_at_the_usual_times(now):
+    watcher = Watcher(Away())
+    watcher.look(View(), 10)
+    watcher._client.back()
+    now[0] += 1
+    watcher.look(View(interval_s=7), 10)
+    assert (watcher.snapshot.trouble, watcher.snapshot.retry_s) == ("", 0)
+    assert watcher.snapshot.figures.uptime == timedelta(seconds=1)
+    assert watcher.wait_s(View(interval_s=7)) == 7
+
+
+def test_a_rate_is_not_measured_over_a_gap(now):
+    watcher = Watcher(Away())
+    for answers, rate in ((True, None), (True, 0), (False, 0), (True, None), (True, 0)):
+        watcher._client.answer = None
+        if answers:
+            watcher._client.back()
+        watcher.look(View(), 10)
+        assert watcher.snapshot.figures.rate.per_s == rate
+        now[0] += 10
+
+
 def test_a_frame_is_asked_for_in_time_or_when_something_else_is_wanted(now):
-    client, view = Away(), View()
-    watcher = Watcher(client)
-    watcher.look(view, 10)
-    for wanted in (pressed("/", "x"), pressed("tab", "s")):
-        before = client.questions
-        watcher.look(wanted, 10)
-        watcher.look(wanted, 10)
-        assert client.questions == before + 1
-    watcher.look(wanted, 20)
-    assert client.questions == 4
+    watcher = Watcher(Away())
+    watcher._client.back()
+    wanted = [(View(), 10), (pressed("/", "x"), 10), (pressed("tab", "/", "x"), 10), (pressed("tab", "s"), 10)]
+    for n, (view, rows) in enumerate([*wanted, (pressed("tab", "s"), 20)], 1):
+        watcher.look(view, rows)
+        watcher.look(view, rows)
+        assert watcher._client.questions == n
+    watcher.look(pressed("tab", "s", "tab", "s", "p"), 20)  # what is shown already, in another way
+    assert watcher._client.questions == n
 
 
 def test_a_pause_lasts(now):

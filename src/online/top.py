@@ -319,8 +319,8 @@ def _number(info: dict[str, dict[str, str]], section: str, name: str) -> int:
 
 
 class Watcher:
-    """Asks a server in time: when a frame is over, at once when a key asks for something else, and again and
-    again, ever more slowly, while there is no answer."""
+    """Asks a server in time: when a frame is over, and at once when a key asks for something else. While there is
+    no answer it asks ever more slowly, whatever the keys want."""
 
     def __init__(self, client: Client) -> None:
         self.snapshot = Snapshot(str(client.address))
@@ -332,7 +332,7 @@ class Watcher:
     def look(self, view: View, rows: int) -> None:
         """Make the snapshot a good one for `view`, with up to `rows` of each list."""
         question = view.lists[PAGES].prefix, view.lists[USERS].prefix, view.users_by_name, rows
-        if question == self._question and self.wait_s(view) != 0:
+        if self.wait_s(view) != 0 and (self._failures or question == self._question):
             return
         figures, trouble = self.snapshot.figures, ""
         try:
