@@ -454,7 +454,9 @@ class Terminal:
         """Read until `is_so` of the lines on the screen; if that takes too long, fail."""
         end_s = time.monotonic() + 20
         while not is_so(self.screen()):
-            assert select.select([self._ours], [], [], max(0, end_s - time.monotonic()))[0], self.screen()
+            left_s = end_s - time.monotonic()
+            assert left_s > 0, self.screen()
+            assert select.select([self._ours], [], [], left_s)[0], self.screen()
             self.output += os.read(self._ours, 65_536).decode(errors="replace")
 
     def wait_for(self, text):
