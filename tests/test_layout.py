@@ -36,6 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "hitlog": set(),
     "report": {"hitlog", "index"},
     "query": {"online_client"},
+    "top": {"query", "online_client"},
     "replay": {"hitlog", "online_client"},
     "demo": {"config", "server", "online_client"},
     "cli": set(),  # imports the module of a command by name, when it is asked for

@@ -18,8 +18,9 @@ The map, for a newcomer. An arrow is an allowed import; nothing imports against 
         clock       index time, and the steps of the wall clock
         config      flags, environment, TOML -> one Config              -> limits
     the command line
-        cli         `online serve | query | report | replay | demo`     -> server, commands below
+        cli         `online serve | query | top | report ...`           -> server, commands below
         query       ask a running server                                -> online_client
+        top         watch a running server on a terminal                -> online_client, query
         hitlog      access-log lines -> hits
         report      what a site looked like, from its logs              -> index, hitlog
         replay      a log as live traffic                               -> online_client, hitlog
