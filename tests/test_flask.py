@@ -1,9 +1,12 @@
 """The extension for Flask: which responses it reports, and what its functions tell templates."""
 
+import contextlib
+import time
+
 import pytest
 from flask import Flask, abort, redirect, render_template_string, request, session
 from tests.serving import server_process
-from tests.websites import Browser, follow, website
+from tests.websites import Browser, down_url, follow, hanging_url, website
 
 from online_client import AddressError, Client
 from online_client.flask import Online
@@ -26,39 +29,44 @@ def client(port, request):
         yield client
 
 
+def site(url, **options):
+    """An application; its members are those named in the header X-User."""
+    app = Flask(__name__)
+    app.config.update(SECRET_KEY="s3cret", ONLINE_URL=url)
+
+    @app.get("/a")
+    @app.get("/b")
+    def page():
+        return render_template_string(TEMPLATE)
+
+    @app.get("/data")
+    def data():
+        return {"a": 1}
+
+    @app.get("/away")
+    def away():
+        return redirect("/a")
+
+    @app.get("/unchanged")
+    def unchanged():
+        return "", 304
+
+    @app.get("/oh")
+    def oh():
+        abort(500)
+
+    Online(app, user=lambda: request.headers.get("X-User"), **options)
+    return app
+
+
 @pytest.fixture
 def make_app(client):
-    """Make an application; its members are those named in the header X-User."""
+    """Make applications that report to the server of `client`."""
     made = []
 
     def make(**options):
-        app = Flask(__name__)
-        app.config.update(SECRET_KEY="s3cret", ONLINE_URL=str(client.address))
-        made.append(app)
-
-        @app.get("/a")
-        @app.get("/b")
-        def page():
-            return render_template_string(TEMPLATE)
-
-        @app.get("/data")
-        def data():
-            return {"a": 1}
-
-        @app.get("/away")
-        def away():
-            return redirect("/a")
-
-        @app.get("/unchanged")
-        def unchanged():
-            return "", 304
-
-        @app.get("/oh")
-        def oh():
-            abort(500)
-
-        Online(app, user=lambda: request.headers.get("X-User"), **options)
-        return app
+        made.append(site(str(client.address), **options))
+        return made[-1]
 
     yield make
     for app in made:
@@ -144,6 +152,21 @@ def test_wrong_settings_are_errors_at_once():
     app.config.update(SECRET_KEY="s3cret", ONLINE_URL="localhost:8989")
     with pytest.raises(AddressError, match="did you mean online://localhost:8989"):
         Online(app)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["down", "hanging"])
+def test_a_server_that_fails_does_not_hold_pages_up(state):
+    """Each of 200 pages has four questions: one that waited for each would take 40 s."""
+    with contextlib.ExitStack() as stack:
+        url = down_url() if state == "down" else stack.enter_context(hanging_url())
+        app = site(url)
+        started_s = time.monotonic()
+        pages = {visit(app, "/a") for _ in range(200)}
+        took_s = time.monotonic() - started_s
+        app.extensions["online"].page_views.reporter.close(0)
+    assert pages == {" online,  on b;;"}
+    assert took_s < 10
 
 
 @pytest.mark.slow
