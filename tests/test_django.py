@@ -6,6 +6,7 @@ import re
 import django
 import pytest
 from django.conf import settings
+from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.http import HttpResponse, HttpResponseNotModified, HttpResponseRedirect, JsonResponse, StreamingHttpResponse
@@ -142,6 +143,22 @@ def test_a_page_view_is_reported_when_its_response_has_gone(client):
     assert client.seen("lea")[0].url == "/long"
 
 
+def test_who_signs_in_or_out_is_counted_once(client):
+    visit("/a")
+    flush()
+    assert client.kinds() == type(client.kinds())(0, 1, 0, 0)
+    request = browsers.RequestFactory().get("/a")
+    request.user = User("ada")
+    user_logged_in.send(User, request=request, user=request.user)
+    visit("/a", "ada")
+    flush()
+    assert client.kinds() == type(client.kinds())(1, 0, 0, 0)
+    user_logged_out.send(User, request=request, user=request.user)
+    visit("/a")
+    flush()
+    assert client.kinds() == type(client.kinds())(0, 1, 0, 0)
+
+
 @pytest.mark.parametrize("path", ["/data", "/away", "/nowhere"])
 def test_other_responses_are_not_reported(client, path):
     visit(path)
@@ -224,5 +241,6 @@ def test_the_guide_as_it_is_written(port, request, tmp_path):
     ):
         ada, theo = Browser(at[1]), Browser(at[1], agent="Chrome")
         assert "nobody yet" in sign_in_to_admin(ada, "ada", "secret")
-        theo.get_until("/forum/1", r"(?s)[12] online.*<li>ada, 0\s+minutes ago")
+        ada.get_until("/forum/1", r"(?s)1 online.*<li>ada, 0\s+minutes ago")  # and no guest who looked at the form
+        theo.get_until("/forum/1", r"(?s)2 online.*<li>ada, 0\s+minutes ago")
     assert client.kinds("/forum/1") == type(client.kinds())(1, 1, 0, 0)

@@ -12,6 +12,7 @@ from online_client import AddressError, Client
 from online_client.flask import Online
 
 PATIENCE_S = 20.0
+AGENT = "Mozilla/5.0 Firefox/128.0"
 TEMPLATE = """{{ online_count() }} online, {{ online_count("/b") }} on b;
 {%- for viewer in online_users() %} {{ viewer.user }}{% endfor %};
 {%- for viewer in online_users("/b", limit=5, guests=True) %} {{ viewer.kind }}{% endfor %}"""
@@ -74,7 +75,7 @@ def make_app(client):
 
 
 def visit(app, path, user=None, **options):
-    headers = {"X-User": user} if user else {}
+    headers = {"User-Agent": AGENT} | ({"X-User": user} if user else {})
     with app.test_client() as browser, browser.open(path, headers=headers, **options) as response:
         return response.text
 
@@ -115,6 +116,21 @@ def test_a_page_view_is_reported_when_its_response_has_gone(make_app, client):
         response.close()
         flush(app)
         assert client.count() == 1
+
+
+def test_who_signs_in_or_out_is_counted_once(make_app, client):
+    app = make_app()
+    visit(app, "/a")
+    guest = {"REMOTE_ADDR": "127.0.0.1"}
+    with app.test_request_context("/a", headers={"User-Agent": AGENT}, environ_overrides=guest):
+        app.extensions["online"].signed_in()
+    visit(app, "/a", "ada")
+    flush(app)
+    assert client.kinds() == type(client.kinds())(1, 0, 0, 0)
+    with app.test_request_context("/a", headers={"X-User": "ada"}):
+        app.extensions["online"].signed_out()
+    flush(app)
+    assert client.kinds() == type(client.kinds())(0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("path", ["/data", "/away", "/oh", "/nowhere"])
@@ -175,7 +191,8 @@ def test_the_guide_as_it_is_written(client, tmp_path):
     site = command.replace("8000", "0")
     with website("sh", "-c", f"exec {site}", cwd=folder, ready=r"Listening at: (\S+)", ONLINE_URL=client.address) as at:
         ada, theo = Browser(at[1]), Browser(at[1], agent="Chrome")
-        ada.get("/login/ada")
         ada.get("/forum/1")
-        theo.get_until("/forum/1", r"(?s)[12] online.*<li>ada, 0 minutes ago</li>")
+        ada.get("/login/ada")
+        ada.get_until("/forum/1", r"(?s)1 online.*<li>ada, 0 minutes ago</li>")  # and no guest who had no name yet
+        theo.get_until("/forum/1", r"(?s)2 online.*<li>ada, 0 minutes ago</li>")
     assert client.kinds("/forum/1") == type(client.kinds())(1, 1, 0, 0)

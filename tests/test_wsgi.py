@@ -102,6 +102,16 @@ def test_a_page_view_is_reported_when_its_response_has_gone(wrap, client):
     assert client.count() == 1
 
 
+def test_a_page_view_is_of_the_time_when_its_request_came(wrap, monkeypatch):
+    app = wrap(responding())
+    times = iter([1_709_208_000_123])
+    monkeypatch.setattr("online_client.wsgi.now_ms", lambda: next(times))
+    reported = []
+    app.page_views.reporter.hit = lambda *args, seen_ms, **options: reported.append(seen_ms)
+    visit(app)
+    assert reported == [1_709_208_000_123]
+
+
 def test_an_application_may_begin_its_response_late(wrap, client):
     def app(environ, start_response):
         start_response("200 OK", HTML)

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -88,10 +89,15 @@ def website(*command, cwd, ready, **variables):
                 break
         else:
             raise AssertionError(f"it does not start: {''.join(told)}")
+        drain = threading.Thread(target=popen.stdout.read)  # or it would wait for a reader of its log
+        drain.start()
         yield found
-    finally:
         popen.terminate()
-        popen.communicate(timeout=PATIENCE_S)
+        drain.join(PATIENCE_S)
+    finally:
+        popen.kill()
+        popen.wait()
+        popen.stdout.close()
 
 
 def site_environment(**variables):

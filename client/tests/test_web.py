@@ -112,9 +112,33 @@ def test_what_has_no_page_or_no_visitor_is_not_reported() -> None:
     assert found(page_views(guest=lambda _: None, user=lambda _: "ada")) == PageView("ada", b"/forum/1", "member")
 
 
+def test_who_signs_in_or_out_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = found(page_views())
+    assert guest is not None
+    gone: list[object] = []
+    monkeypatch.setattr(Reporter, "leave", lambda reporter, user: gone.append(user))
+    views = page_views(user=lambda environ: environ.get("user"))
+    views.signed_in(ADA | {"user": "ada"})
+    views.signed_out(ADA | {"user": "ada"})
+    views.signed_out(ADA | {"user": ("eve", "hidden")})
+    views.signed_out(ADA)
+    page_views(guest=lambda _: None).signed_in(ADA)
+    assert gone == [guest.user, "ada", "eve"]
+
+
+def test_an_error_in_telling_who_signs_in_or_out_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    views = page_views(user=lambda environ: environ["nothing"], guest=lambda environ: environ["nothing"])
+    views.signed_in(ADA)
+    views.signed_out(ADA)
+    assert [record.message.partition(" cannot")[0] for record in caplog.records] == [
+        "a guest who signed in",
+        "a user who signs out",
+    ]
+
+
 def test_an_error_of_the_application_is_logged_and_does_no_harm(caplog: pytest.LogCaptureFixture) -> None:
     views = page_views(user=lambda environ: environ["nothing"])
-    views.report(ADA, "GET", 200, "text/html")
+    views.report(ADA, "GET", 200, "text/html", 1_709_208_000_123)
     assert [record.message for record in caplog.records] == ["a page view cannot be reported"]
     assert "KeyError: 'nothing'" in caplog.text
     assert views.reporter.statistics().waiting == 0
@@ -123,7 +147,7 @@ def test_an_error_of_the_application_is_logged_and_does_no_harm(caplog: pytest.L
 def test_an_error_in_telling_page_views_is_logged_and_does_no_harm(caplog: pytest.LogCaptureFixture) -> None:
     looks = Looks(anonymous, environ_url, environ_guest, environ_agent)
     views = PageViews(Reporter("online://127.0.0.1:1"), looks, secret="s", is_page_view=lambda *_: 1 / 0)  # type: ignore
-    views.report(ADA, "GET", 200, "text/html")
+    views.report(ADA, "GET", 200, "text/html", 1_709_208_000_123)
     assert [record.message for record in caplog.records] == ["a response cannot be told from a page view"]
 
 

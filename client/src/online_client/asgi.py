@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from online_client.reporter import Reporter
 from online_client.verbs import Name
-from online_client.web import Looks, PageViews, PageViewTest, Visitor, anonymous, is_page_view
+from online_client.web import KEY, Looks, PageViews, PageViewTest, Visitor, anonymous, is_page_view, now_ms
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -44,6 +44,9 @@ class OnlineMiddleware:
     guests apart, address and agent unless told otherwise; None is not reported. `is_page_view(method, status,
     content_type)`: see web.py. All are called in the event loop when the response has gone, and see what other
     middleware has put into the scope.
+
+    Who signs in was a guest a moment ago: an application that says `scope["online.page_views"].signed_in(scope)`,
+    and `signed_out` before it forgets the user, counts nobody twice.
     """
 
     def __init__(
@@ -65,6 +68,8 @@ class OnlineMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        seen_ms = now_ms()
+        scope[KEY] = self.page_views
         status, content_type = 500, ""
 
         async def send_and_report(message: Message) -> None:
@@ -73,7 +78,7 @@ class OnlineMiddleware:
                 status, content_type = message["status"], _header(message, b"content-type")
             await send(message)
             if _is_last(message):
-                self.page_views.report(scope, scope["method"], status, content_type)
+                self.page_views.report(scope, scope["method"], status, content_type, seen_ms)
 
         await self.app(scope, receive, send_and_report)
 

@@ -10,7 +10,16 @@ from online_client.presence import Presence
 from online_client.replies import Viewer
 from online_client.reporter import Reporter
 from online_client.verbs import Name
-from online_client.web import Looks, PageViews, PageViewTest, Visitor, environ_agent, environ_guest, is_page_view
+from online_client.web import (
+    Looks,
+    PageViews,
+    PageViewTest,
+    Visitor,
+    environ_agent,
+    environ_guest,
+    is_page_view,
+    now_ms,
+)
 from online_client.wsgi import WatchedBody
 
 if TYPE_CHECKING:
@@ -38,6 +47,9 @@ class Online:
     Of the application's configuration it reads ONLINE_URL, the server's address, and SECRET_KEY, which names guests.
     Templates have `online_count([url])` and `online_users([url, limit=30, guests=False])`; `app.extensions["online"]`
     has the `presence` and the `page_views` behind them.
+
+    Who signs in was a guest a moment ago: an application that calls `app.extensions["online"].signed_in()`, and
+    `signed_out()` before it forgets the user, counts nobody twice.
     """
 
     def __init__(
@@ -94,6 +106,14 @@ class _Extension:
         url = self._page_url() if url is None else url
         return () if url is None else self.presence.users(url, limit, guests=guests)
 
+    def signed_in(self) -> None:
+        """Take the guest offline whom this request would be without its user."""
+        self.page_views.signed_in(request)
+
+    def signed_out(self) -> None:
+        """Take the user of this request offline. Call it before the user is forgotten."""
+        self.page_views.signed_out(request)
+
     def _find(self, response: Response) -> Response:
         content_type = response.content_type or ""
         view = self.page_views.find(request, request.method, response.status_code, content_type)
@@ -105,7 +125,8 @@ class _Extension:
         """Report what was found when the response is closed. (Flask's own `call_on_close` leaves out HEAD and 304.)"""
 
         def wrapped(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+            seen_ms = now_ms()
             body = wsgi_app(environ, start_response)
-            return WatchedBody(body, environ[_FOUND]) if _FOUND in environ else body
+            return WatchedBody(body, partial(environ[_FOUND], seen_ms=seen_ms)) if _FOUND in environ else body
 
         return wrapped

@@ -10,6 +10,7 @@ Not its job: any framework (django/, flask.py, asgi.py, wsgi.py), and telling wh
 
 import logging
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -17,6 +18,9 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from online_client.reporter import Reporter
 from online_client.verbs import MEMBER, Name, User
+
+#: Where WSGI and ASGI requests find the PageViews that will report them.
+KEY = "online.page_views"
 
 GUEST = "guest"
 BOT = "bot"
@@ -37,6 +41,11 @@ _ROBOT = re.compile("(?<!cu)bot|crawl|spider|slurp", re.IGNORECASE)
 R = TypeVar("R")
 
 logger = logging.getLogger(__name__)
+
+
+def now_ms() -> int:
+    """Return the time, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 def is_page_view(method: str, status: int, content_type: str) -> bool:
@@ -86,11 +95,34 @@ class PageViews(Generic[R]):
         self._is_page_view = is_page_view
         self._key = blake2b(secret.encode() if isinstance(secret, str) else secret, person=b"online guests").digest()
 
-    def report(self, request: R, method: str, status: int, content_type: str) -> None:
-        """Report the request if its response was a page view. Call it when the response has gone."""
+    def report(self, request: R, method: str, status: int, content_type: str, seen_ms: int) -> None:
+        """Report the request, which came at `seen_ms`, if its response was a page view.
+
+        Call it when the response has gone. Only the time when it came keeps the requests of a visitor in their order.
+        """
         view = self.find(request, method, status, content_type)
         if view is not None:
-            self.reporter.hit(view.user, view.url, kind=view.kind)
+            self.reporter.hit(view.user, view.url, kind=view.kind, seen_ms=seen_ms)
+
+    def signed_in(self, request: R) -> None:
+        """Take the guest offline whom this request would be without its user: who has signed in is one person."""
+        try:
+            guest = self._guest(request)
+        except Exception:
+            logger.exception("a guest who signed in cannot be told")
+            return
+        if guest is not None:
+            self.reporter.leave(guest[0])
+
+    def signed_out(self, request: R) -> None:
+        """Take the user of this request offline. Call it while the request still knows who that is."""
+        try:
+            visitor = self._looks.user(request)
+        except Exception:
+            logger.exception("a user who signs out cannot be told")
+            return
+        if visitor is not None:
+            self.reporter.leave(visitor[0] if isinstance(visitor, tuple) else visitor)
 
     def find(self, request: R, method: str, status: int, content_type: str) -> PageView | None:
         """Return what there is to report, if anything. For who cannot look at a request when its response has gone."""

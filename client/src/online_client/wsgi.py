@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from online_client.reporter import Reporter
 from online_client.verbs import Name
 from online_client.web import (
+    KEY,
     Looks,
     PageViews,
     PageViewTest,
@@ -15,6 +16,7 @@ from online_client.web import (
     environ_guest,
     environ_url,
     is_page_view,
+    now_ms,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ class OnlineMiddleware:
     `page_url(environ)`: the page, the path unless told otherwise; None is not reported. `guest(environ)`: what tells
     guests apart, address and agent unless told otherwise; None is not reported. `is_page_view(method, status,
     content_type)`: see web.py.
+
+    Who signs in was a guest a moment ago: an application that says `environ["online.page_views"].signed_in(environ)`,
+    and `signed_out` before it forgets the user, counts nobody twice.
     """
 
     def __init__(
@@ -49,6 +54,8 @@ class OnlineMiddleware:
         self.page_views = PageViews(Reporter(url), looks, secret=secret, is_page_view=is_page_view)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        seen_ms = now_ms()
+        environ[KEY] = self.page_views
         method, status, content_type = environ["REQUEST_METHOD"], 0, ""
 
         def start(line: str, headers: list[tuple[str, str]], *more: Any) -> Callable[[bytes], object]:
@@ -60,7 +67,7 @@ class OnlineMiddleware:
         body = self.app(environ, start)
         if status and not self.page_views.includes(method, status, content_type):
             return body  # as it is, so that the server may send a file in its own way
-        return WatchedBody(body, lambda: self.page_views.report(environ, method, status, content_type))
+        return WatchedBody(body, lambda: self.page_views.report(environ, method, status, content_type, seen_ms))
 
 
 class WatchedBody:

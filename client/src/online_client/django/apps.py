@@ -1,15 +1,17 @@
-"""The application for INSTALLED_APPS: checks the settings when Django does."""
+"""The application for INSTALLED_APPS: checks the settings when Django does, and counts nobody twice who signs in."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.core import checks
 from django.core.signals import setting_changed
+from django.http import HttpRequest
 
 from online_client.address import parse_address
-from online_client.django.settings import FUNCTIONS, forget, function, server_url
+from online_client.django.settings import FUNCTIONS, forget, function, page_views, server_url
 from online_client.errors import AddressError
 
 MIDDLEWARE = "online_client.django.middleware.OnlineMiddleware"
@@ -23,6 +25,16 @@ class OnlineConfig(AppConfig):
     def ready(self) -> None:
         checks.register(check)
         setting_changed.connect(forget)
+        user_logged_in.connect(_signed_in)
+        user_logged_out.connect(_signed_out)
+
+
+def _signed_in(*, request: HttpRequest, **_: Any) -> None:
+    page_views().signed_in(request)
+
+
+def _signed_out(*, request: HttpRequest, **_: Any) -> None:
+    page_views().signed_out(request)
 
 
 def check(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:

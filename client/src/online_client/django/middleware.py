@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from online_client.django.settings import page_views
+from online_client.web import now_ms
 
 Response = HttpResponseBase
 Respond = Callable[[HttpRequest], Response | Awaitable[Response]]
@@ -29,22 +30,24 @@ class OnlineMiddleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> Response | Awaitable[Response]:
+        seen_ms = now_ms()
         response = self.get_response(request)
         if self._is_async:
-            return _reported_later(request, cast(Awaitable[Response], response))
-        return _reported(request, cast(Response, response))
+            return _reported_later(request, cast(Awaitable[Response], response), seen_ms)
+        return _reported(request, cast(Response, response), seen_ms)
 
 
-async def _reported_later(request: HttpRequest, response: Awaitable[Response]) -> Response:
-    return _reported(request, await response)
+async def _reported_later(request: HttpRequest, response: Awaitable[Response], seen_ms: int) -> Response:
+    return _reported(request, await response, seen_ms)
 
 
-def _reported(request: HttpRequest, response: Response) -> Response:
+def _reported(request: HttpRequest, response: Response, seen_ms: int) -> Response:
     """Let the response report its page view when it is closed."""
     close = response.close
 
     def report_and_close() -> None:
-        page_views().report(request, request.method or "", response.status_code, response.get("Content-Type", ""))
+        content_type = response.get("Content-Type", "")
+        page_views().report(request, request.method or "", response.status_code, content_type, seen_ms)
         close()
 
     response.close = report_and_close  # type: ignore[method-assign]
