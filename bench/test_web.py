@@ -21,7 +21,7 @@ from typing import Any
 SEED = 7
 VISITORS = 4
 TOPICS = 50
-PAUSE_S = 0.005
+PAUSE_S = 0.010
 WARM_UP_S = 1.5  #: the first second is not judged
 STATES = ("up", "down", "hanging")
 
@@ -94,7 +94,7 @@ def p99(latencies_ms: list[float]) -> float:
 
 
 def test_pages_that_tell_who_is_online(record: Callable[..., Any], quick: bool) -> None:
-    rounds, seconds = (3, 1.0) if quick else (7, 2.0)
+    rounds, seconds = (5, 1.0) if quick else (7, 2.0)
     added_ms: dict[str, list[float]] = {state: [] for state in STATES}
     with contextlib.ExitStack() as stack:
         plain = stack.enter_context(site("plain", ""))
