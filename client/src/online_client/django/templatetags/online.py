@@ -1,0 +1,45 @@
+"""Who is online, for templates: {% load online %}.
+
+    {% online_count %}                          people on the site, nothing when it is not known
+    {% online_count "/forum/1" %}               people on a page
+    {% online_users as users %}                 the members on this page, newest first
+    {% online_users "/forum/1" limit=5 guests=True as users %}
+
+A user has `.user`, `.kind`, `.seen_at` and `.age`.
+"""
+
+from typing import Any
+
+from django import template
+from django.template.exceptions import TemplateSyntaxError
+
+from online_client.django.settings import page_url, presence
+from online_client.replies import Viewer
+from online_client.verbs import Name
+
+register = template.Library()
+
+
+@register.simple_tag
+def online_count(url: Name | None = None) -> int | str:
+    """Count the people on the site or on a page; "" when it is not known."""
+    count = presence().count(url)
+    return "" if count is None else count
+
+
+@register.simple_tag(takes_context=True)
+def online_users(
+    context: dict[str, Any], url: Name | None = None, limit: int = 30, guests: bool = False
+) -> tuple[Viewer, ...]:
+    """List the members on a page, this one unless told otherwise, newest first; with `guests` those too."""
+    url = _this_page(context) if url is None else url
+    return () if url is None else presence().users(url, limit, guests=guests)
+
+
+def _this_page(context: dict[str, Any]) -> Name | None:
+    if "request" not in context:
+        raise TemplateSyntaxError(
+            "{% online_users %} does not know its page: give it a url, or render the template with the request "
+            "(and 'django.template.context_processors.request' among the context processors)"
+        )
+    return page_url(context["request"])
