@@ -17,10 +17,14 @@ The map, for a newcomer. An arrow is an allowed import; nothing imports against 
         clock       index time, and the steps of the wall clock
         config      flags, environment, TOML -> one Config              -> limits
     the command line
-        cli         `online serve | query | report | replay | demo`     -> server, commands below
+        cli         `online serve | query | report | feed ...`          -> server, commands below
         query       ask a running server                                -> online_client
-        hitlog      access-log lines -> hits
-        report      what a site looked like, from its logs              -> index, hitlog
+        formats     lines of access logs -> records
+        pages       records -> page views: whose, and of what kind      -> formats
+        hitlog      logs, from first to last line -> hits               -> formats
+        follow      logs that grow, through rotation                    -> hitlog
+        report      what a site looked like, from its logs              -> index, hitlog, pages
+        feed        logs that grow, to a server                         -> online_client, follow, pages
         replay      a log as live traffic                               -> online_client, hitlog
         demo        a server with a simulated site                      -> server, online_client
     said once
