@@ -11,7 +11,8 @@ The map, for a newcomer. An arrow is an allowed import; nothing imports against 
         wire        MessagePack and RESP: bytes <-> verbs               -> core, index
         reactor     plain sockets over epoll, in turns (Linux)          -> wire
     the server
-        server      Trio: listeners, streams, housekeeping, shutdown    -> wire, reactor, verbs, state, clock
+        server      Trio: listeners, streams, housekeeping, shutdown    -> wire, reactor, verbs, state, clock, syslog
+        syslog      access logs as syslog -> hits                       -> pages, formats, wire, verbs, config
         verbs       the rare verbs: SITE, INFO, TOP, AUTH ...           -> index, wire
         state       the sessions of all sites, to a file and back       -> wire, verbs
         clock       index time, and the steps of the wall clock
