@@ -375,7 +375,7 @@ class _JsonRecords:
     def __init__(self, fields: JsonFields) -> None:
         self._names = fields
         self._time, *self._others = map(_getter, fields)
-        self._last_time: object = None
+        self._last_time: object = b""  # what no JSON holds
         self._last_ms = 0
 
     def make(self, document: dict[str, Any]) -> Record | str:
@@ -432,12 +432,12 @@ def _text(value: Any) -> bytes:
 # Any LogFormat of Apache, any log_format of nginx
 
 
-_HOST = rb"[-\w.:*\[\]]*+"
+_HOST = rb"(?:[-\w.*]++|\[[0-9A-Fa-f:.]++\])?+(?::\d++)?"
 _ISO = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)"
 
 #: Directive or variable -> the field it stands for, and how that is written; None: as free text.
 _PARTS: dict[str, tuple[str, bytes | None]] = {
-    **dict.fromkeys(("%h", "%a", "%{c}a", "$remote_addr"), ("address", rb'[^\x00-\x20"]++')),
+    **dict.fromkeys(("%h", "%a", "%{c}a", "$remote_addr"), ("address", None)),
     **dict.fromkeys(("%u", "$remote_user"), ("user", rb'""|[^\x00-\x1f"\[]+?')),
     **dict.fromkeys(("%{%d/%b/%Y:%H:%M:%S %z}t", "%{%d/%b/%Y:%T %z}t", "$time_local"), ("time", Dates.PATTERN)),
     **dict.fromkeys(("%{%Y-%m-%dT%H:%M:%S%z}t", "%{%FT%T%z}t", "$time_iso8601"), ("time", _ISO)),
