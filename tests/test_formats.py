@@ -43,9 +43,11 @@ def test_line_without_the_virtual_host_is_not_of_that_format():
 # Pieces from which a line is put together that is nearly one, with and without what only one pattern takes.
 _NEARLY = st.lists(
     st.sampled_from(
-        [b"h", b"::1", b" ", b"-", b'"', b'""', b"\\", b'\\"', b"[" + DATE + b"]", b"GET", b"/a", b"HTTP/1.1"]
-        + [b"200", b"5", b'"-"', b"\0", b"\r", b"\t", b"\xff", b' - - [' + DATE + b'] "GET /a HTTP/1.1" 200 5']
-        + [b' "-" "A"', b"?x=y", b"9" * 30]
+        [
+            *(b"h", b"::1", b" ", b"-", b'"', b'""', b"\\", b'\\"', b"[" + DATE + b"]", b"GET", b"/a", b"HTTP/1.1"),
+            *(b"200", b"5", b'"-"', b"\0", b"\r", b"\t", b"\xff", b" - - [" + DATE + b'] "GET /a HTTP/1.1" 200 5'),
+            *(b' "-" "A"', b"?x=y", b"9" * 30),
+        ]
     ),
     max_size=12,
 ).map(b"".join)
@@ -183,7 +185,7 @@ def test_json_line_without_what_is_needed_says_so(line, reason):
 # --- LogFormat and log_format
 
 APACHE = '%v:%p %h %l %u %t \\"%r\\" %>s %O \\"%{Referer}i\\" \\"%{User-Agent}i\\" %{session}C'
-NGINX = '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"'
+NGINX = '$remote_addr - $remote_user [$time_local] "$request" $status $bytes_sent "$http_referer" "$http_user_agent"'
 
 
 def test_log_format_of_apache():

@@ -196,7 +196,7 @@ def test_key_that_is_too_short_or_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "short").write_bytes(b"secret\n")
     with pytest.raises(ConfigError, match="short holds 6 bytes, 16 to 1024 are taken"):
         guest_key(tmp_path / "short")
-    with pytest.raises(ConfigError, match="guest_key .*missing/key: No such file"):
+    with pytest.raises(ConfigError, match=r"guest_key .*missing/key: No such file"):
         guest_key(tmp_path / "missing" / "key")
 
 

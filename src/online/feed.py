@@ -48,7 +48,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 STATE_EVERY_S = 1.0
 
 #: How long the end may take: for what waits to be sent.
-FAREWELL_S = 5.0
+FAREWELL_S = 2.0
 
 CHECKED_LINES, SHOWN_LINES = 10_000, 20
 
