@@ -99,6 +99,10 @@ def test_who_is_not_is_a_guest_whose_name_tells_no_address(user):
     assert found.kind == "guest"
 
 
+def test_name_is_not_believed_where_nobody_is_logged_in():
+    assert view(user=b"theo", rules={"guests_only": True}) == view()
+
+
 def test_name_of_a_guest_depends_on_address_and_key_alone():
     names = {view(**each).user for each in ({}, {"url": b"/b"}, {"agent": b"other"})}
     assert len(names) == 1
@@ -212,10 +216,10 @@ def parsed(*arguments):
 def test_rules_are_the_same_from_a_file_and_from_options(tmp_path):
     path = tmp_path / "rules.toml"
     path.write_text(
-        'keep_params = ["p"]\nrewrite = [["^/t", "/topic"]]\nwith_host = true\nvisitor = "%{s}C"\n'
+        'keep_params = ["p"]\nrewrite = [["^/t", "/topic"]]\nwith_host = true\nguests_only = true\nvisitor = "%{s}C"\n'
         'keep_addresses = true\ntrust_proxy = ["10.0.0.0/8"]\nguest_key = "key"\n'
     )
-    options = ["--keep-param", "p", "--rewrite", "^/t", "/topic", "--with-host", "--visitor", "%{s}C"]
+    options = ["--keep-param", "p", "--rewrite", "^/t", "/topic", "--with-host", "--guests-only", "--visitor", "%{s}C"]
     options += ["--keep-addresses", "--trust-proxy", "10.0.0.0/8", "--guest-key", "key"]
     assert load_rules(path) == parsed("--rules", str(path)) == parsed(*options) != Rules()
     assert parsed("--rules", str(path), "--keep-param", "q").keep_params == ("q",)

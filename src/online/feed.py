@@ -40,6 +40,9 @@ from online_client import verbs as client_verbs
 #: Hits in the queue, about 20 MB, beyond which a file waits and a pipe loses.
 MAX_WAITING_HITS = 100_000
 
+#: Batches are sent together up to so many hits, which cost a server a millisecond.
+MESSAGE_HITS = 2_000
+
 #: How often files are looked at for news.
 POLL_S = 0.2
 
@@ -332,21 +335,26 @@ class Sender:
 
     def _run(self) -> None:
         try:
-            while batch := self._next():
-                is_settled = self._send(batch.hits)
-                if is_settled:
+            while batches := self._next():
+                hits = [hit for batch in batches for hit in batch.hits]
+                is_settled = self._send(hits)
+                for batch in batches if is_settled else ():
                     batch.settle()
                 with self._changed:
-                    self._waiting -= len(batch.hits)
+                    self._waiting -= len(hits)
                     self._is_whole = self._is_whole and is_settled
                     self._changed.notify_all()
         finally:
             self._is_ended = True
 
-    def _next(self) -> Batch | None:
+    def _next(self) -> list[Batch]:
+        """Wait for batches and take some: what a pipe gives comes in small ones. None when all is over."""
+        batches: list[Batch] = []
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._is_finishing)
-            return self._queue.popleft() if self._queue and not self._is_ended else None
+            while self._queue and not self._is_ended and sum(len(batch.hits) for batch in batches) < MESSAGE_HITS:
+                batches.append(self._queue.popleft())
+        return batches
 
     def _send(self, hits: list[PageView]) -> bool:
         """Send hits, in as many messages as it takes, each again and again; tell if they are settled."""

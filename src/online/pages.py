@@ -78,6 +78,7 @@ class Rules:
     not_pages: frozenset[str] = NOT_PAGES  #: extensions
     methods: frozenset[str] = METHODS
     with_host: bool = False  #: begin urls with the host that was asked
+    guests_only: bool = False  #: nobody is logged in by the web server, whatever name a line has
     visitor: str = ""  #: the field, directive or variable that knows a guest again, such as %{session}C
     keep_addresses: bool = False  #: name guests by their addresses
     trust_proxy: tuple[Network, ...] = ()  #: whose X-Forwarded-For is believed
@@ -124,7 +125,7 @@ class Pages:
         if self._rules.with_host:
             page = host.lower() + page
         kind = "member"
-        if user in (b"-", b'""', b""):
+        if self._rules.guests_only or user in (b"-", b'""', b""):
             kind = "guest"
             if forwarded and self._rules.trust_proxy:
                 address = self._client(address, forwarded)
@@ -325,6 +326,7 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
     "not_pages": lambda value: frozenset(each.removeprefix(".") for each in _texts(value)),
     "methods": lambda value: frozenset(_texts(value)),
     "with_host": _switch,
+    "guests_only": _switch,
     "visitor": _text,
     "keep_addresses": _switch,
     "trust_proxy": _networks,
@@ -368,6 +370,12 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--with-host", action="store_true", default=None, help="begin urls with the host that was asked")
     group.add_argument(
+        "--guests-only",
+        action="store_true",
+        default=None,
+        help="believe no user's name: for sites where the web server itself does not ask for a password",
+    )
+    group.add_argument(
         "--visitor",
         metavar="FIELD",
         help="what knows a guest again, better than the address does: a field of JSON, or %%{NAME}C of a LogFormat",
@@ -404,6 +412,7 @@ def rules_from(args: argparse.Namespace) -> Rules:
         "keep_params": args.keep_param and tuple(args.keep_param),
         "rewrite": args.rewrite and _checked_rewrites(args.rewrite),
         "with_host": args.with_host,
+        "guests_only": args.guests_only,
         "visitor": args.visitor,
         "keep_addresses": args.keep_addresses,
         "guest_key": args.guest_key,

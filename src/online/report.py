@@ -21,11 +21,11 @@ from html import escape
 from itertools import chain, islice, pairwise
 from typing import NamedTuple
 
-from online.errors import same_file
+from online.errors import ConfigError, same_file
 from online.hitlog import LogError, LoggedHit, LogReader, add_format_arguments, log_bytes, read_from, reader_from
 from online.index import Index
 from online.limits import Limits
-from online.pages import Pages, add_rule_arguments, guest_key, rules_from
+from online.pages import Pages, Rules, add_rule_arguments, guest_key, rules_from
 from online.terms import SEEN_MAX_MS, WINDOW_MAX_S, WINDOW_MIN_S
 
 #: At most so many points stand for the whole time, about as many as a picture can show.
@@ -257,7 +257,10 @@ def run(args: argparse.Namespace) -> int:
     FullError if more people were online at once than an index holds.
     """
     _check_files(args)
-    reader = _pages_reader(args) if args.pages_only else reader_from(args)
+    rules = rules_from(args)
+    if rules != Rules() and not args.pages_only:
+        raise ConfigError("what is a page view, and who is the user, is asked with --pages-only alone")
+    reader = _pages_reader(args, rules) if args.pages_only else reader_from(args)
     errors: list[str] = []
     hits = _with_progress(_hits(reader, args.logs, errors), reader, args.logs)
     found = survey(hits, window_s=args.window, top=args.top)
@@ -274,9 +277,8 @@ def run(args: argparse.Namespace) -> int:
     return 1 if errors else 0
 
 
-def _pages_reader(args: argparse.Namespace) -> LogReader:
+def _pages_reader(args: argparse.Namespace, rules: Rules) -> LogReader:
     """Make the reader of logs that takes page views by people alone."""
-    rules = rules_from(args)
     read = read_from(args, visitor=rules.visitor)
     pages = Pages(read, rules, key=guest_key(rules.guest_key), url_prefix=args.url_prefix)
 
