@@ -117,6 +117,26 @@ def test_log_is_followed_through_rotation_and_the_next_run_goes_on(tmp_path, ser
     assert client.page("/guest").here == 1  # the guest has kept its name
 
 
+def test_nothing_is_lost_when_feeds_are_killed(tmp_path, server, client):
+    log, state = tmp_path / "access.log", tmp_path / "state"
+    log.touch()
+    arguments = (log, "--state", state, "--url", url_of(server), "--quiet")
+    assert run_command("feed", *arguments, "--once").returncode == 0
+    for run in range(3):
+        follower = Follower(*arguments)
+        for number in range(300):
+            with log.open("a") as file:
+                file.write(line(f"killed-{run}-{number}"))
+        until(lambda run=run: client.seen(f"killed-{run}-0")[0])
+        follower.popen.kill()
+        follower.popen.communicate(timeout=30)
+        log.rename(tmp_path / f"access.log.{run}")
+    log.touch()
+    assert run_command("feed", *arguments, "--once").returncode == 0
+    wanted = [f"killed-{run}-{number}" for run in range(3) for number in range(300)]
+    assert all(client.seen(*wanted))
+
+
 def test_hits_wait_in_the_file_while_there_is_no_server(tmp_path):
     log, socket = tmp_path / "access.log", tmp_path / "online.sock"
     log.write_text("".join(line(f"user{number}") for number in range(1_000)))
@@ -128,6 +148,7 @@ def test_hits_wait_in_the_file_while_there_is_no_server(tmp_path):
         until(lambda: client.count() == 1_000)
         code, error = follower.end()
     assert code == 0
+    assert "online feed: the server is back\n" in error
     assert "1,000 lines, 1,000 hits sent" in error.splitlines()[-1]
 
 

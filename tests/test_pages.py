@@ -177,6 +177,16 @@ def test_memory_is_bounded(monkeypatch):
         assert 0 < len(cache) <= 10
 
 
+def test_no_long_key_is_kept():
+    found = Pages(reader_of(), Rules(**TRUSTED), key=KEY)
+    long = b"x" * 1000
+    line = b'10.0.0.1 - - [01/Mar/2024:12:00:00 +0000] "GET /%s HTTP/1.1" 200 5 "-" "%s" "1.1.1.1%s"' % ((long,) * 3)
+    assert isinstance(found.parse(line), PageView)
+    assert not found._urls
+    assert not found._clients
+    assert [len(agent) for agent in found._bots] == [512]
+
+
 # --- the key
 
 

@@ -177,6 +177,7 @@ class Feed:
         self._parse = pages.parse
         self._sender = sender
         self.counts = sender.counts
+        self._is_away = False
         self._stop = Event()
 
     def stop(self) -> None:
@@ -196,6 +197,7 @@ class Feed:
                 if time.monotonic() >= next_save_s:
                     self._state.save()
                     next_save_s = time.monotonic() + STATE_EVERY_S
+                self._tell_if_away()
                 if time.monotonic() >= next_status_s:
                     print(self._status(), file=sys.stderr)
                     next_status_s += status_s
@@ -206,11 +208,18 @@ class Feed:
             self._state.save()
         except StateError as error:
             failure = failure or str(error)
-        if status_s != float("inf"):
+        if status_s != float("inf") or self.counts.dropped or self.counts.refused:
             print(self._status(), file=sys.stderr)
         if failure:
             print(f"online feed: {failure}", file=sys.stderr)
         return 1 if failure or not (is_whole or self._stop.is_set()) else 0
+
+    def _tell_if_away(self) -> None:
+        """Say so when the server has gone, and when it is back."""
+        error = self.counts.last_error
+        if bool(error) != self._is_away:
+            self._is_away = bool(error)
+            print(f"online feed: {f'the server is away: {error}' if error else 'the server is back'}", file=sys.stderr)
 
     def _read_all(self) -> bool:
         """Read a block of each source that has one; tell if any had."""

@@ -51,8 +51,10 @@ NO_PAGE_VIEW = {METHOD: "method", STATUS: "status", FILE: "file", TARGET: "targe
 
 _NO_USER = "it names neither a user nor an address"
 
-#: Entries of a cache: those of a busy site's pages, visitors and browsers fit, in a few megabytes each.
+#: Entries of a cache, and bytes of what it is looked up by. Those of a busy site's pages, visitors and browsers
+#: fit; all caches together take 100 MB at the worst, and a few as a rule.
 _MAX_CACHED = 50_000
+_MAX_CACHED_BYTES = 512
 
 _MAX_USER_BYTES, _MAX_URL_BYTES = Limits.max_user, Limits.max_url
 _KEY_BYTES = 32
@@ -134,6 +136,8 @@ class Pages:
             if not visitor:
                 return _NO_USER
             user = self._guests.get(visitor) or self._guest(visitor, visitor is address)
+            if len(agent) > _MAX_CACHED_BYTES:  # what tells a bot stands at the beginning
+                agent = agent[:_MAX_CACHED_BYTES]
             is_bot = self._bots.get(agent)
             if is_bot is None:
                 is_bot = self._is_bot(agent)
@@ -153,14 +157,12 @@ class Pages:
         """Make the url of a page of a request target; empty if it is none."""
         page = b"" if self._is_file(url) or not url.startswith(b"/") else self._rewritten(self._without_query(url))
         page = page and self._url_prefix + page
-        if len(url) <= _MAX_URL_BYTES:  # longer ones would fill the memory
-            _put(self._urls, url, page)
+        _put(self._urls, url, page, len(url))
         return page
 
     def _why_no_page(self, url: bytes) -> str:
         reason = TARGET if not url.startswith(b"/") else FILE if self._is_file(url) else DROPPED
-        if len(url) <= _MAX_URL_BYTES:
-            _put(self._reasons, url, reason)
+        _put(self._reasons, url, reason, len(url))
         return reason
 
     def _is_file(self, url: bytes) -> bool:
@@ -190,7 +192,7 @@ class Pages:
                 if not _is_within(client, self._rules.trust_proxy) or not _is_address(each.strip()):
                     break
                 client = each.strip()
-            _put(self._clients, key, client)
+            _put(self._clients, key, client, len(forwarded))
         return client
 
     def _guest(self, visitor: bytes, is_address: bool) -> bytes:
@@ -198,20 +200,22 @@ class Pages:
             name = visitor
         else:
             name = b"guest-" + blake2b(visitor, key=self._key, digest_size=8).hexdigest().encode()
-        _put(self._guests, visitor, name)
+        _put(self._guests, visitor, name, len(visitor))
         return name
 
     def _is_bot(self, agent: bytes) -> bool:
         """Tell if an agent is a program's; `-`, which no browser sends, is one. About 100 us."""
         from crawleruseragents import is_crawler  # takes 10 ms to import
 
-        # What no list knows is a person's, and so is what has more bytes than a list is worth searching for.
-        is_bot = agent == b"-" or (bool(agent) and is_crawler(agent[:512].decode("latin-1")))
-        _put(self._bots, agent, is_bot)
+        is_bot = agent == b"-" or (bool(agent) and is_crawler(agent.decode("latin-1")))
+        _put(self._bots, agent, is_bot, len(agent))
         return is_bot
 
 
-def _put(cached: dict[Any, Any], key: Any, value: Any) -> None:
+def _put(cached: dict[Any, Any], key: Any, value: Any, size: int) -> None:
+    """Keep a value under a key of so many bytes, unless those are too many."""
+    if size > _MAX_CACHED_BYTES:
+        return
     if len(cached) >= _MAX_CACHED:
         cached.clear()
     cached[key] = value
