@@ -1,6 +1,7 @@
 """Logs that grow are followed through every way of rotation: no line is lost, none is handed out twice."""
 
 import os
+import random
 
 import pytest
 
@@ -188,6 +189,59 @@ def test_bytes_behind_are_those_not_handed_out(path):
     news(log)
     write(path, b"bcd\n")
     assert log.behind_bytes == 4
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_happens_every_line_comes_once_and_after_a_crash_again_at_most(tmp_path, seed):
+    """Writing, in pieces of lines, renaming, truncating what was read, ends and crashes of the feed, in any order."""
+    dice = random.Random(seed)
+    path = tmp_path / "access.log"
+    path.touch()
+    log, places = Log(str(path)), []
+    written, came, pending, rotations, crashes = [], [], b"", 0, 0
+    for step in range(150):
+        match dice.choice(("write", "write", "read", "read", "rename", "truncate", "crash", "end")):
+            case "write":
+                text = pending + b"".join(b"%d-%d\n" % (step, number) for number in range(dice.randrange(4)))
+                cut = dice.randrange(len(text) + 1)
+                now, pending = (text, b"") if dice.random() < 0.7 else (text[:cut], text[cut:])
+                write(path, now)
+                written.append(now)
+            case "read":
+                settled = dice.random() < 0.7
+                came += news(log, settled=settled)
+                places = log.places if settled else places
+            case "rename" if not pending:
+                came += news(log)  # between two rotations every log is looked at
+                places = log.places
+                rotations += 1
+                path.rename(f"{path}.{rotations:03}")
+                if dice.random() < 0.5:
+                    write(path.with_name(f"access.log.{rotations:03}"), late := b"late-%d\n" % step)
+                    written.append(late)
+                path.touch()
+            case "truncate" if not pending:
+                came += news(log)
+                os.truncate(path, 0)
+                came += news(log)
+                places = log.places
+            case "crash" if places:
+                crashes += 1
+                log.close()
+                log = Log(str(path), places=places)
+            case "end":
+                came += news(log)
+                places = log.places
+                log.close()
+                log = Log(str(path), places=places)
+    write(path, pending + b"last\n")
+    written += [pending, b"last\n"]
+    came += news(log)
+    expected = b"".join(written).splitlines()
+    assert set(came) == set(expected)
+    if not crashes:
+        assert sorted(came) == sorted(expected)
+    log.close()
 
 
 def test_pipe_gives_what_has_come_and_at_its_end_half_a_line(path):

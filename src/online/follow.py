@@ -9,7 +9,8 @@ Not here: what lines say (formats, pages), where they go (feed), and reading fin
 3. A file is known by device, inode and its first bytes, so that neither a truncated file that has grown again
    nor a new one with an old one's inode is read on in its middle.
 4. `Place`s that are stored and given back lose no line, as long as what was renamed still lies in the same
-   folder under a name that begins with the log's.
+   folder under a name that begins with the log's. Of a log that is rotated twice before anybody looks, the file
+   between is not seen.
 """
 
 import os

@@ -380,7 +380,9 @@ class _JsonRecords:
 
     def make(self, document: dict[str, Any]) -> Record | str:
         time = self._time(document)
-        if time != self._last_time:
+        if type(time) is float and 1 < time < SEEN_MIN_MS:  # seconds, the case of nginx and Caddy
+            self._last_time, self._last_ms = time, round(time * 1000)
+        elif time != self._last_time:
             text = _text(time)
             seen_ms = read_time(text)
             if seen_ms is None:

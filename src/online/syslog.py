@@ -44,7 +44,7 @@ TURN_S = 0.001
 #: give less (net.core.rmem_max).
 RECEIVE_BUFFER_BYTES = 16 * 1024 * 1024
 
-#: The longest datagram that is understood. nginx cuts at 2 KiB unless it was built otherwise, UDP ends at 64 KiB.
+#: The longest datagram that UDP carries.
 DATAGRAM_BYTES = 64 * 1024
 
 #: Linux: with what is received comes how many datagrams this socket has dropped. Python has no name for it.
