@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
@@ -374,12 +375,18 @@ class _JsonRecords:
 
     def __init__(self, fields: JsonFields) -> None:
         self._names = fields
-        self._time, *self._others = map(_getter, fields)
+        self._getters = [_getter(path) for path in fields]
+        # Plain names are looked up all at once, in a third of the time.
+        self._pick = None if any("." in path or "|" in path for path in fields) else itemgetter(*fields)
+        self._nothing: dict[str, Any] = dict.fromkeys(fields)
         self._last_time: object = b""  # what no JSON holds
         self._last_ms = 0
 
     def make(self, document: dict[str, Any]) -> Record | str:
-        time = self._time(document)
+        if self._pick is not None:
+            time, *values = self._pick(self._nothing | document)
+        else:
+            time, *values = [get(document) for get in self._getters]
         if type(time) is float and 1 < time < SEEN_MIN_MS:  # seconds, the case of nginx and Caddy
             self._last_time, self._last_ms = time, round(time * 1000)
         elif time != self._last_time:
@@ -388,7 +395,6 @@ class _JsonRecords:
             if seen_ms is None:
                 return f"its {self._names.time} is {quote(text)}, which is no time" if text else self._missing("time")
             self._last_time, self._last_ms = time, seen_ms
-        values = [get(document) for get in self._others]
         address, user, method, url, status, agent, host, visitor, forwarded = [
             value.encode("utf-8", "surrogateescape") if type(value) is str else _text(value) for value in values
         ]
