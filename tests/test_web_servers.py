@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import http.client
+import os
 import re
 import shutil
 import signal
@@ -31,8 +32,13 @@ REQUESTS = [
 ]
 
 
+def found(program):
+    """Where a program is; a user's PATH may lack the folder of servers."""
+    return shutil.which(program, path=os.pathsep.join([os.environ["PATH"], "/usr/sbin"]))
+
+
 def wanted(program):
-    return pytest.mark.skipif(shutil.which(program, path="/usr/sbin:/usr/bin") is None, reason=f"no {program}")
+    return pytest.mark.skipif(found(program) is None, reason=f"{program} is not installed")
 
 
 def from_guide(mark, **given):
@@ -131,7 +137,7 @@ def test_nginx_over_syslog(tmp_path, server, client):
     (tmp_path / "nginx.conf").write_text(
         nginx_configuration(tmp_path, port, from_guide("log_format online", syslog=server.syslog))
     )
-    with running("nginx", "-c", f"{tmp_path}/nginx.conf", "-p", tmp_path, port=port):
+    with running(found("nginx"), "-c", f"{tmp_path}/nginx.conf", "-p", tmp_path, port=port):
         for each in REQUESTS:
             request(port, *each)
         assert_all_came(client)
@@ -144,14 +150,14 @@ def test_nginx_by_its_own_log_file(tmp_path, server, client):
     port = free_port()
     log = tmp_path / "access.log"
     (tmp_path / "nginx.conf").write_text(nginx_configuration(tmp_path, port, f"access_log {log};"))
-    with running("nginx", "-c", f"{tmp_path}/nginx.conf", "-p", tmp_path, port=port):
+    with running(found("nginx"), "-c", f"{tmp_path}/nginx.conf", "-p", tmp_path, port=port):
         arguments = ("feed", log, "--from-start", "--url", f"online://127.0.0.1:{server.port}")
         with feed(*arguments):
             for each in REQUESTS:
                 request(port, *each)
             assert_all_came(client)
             log.rename(tmp_path / "access.log.1")
-            subprocess.run(["nginx", "-c", f"{tmp_path}/nginx.conf", "-p", tmp_path, "-s", "reopen"], check=True)
+            subprocess.run([found("nginx"), "-c", f"{tmp_path}/nginx.conf", "-p", tmp_path, "-s", "reopen"], check=True)
             until(log.exists)
             request(port, "/after", "theo")
             until(lambda: client.seen("theo")[0].url == "/after")
@@ -199,7 +205,7 @@ def test_apache(tmp_path, server, client, way):
             "--quiet", f"--quiet --url online://127.0.0.1:{server.port}"
         )
     (tmp_path / "apache.conf").write_text(apache_configuration(tmp_path, port, inside))
-    with running("apache2", "-f", f"{tmp_path}/apache.conf", "-DFOREGROUND", port=port):
+    with running(found("apache2"), "-f", f"{tmp_path}/apache.conf", "-DFOREGROUND", port=port):
         for target, user, agent, address in REQUESTS:
             request(port, target, None, agent, "127.0.0.5" if user == "theo" else address)
         assert_all_came(client, theo="guest")
@@ -220,7 +226,7 @@ frontend www
     http-request return status 404 if {{ path /gone }}
     http-request return status 200 content-type text/plain string hello
 """)
-    with running("haproxy", "-db", "-f", f"{tmp_path}/haproxy.cfg", port=port):
+    with running(found("haproxy"), "-db", "-f", f"{tmp_path}/haproxy.cfg", port=port):
         for target, user, agent, address in REQUESTS:
             request(port, target, user, agent, "127.0.0.5" if user == "theo" else address)
         assert_all_came(client, theo="guest")
