@@ -11,18 +11,23 @@ The map, for a newcomer. An arrow is an allowed import; nothing imports against 
         wire        MessagePack and RESP: bytes <-> verbs               -> core, index
         reactor     plain sockets over epoll, in turns (Linux)          -> wire
     the server
-        server      Trio: listeners, housekeeping, shutdown             -> streams, reactor, verbs, state, clock
+        server      Trio: listeners, housekeeping, shutdown             -> streams, reactor, syslog, verbs, state, clock
         streams     connections over Trio streams, a task each          -> wire
+        syslog      access logs as syslog -> hits                       -> pages, formats, wire, verbs, config
         verbs       the rare verbs: SITE, INFO, TOP, AUTH ...           -> index, wire
         state       the sessions of all sites, to a file and back       -> wire, verbs
         clock       index time, and the steps of the wall clock
         config      flags, environment, TOML -> one Config              -> limits
     the command line
-        cli         `online serve | query | top | report ...`           -> server, commands below
+        cli         `online serve | query | top | feed | report ...`    -> server, commands below
         query       ask a running server                                -> online_client
         top         watch a running server on a terminal                -> online_client, query
-        hitlog      access-log lines -> hits
-        report      what a site looked like, from its logs              -> index, hitlog
+        formats     lines of access logs -> records
+        pages       records -> page views: whose, and of what kind      -> formats
+        hitlog      logs, from first to last line -> hits               -> formats
+        follow      logs that grow, through rotation                    -> hitlog
+        report      what a site looked like, from its logs              -> index, hitlog, pages
+        feed        logs that grow, to a server                         -> online_client, follow, pages
         replay      a log as live traffic                               -> online_client, hitlog
         demo        a server with a simulated site                      -> server, online_client
     said once
