@@ -1,7 +1,9 @@
 """The middleware, template tags and checks for Django, in this process and as the guide has them."""
 
 import asyncio
+import gc
 import re
+import weakref
 
 import django
 import pytest
@@ -10,7 +12,7 @@ from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.http import HttpResponse, HttpResponseNotModified, HttpResponseRedirect, JsonResponse, StreamingHttpResponse
-from django.template import Context, Engine, TemplateSyntaxError
+from django.template import Context, Engine, RequestContext, TemplateSyntaxError
 from django.test import client as browsers
 from django.test import override_settings
 from django.urls import path
@@ -32,6 +34,7 @@ settings.configure(
 )
 django.setup()
 
+from online_client.django.middleware import OnlineMiddleware  # noqa: E402
 from online_client.django.settings import page_views  # noqa: E402
 
 ENGINE = Engine(libraries={"online": "online_client.django.templatetags.online"})
@@ -159,6 +162,27 @@ def test_who_signs_in_or_out_is_counted_once(client):
     assert client.kinds() == type(client.kinds())(0, 1, 0, 0)
 
 
+def test_who_is_signed_in_or_out_without_a_request_is_signed_in_or_out(client):
+    user_logged_in.send(User, user=User("ada"))
+    user_logged_out.send(User, request=None, user=User("ada"))
+    assert page_views().reporter.statistics().waiting == 0
+
+
+def test_a_response_that_was_closed_is_freed_at_once(client):
+    gc.collect()
+    gc.disable()
+    try:
+        response = OnlineMiddleware(lambda request: HttpResponse("hello"))(browsers.RequestFactory().get("/a"))
+        response.close()
+        freed = weakref.ref(response)
+        del response
+        assert freed() is None
+    finally:
+        gc.enable()
+    flush()
+    assert client.count("/a") == 1
+
+
 @pytest.mark.parametrize("path", ["/data", "/away", "/nowhere"])
 def test_other_responses_are_not_reported(client, path):
     visit(path)
@@ -195,10 +219,24 @@ def test_without_a_server_pages_show_what_is_known():
         assert visit("/a").content.decode() == " online,  on b;;"
 
 
-def test_users_without_a_page_are_an_error_that_helps():
-    template = ENGINE.from_string("{% load online %}{% online_users %}")
-    with pytest.raises(TemplateSyntaxError, match="give it a url, or render the template with the request"):
+def test_users_without_a_page_are_an_error_that_helps_who_writes_the_site(caplog):
+    template = ENGINE.from_string("{% load online %}{% online_users as users %}{{ users|length }}")
+    with override_settings(DEBUG=True), pytest.raises(TemplateSyntaxError, match="give it a url, or render the templ"):
         template.render(Context())
+    assert template.render(Context()) == "0"  # as Django renders 500.html
+    assert "{% online_users %} does not know its page" in caplog.text
+
+
+def test_the_page_is_known_without_a_context_processor(client):
+    client.hit("ada", "/a")
+    template = ENGINE.from_string("{% load online %}{% online_users as users %}{{ users.0.user }}")
+    assert template.render(RequestContext(browsers.RequestFactory().get("/a"))) == "ada"
+
+
+def test_of_an_empty_url_nothing_is_known(client):
+    client.hit("ada", "/a")
+    template = ENGINE.from_string("{% load online %}{% online_count no.url %}{% online_users no.url %}")
+    assert template.render(Context()) == "()"
 
 
 def test_the_settings_are_right():

@@ -133,6 +133,20 @@ def test_who_signs_in_or_out_is_counted_once(make_app, client):
     assert client.kinds() == type(client.kinds())(0, 0, 0, 0)
 
 
+def test_who_looks_at_the_session_makes_no_page_vary_by_cookie(client):
+    app = Flask(__name__)
+    app.config.update(SECRET_KEY="s3cret", ONLINE_URL=str(client.address))
+    app.add_url_rule("/a", view_func=lambda: "hello")
+    Online(app, user=lambda: session.get("user"))
+    with app.test_client() as browser:
+        with browser.session_transaction() as signed:
+            signed["user"] = "ada"
+        with browser.get("/a") as response:
+            assert "Vary" not in response.headers
+    close(app)
+    assert client.seen("ada")[0].url == "/a"
+
+
 @pytest.mark.parametrize("path", ["/data", "/away", "/oh", "/nowhere"])
 def test_other_responses_are_not_reported(make_app, path):
     app = make_app()

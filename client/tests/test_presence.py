@@ -63,12 +63,27 @@ def test_it_answers(serve: Any, scripts: Any, ask: Any) -> None:
 
 
 def test_members_are_found_among_guests(serve: Any, scripts: Any, ask: Any) -> None:
-    answer = page(("theo", "member"), ("guest:1", "guest"), ("ada", "member"), ("kim", "member"))
-    server = serve(scripts.answering({"page": answer}))
+    viewers = [("theo", "member"), ("guest:1", "guest"), ("ada", "member"), ("kim", "member")]
+    server = serve(scripts.answering({"page": lambda url, limit: page(*viewers[:limit])}))
     presence = ask.presence(server.url)
     assert [viewer.user for viewer in presence.users("/a", 2)] == ["theo", "ada"]
     assert [viewer.user for viewer in presence.users("/a", 2, guests=True)] == ["theo", "guest:1"]
     assert server.requests == [("page", [b"/a", 1_000]), ("page", [b"/a", 2])]
+
+
+def test_of_many_guests_none_is_kept(serve: Any, scripts: Any, ask: Any) -> None:
+    crowd = [("guest:1", "guest")] * 900 + [(f"user{n}", "member") for n in range(100)]
+    presence = ask.presence(serve(scripts.answering({"page": page(*crowd)})).url)
+    assert len(presence.users("/a", 3)) == 3
+    [kept] = presence._answers._known.values()
+    assert [viewer.user for viewer in kept.value.users] == ["user0", "user1", "user2"]
+
+
+@pytest.mark.parametrize("answer", [7, [1], [1, 2, 3, None], [1, 2, [3], None], [1, 2, [["theo", 1]], None]])
+def test_an_answer_of_another_shape_is_a_failure(serve: Any, scripts: Any, ask: Any, answer: Any) -> None:
+    presence = ask.presence(serve(scripts.answering({"page": answer})).url)
+    assert presence.users("/a") == ()
+    assert presence.count() is None
 
 
 def test_an_answer_is_not_asked_for_again_while_it_is_fresh(serve: Any, scripts: Any, ask: Any) -> None:

@@ -87,6 +87,28 @@ def test_leaves_are_sent_among_the_hits_in_their_order(serve: Any, scripts: Any,
     assert reporter.statistics() == reporting.ReporterStatistics(5, 0, 0, 0, 0, None)
 
 
+def test_why_hits_cannot_be_reported_is_logged_once_an_outage(
+    serve: Any, report: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = 0
+
+    def script(talk: Any) -> None:
+        nonlocal left
+        while request := talk.request():
+            if left:
+                left -= 1
+                return
+            talk.answer(request[0], [1, 0, 0, None])
+
+    reporter = report(serve(script).url)
+    for nth in (1, 2):
+        left = 4
+        reporter.hit("theo", f"/{nth}")
+        assert reporter.flush(PATIENCE_S)
+        assert len(caplog.records) == nth
+    assert caplog.records[0].message.startswith("hits cannot be reported: the connection to ")
+
+
 def test_a_leave_that_was_not_answered_is_sent_again(serve: Any, scripts: Any, report: Any) -> None:
     server = serve(scripts.closing)
     reporter = report(server.url)

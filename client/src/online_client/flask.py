@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Request, Response, request
+from flask import Flask, Request, Response, request, request_finished
 
 from online_client.presence import Presence
 from online_client.replies import Viewer
@@ -92,7 +92,8 @@ class _Extension:
         self.presence = Presence(url)
         self.page_views = PageViews(Reporter(url), looks, secret=app.config["SECRET_KEY"], is_page_view=is_page_view)
         self._page_url = page_url
-        app.after_request(self._find)
+        # After the session was saved: looking at it then does not make every page vary by cookie.
+        request_finished.connect(self._find, app)
         app.wsgi_app = self._wrap(app.wsgi_app)  # type: ignore[assignment]
         app.jinja_env.globals.update(online_count=self.online_count, online_users=self.online_users)
 
@@ -114,12 +115,11 @@ class _Extension:
         """Take the user of this request offline. Call it before the user is forgotten."""
         self.page_views.signed_out(request)
 
-    def _find(self, response: Response) -> Response:
+    def _find(self, sender: Flask, *, response: Response, **_: object) -> None:
         content_type = response.content_type or ""
         view = self.page_views.find(request, request.method, response.status_code, content_type)
         if view is not None:
             request.environ[_FOUND] = partial(self.page_views.reporter.hit, view.user, view.url, kind=view.kind)
-        return response
 
     def _wrap(self, wsgi_app: "WSGIApplication") -> "WSGIApplication":
         """Report what was found when the response is closed. (Flask's own `call_on_close` leaves out HEAD and 304.)"""

@@ -13,7 +13,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from time import monotonic
 from types import TracebackType
@@ -35,8 +35,12 @@ LONGEST_PAUSE_S = 30.0
 #: The server's window unless configured: whoever was online longer ago is not.
 KNOWN_S = 1_800.0
 
-#: Answers that are kept, those used last: with 30 users each, some 10 MB.
+#: Answers that are kept, those used last: with 30 users each, some 10 MB. Of members alone no more are kept than shown.
 MAX_KNOWN = 1_000
+
+#: What reads the answers of `page`.
+_PAGE = verbs.page("/")
+_GUEST = "guest"
 
 Question: TypeAlias = Request[Any]
 T = TypeVar("T")
@@ -79,7 +83,8 @@ class Presence:
 
         Members are looked for among the 1,000 people who came last.
         """
-        return _viewers(self.ask(_question_of_users(url, limit, guests)), limit, guests)
+        page = self.ask(verbs.page(url, limit) if guests else _members(url, limit))
+        return page.users if page else ()
 
     def ask(self, question: Request[T]) -> T | None:
         """Ask what one of the functions of `online_client.verbs` made, or answer from memory."""
@@ -128,7 +133,8 @@ class AsyncPresence:
 
     async def users(self, url: Name, limit: int = 30, *, guests: bool = False) -> tuple[Viewer, ...]:
         """List the members on a page, as `Presence.users`."""
-        return _viewers(await self.ask(_question_of_users(url, limit, guests)), limit, guests)
+        page = await self.ask(verbs.page(url, limit) if guests else _members(url, limit))
+        return page.users if page else ()
 
     async def ask(self, question: Request[T]) -> T | None:
         """Ask what one of the functions of `online_client.verbs` made, or answer from memory."""
@@ -151,14 +157,23 @@ class AsyncPresence:
         await self.aclose()
 
 
-def _question_of_users(url: Name, limit: int, guests: bool) -> Request[Page]:
-    return verbs.page(url, limit if guests else verbs.MAX_LIMIT)
+def _members(url: Name, limit: int) -> Request[Page]:
+    """Ask for the members on a page."""
+    return replace(verbs.page(url, verbs.MAX_LIMIT), read=_Members(limit))
 
 
-def _viewers(page: Page | None, limit: int, guests: bool) -> tuple[Viewer, ...]:
-    if page is None:
-        return ()
-    return tuple(viewer for viewer in page.users if guests or viewer.kind == verbs.MEMBER)[:limit]
+@dataclass(frozen=True, slots=True)
+class _Members:
+    """Reads an answer of `page` without its guests: of a thousand viewers, those who are not shown cost little."""
+
+    limit: int
+
+    def __call__(self, result: object, now_ms: int) -> Page:
+        match result:
+            case [online, here, list(rows), cursor]:
+                members = [row for row in rows if not (isinstance(row, list) and row[2:] == [_GUEST])]
+                result = [online, here, members[: self.limit], cursor]
+        return _PAGE.read(result, now_ms)
 
 
 @dataclass(slots=True)

@@ -8,12 +8,13 @@ What is said here of hits holds for leaves, too; only, each goes by itself.
    is on its way comes on top.
 3. A hit is settled when it was sent, refused or dropped, and hits are settled in the order in which they
    came. A batch whose answer did not come is sent again: repeats change nothing. While the server is away,
-   the thread pauses longer and longer between attempts.
+   the thread pauses longer and longer between attempts. Why it cannot send is logged once, until it can.
 4. Each process has its own thread, buffer and counts. A forked child starts with none: what waited is the
    parent's to send.
 """
 
 import atexit
+import logging
 import random
 import time
 from collections import deque
@@ -39,6 +40,8 @@ LONGEST_PAUSE_S = 5.0
 
 #: Refusals that an operator can put right while hits wait; any other refusal of a whole batch is final.
 _PASSING = (LoadingError, TokenWantedError, WrongTokenError)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +178,7 @@ class Reporter:
         self._on_their_way = 0
         self._put = self._sent = self._dropped = self._refused = self._invalid = 0
         self._last_error = None
+        self._told = ""  #: what was logged since a batch could be sent
         self._flushed = 0  #: the first so many hits of all that were put are to go without waiting for others
         self._flushes = 0
 
@@ -235,6 +239,7 @@ class Reporter:
         try:
             result = self._call(batch)
         except Exception as error:  # whatever it is, this thread has to go on
+            self._tell(str(error))
             is_final = isinstance(error, ServerError) and not isinstance(error, _PASSING)
             if isinstance(error, FramingError) and len(batch) > 1:  # this server takes smaller messages only
                 self._batch_hits = len(batch) // 2
@@ -242,6 +247,7 @@ class Reporter:
             result = BatchResult(0, 0, len(batch), str(error))
         else:
             is_final = True
+            self._told = ""
         with self._lock:
             self._on_their_way = 0
             self._last_error = result.first_error or self._last_error
@@ -252,6 +258,11 @@ class Reporter:
                 self._put_back(batch)
             self._settled.notify_all()
         return is_final
+
+    def _tell(self, why: str) -> None:
+        if why != self._told:
+            logger.warning("hits cannot be reported: %s", why)
+            self._told = why
 
     def _call(self, batch: list[bytes]) -> BatchResult:
         if not isinstance(batch[0], _Leave):

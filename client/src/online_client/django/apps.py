@@ -29,12 +29,14 @@ class OnlineConfig(AppConfig):
         user_logged_out.connect(_signed_out)
 
 
-def _signed_in(*, request: HttpRequest, **_: Any) -> None:
-    page_views().signed_in(request)
+def _signed_in(*, request: HttpRequest | None = None, **_: Any) -> None:
+    if request is not None:  # who signs users in without one had no guest
+        page_views().signed_in(request)
 
 
-def _signed_out(*, request: HttpRequest, **_: Any) -> None:
-    page_views().signed_out(request)
+def _signed_out(*, request: HttpRequest | None = None, **_: Any) -> None:
+    if request is not None:
+        page_views().signed_out(request)
 
 
 def check(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:

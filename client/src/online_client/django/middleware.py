@@ -46,6 +46,7 @@ def _reported(request: HttpRequest, response: Response, seen_ms: int) -> Respons
     close = response.close
 
     def report_and_close() -> None:
+        vars(response).pop("close", None)  # or response and function would hold each other until garbage is collected
         content_type = response.get("Content-Type", "")
         page_views().report(request, request.method or "", response.status_code, content_type, seen_ms)
         close()
