@@ -41,7 +41,8 @@ ALLOWED: dict[str, set[str]] = {
     "feed": {"follow", "hitlog", "pages", "online_client"},
     "report": {"hitlog", "index", "pages"},
     "query": {"online_client"},
-    "top": {"query", "online_client"},
+    "screen": {"query", "online_client"},
+    "top": {"query", "screen", "online_client"},
     "replay": {"hitlog", "online_client"},
     "demo": {"config", "server", "online_client"},
     "cli": set(),  # imports the module of a command by name, when it is asked for

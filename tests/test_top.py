@@ -21,8 +21,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from tests.serving import command, environment, server_process
 
-from online import cli, top
-from online.top import PAGES, USERS, Figures, Rate, Snapshot, View, Watcher, ask, keys, press, render
+from online import cli, screen, top
+from online.screen import PAGES, USERS, Figures, Rate, Snapshot, View, keys, press, render
+from online.top import Watcher, ask
 from online_client import Client, ConnectionFailed, Kinds, Listing, Peak, ProtocolError, Session, TopPage
 from online_client.address import Address
 
@@ -143,7 +144,7 @@ def test_trouble_stands_above_the_last_figures():
 )
 def test_names_cannot_command_a_terminal(name, wanted):
     hostile = figures(pages=[TopPage(name, 1)], users=[session(name, name)])
-    view = replace(View(), lists=(top.Shown("people", name), top.Shown("newest", name)), typed_over="")
+    view = replace(View(), lists=(screen.Shown("people", name), screen.Shown("newest", name)), typed_over="")
     lines = shown(Snapshot(name, hostile, name), view, width=160)
     assert len(lines) == 24
     assert all(line.isprintable() for line in lines)
@@ -185,7 +186,7 @@ def pressed(*pressed_keys, view=None):
         (["?"], {"is_helping": True}),
         (["?", "q"], {}),
         (["x", "\x1b[5~", "enter"], {}),
-        (["/", "q"], {"typed_over": "", "lists": (top.Shown("people", "q"), top.Shown("newest"))}),
+        (["/", "q"], {"typed_over": "", "lists": (screen.Shown("people", "q"), screen.Shown("newest"))}),
     ],
 )
 def test_keys(pressed_keys, changed):
@@ -205,7 +206,7 @@ def test_a_prefix_is_typed():
     assert pressed("/", "ctrl-u", "j", "esc", view=view) == view
     assert pressed("/", "ctrl-u", "enter", view=view).lists[USERS].prefix == ""
     assert pressed("esc", view=view).lists[USERS].prefix == ""
-    assert len(pressed("/", *"x" * 999).lists[PAGES].prefix) == top.PREFIX_MAX
+    assert len(pressed("/", *"x" * 999).lists[PAGES].prefix) == screen.PREFIX_MAX
 
 
 def test_users_that_begin_alike_come_by_name():
@@ -379,6 +380,13 @@ def test_what_is_asked_for(url):
         alike = ask(client, pressed("/", *"/a/2", "enter", "tab", "/", *"the"), 10, None)
         assert alike.pages == [TopPage("/a/2", 1)]
         assert [session.user for session in alike.users] == ["theo"]
+
+
+def test_a_server_that_allows_few_rows_is_asked_for_fewer():
+    with server_process("--max-limit", "10") as process, Client(f"online://{process.address}") as client:
+        client.hits([(n, f"/{n}") for n in range(20)])
+        frame = ask(client, View(), 55, None)
+        assert (len(frame.pages), len(frame.users)) == (6, 6)
 
 
 def test_a_site_without_hits(server):

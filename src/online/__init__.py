@@ -21,7 +21,8 @@ The map, for a newcomer. An arrow is an allowed import; nothing imports against 
     the command line
         cli         `online serve | query | top | feed | report ...`    -> server, commands below
         query       ask a running server                                -> online_client
-        top         watch a running server on a terminal                -> online_client, query
+        screen      frames for `online top`, and what keys change       -> online_client, query
+        top         watch a running server on a terminal                -> online_client, query, screen
         formats     lines of access logs -> records
         pages       records -> page views: whose, and of what kind      -> formats
         hitlog      logs, from first to last line -> hits               -> formats
