@@ -69,6 +69,14 @@ class Browser:
         return found
 
 
+def until(is_so):
+    """Wait until something is so."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < deadline_s, "it does not come true"
+        time.sleep(0.01)
+
+
 @contextlib.contextmanager
 def website(*command, cwd, ready, **variables):
     """Run the command of a website until its output matches `ready`."""
@@ -107,7 +115,7 @@ def site_environment(**variables):
 
 
 def program(name):
-    path = shutil.which(name)
+    path = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], "/usr/sbin"]))  # where Debian keeps servers
     if path is None:
         pytest.skip(f"{name} is not installed; the package stands in .ci/packages")
     return path
