@@ -1,7 +1,7 @@
 """How much longer pages take that report their views and tell who is online: the server is up, down, or hangs.
 
-Each site is one gunicorn worker with threads; all stay up through all rounds, and take their turns. The page takes a
-millisecond or two by itself. Four visitors load pages as fast as they come, but for a short pause.
+Each site, of Flask or of Django, is one gunicorn worker with threads; all stay up through all rounds, and take turns. The
+page takes a few milliseconds by itself. Four visitors load pages as fast as they come, but for a short pause.
 """
 
 import contextlib
@@ -16,7 +16,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+
+import pytest
+from bench import django_website
 
 SEED = 7
 VISITORS = 4
@@ -54,10 +58,14 @@ def online_server(state: str) -> Iterator[str]:
         yield f"online://127.0.0.1:{port}"
 
 
-def site(application: str, url: str) -> contextlib.AbstractContextManager[int]:
-    gunicorn = [sys.executable, "-m", "gunicorn", "--threads", "4", "--bind", "127.0.0.1:0"]
-    command = [*gunicorn, f"bench.website:{application}"]
-    return told_address(command, r"Listening at: http://127\.0\.0\.1:(\d+)", ONLINE_URL=url)
+def site(framework: str, folder: Path, url: str) -> contextlib.AbstractContextManager[int]:
+    """A site that tells who is online if there is the address of a server."""
+    application = {
+        "Flask": [f"bench.website:{'telling' if url else 'plain'}"],
+        "Django": ["--pythonpath", str(folder), "mysite.wsgi"],
+    }
+    gunicorn = [sys.executable, "-m", "gunicorn", "--threads", "4", "--bind", "127.0.0.1:0", *application[framework]]
+    return told_address(gunicorn, r"Listening at: http://127\.0\.0\.1:(\d+)", ONLINE_URL=url)
 
 
 def visit(port: int, seed: int, until_s: float, latencies_ms: list[float]) -> None:
@@ -93,14 +101,16 @@ def p99(latencies_ms: list[float]) -> float:
     return statistics.quantiles(latencies_ms, n=100)[98]
 
 
-def test_pages_that_tell_who_is_online(record: Callable[..., Any], quick: bool) -> None:
-    rounds, seconds = (5, 1.0) if quick else (7, 2.0)
+@pytest.mark.parametrize("framework", ["Flask", "Django"])
+def test_pages_that_tell_who_is_online(record: Callable[..., Any], quick: bool, framework: str, tmp_path: Path) -> None:
+    rounds, seconds = (5, 0.5) if quick else (7, 2.0)
+    if framework == "Django":
+        django_website.make(tmp_path)
     added_ms: dict[str, list[float]] = {state: [] for state in STATES}
     with contextlib.ExitStack() as stack:
-        plain = stack.enter_context(site("plain", ""))
-        ports = {
-            state: stack.enter_context(site("telling", stack.enter_context(online_server(state)))) for state in STATES
-        }
+        plain = stack.enter_context(site(framework, tmp_path, ""))
+        urls = {state: stack.enter_context(online_server(state)) for state in STATES}
+        ports = {state: stack.enter_context(site(framework, tmp_path, url)) for state, url in urls.items()}
         for port in [plain, *ports.values()]:
             load(port, WARM_UP_S)
         without_ms = []
@@ -108,7 +118,12 @@ def test_pages_that_tell_who_is_online(record: Callable[..., Any], quick: bool) 
             without_ms.append(p99(load(plain, seconds)))
             for state, port in ports.items():
                 added_ms[state].append(p99(load(port, seconds)) - without_ms[-1])
-    record("a page without, p99", without_ms, "ms", note=f"{VISITORS} visitors, gunicorn, 1 worker, 4 threads")
+    record(
+        f"{framework}: a page without, p99",
+        without_ms,
+        "ms",
+        note=f"{VISITORS} visitors, gunicorn, 1 worker, 4 threads",
+    )
     for state, values in added_ms.items():
         note = "p99 with the middleware less p99 without, in the same round"
-        record(f"added to a page while the server is {state}, p99", values, "ms", at_most=5.0, note=note)
+        record(f"{framework}: added to a page while the server is {state}, p99", values, "ms", at_most=5.0, note=note)
