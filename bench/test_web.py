@@ -1,7 +1,7 @@
 """How much longer pages take that report their views and tell who is online: the server is up, down, or hangs.
 
-Each site, of Flask or of Django, is one gunicorn worker with threads; all stay up through all rounds, and take turns. The
-page takes a few milliseconds by itself. Four visitors load pages as fast as they come, but for a short pause.
+Each site, of Flask or of Django, is one gunicorn worker with threads; all stay up through all rounds, and take their
+turns. The page takes a few milliseconds by itself. Four visitors load pages as fast as they come, after a short pause.
 """
 
 import contextlib
@@ -118,12 +118,8 @@ def test_pages_that_tell_who_is_online(record: Callable[..., Any], quick: bool, 
             without_ms.append(p99(load(plain, seconds)))
             for state, port in ports.items():
                 added_ms[state].append(p99(load(port, seconds)) - without_ms[-1])
-    record(
-        f"{framework}: a page without, p99",
-        without_ms,
-        "ms",
-        note=f"{VISITORS} visitors, gunicorn, 1 worker, 4 threads",
-    )
+    note = f"{VISITORS} visitors, gunicorn, 1 worker, 4 threads"
+    record(f"{framework}: a page without, p99", without_ms, "ms", note=note)
     for state, values in added_ms.items():
         note = "p99 with the middleware less p99 without, in the same round"
         record(f"{framework}: added to a page while the server is {state}, p99", values, "ms", at_most=5.0, note=note)
