@@ -1,4 +1,4 @@
-"""The report of a run of the benchmarks: `python -m bench.report DIR` makes latest.md and latest.svg of its JSON.
+"""The report of a run of the benchmarks: `python -m bench.report DIR` makes latest.md, latest.svg and rivals.svg.
 
 Not here: measuring (test_*.py), keeping (recording.py). A panel of the charts is one group of rows in one kind of unit;
 a mark is the median, the line through it goes from the least to the most, and what is not ours is grey.
@@ -17,6 +17,9 @@ from bench.recording import CPU_TIMES, LATENCIES, MEMORY, SPEEDS, Results, Row
 #: What panels are drawn of, in their order, and how their titles begin.
 KINDS = {"Speed": SPEEDS, "Server CPU": CPU_TIMES, "Time to the answer": LATENCIES, "Memory": MEMORY}
 NOT_OURS = ("Redis", "Valkey", "MariaDB", "PostgreSQL", "SQLite", "reference", "a process that spins")
+
+#: How the groups begin that README shows, in rivals.svg.
+FRONT = ("Hits: ", "PAGE, one at a time", "Memory of a server")
 
 #: A wider spread than this has a logarithmic scale.
 LINEAR_SPREAD = 15.0
@@ -45,7 +48,8 @@ def main() -> None:
     folder = Path(sys.argv[1])
     results = Results.read(folder)
     (folder / "latest.md").write_text(table(results))
-    (folder / "latest.svg").write_text(charts(results))
+    (folder / "latest.svg").write_text(charts(results.rows))
+    (folder / "rivals.svg").write_text(charts(row for row in results.rows if row.group.startswith(FRONT)))
     print(f"{summary(results)} The report is in {folder / 'latest.md'}, its charts beside it.")
 
 
@@ -154,9 +158,9 @@ def _round_up(value: float) -> float:
     return next(step for step in (x / 5 * decade for x in (5, 6, 8, 10, 12, 16, 20, 30, 40, 50)) if step >= value)
 
 
-def charts(results: Results) -> str:
+def charts(rows: Iterable[Row]) -> str:
     """All panels in one SVG, readable on light and dark pages."""
-    panels = [panel(group, kind, rows) for group, kind, rows in drawn(results.rows)]
+    panels = [panel(group, kind, members) for group, kind, members in drawn(rows)]
     tops, bottom = [MARGIN] * COLUMNS, MARGIN
     placed = []
     for height, body in panels:

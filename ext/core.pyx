@@ -50,7 +50,7 @@ cdef extern from *:
 
 cdef enum:
     TIE_BITS = 36
-    CLIMB_STEPS = 6
+    CLIMB_STEPS = 6                                      # four on average find a record of two levels
     TOP_AHEAD = 8                                        # slots by which TOP fetches pages ahead
 
 cdef struct Ahead:
@@ -490,7 +490,8 @@ cdef Outcome core_hit(Core* core, const Hit* hit) noexcept nogil:
     return settle_hit(core, hit, &ahead, core_check_hit(core, hit))
 
 
-# Hits side by side: what they will touch is fetched first, a step of every hit at a time
+# Hits side by side: what they will touch is fetched first, a step of every hit at a time. While they are applied, a
+# finger is not greater than its name: records that come between are walked over, and one that goes hands it back.
 
 cdef struct Found:
     # What a hit will probably touch; NO_REF where there is nothing.
@@ -585,9 +586,9 @@ cdef void look_ahead(Core* core, const Hit* hits, int n_hits, const Ahead* ahead
                      const Outcome* outcomes) noexcept nogil:
     """Bring into the cache what hits that are good in themselves will touch, and take fingers.
 
-    A hit touches about ten cache lines, each named by the one before, a search several times as many. Here the
-    chains of all hits are walked side by side, so that the waits for memory overlap. Nothing is decided: applying
-    the hits finds everything again, at little cost, however one of them changes what the next one meets.
+    A hit touches about a dozen cache lines, each named by the one before, a search several times as many. Here the
+    chains of all hits are walked side by side, so that the waits for memory overlap. Nothing but fingers is kept:
+    applying the hits finds the rest again, at little cost, however one of them changes what the next one meets.
     """
     cdef Search searches[SEARCHES_A_HIT * HITS_AT_ONCE]
     cdef Found found[HITS_AT_ONCE]

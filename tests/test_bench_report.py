@@ -88,7 +88,7 @@ def test_figures_have_three_digits_that_count(value: float, text: str) -> None:
 
 
 def test_charts_draw_what_can_be_compared_and_no_ratios(results: Results) -> None:
-    svg = ElementTree.fromstring(charts(results))
+    svg = ElementTree.fromstring(charts(results.rows))
     texts = [text.text for text in svg.iter(f"{SVG}text")]
     assert {"Hits", "Speed, hits/s, logarithmic", "Memory", "Memory, bytes/user"} <= set(texts)
     assert "online, to Redis" not in texts
@@ -96,7 +96,7 @@ def test_charts_draw_what_can_be_compared_and_no_ratios(results: Results) -> Non
 
 
 def test_charts_stay_inside_their_page(results: Results) -> None:
-    svg = ElementTree.fromstring(charts(results))
+    svg = ElementTree.fromstring(charts(results.rows))
     page = svg.find(f"{SVG}rect")
     assert page is not None
     assert svg.get("viewBox") == f"0 0 {page.get('width')} {page.get('height')}"
