@@ -79,15 +79,17 @@ def test_what_the_quick_pattern_takes_the_whole_one_takes_alike(line):
         b"h - - [" + DATE + b'] "GET /' + b"a " * 50_000,
         b"h - - [" + DATE + b'] "GET /a HTTP/1.1" 200 5' + b' "a"' * 20_000 + b'x"',
         b"h - " + b"- " * 40_000 + b"[x",
+        b"h " + b"\\ " * 50_000,
         b'{"time":' * 10_000,
         b'{"time":1709294400,"user":"' + b"\\u0000" * 20_000,
         b"[" * 50_000 + b"]" * 50_000,
         b'{"a":' + b"9" * 60_000 + b"}",
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_hostile_line_is_refused_at_once(line):
-    for read in (reader_of(), JsonLines().read, LogFormat('%h %l %u %t "%r" %>s "%{Referer}i" "%{User-Agent}i"').read):
+    formats = ('%h %l %u %t "%r" %>s "%{Referer}i" "%{User-Agent}i"', "%h %u %{X-One}i %{X-Two}i %t %U")
+    for read in (reader_of(), JsonLines().read, *(LogFormat(each).read for each in formats)):
         assert isinstance(read(line), str)
 
 

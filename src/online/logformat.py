@@ -109,7 +109,8 @@ def _free_text(before: str, after: str) -> bytes:
     if before.endswith('"') and after.startswith('"'):
         return INSIDE
     ends = rb'\s"\\' + (re.escape(after[0].encode()) if after else b"")
-    return rb"[^" + ends + rb"]*+(?:\\.[^" + ends + rb"]*+)*+"
+    # No space is escaped here: a user before it, who may have spaces, would be tried with each of them.
+    return rb"[^" + ends + rb"]*+(?:\\\S[^" + ends + rb"]*+)*+"
 
 
 def _named_request(told: set[str]) -> bytes:
