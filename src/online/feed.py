@@ -68,8 +68,8 @@ in Apache's configuration:
   CustomLog "|/usr/local/bin/online feed - --quiet" combined
 
 the best format, in nginx' configuration:
-  log_format online escape=json '{"time":$msec,"user":"$remote_user","url":"$request_uri",'
-    '"status":$status,"method":"$request_method","address":"$remote_addr",'
+  log_format online escape=json '{"time":$msec,"url":"$request_uri",'
+    '"status":"$status","method":"$request_method","address":"$remote_addr",'
     '"forwarded":"$http_x_forwarded_for","agent":"$http_user_agent","host":"$host"}';"""
 
 
