@@ -121,7 +121,7 @@ class _JsonRecords:
         self._getters = [_getter(path) for path in fields]
         # Plain names are looked up all at once, in a third of the time.
         self._pick = None if any("." in path or "|" in path for path in fields) else itemgetter(*fields)
-        self._nothing: dict[str, Any] = dict.fromkeys(fields)
+        self._nothing: dict[str, Any] = dict.fromkeys(fields, "")
         self._last_time = b""
         self._last_ms = 0
 
@@ -137,9 +137,11 @@ class _JsonRecords:
             if seen_ms is None:
                 return f"its {self._names.time} is {quote(text)}, which is no time" if text else self._missing("time")
             self._last_time, self._last_ms = text, seen_ms
-        address, user, method, url, status, agent, host, visitor, forwarded = [
-            value.encode("utf-8", "surrogateescape") if type(value) is str else _text(value) for value in values
-        ]
+        try:
+            texts = list(map(str.encode, values))  # all of them text, and UTF-8
+        except (TypeError, UnicodeEncodeError):
+            texts = [_text(value) for value in values]
+        address, user, method, url, status, agent, host, visitor, forwarded = texts
         if not url:
             return self._missing("url")
         if not address and not user and not visitor:
@@ -172,8 +174,10 @@ def _getter(path: str) -> Callable[[dict[str, Any]], Any]:
 
 def _text(value: Any) -> bytes:
     """Return a value of JSON as text: of a list all, as headers that came more than once; of other things nothing."""
+    if type(value) is str:
+        return value.encode("utf-8", "surrogateescape")
+    if type(value) is int or type(value) is float:
+        return str(value).encode()
     if type(value) is list:
         return b",".join(_text(each) for each in value if type(each) is not list)
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return b""
-    return str(value).encode("utf-8", "surrogateescape")
+    return b""
