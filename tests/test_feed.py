@@ -1,5 +1,6 @@
 """`online feed`: page views of logs reach a server, once each as far as it can tell, and survive its absence."""
 
+import errno
 import os
 import re
 import subprocess
@@ -11,11 +12,16 @@ import msgpack
 import pytest
 from tests.serving import command, environment, run_command, server_process
 
-from online import feed as feeding
+from online import sending
 from online.cli import main
 from online.errors import StateError
-from online.feed import Batch, Sender, State
-from online.pages import PageView
+from online.feed import Feed
+from online.follow import Log, Pipe
+from online.formats import reader_of
+from online.pages import Pages, PageView
+from online.places import Places
+from online.rules import Rules
+from online.sending import Batch, Sender
 from online_client import Client
 
 FOLDER = Path(os.environ.get("ONLINE_REAL_LOGS") or Path(__file__).parents[2] / "shared" / "data")
@@ -161,7 +167,8 @@ def test_end_without_a_server_keeps_the_place(tmp_path):
         if "the server is away" in told:
             break
     assert follower.end()[0] == 0
-    assert [place.offset for place in State(state).places(str(log))] == [0]
+    with Places.held(state) as places:
+        assert [place.offset for place in places.of(str(log))] == [0]
 
 
 class Absent:
@@ -173,9 +180,9 @@ class Absent:
 
     def call(self, request):
         if not self.is_back.is_set():
-            raise feeding.ClientError("away")
+            raise sending.OnlineError("away")
         self.frames.append(request)
-        return feeding.BatchResult(len(msgpack.unpackb(request.params)), 0, 0, None)
+        return sending.BatchResult(len(msgpack.unpackb(request.params)), 0, 0, None)
 
     def close(self):
         pass
@@ -186,38 +193,153 @@ def batch_of(number, settled, *, may_be_dropped):
     return Batch(views, lambda: settled.append(number), may_be_dropped=may_be_dropped)
 
 
-def test_oldest_of_a_pipe_are_dropped_and_counted_while_the_server_is_away(monkeypatch):
-    monkeypatch.setattr(feeding, "MAX_WAITING_HITS", 50)
+@pytest.fixture
+def narrow(monkeypatch):
+    """Room for little."""
+    monkeypatch.setattr(sending, "MAX_WAITING_HITS", 50)
+    monkeypatch.setattr(sending, "MESSAGE_HITS", 10)
+
+
+def forever():
+    return True
+
+
+def test_oldest_of_a_pipe_are_dropped_and_counted_while_the_server_is_away(narrow):
     client, settled = Absent(), []
     sender = Sender(client)
     sender.start()
     for number in range(20):
-        sender.put(batch_of(number, settled, may_be_dropped=True), threading.Event())
+        sender.put(batch_of(number, settled, may_be_dropped=True))
     assert sender.waiting <= 50
     dropped = sender.counts.dropped
     client.is_back.set()
-    assert sender.finish(None)
+    assert sender.finish(forever, 0.05)
     assert (sender.counts.sent, sender.counts.dropped) == (200 - dropped, dropped)
     assert dropped >= 140
     assert settled[-4:] == [16, 17, 18, 19]
 
 
-def test_file_waits_while_the_server_is_away(monkeypatch):
-    monkeypatch.setattr(feeding, "MAX_WAITING_HITS", 50)
-    client, settled = Absent(), []
+def test_what_a_pipe_gives_line_by_line_waits_together():
+    client = Absent()
     sender = Sender(client)
-    sender.start()
-    stop = threading.Event()
-    putting = threading.Thread(
-        target=lambda: [sender.put(batch_of(number, settled, may_be_dropped=False), stop) for number in range(20)]
-    )
-    putting.start()
-    until(lambda: sender.waiting == 50)
-    assert putting.is_alive()
+    for _ in range(1_000):
+        sender.put(Batch([], lambda: None, may_be_dropped=True))
+        sender.put(batch_of(0, [], may_be_dropped=True))
+    assert len(sender._queue) == 10_000 // sending.MESSAGE_HITS
+
+
+def test_lines_that_are_no_hits_do_not_wait_without_end(monkeypatch):
+    monkeypatch.setattr(sending, "MAX_WAITING_BATCHES", 3)
+    sender = Sender(Absent())
+    for _ in range(3):
+        assert not sender.is_full
+        sender.put(Batch([], lambda: None, may_be_dropped=False))
+    assert sender.is_full
+
+
+def running(feed):
+    thread = threading.Thread(target=feed.run)
+    thread.start()
+    return thread
+
+
+def test_file_waits_while_the_server_is_away_and_holds_up_no_pipe(tmp_path, narrow, capsys):
+    log, client = tmp_path / "access.log", Absent()
+    log.write_text("".join(line(f"user{number}") for number in range(50)))
+    reader, writer = os.pipe()
+    sender = Sender(client)
+    sources = [Log(str(log), from_start=True), Pipe(reader)]
+    feed = Feed(sources, Pages(reader_of(), Rules(), key=b"k"), sender, Places(None))
+    thread = running(feed)
+    until(lambda: sender.is_full)
+    with log.open("a") as file:
+        file.write(line("later"))
+    with os.fdopen(writer, "w") as pipe:
+        for number in range(5_000):  # more than a pipe holds
+            pipe.write(line(f"piped{number}"))
+    until(lambda: len(sources) == 1)
+    assert sources[0].behind_bytes == len(line("later"))
     client.is_back.set()
-    putting.join()
-    assert sender.finish(None)
-    assert (sender.counts.sent, sender.counts.dropped, settled) == (200, 0, list(range(20)))
+    until(lambda: not sources[0].behind_bytes and not sender.waiting)
+    feed.stop()
+    thread.join()
+    os.close(reader)
+    counts = sender.counts
+    assert counts.sent + counts.dropped == 5_051
+    sent = [user for frame in client.frames for user, *_ in msgpack.unpackb(frame.params)]
+    assert [user for user in sent if not user.startswith(b"piped")][-1] == b"later"
+
+
+def test_end_of_input_waits_for_the_server_until_it_is_told_to_end():
+    follower = Follower("-", "--url", "online+unix:///nowhere/socket", stdin=subprocess.PIPE)
+    follower.popen.stdin.write(line("theo"))
+    follower.popen.stdin.close()
+    follower.popen.stdin = None
+    assert "the server is away" in follower.popen.stderr.readline()
+    assert follower.end()[0] == 0
+
+
+def test_sender_that_fails_ends_the_feed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    log, client = tmp_path / "access.log", Absent()
+    log.write_text(line("theo"))
+    client.call = lambda request: 1 / 0
+    feed = Feed([Log(str(log), from_start=True)], Pages(reader_of(), Rules(), key=b"k"), Sender(client), Places(None))
+    assert feed.run() == 1
+    assert "online feed: it has failed to send\n" in capsys.readouterr().err
+
+
+def test_full_disk_is_said_and_the_feed_goes_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("online.feed.STATE_EVERY_S", 0)
+    log, client = tmp_path / "access.log", Absent()
+    client.is_back.set()
+    log.write_text(line("theo"))
+    told, real = [], os.fsync
+
+    def refuse(descriptor):
+        told.append(descriptor)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Places.held(tmp_path / "state") as places:
+        followed = Log(str(log), from_start=True)
+        places.add(followed)
+        feed = Feed([followed], Pages(reader_of(), Rules(), key=b"k"), Sender(client), places)
+        monkeypatch.setattr(os, "fsync", refuse)
+        thread = running(feed)
+        until(lambda: len(told) > 2)
+        monkeypatch.setattr(os, "fsync", real)
+        until(lambda: (tmp_path / "state").exists())
+        feed.stop()
+        thread.join()
+    errors = [each for each in capsys.readouterr().err.splitlines() if "state" in each]
+    assert errors == [
+        f"online feed: state file {tmp_path}/state cannot be written: No space left on device",
+        "online feed: the state file can be written again",
+    ]
+
+
+def test_log_that_cannot_be_read_after_rotation_is_said_and_waited_for(tmp_path, server, client):
+    log = tmp_path / "access.log"
+    log.touch()
+    log.write_text(line("rotated-before"))
+    follower = Follower(log, "--from-start", "--url", url_of(server), "--quiet")
+    until(lambda: client.seen("rotated-before")[0])
+    log.rename(tmp_path / "access.log.1")
+    log.mkdir()
+    assert "access.log: it is no regular file" in follower.popen.stderr.readline()
+    log.rmdir()
+    log.write_text(line("rotated-after"))
+    until(lambda: client.seen("rotated-after")[0])
+    code, error = follower.end()
+    assert (code, error) == (0, f"online feed: {log} is no problem any more\n")
+
+
+def test_state_file_is_one_feeds_at_a_time(tmp_path, server):
+    state = tmp_path / "state"
+    with Places.held(state):
+        done = run_command("feed", "-", "--state", state, "--url", url_of(server))
+    assert done.returncode == 2
+    assert done.stderr == f"online feed: state file {state} is in use by another feed; give another path\n"
 
 
 def test_what_the_server_finds_too_large_goes_in_parts(tmp_path, monkeypatch):
@@ -231,12 +353,15 @@ def test_what_the_server_finds_too_large_goes_in_parts(tmp_path, monkeypatch):
     assert "100 hits sent" in done.stderr
 
 
-def test_state_that_is_none_is_left_alone(tmp_path):
+@pytest.mark.parametrize(
+    "text", ["something else", "[]", '{"version": 2}', '{"version": 1, "logs": {"a": [[1, 2, "xy", 3]]}}']
+)
+def test_state_that_is_none_is_left_alone(tmp_path, text):
     path = tmp_path / "state"
-    path.write_text("something else")
-    with pytest.raises(StateError, match="is none of online feed"):
-        State(path)
-    assert path.read_text() == "something else"
+    path.write_text(text)
+    with pytest.raises(StateError, match="is none of online feed"), Places.held(path):
+        pass
+    assert path.read_text() == text
 
 
 @pytest.mark.parametrize(

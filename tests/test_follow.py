@@ -1,5 +1,6 @@
 """Logs that grow are followed through every way of rotation: no line is lost, none is handed out twice."""
 
+import errno
 import os
 import random
 
@@ -181,6 +182,31 @@ def test_no_more_of_a_long_line_is_kept_than_shows_that_it_is_too_long(path):
 def test_what_is_no_file_is_refused(tmp_path):
     with pytest.raises(LogError, match="is no regular file"):
         Log(str(tmp_path))
+
+
+def test_new_file_that_cannot_be_read_yet_is_waited_for(path, monkeypatch):
+    log = Log(str(path))
+    write(path, b"a\n")
+    assert news(log) == [b"a"]
+    path.rename(f"{path}.1")
+    write(path, b"b\n")
+
+    def refuse(*args):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        assert log.read() is None
+    assert log.problem == f"cannot read {path}: Permission denied"
+    assert news(log) == [b"b"]
+    assert not log.problem
+    path.rename(f"{path}.2")
+    path.mkdir()
+    assert news(log) == []
+    assert "is no regular file" in log.problem
+    path.rmdir()
+    assert news(log) == []
+    assert not log.problem
 
 
 def test_bytes_behind_are_those_not_handed_out(path):

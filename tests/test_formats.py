@@ -7,9 +7,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from online import formats
+from online import formats, jsonlines, logformat
 from online.errors import ConfigError
-from online.formats import JSON_PRESETS, AccessLog, JsonLines, LogFormat, Record, read_time, reader_of
+from online.formats import AccessLog, reader_of
+from online.jsonlines import JSON_PRESETS, JsonLines
+from online.logformat import LogFormat
+from online.records import Record, read_time
 
 NOON_MS = 1_709_294_400_000  # 2024-03-01 12:00:00 UTC
 DATE = b"01/Mar/2024:12:00:00 +0000"
@@ -19,7 +22,7 @@ RECORD = Record(NOON_MS, b"198.51.100.7", b"theo", b"GET", b"/a?b=1", b"200", AG
 
 
 def test_examples_in_the_docstrings_hold():
-    assert doctest.testmod(formats).failed == 0
+    assert [doctest.testmod(module).failed for module in (formats, jsonlines, logformat)] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("name", ["auto", "combined", "common"])
@@ -57,7 +60,7 @@ _NEARLY = st.lists(
 @example(COMBINED)
 @example(COMBINED + b' "x"')
 @example(b'h - ""x [' + DATE + b'] "GET /a HTTP/1.1" 200 5')
-@example(b'h - - [' + DATE + b'] "GET  /a HTTP/1.1" 200 5')
+@example(b"h - - [" + DATE + b'] "GET  /a HTTP/1.1" 200 5')
 def test_what_the_quick_pattern_takes_the_whole_one_takes_alike(line):
     reader = AccessLog()
     quick = reader.read(line)
@@ -72,19 +75,21 @@ def test_what_the_quick_pattern_takes_the_whole_one_takes_alike(line):
         b"\\" * 100_001,
         b"[" * 100_000,
         b"a " * 50_000,
-        b'h - - [' + DATE + b'] "' + b'\\"' * 50_000,
-        b'h - - [' + DATE + b'] "GET /' + b"a " * 50_000,
-        b'h - - [' + DATE + b'] "GET /a HTTP/1.1" 200 5' + b' "a"' * 20_000 + b"x\"",
+        b"h - - [" + DATE + b'] "' + b'\\"' * 50_000,
+        b"h - - [" + DATE + b'] "GET /' + b"a " * 50_000,
+        b"h - - [" + DATE + b'] "GET /a HTTP/1.1" 200 5' + b' "a"' * 20_000 + b'x"',
         b"h - " + b"- " * 40_000 + b"[x",
+        b"h " + b"\\ " * 50_000,
         b'{"time":' * 10_000,
         b'{"time":1709294400,"user":"' + b"\\u0000" * 20_000,
         b"[" * 50_000 + b"]" * 50_000,
         b'{"a":' + b"9" * 60_000 + b"}",
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_hostile_line_is_refused_at_once(line):
-    for read in (reader_of(), JsonLines().read, LogFormat('%h %l %u %t "%r" %>s "%{Referer}i" "%{User-Agent}i"').read):
+    formats = ('%h %l %u %t "%r" %>s "%{Referer}i" "%{User-Agent}i"', "%h %u %{X-One}i %{X-Two}i %t %U")
+    for read in (reader_of(), JsonLines().read, *(LogFormat(each).read for each in formats)):
         assert isinstance(read(line), str)
 
 
@@ -157,6 +162,20 @@ def test_fields_of_json_are_named():
     assert (record.url, record.user) == (b"/b", b"17")
 
 
+def test_header_that_came_twice_is_told_whole():
+    line = as_json(forwarded=["203.0.113.9", "198.51.100.7"])
+    assert reader_of()(line).forwarded == b"203.0.113.9,198.51.100.7"
+
+
+@pytest.mark.parametrize("depth", [10, 900, 990, 1_000, 1_020])
+def test_lists_in_lists_are_no_text(depth):
+    nested = b"[" * depth + b"1709294400" + b"]" * depth
+    read = reader_of()
+    for _ in range(2):
+        assert isinstance(read(as_json(time="@").replace(b'"@"', nested)), str)
+        assert isinstance(read(as_json(url="@").replace(b'"@"', nested)), str)
+
+
 def test_bytes_that_are_not_utf_8_stay_as_they_are():
     line = as_json().replace(b"/a?b=1", b"/\xe9\xff")
     assert reader_of()(line).url == b"/\xe9\xff"
@@ -211,6 +230,10 @@ def test_formats_of_ones_own(form, line, expected):
     record = reader_of(form)(line)
     assert record.seen_ms == NOON_MS
     assert tuple(each.decode() for each in (record.user, record.method, record.url, record.status)) == expected
+
+
+def test_line_may_end_as_in_dos():
+    assert reader_of(NGINX)(COMBINED + b"\r") == RECORD
 
 
 def test_line_that_is_not_in_the_format_says_so():

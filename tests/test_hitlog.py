@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from online import hitlog
-from online.formats import MAX_DAYS, Dates
 from online.hitlog import (
     MAX_LINE_BYTES,
     MAX_SAMPLES,
@@ -28,6 +27,7 @@ from online.hitlog import (
     log_bytes,
     reader_from,
 )
+from online.records import MAX_DAYS, Dates
 
 NOON_MS = 1_709_294_400_000  # 2024-03-01 12:00:00 UTC
 NOON = b"01/Mar/2024:12:00:00 +0000"
@@ -293,9 +293,9 @@ def test_mutated_line_is_a_hit_or_has_a_reason(data):
     text = bytearray(line(user=b"theo", rest=b' 200 5 "-" "Agent (\\"x\\")" extra'))
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(text) - 1))
-        text[at : at + data.draw(st.integers(0, 3))] = data.draw(st.sampled_from(
-            [b"", b" ", b'"', b"\\", b"[", b"]", b"-", b"\0", b"9", b"/", b"\xff", b"\r"]
-        ))
+        text[at : at + data.draw(st.integers(0, 3))] = data.draw(
+            st.sampled_from([b"", b" ", b'"', b"\\", b"[", b"]", b"-", b"\0", b"9", b"/", b"\xff", b"\r"])
+        )
     found = parse(bytes(text))
     assert isinstance(found, str) or (0 < len(found.user) <= 256 and 0 < len(found.url) <= 2048)
 
@@ -557,9 +557,7 @@ def test_columns_of_csv_are_named(log, arguments, content):
     assert read_all(log(content), reader_of(*arguments))[0] == [HIT]
 
 
-@pytest.mark.parametrize(
-    "names", ["", "user,url", "user,user,url,time", "user,url,item,time", "user,url,time,kind"]
-)
+@pytest.mark.parametrize("names", ["", "user,url", "user,user,url,time", "user,url,item,time", "user,url,time,kind"])
 def test_wrong_columns_are_wrong_usage(capsys, names):
     with pytest.raises(SystemExit) as exit_info:
         reader_of("--columns", names)

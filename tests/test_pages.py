@@ -7,7 +7,7 @@ import pytest
 
 from online import pages
 from online.errors import ConfigError
-from online.formats import Record, reader_of
+from online.formats import reader_of
 from online.pages import (
     DROPPED,
     FILE,
@@ -16,14 +16,11 @@ from online.pages import (
     TARGET,
     Pages,
     PageView,
-    Rules,
-    add_rule_arguments,
     guest_key,
     key_beside,
-    load_rules,
-    read_network,
-    rules_from,
 )
+from online.records import Record
+from online.rules import Rules, add_rule_arguments, load_rules, read_network, rules_from
 
 NOON_MS = 1_709_294_400_000
 BROWSER = b"Mozilla/5.0 (X11; Linux x86_64; rv:121.0) Gecko/20100101 Firefox/121.0"
@@ -82,6 +79,11 @@ def test_url_is_rewritten_by_one_rule_after_the_other():
     assert view(url=b"/api/poll", rules=rules) == DROPPED
 
 
+def test_patterns_meet_no_longer_url_than_an_index_takes():
+    rules = {"rewrite": (("(x+)+y", ""),)}  # takes twice as long with every x
+    assert view(url=b"/" + b"x" * 60_000, rules=rules) == "its url has 60,001 bytes, 1 to 2,048 are taken"
+
+
 def test_prefix_and_host_stand_before_the_url():
     assert view(url_prefix=b"/shop").url == b"/shop/a"
     assert view(host=b"WWW.example.org", rules={"with_host": True}).url == b"www.example.org/a"
@@ -116,6 +118,18 @@ def test_visitor_goes_before_the_address_and_is_never_shown():
     assert view(visitor=b"-").user == view().user
 
 
+def test_guest_is_no_other_guest_by_sending_an_address_as_a_cookie():
+    address = b"198.51.100.7"
+    found = Pages(lambda line: record, Rules(keep_addresses=True), key=KEY)
+    record = Record(NOON_MS, b"203.0.113.9", b"-", b"GET", b"/a", b"200", BROWSER, visitor=address)
+    assert view(visitor=address, address=b"203.0.113.9").user != view(address=address).user
+    assert found.parse(b"").user != address
+    record = record._replace(address=address, visitor=b"")
+    assert found.parse(b"").user == address
+    record = record._replace(visitor=address)
+    assert found.parse(b"").user != address
+
+
 def test_addresses_are_kept_if_that_is_asked_for():
     assert view(rules={"keep_addresses": True}).user == b"198.51.100.7"
 
@@ -145,6 +159,7 @@ TRUSTED = {"trust_proxy": (read_network("10.0.0.0/8"), read_network("2001:db8::/
         (b"10.0.0.1", b"198.51.100.7", b"198.51.100.7"),
         (b"10.0.0.1", b"1.1.1.1, 198.51.100.7", b"198.51.100.7"),
         (b"10.0.0.1", b"1.1.1.1, 198.51.100.7,10.0.0.2, 2001:db8::7", b"198.51.100.7"),
+        (b"::ffff:10.0.0.1", b"1.1.1.1,198.51.100.7", b"198.51.100.7"),
         (b"10.0.0.1", b"-", b"10.0.0.1"),
         (b"10.0.0.1", b"unknown", b"10.0.0.1"),
         (b"10.0.0.1", b"1.1.1.1, nonsense, 10.0.0.3", b"10.0.0.3"),

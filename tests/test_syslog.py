@@ -15,7 +15,7 @@ from tests.serving import LOCAL, START_MS, make_server, run_command, run_in_real
 from online import syslog
 from online.config import Address, Config
 from online.errors import ConfigError
-from online.pages import read_network
+from online.rules import read_network
 from online.syslog import message_of
 
 MESSAGE = b'::1 - theo [01/Mar/2024:12:00:00 +0000] "GET /a HTTP/1.1" 200 5'
@@ -34,9 +34,11 @@ def test_examples_in_the_docstrings_hold():
         b"<134>Nov 22 23:55:00 haproxy[6801]: ",
         b"<13>Nov 22 23:55:00 web1.example.org apache2[77]: ",
         b"<13>Nov 22 23:55:00 2001:db8::7 apache: ",
+        b"<13>Nov 22 23:55:00 feed: ",
+        b"<13>Nov 22 23:55:00 ::1 feed: ",
         b"<13>2026-11-22T23:55:00.123456+01:00 web1 root: ",
         b"<13>1 2026-11-22T23:55:00.123456+01:00 web1 logger 17 - - ",
-        b"<134>1 2026-11-22T23:55:00Z - haproxy 6801 ID47 [a@1 x=\"]\\\"\"][b y=\"\"] \xef\xbb\xbf",
+        b'<134>1 2026-11-22T23:55:00Z - haproxy 6801 ID47 [a@1 x="]\\""][b y=""] \xef\xbb\xbf',
     ],
 )
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\0"])
@@ -177,7 +179,6 @@ def test_what_the_kernel_dropped_is_counted():
     run_in_real_time(test)
 
 
-
 @pytest.mark.parametrize(("network", "is_taken"), [("127.0.0.0/8", True), ("10.0.0.0/8", False)])
 def test_beyond_this_machine_only_named_networks_may_send(network, is_taken):
     async def test():
@@ -253,7 +254,7 @@ def test_settings_come_from_the_command_line_and_guests_keep_their_names(tmp_pat
     [
         (["--syslog-format", "xml"], "format takes auto"),
         (["--syslog-rules", "/nowhere/rules"], "rules /nowhere/rules: No such file"),
-        (["--syslog-from", "everybody"], "--syslog-from takes a network such as 10.0.0.0/8, not \"everybody\""),
+        (["--syslog-from", "everybody"], '--syslog-from takes a network such as 10.0.0.0/8, not "everybody"'),
     ],
 )
 def test_wrong_settings_are_said(arguments, message):

@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.serving import environment, server_process
+from tests.serving import environment, run_command, server_process
 
 from online_client import Client
 
-GUIDE = Path(__file__).parents[1] / "docs" / "web-servers.md"
+DOCS = Path(__file__).parents[1] / "docs"
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:121.0) Gecko/20100101 Firefox/121.0"
 
 #: Target, user, agent, host address. Two people on /forum/1, one of them logged in; a bot; and what is no page view.
@@ -41,16 +41,16 @@ def wanted(program):
     return pytest.mark.skipif(found(program) is None, reason=f"{program} is not installed")
 
 
-def from_guide(mark, **given):
-    """The part of the guide that begins with the line `mark`, with addresses as in this test."""
-    block = re.search(rf"```\n({re.escape(mark)}.*?)```", GUIDE.read_text(), re.DOTALL)[1]
+def from_guide(guide, mark, nth=0, **given):
+    """The nth part of a guide that begins with `mark`, with addresses as in this test."""
+    block = re.findall(rf"```\n({re.escape(mark)}.*?)```", (DOCS / guide).read_text(), re.DOTALL)[nth]
     for old, new in given.items():
         assert PLACES[old] in block
         block = block.replace(PLACES[old], str(new))
     return block
 
 
-PLACES = {"syslog": "127.0.0.1:5140", "feed": "/usr/local/bin/online feed"}
+PLACES = {"syslog": "127.0.0.1:5140", "logger": "127.0.0.1 -P 5140", "feed": "/usr/local/bin/online feed -"}
 
 
 def free_port():
@@ -59,9 +59,9 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def request(port, target, user=None, agent=BROWSER, address="127.0.0.1"):
+def request(port, target, user=None, agent=BROWSER, address="127.0.0.1", **headers):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10, source_address=(address, 0))
-    headers = {"User-Agent": agent}
+    headers["User-Agent"] = agent
     if user:
         headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:pw".encode()).decode()
     connection.request("GET", target, headers=headers)
@@ -131,16 +131,23 @@ def nginx_configuration(folder, port, inside):
         }}"""
 
 
+def test_help_of_feed_has_the_format_of_the_guide():
+    lines = from_guide("nginx.md", "log_format online").splitlines()[:3]
+    told = run_command("feed", "--help").stdout
+    assert [line.strip() for line in lines] == [line.strip() for line in told.splitlines()[-3:]]
+
+
 @wanted("nginx")
-def test_nginx_over_syslog(tmp_path, server, client):
+@pytest.mark.parametrize(("nth", "theo"), [(0, "guest"), (1, "member")])
+def test_nginx_over_syslog(tmp_path, server, client, nth, theo):
     port = free_port()
-    (tmp_path / "nginx.conf").write_text(
-        nginx_configuration(tmp_path, port, from_guide("log_format online", syslog=server.syslog))
-    )
+    inside = from_guide("nginx.md", "log_format online", nth, syslog=server.syslog)
+    (tmp_path / "nginx.conf").write_text(nginx_configuration(tmp_path, port, inside))
     with running(found("nginx"), "-c", f"{tmp_path}/nginx.conf", "-p", tmp_path, port=port):
-        for each in REQUESTS:
-            request(port, *each)
-        assert_all_came(client)
+        for target, user, agent, address in REQUESTS:
+            request(port, target, user, agent, "127.0.0.5" if user == "theo" else address)
+        assert_all_came(client, theo=theo)
+    assert [each is not None for each in client.seen("theo")] == [theo == "member"]
     told = client.info("syslog")["Syslog"]
     assert (told["received"], told["hits"], told["skipped_file"], told["skipped_status"]) == ("6", "4", "1", "1")
 
@@ -192,22 +199,22 @@ def apache_configuration(folder, port, inside):
 
 
 @wanted("apache2")
-@pytest.mark.parametrize("way", ["syslog", "pipe"])
+@pytest.mark.parametrize("way", ["syslog", "pipe", "cookie"])
 def test_apache(tmp_path, server, client, way):
     """Nobody is logged in: Apache is not set up to ask for passwords, and then cannot be sent any."""
     port = free_port()
     if way == "syslog":
         host, syslog_port = server.syslog.split(":")
-        inside = f'CustomLog "|/usr/bin/logger -d -n {host} -P {syslog_port} -t apache" combined'
+        inside = from_guide("apache.md", 'CustomLog "|/usr/bin/logger', logger=f"{host} -P {syslog_port}")
     else:
-        command = f"{sys.executable} -m online feed"
-        inside = from_guide('CustomLog "|/usr/local/bin/online', feed=command).replace(
-            "--quiet", f"--quiet --url online://127.0.0.1:{server.port}"
-        )
+        mark = "LogFormat" if way == "cookie" else 'CustomLog "|/usr/local/bin/online'
+        command = f"{sys.executable} -m online feed - --url online://127.0.0.1:{server.port}"
+        inside = from_guide("apache.md", mark, feed=command)
     (tmp_path / "apache.conf").write_text(apache_configuration(tmp_path, port, inside))
     with running(found("apache2"), "-f", f"{tmp_path}/apache.conf", "-DFOREGROUND", port=port):
         for target, user, agent, address in REQUESTS:
-            request(port, target, None, agent, "127.0.0.5" if user == "theo" else address)
+            who = {"cookie": "session=theo"} if way == "cookie" and user == "theo" else {}
+            request(port, target, None, agent, "127.0.0.5" if user == "theo" and not who else address, **who)
         assert_all_came(client, theo="guest")
 
 
@@ -222,7 +229,7 @@ defaults
     timeout connect 5s
 frontend www
     bind 127.0.0.1:{port}
-{from_guide("    log 127.0.0.1:5140", syslog=server.syslog)}
+{from_guide("haproxy.md", "    log 127.0.0.1:5140", syslog=server.syslog)}
     http-request return status 404 if {{ path /gone }}
     http-request return status 200 content-type text/plain string hello
 """)

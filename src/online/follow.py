@@ -8,7 +8,9 @@ Not here: what lines say (formats, pages), where they go (feed), and reading fin
    to it, for DRAIN_S; what is at the path now is read beside it.
 3. A file is known by device, inode and its first bytes, so that neither a truncated file that has grown again
    nor a new one with an old one's inode is read on in its middle.
-4. `Place`s that are stored and given back lose no line, as long as what was renamed still lies in the same
+4. What was open at the start may become unreadable, such as a new file whose owner is still to be changed: that is
+   a `problem` while it lasts, and no end.
+5. `Place`s that are stored and given back lose no line, as long as what was renamed still lies in the same
    folder under a name that begins with the log's. Of a log that is rotated twice before anybody looks, the file
    between is not seen.
 """
@@ -143,15 +145,17 @@ class Log:
         """
         self.name = path
         self.is_ended = False
+        self.problem = ""  #: why what is at the path cannot be read now; empty if it can, or if nothing is there
         self._path = Path(path)
         self._is_followed = is_followed
         self._files: list[_File] = []
         try:
             self._resume(places)
-            if not places and not from_start:
-                self._begin_at_end()
+            opened = None if self._files else self._open_new()
         except OSError as error:
             raise LogError(f"cannot read {path}: {error.strerror}") from error
+        if opened is not None:
+            self._files.append(opened if places or from_start else _at_end(opened))
 
     @property
     def places(self) -> list[Place]:
@@ -180,12 +184,23 @@ class Log:
             block = file.read()
             if block is not None:
                 return block
-        opened = self._open_new()
+        opened = self._look()
         if opened is not None:
             self._files.append(opened)
             return opened.read()
         self._forget_drained()
         self.is_ended = not self._is_followed
+        return None
+
+    def _look(self) -> _File | None:
+        """Open what is new at the path, if it can be read."""
+        self.problem = ""
+        try:
+            return self._open_new()
+        except OSError as error:
+            self.problem = f"cannot read {self.name}: {error.strerror}"
+        except LogError as error:
+            self.problem = str(error)
         return None
 
     def _open_new(self) -> _File | None:
@@ -205,14 +220,6 @@ class Log:
             if file.settled == file.handed_out and now_s - file.news_at_s > DRAIN_S:
                 file.close()
                 self._files.remove(file)
-
-    def _begin_at_end(self) -> None:
-        file = self._open_new()
-        if file is not None:
-            end = os.fstat(file.descriptor).st_size
-            begin = max(0, end - MAX_LINE_BYTES)
-            tail = os.pread(file.descriptor, end - begin, begin)
-            self._files.append(_File(file.descriptor, offset=begin + tail.rfind(b"\n") + 1))
 
     def _resume(self, places: Sequence[Place]) -> None:
         """Open the files of `places`, wherever they have been renamed to."""
@@ -236,6 +243,14 @@ def _opened(path: Path) -> _File:
         os.close(descriptor)
         raise LogError(f"cannot read {path}: it is no regular file; standard input is -")
     return _File(descriptor)
+
+
+def _at_end(file: _File) -> _File:
+    """Go to the start of the last line, which may still be written."""
+    end = os.fstat(file.descriptor).st_size
+    begin = max(0, end - MAX_LINE_BYTES)
+    tail = os.pread(file.descriptor, end - begin, begin)
+    return _File(file.descriptor, offset=begin + tail.rfind(b"\n") + 1)
 
 
 def _resumed(path: Path, place: Place) -> _File:

@@ -22,8 +22,10 @@ from itertools import chain
 from typing import NamedTuple, cast
 
 from online.errors import ConfigError, OnlineError, quote
-from online.formats import FORMATS, NO_TIME, AccessLog, CsvColumns, JsonFields, Read, SeparatedValues, reader_of
+from online.formats import FORMATS, AccessLog, CsvColumns, SeparatedValues, reader_of
+from online.jsonlines import JsonFields
 from online.limits import Limits
+from online.records import NO_TIME, Read
 from online.terms import SEEN_MAX_MS, SEEN_MIN_MS
 
 #: A line beyond this is skipped. Apache and nginx take request lines of 8 KiB unless told otherwise.

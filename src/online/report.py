@@ -25,7 +25,8 @@ from online.errors import ConfigError, same_file
 from online.hitlog import LogError, LoggedHit, LogReader, add_format_arguments, log_bytes, read_from, reader_from
 from online.index import Index
 from online.limits import Limits
-from online.pages import Pages, Rules, add_rule_arguments, guest_key, rules_from
+from online.pages import Pages, guest_key
+from online.rules import Rules, add_rule_arguments, rules_from
 from online.terms import SEEN_MAX_MS, WINDOW_MAX_S, WINDOW_MIN_S
 
 #: At most so many points stand for the whole time, about as many as a picture can show.

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import trio
 
-from online import __version__, config, errors, state
+from online import __version__, config, errors, files, state
 from online.clock import Clock
 from online.config import Address, Config
 from online.errors import ConfigError, OnlineError, StateError
@@ -239,7 +239,7 @@ class Server:
         path = self.config.state
         if path is None:
             return
-        state.check(path)
+        files.check(path)
         loaded = state.load(path, self.verbs, self.clock.now_ms)
         if not loaded.is_found:
             logger.info("no state file %s yet, beginning empty", path)

@@ -32,12 +32,12 @@ import trio
 from online.config import Address
 from online.errors import ConfigError
 from online.formats import reader_of
-from online.pages import NO_PAGE_VIEW, Network, Pages, PageView, Rules, guest_key, key_beside, load_rules
+from online.pages import NO_PAGE_VIEW, Pages, PageView, guest_key, key_beside
+from online.rules import Network, Rules, load_rules
 from online.verbs import DEFAULT_SITE, SyslogCounts, Verbs
 from online.wire import apply_hits
 
-#: Time between two looks at the clock of a turn, in datagrams; and how long a turn may take.
-LOOK_EVERY = 32
+#: How long a turn may take, but for its last line.
 TURN_S = 0.001
 
 #: Room in the kernel for what comes while others have their turn: a second of a very busy site. The system may
@@ -61,7 +61,8 @@ _PRIORITY = re.compile(
     # RFC 5424: version, time, host, program, process, message id, structured data.
     rb'1 \S++ \S++ \S++ \S++ \S++ (?:-|(?:\[(?:[^\]"\\]|"(?:[^"\\]|\\.)*+"|\\.)*+\])++) ?(?:\xef\xbb\xbf)?'
     # RFC 3164: time, host (which nginx and HAProxy may leave out), program.
-    rb"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d (?:[^\s:\[]++ |[0-9A-Fa-f:.]++ )?+[^\s:\[]++(?:\[[^\]\s]*+\])?+: ?"
+    rb"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d "
+    rb"(?:[^\s:\[]++ |[0-9A-Fa-f]*+:[0-9A-Fa-f]*+:[0-9A-Fa-f:.]*+ )?+[^\s:\[]++(?:\[[^\]\s]*+\])?+: ?"
     # The same with a time of ISO 8601, as rsyslog and logger write it.
     rb"|\d{4}-\d\d-\d\dT\S++ (?:[^\s\[]++ )?+[^\s:\[]++(?:\[[^\]\s]*+\])?+: ?"
     rb")",
@@ -150,8 +151,7 @@ class Syslog:
         try:
             self._take(door.receive_first(), hits)
             while time.perf_counter() < until_s:
-                for _ in range(LOOK_EVERY):
-                    self._take(door.receive(), hits)
+                self._take(door.receive(), hits)
         except BlockingIOError:
             is_left = False
         if hits:
