@@ -31,6 +31,11 @@ def test_links_lead_somewhere(document):
         assert not anchor or anchor in anchors(target), link
 
 
+def test_the_front_door_sets_nginx_up_as_its_guide_does():
+    [block] = re.findall(r"^```\n(log_format .*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert block in (ROOT / "docs" / "nginx.md").read_text()
+
+
 def test_every_guide_is_linked_from_the_front_door():
     linked = {(ROOT / link).resolve() for link in LINK.findall((ROOT / "README.md").read_text())}
     assert set(ROOT.glob("docs/*.md")) - linked == set()
