@@ -247,6 +247,7 @@ def test_the_settings_are_right():
     ("wrong", "told"),
     [
         ({"ONLINE_URL": "localhost:8989"}, "ONLINE_URL: the address 'localhost:8989' has no scheme; did you mean"),
+        ({"ONLINE_URL": 8989}, "ONLINE_URL: it should be text, not 8989"),
         ({"ONLINE_URL": "onlines://h?ca=/no/ca.pem"}, "ONLINE_URL: the CA file /no/ca.pem of onlines://h"),
         ({"ONLINE_USER": "shop.visitors.user"}, "ONLINE_USER: No module named 'shop'"),
         ({"ONLINE_USER": "os.nothing"}, 'ONLINE_USER: Module "os" does not define a "nothing" attribute'),

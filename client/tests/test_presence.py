@@ -79,6 +79,24 @@ def test_of_many_guests_none_is_kept(serve: Any, scripts: Any, ask: Any) -> None
     assert [viewer.user for viewer in kept.value.users] == ["user0", "user1", "user2"]
 
 
+def test_a_server_that_lists_few_is_asked_for_fewer(serve: Any, ask: Any) -> None:
+    def script(talk: Any) -> None:
+        while request := talk.request():
+            msgid, _, (url, limit) = request
+            if url == b"/long":
+                talk.refuse(msgid, "RANGE", "url has 3000 bytes, at most 2048 are taken")
+            elif limit > 300:
+                talk.refuse(msgid, "RANGE", f"limit takes 0 to 300, not {limit}")
+            else:
+                talk.answer(msgid, page(("theo", "member")))
+
+    presence = ask.presence(serve(script).url)
+    assert [len(presence.users("/a", 3)) for _ in range(4)] == [0, 0, 1, 1]
+    assert presence.page("/a", 400) is None
+    assert presence.users("/long") == ()
+    assert len(presence.users("/b", 3)) == 1
+
+
 @pytest.mark.parametrize("answer", [7, [1], [1, 2, 3, None], [1, 2, [3], None], [1, 2, [["theo", 1]], None]])
 def test_an_answer_of_another_shape_is_a_failure(serve: Any, scripts: Any, ask: Any, answer: Any) -> None:
     presence = ask.presence(serve(scripts.answering({"page": answer})).url)

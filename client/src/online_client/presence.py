@@ -81,9 +81,9 @@ class Presence:
     def users(self, url: Name, limit: int = 30, *, guests: bool = False) -> tuple[Viewer, ...]:
         """List the members on a page, newest first, or members and guests; nobody when it is not known.
 
-        Members are looked for among the 1,000 people who came last.
+        Members are looked for among the 1,000 people who came last; fewer if the server's max_limit is lower.
         """
-        page = self.ask(verbs.page(url, limit) if guests else _members(url, limit))
+        page = self.ask(verbs.page(url, limit) if guests else _members(url, limit, self._answers.most))
         return page.users if page else ()
 
     def ask(self, question: Request[T]) -> T | None:
@@ -133,7 +133,7 @@ class AsyncPresence:
 
     async def users(self, url: Name, limit: int = 30, *, guests: bool = False) -> tuple[Viewer, ...]:
         """List the members on a page, as `Presence.users`."""
-        page = await self.ask(verbs.page(url, limit) if guests else _members(url, limit))
+        page = await self.ask(verbs.page(url, limit) if guests else _members(url, limit, self._answers.most))
         return page.users if page else ()
 
     async def ask(self, question: Request[T]) -> T | None:
@@ -157,9 +157,9 @@ class AsyncPresence:
         await self.aclose()
 
 
-def _members(url: Name, limit: int) -> Request[Page]:
-    """Ask for the members on a page."""
-    return replace(verbs.page(url, verbs.MAX_LIMIT), read=_Members(limit))
+def _members(url: Name, limit: int, most: int) -> Request[Page]:
+    """Ask for the members on a page, among `most` people."""
+    return replace(verbs.page(url, most), read=_Members(limit))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +187,7 @@ class _Answers:
     """What was answered, and whether to ask. Opens nothing and never waits."""
 
     def __init__(self, fresh_s: float) -> None:
+        self.most = verbs.MAX_LIMIT  #: people who may be asked for at once, as far as is known
         self._fresh_s = fresh_s
         self._known: OrderedDict[Question, _Answer] = OrderedDict()  #: the one used last at the end
         self._pause_s = 0.0  #: zero while the server is well
@@ -217,6 +218,8 @@ class _Answers:
             yield lambda value: self.learn(question, value, monotonic())
         except RangeError as error:  # the server is well, the question is not
             logger.warning("%s", error)
+            if isinstance(question.read, _Members) and error.message.startswith("limit "):
+                self.most = max(1, self.most // 2)
             self.learn(question, None, monotonic())
         except OnlineError as error:
             pause_s = self.fail(monotonic())

@@ -45,8 +45,12 @@ def check(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.Chec
 
 
 def _check_url() -> Iterator[checks.CheckMessage]:
+    url = server_url()
+    if url is not None and not isinstance(url, str):
+        yield checks.Error(f"ONLINE_URL: it should be text, not {url!r}.", id="online.E001")
+        return
     try:
-        parse_address(server_url()).tls_context()
+        parse_address(url).tls_context()
     except AddressError as error:
         yield checks.Error(f"ONLINE_URL: {error}.", id="online.E001")
 
