@@ -178,6 +178,7 @@ def test_nginx_with_the_stream_and_without(tmp_path: Path, record: Recorder, qui
     agent = "Mozilla/5.0 (X11; Linux x86_64; rv:121.0) Gecko/20100101 Firefox/121.0"
     asked = [f"GET /topic/{k % 1_000} HTTP/1.1\r\nHost: h\r\nUser-Agent: {agent}\r\n\r\n".encode() for k in range(n)]
     p99s_ms: dict[str, list[float]] = {"with": [], "without": []}
+    cpu_percents = []
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(receiving())
         without = stack.enter_context(nginx(tmp_path / "without", ""))
@@ -187,13 +188,17 @@ def test_nginx_with_the_stream_and_without(tmp_path: Path, record: Recorder, qui
             open_loop(port, asked[:2_000], a_second=REQUESTS_A_SECOND)
         for number in range(rounds):
             for which in sorted(ports, reverse=bool(number % 2)):
+                before_ns, began_s = cpu_ns(server.pid), time.perf_counter()
                 found_ms = open_loop(ports[which], asked, a_second=REQUESTS_A_SECOND)
                 p99s_ms[which].append(statistics.quantiles(found_ms, n=100)[98])
+                if which == "with":
+                    cpu_percents.append((cpu_ns(server.pid) - before_ns) / 1e7 / (time.perf_counter() - began_s))
         n_asked = rounds * n + 2_000 + rounds + 1  # and one request before each loop
         told = server.until(lambda told: told["received"] + told["dropped"] >= n_asked)
     assert (told["received"], told["hits"], told["dropped"]) == (n_asked, n_asked, 0)
     note = f"nginx at {REQUESTS_A_SECOND:,} requests/s, 1 worker, 32 connections, its own log file in both"
     for which, values in p99s_ms.items():
         record(f"nginx {which} the stream, p99", values, "ms", note=note)
+    record("server's processor time meanwhile", cpu_percents, "% of a core", note=note)
     ratios = [one / other for one, other in zip(p99s_ms["with"], p99s_ms["without"], strict=True)]
     record("p99 with the stream, to that without", ratios, "x", at_most=1.1, note=f"{note}; every hit arrived")

@@ -59,6 +59,9 @@ def until(condition):
     raise AssertionError("it does not come true")
 
 
+STARTED = []
+
+
 class Follower:
     """A feed in a process of its own."""
 
@@ -66,11 +69,20 @@ class Follower:
         self.popen = subprocess.Popen(
             command("feed", *arguments), env=environment(), stdin=stdin, stderr=subprocess.PIPE, text=True
         )
+        STARTED.append(self.popen)
 
     def end(self):
         self.popen.terminate()
         error = self.popen.communicate(timeout=30)[1]
         return self.popen.returncode, error
+
+
+@pytest.fixture(autouse=True)
+def no_follower_outlives_its_test():
+    yield
+    while STARTED:
+        with STARTED.pop() as popen:
+            popen.kill()
 
 
 def test_log_is_fed_to_its_end(tmp_path, server, client):

@@ -129,6 +129,33 @@ def test_lines_become_hits_and_what_is_none_is_counted(tmp_path, is_unix):
     run_in_real_time(test)
 
 
+def test_hostile_and_odd_times_push_nobody_out_and_keep_nobody_online():
+    """A line of the future is of now; one of 1970 is none; the zone of where a line was written changes nothing."""
+    ago = time.gmtime(time.time() - 600 + 5.5 * 3600)
+    lines = {
+        b"future": b"31/Dec/2100:23:59:59 +0000",
+        b"past": b"01/Jan/1970:00:00:00 +0000",
+        b"elsewhere": time.strftime("%d/%b/%Y:%H:%M:%S +0530", ago).encode(),
+        b"yesterday": time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(time.time() - 86_400)).encode(),
+    }
+
+    async def test():
+        async with serving(syslog=(LOCAL,)) as running:
+            server = running.server
+            text = b'<13>Nov 22 23:55:00 www httpd: ::1 - %s [%s] "GET /\xff\\"\\x22 HTTP/1.1" 200 5'
+            await send(server, *(text % each for each in lines.items()))
+            await until(lambda: server.syslog.counts.received == 4)
+            now_ms = server.clock.now_ms()
+            seen = dict(zip(lines, server.verbs.sites[b"default"].seen(list(lines), now_ms=now_ms), strict=True))
+            assert abs(seen[b"future"][1] - now_ms) < 60_000
+            assert abs(seen[b"elsewhere"][1] - now_ms + 600_000) < 60_000
+            assert seen[b"past"] is seen[b"yesterday"] is None
+            assert seen[b"future"][0] == b'/\xff\\"\\x22'
+            assert dict(server.syslog.counts.skipped) == {"not_understood": 1}
+
+    run_in_real_time(test)
+
+
 def test_times_of_lines_are_wall_time_whatever_was_done_to_the_clock():
     async def test():
         server = make_server(syslog=(LOCAL,))
