@@ -21,7 +21,8 @@ from typing import NamedTuple, Self
 import msgpack
 from bench.native.generate import Generator
 
-from online.hitlog import AccessLogParser, CsvColumns, CsvParser, LogReader
+from online.formats import CsvColumns
+from online.hitlog import AccessLogParser, CsvParser, LogReader
 
 #: When every workload begins, unless it is moved; a Friday morning.
 START_MS = 1_800_000_000_000

@@ -3,6 +3,7 @@
 import argparse
 import re
 from dataclasses import fields
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,10 @@ VALUES = {
     "tls_key": ("/k.pem", Path("/k.pem")),
     "unix_mode": ("660", 0o660),
     "transport": ("streams", "streams"),
+    "syslog": ("127.0.0.1:514,unix:/run/s", (Address("127.0.0.1", 514), Address(path=Path("/run/s")))),
+    "syslog_from": ("10.0.0.0/8,::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
+    "syslog_format": ("combined", "combined"),
+    "syslog_rules": ("/r.toml", Path("/r.toml")),
     "quiet": ("true", True),
     "max_connections": ("77", 77),
     "max_frame": ("2MiB", 2 * MIB),

@@ -15,7 +15,7 @@ from online_client.replies import Page, Seen, Viewer
 
 @pytest.fixture(scope="module")
 def server():
-    with server_process() as process:
+    with server_process("--syslog", "127.0.0.1:0") as process:
         yield process
 
 
@@ -222,7 +222,7 @@ def test_wrong_usage(capsys, args):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["info", "nosuch"], "takes server, clients, memory, hits, sites or limits, not 'nosuch'"),
+        (["info", "nosuch"], "takes server, clients, memory, hits, sites, limits or syslog, not 'nosuch'"),
         *(
             (args, f"--timeout: takes 0.001 to 86,400 seconds, not {args[args.index('--timeout') + 1]!r}")
             for value in ("-1", "0", "x", "nan", "inf", "1e99", "")

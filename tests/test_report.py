@@ -16,6 +16,7 @@ from tests.serving import command as cli_command
 from tests.serving import environment
 
 from online import report
+from online.cli import main
 from online.errors import ConfigError
 from online.hitlog import LoggedHit
 from online.report import MAX_POINTS, STEPS_S, Point, Survey, survey
@@ -539,3 +540,27 @@ def test_long_log_shows_its_progress_on_a_terminal_only(command, tmp_path, monke
     monkeypatch.setattr(sys, "stderr", quiet := io.StringIO())
     command("access.log")
     assert quiet.getvalue() == ""
+
+
+def test_page_views_of_people_alone_count_if_that_is_asked_for(tmp_path, capsys):
+    line = '%s - %s [01/Mar/2024:12:00:00 +0000] "GET %s HTTP/1.1" %d 5 "-" "%s"\n'
+    requests = [
+        ("h1", "-", "/forum?page=2", 200, "Firefox"),
+        ("h2", "theo", "/forum", 200, "Firefox"),
+        ("h3", "-", "/a.css", 200, "Firefox"),
+        ("h4", "-", "/gone", 404, "Firefox"),
+        ("h5", "-", "/forum", 200, "Googlebot/2.1"),
+    ]
+    log = tmp_path / "access.log"
+    log.write_text("".join(line % request for request in requests))
+
+    def figures(*options):
+        assert main(["report", str(log), "--json", *options]) == 0
+        found = json.loads(capsys.readouterr().out)
+        return found["hits"], found["users"], found["urls"]
+
+    assert figures() == (5, 5, 4)
+    assert figures("--pages-only") == (2, 2, 1)
+    assert figures("--pages-only", "--keep-param", "page") == (2, 2, 2)
+    assert main(["report", str(log), "--keep-param", "page"]) == 2
+    assert "is asked with --pages-only alone" in capsys.readouterr().err

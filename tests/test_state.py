@@ -7,7 +7,7 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from online import state
+from online import files, state
 from online.errors import StateError
 from online.limits import Limits
 from online.state import Loaded
@@ -135,7 +135,7 @@ def test_nothing_else_is_left_in_the_folder(path, saved):
 def test_a_link_stays_a_link(path, busy, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     path.symlink_to(tmp_path / "elsewhere" / "real")
-    state.check(path)
+    files.check(path)
     state.save(path, busy)
     assert path.is_symlink()
     assert os.listdir(tmp_path / "elsewhere") == ["real"]
@@ -189,7 +189,7 @@ def test_a_file_that_cannot_be_locked_is_said(path, monkeypatch):
     def refuse(descriptor, operation):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(state.fcntl, "flock", refuse)
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
     with pytest.raises(StateError, match=r"cannot be locked: No locks available: .*\.state\.lock$"), state.hold(path):
         pass
 
@@ -248,14 +248,14 @@ def test_a_path_that_cannot_be_written_is_noticed_before(path):
     path.touch()
     for bad in (path / "below a file", path.parent / "missing" / "state"):
         with pytest.raises(StateError, match=f"^state file {bad} cannot be written: "):
-            state.check(bad)
+            files.check(bad)
     for bad in (path.parent, Path("/dev/null")):
         with pytest.raises(StateError, match=f"^state file {bad}: is no regular file"):
-            state.check(bad)
+            files.check(bad)
 
 
 def test_to_check_leaves_no_trace(path):
-    state.check(path)
+    files.check(path)
     assert os.listdir(path.parent) == []
 
 

@@ -36,6 +36,8 @@ def test_address(url: str, address: Address) -> None:
         ("http://h", "should begin with online://"),
         ("online://", "names no host"),
         ("online://:8989", "names no host"),
+        ("online://www..example.com", "names a host that cannot be"),
+        (f"online://{'h' * 64}", "names a host that cannot be"),
         ("online://h:0", "port of 1 to 65535"),
         ("online://h:65536", "port of 1 to 65535"),
         ("online://h:port", "port of 1 to 65535"),

@@ -69,6 +69,63 @@ def test_hits_are_sent_with_their_time_and_kind(serve: Any, scripts: Any, report
     assert reporter.statistics() == reporting.ReporterStatistics(2, 0, 0, 0, 0, None)
 
 
+def test_leaves_are_sent_among_the_hits_in_their_order(serve: Any, scripts: Any, report: Any) -> None:
+    server = serve(scripts.answering())
+    reporter = report(server.url, interval_s=3_600.0)
+    for user in ("a", "b"):
+        reporter.hit(user, "/a", seen_ms=1_709_208_000_123)
+    reporter.leave("a", seen_ms=1_709_208_000_124)
+    reporter.leave("b", seen_ms=1_709_208_000_125)
+    reporter.hit("a", "/b", seen_ms=1_709_208_000_126)
+    assert reporter.flush(PATIENCE_S)
+    assert server.requests == [
+        ("hits", [[b"a", b"/a", 1_709_208_000_123], [b"b", b"/a", 1_709_208_000_123]]),
+        ("leave", [b"a", 1_709_208_000_124]),
+        ("leave", [b"b", 1_709_208_000_125]),
+        ("hits", [[b"a", b"/b", 1_709_208_000_126]]),
+    ]
+    assert reporter.statistics() == reporting.ReporterStatistics(5, 0, 0, 0, 0, None)
+
+
+def test_why_hits_cannot_be_reported_is_logged_once_an_outage(
+    serve: Any, report: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = 0
+
+    def script(talk: Any) -> None:
+        nonlocal left
+        while request := talk.request():
+            if left:
+                left -= 1
+                return
+            talk.answer(request[0], [1, 0, 0, None])
+
+    reporter = report(serve(script).url)
+    for nth in (1, 2):
+        left = 4
+        reporter.hit("theo", f"/{nth}")
+        assert reporter.flush(PATIENCE_S)
+        assert len(caplog.records) == nth
+    assert caplog.records[0].message.startswith("hits cannot be reported: the connection to ")
+
+
+def test_a_leave_that_was_not_answered_is_sent_again(serve: Any, scripts: Any, report: Any) -> None:
+    server = serve(scripts.closing)
+    reporter = report(server.url)
+    reporter.leave("a", seen_ms=1_709_208_000_124)
+    assert not reporter.flush(0.01)
+    server.script = scripts.answering()
+    assert reporter.flush(PATIENCE_S)
+    assert server.requests[-1] == ("leave", [b"a", 1_709_208_000_124])
+    assert reporter.statistics().sent == 1
+
+
+def test_a_leave_of_nobody_is_counted(report: Any) -> None:
+    reporter = report("online://127.0.0.1:1")
+    reporter.leave(None)
+    assert reporter.statistics().invalid == 1
+
+
 def test_a_hit_without_a_time_gets_that_of_the_call(
     serve: Any, scripts: Any, report: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

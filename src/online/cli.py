@@ -28,7 +28,9 @@ from online.errors import ConfigError, OnlineError, StateError
 COMMANDS = {
     "serve": ("online.server", "run a server"),
     "query": ("online.query", "ask a server: who is online, who is on a page"),
+    "top": ("online.top", "watch a server, live on a terminal"),
     "report": ("online.report", "read access logs and tell who was online"),
+    "feed": ("online.feed", "follow access logs and tell a server of their page views"),
     "replay": ("online.replay", "feed a log to a server as live traffic"),
     "demo": ("online.demo", "run a server with a simulated site, to look around"),
 }

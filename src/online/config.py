@@ -20,7 +20,7 @@ import tomllib
 from argparse import ArgumentParser, BooleanOptionalAction
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -80,6 +80,10 @@ class Config:
     tls_key: Path | None = None
     unix_mode: int | None = None
     transport: str = "auto"
+    syslog: tuple[Address, ...] = ()
+    syslog_from: tuple[IPv4Network | IPv6Network, ...] = ()
+    syslog_format: str = "auto"
+    syslog_rules: Path | None = None
     quiet: bool = False
     limits: Limits = field(default_factory=Limits)
 
@@ -88,6 +92,10 @@ class Config:
             if self.token is None and not address.is_local:
                 problem = f"{address} is open to other machines and needs a token: {_TOKEN_WAYS}"
                 raise _TogetherError("listen", problem)
+        for address in self.syslog:
+            if not self.syslog_from and not address.is_local:
+                problem = f"{address} is open to other machines: tell by syslog_from which of them may send"
+                raise _TogetherError("syslog", problem)
         if self.tls_cert and not self.tls_key:
             raise _TogetherError("tls_cert", "needs a tls_key, too")
         if self.tls_key and not self.tls_cert:
@@ -240,6 +248,13 @@ def read_address(value: Any) -> Address:
     return Address(match[1] or match[2], _between(0, 65_535, int(match[3])))
 
 
+def read_text(value: Any) -> str:
+    """Make sure of text."""
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    return value
+
+
 def shown_size(value: int) -> str:
     """Return bytes in the largest unit that divides them.
 
@@ -254,6 +269,8 @@ FILE = Kind("FILE", "the path of a file", read_path)
 TOKEN = Kind("TOKEN", f"1 to {TOKEN_MAX_BYTES} bytes of text without spaces", read_token, secret=True)
 SWITCH = Kind("", "true or false", read_switch)
 MODE = Kind("MODE", "three octal digits (such as 660)", read_mode)
+TEXT = Kind("TEXT", "text", read_text)
+NETWORKS = Kind("NETWORK", "a network such as 10.0.0.0/8", ip_network, many=True)
 LISTEN = Kind("ADDRESS", "HOST:PORT, [IPV6]:PORT or unix:PATH", read_address, many=True)
 
 
@@ -291,6 +308,10 @@ SETTINGS = (
     Setting("tls_key", FILE, "the key of the certificate (PEM)"),
     Setting("unix_mode", MODE, "permissions of Unix sockets, such as 660"),
     Setting("transport", word("auto", "reactor", "streams"), "what serves plain sockets; auto: reactor, if it can"),
+    Setting("syslog", LISTEN, "where access logs come in as syslog, UDP or unix:PATH; may be given more than once"),
+    Setting("syslog_from", NETWORKS, "who may send syslog to an address beyond this machine"),
+    Setting("syslog_format", TEXT, "how the lines are written: see --format of online feed"),
+    Setting("syslog_rules", FILE, "what is a page view, and who is the user: see --rules of online feed"),
     Setting("quiet", SWITCH, "log warnings and errors alone"),
 )
 

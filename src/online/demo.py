@@ -186,15 +186,15 @@ def _welcome(address: Address, seed: int) -> str:
     else:
         host = "" if address.host == "127.0.0.1" else f"-h {address.host} "
         redis, url = f"redis-cli {host}-p {address.port}", f"online://{address}"
-    query = f"{_command()} query" if (address,) == DEFAULT_LISTEN else f"ONLINE_URL={url} {_command()} query"
+    online = _command() if (address,) == DEFAULT_LISTEN else f"ONLINE_URL={url} {_command()}"
     what = f"online listens on {address}. The site is simulated (seed {seed}): its people and pages are made up."
     return f"""\
 {textwrap.fill(what, WIDTH, break_long_words=False, break_on_hyphens=False)}
 
 Try, in another terminal:
-  {query} count
-  {query} page /forum/1
-  {query} top
+  {online} top
+  {online} query count
+  {online} query page /forum/1
   {redis} COUNT
   {redis} PAGE /forum/1 10
   {redis} HIT you /forum/1

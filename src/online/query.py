@@ -36,7 +36,7 @@ DEFAULT_TIMEOUT_S = 5.0
 TIMEOUT_MIN_S, TIMEOUT_MAX_S = 0.001, 86_400.0
 
 #: What INFO tells of.
-SECTIONS = ("server", "clients", "memory", "hits", "sites", "limits")
+SECTIONS = ("server", "clients", "memory", "hits", "sites", "limits", "syslog")
 
 _DESCRIPTION = """\
 Ask a running server who is online and on which page, or report a hit to it.

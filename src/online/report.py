@@ -21,10 +21,12 @@ from html import escape
 from itertools import chain, islice, pairwise
 from typing import NamedTuple
 
-from online.errors import same_file
-from online.hitlog import LogError, LoggedHit, LogReader, add_format_arguments, log_bytes, reader_from
+from online.errors import ConfigError, same_file
+from online.hitlog import LogError, LoggedHit, LogReader, add_format_arguments, log_bytes, read_from, reader_from
 from online.index import Index
 from online.limits import Limits
+from online.pages import Pages, guest_key
+from online.rules import Rules, add_rule_arguments, rules_from
 from online.terms import SEEN_MAX_MS, WINDOW_MAX_S, WINDOW_MIN_S
 
 #: At most so many points stand for the whole time, about as many as a picture can show.
@@ -211,7 +213,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Reads access logs, plain or gzip, as one stream in the order given, and tells how many people"
         " were online at once, when most, and on which pages. Every line counts as a person: the"
-        " authenticated user if it has one, else the host."
+        " authenticated user if it has one, else the host. With --pages-only and the options that go with it,"
+        " page views by people count alone, without the files of pages, errors and bots."
     )
     parser.epilog = _EXAMPLES
     parser.add_argument("logs", metavar="LOG", nargs="+", help="a log, oldest first; - is standard input")
@@ -232,7 +235,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", metavar="FILE", help="write people online over time to FILE")
     parser.add_argument("--svg", metavar="FILE", help="draw people online over time to FILE")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument(
+        "--pages-only", action="store_true", help="count page views by people alone, by the rules of online feed"
+    )
     add_format_arguments(parser)
+    add_rule_arguments(parser)
 
 
 def _between(low: int, high: int) -> Callable[[str], int]:
@@ -251,7 +258,10 @@ def run(args: argparse.Namespace) -> int:
     FullError if more people were online at once than an index holds.
     """
     _check_files(args)
-    reader = reader_from(args)
+    rules = rules_from(args)
+    if rules != Rules() and not args.pages_only:
+        raise ConfigError("what is a page view, and who is the user, is asked with --pages-only alone")
+    reader = _pages_reader(args, rules) if args.pages_only else reader_from(args)
     errors: list[str] = []
     hits = _with_progress(_hits(reader, args.logs, errors), reader, args.logs)
     found = survey(hits, window_s=args.window, top=args.top)
@@ -266,6 +276,20 @@ def run(args: argparse.Namespace) -> int:
     for message in errors:
         print(f"online report: {message}", file=sys.stderr)
     return 1 if errors else 0
+
+
+def _pages_reader(args: argparse.Namespace, rules: Rules) -> LogReader:
+    """Make the reader of logs that takes page views by people alone."""
+    read = read_from(args, visitor=rules.visitor)
+    pages = Pages(read, rules, key=guest_key(rules.guest_key), url_prefix=args.url_prefix)
+
+    def parse(line: bytes) -> LoggedHit | str:
+        view = pages.parse(line)
+        if isinstance(view, str):
+            return view
+        return LoggedHit(*view[:3]) if view.kind != "bot" else "it is no page view of a person: its agent is a bot"
+
+    return LogReader(parse)
 
 
 def _check_files(args: argparse.Namespace) -> None:

@@ -29,11 +29,12 @@ from typing import NamedTuple
 
 import trio
 
-from online import __version__, config, errors, state
+from online import __version__, config, errors, files, state
 from online.clock import Clock
 from online.config import Address, Config
 from online.errors import ConfigError, OnlineError, StateError
 from online.streams import GRACE_S, ProgressListener, Streams
+from online.syslog import Settings, Syslog
 from online.terms import SEEN_MAX_MS, SEEN_MIN_MS
 from online.verbs import Verbs
 from online.wire import Connection
@@ -140,6 +141,7 @@ class Server:
         self.service = self.verbs.service
         self.counts = self.verbs.counts
         self._tls = _tls_context(config)
+        self.syslog = Syslog(_syslog_settings(config), self.verbs, self.clock.now_ms)
         host = _Host(self)
         self._streams = Streams(host, self.service, self.clock.now_ms)
         self._reactor = self._make_reactor(host)
@@ -164,17 +166,21 @@ class Server:
             raise errors.implausible_clock(self.clock.now_ms())
         with state.hold(self.config.state) if self.config.state is not None else nullcontext():
             self._load_state()
-            await self._run(task_status)
+            with self.syslog.open():
+                await self._run(task_status)
             self._save_state()
 
     async def _run(self, task_status: trio.TaskStatus[tuple[Address, ...]]) -> None:
         """Listen and serve until `stop` is called. Raises OnlineError when housekeeping has failed."""
         async with _listeners(self.config, self._tls) as listeners:
             self.addresses = tuple(address for address, _ in listeners)
+            for address in self.syslog.addresses:
+                logger.info("receives syslog at %s", address)
             logger.info("online %s listens on %s", __version__, self._told(listeners))
             async with trio.open_nursery() as house:
                 house.start_soon(self._keep, self._expire)
                 house.start_soon(self._keep, self._follow_clock)
+                house.start_soon(self._keep, self.syslog.run)
                 async with trio.open_nursery() as visitors:
                     if self._reactor is not None:
                         visitors.start_soon(self._keep, self.serve_sockets)
@@ -233,7 +239,7 @@ class Server:
         path = self.config.state
         if path is None:
             return
-        state.check(path)
+        files.check(path)
         loaded = state.load(path, self.verbs, self.clock.now_ms)
         if not loaded.is_found:
             logger.info("no state file %s yet, beginning empty", path)
@@ -539,6 +545,17 @@ def _why_no_tls(certificate: Path, key: Path, error: ssl.SSLError) -> str:
     if error.reason == "KEY_VALUES_MISMATCH":
         return f"{both} do not belong together: the key is that of another certificate"
     return f"{both} cannot be used: {error.reason or error}"
+
+
+def _syslog_settings(config: Config) -> Settings:
+    return Settings(
+        addresses=config.syslog,
+        senders=config.syslog_from,
+        format=config.syslog_format,
+        rules=config.syslog_rules,
+        state=config.state,
+        unix_mode=config.unix_mode,
+    )
 
 
 def raise_open_files(max_connections: int) -> None:

@@ -1,7 +1,7 @@
 """The sessions of all sites, to a file and back, so that a restart does not show an empty site.
 
-Not its job: when to do so (server.py), and how a session is written (`wire.dump`). The file holds frames of
-MessagePack, the same as on the wire:
+Not its job: when to do so (server.py), how a session is written (`wire.dump`), and how a file is replaced (files).
+The file holds frames of MessagePack, the same as on the wire:
 
     [2, "ECHO", ["online state 1"]]                     a mark: this file is ours, in version 1
     [2, "SITE", [name]], then what wire.dump gives      for each site
@@ -11,19 +11,15 @@ A file is read by the rules for hits: sessions come back aged by the time away, 
 window meanwhile are late.
 
 Invariants:
-1. The file at the path is always a whole one: a new one replaces it in one step, once it is safe on the disk.
-2. What cannot be read is said, and kept: a damaged or truncated file is renamed to FILE.damaged, and the
+1. What cannot be read is said, and kept: a damaged or truncated file is renamed to FILE.damaged, and the
    server starts with the sessions that could be read. Half a site shown beats an empty one, and beats none.
-3. A file that does not begin with the mark is not ours but somebody's, named by mistake. It is neither read
+2. A file that does not begin with the mark is not ours but somebody's, named by mistake. It is neither read
    nor moved, and the server does not start: at its end it would replace it.
-4. One server at a time has a state file, from before it is read until after it is written: the last to end
-   would else replace what the others saved.
 """
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -31,6 +27,7 @@ from zlib import crc32
 
 import msgpack
 
+from online import files
 from online.errors import StateError
 from online.limits import Limits
 from online.verbs import DEFAULT_SITE, Verbs
@@ -63,44 +60,9 @@ class Loaded:
     is_found: bool = True  #: there was a file
 
 
-@contextmanager
-def hold(path: Path) -> Iterator[None]:
-    """Keep other servers from the state file at `path`, inside the context.
-
-    Raises StateError if another server has it, or if it cannot be locked.
-    """
-    lock = _beside(path, "lock")
-    try:
-        descriptor = _create(lock)
-    except OSError as error:
-        raise StateError(f"state file {path} cannot be written: {error.strerror}: {lock}") from None
-    try:
-        # A file of its own, since `save` puts another file at the path. The kernel lets go of it whatever
-        # the server dies of. It stays behind: who removed it might remove the one that another server has
-        # just locked, and a third would make and lock a new one.
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise StateError(f"state file {path} is in use by another server; give another path") from None
-    except OSError as error:
-        os.close(descriptor)
-        raise StateError(f"state file {path} cannot be locked: {error.strerror}: {lock}") from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def check(path: Path) -> None:
-    """Make sure that a state file can be written at `path`. Raises StateError if not."""
-    new = _beside(path, "new")
-    try:
-        if path.exists() and not path.is_file():
-            raise StateError(f"state file {path}: is no regular file")
-        os.close(_create(new))
-        new.unlink()
-    except OSError as error:
-        raise StateError(f"state file {path} cannot be written: {error.strerror}") from None
+def hold(path: Path) -> AbstractContextManager[None]:
+    """Keep other servers from the state file at `path`. Raises StateError if one has it."""
+    return files.hold(path, "server")
 
 
 def save(path: Path, verbs: Verbs) -> int:
@@ -108,21 +70,12 @@ def save(path: Path, verbs: Verbs) -> int:
 
     Raises StateError, leaving what was at `path` as it was.
     """
-    new = _beside(path, "new")
-    try:
-        with open(_create(new), "wb") as file:
-            checksum = 0
-            for frame in _frames(verbs):
-                checksum = crc32(frame, checksum)
-                file.write(frame)
-            file.write(_end(checksum))
-            file.flush()
-            os.fsync(file.fileno())
-        new.rename(path.resolve())
-        _sync_folder(new)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise StateError(f"state file {path} cannot be written: {error.strerror}") from None
+    with files.replacing(path) as file:
+        checksum = 0
+        for frame in _frames(verbs):
+            checksum = crc32(frame, checksum)
+            file.write(frame)
+        file.write(_end(checksum))
     return verbs.totals().users
 
 
@@ -149,26 +102,7 @@ def damaged(path: Path) -> Path:
     return path.with_name(f"{path.name}.damaged")
 
 
-def _beside(path: Path, what: str) -> Path:
-    """Where the new file or the lock is: beside the state file, or beside what a link leads to."""
-    path = path.resolve()
-    return path.with_name(f".{path.name}.{what}")
-
-
 # Writing
-
-
-def _create(path: Path) -> int:
-    """Open for writing; who is online where is nobody else's business."""
-    return os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-
-def _sync_folder(of: Path) -> None:
-    folder = os.open(of.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _frames(verbs: Verbs) -> Iterator[bytes]:
@@ -196,9 +130,7 @@ def _read(path: Path, file: BinaryIO, verbs: Verbs, now_ms: Callable[[], int]) -
 def _connection(verbs: Verbs) -> Connection:
     """A connection that takes frames of the size that `dump` makes, whatever clients may send."""
     ours = Limits()
-    limits = replace(
-        verbs.limits, max_frame=ours.max_frame, max_items=ours.max_items, max_depth=ours.max_depth
-    )
+    limits = replace(verbs.limits, max_frame=ours.max_frame, max_items=ours.max_items, max_depth=ours.max_depth)
     service = Service(verbs, limits)
     service.clock_step_ms = verbs.service.clock_step_ms
     return Connection(service, verbs.sites[DEFAULT_SITE], DEFAULT_SITE)

@@ -13,6 +13,7 @@ Invariants:
 
 import hmac
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -57,6 +58,10 @@ LIMITS_REACHED = (
 )
 
 
+#: Why a line that came over syslog was no hit, as INFO lists it: not a page view, or not understood at all.
+SYSLOG_SKIPPED = ("method", "status", "file", "target", "dropped", "not_understood")
+
+
 @dataclass
 class Counts:
     """What has happened since the start. The server counts, INFO tells."""
@@ -65,6 +70,18 @@ class Counts:
     connections_failed: int = 0  #: ended by a fault of the server
     clock_steps: int = 0
     limits: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LIMITS_REACHED, 0))
+
+
+@dataclass
+class SyslogCounts:
+    """What has come over syslog."""
+
+    received: int = 0
+    hits: int = 0  #: handed to the index, which may still ignore or refuse them
+    skipped: Counter[str] = field(default_factory=Counter)  #: by why they were no hits
+    foreign: int = 0  #: from networks that may not send
+    dropped: int = 0  #: by the kernel, when they came too fast
+    buffer_bytes: int = 0  #: room in the kernel, of the smallest socket
 
 
 class Verbs:
@@ -80,6 +97,7 @@ class Verbs:
         self.sites[DEFAULT_SITE] = self._new_index()
         self.service = Service(self, limits, auth_wanted=token is not None, window_s=window_s)
         self.counts = Counts()
+        self.syslog: SyslogCounts | None = None  #: of a server that receives it
         self.started_ms: int | None = None  #: index time; the server sets it
         self.suspected: Callable[[Connection], None] = lambda connection: None  #: told of each wrong token
         self._connections: dict[Connection, bytes] = {}  # with the site to which SELECT 0 leads back
@@ -286,6 +304,8 @@ class Verbs:
         wanted = {arg.lower().decode(errors="replace") for arg in args if arg}
         if not wanted or wanted & {"all", "default", "everything"}:
             wanted = set(_INFO)
+        if self.syslog is None:
+            wanted.discard("syslog")
         sections = [_section(name, lines(self, now_ms)) for name, lines in _INFO.items() if name in wanted]
         return "\r\n".join(sections)
 
@@ -333,6 +353,15 @@ class Verbs:
             yield name, getattr(totals, name)
         yield from self.counts.limits.items()
 
+    def _info_syslog(self, now_ms: int) -> Iterator[tuple[str, object]]:
+        counts = self.syslog or SyslogCounts()
+        yield "received", counts.received
+        yield "hits", counts.hits
+        for why in SYSLOG_SKIPPED:
+            yield f"skipped_{why}", counts.skipped[why]
+        for name in ("foreign", "dropped", "buffer_bytes"):
+            yield name, getattr(counts, name)
+
     def totals(self) -> IndexStatistics:
         """Add up the statistics of all sites. O(sites)."""
         each = (self.service.unplaced(), *(index.statistics() for index in self.sites.values()))
@@ -363,6 +392,7 @@ _INFO: dict[str, Callable[[Verbs, int], Iterator[tuple[str, object]]]] = {
     "hits": Verbs._info_hits,
     "sites": Verbs._info_sites,
     "limits": Verbs._info_limits,
+    "syslog": Verbs._info_syslog,
 }
 
 _CLIENT_USAGE = "ID, GETNAME, SETNAME name, SETINFO attribute value, REPLY ON|OFF|SKIP, INFO or LIST"

@@ -3,6 +3,9 @@
     Client          blocking; threads and forked children may share it
     AsyncClient     the same methods for asyncio and Trio; needs anyio, the extra `async`
     Reporter        hits from the request path: never waits, never raises
+    presence        who is online, for pages: never waits for long, answers while the server is away
+
+What web frameworks want stands in modules of its own, imported by who uses them: `django`, `flask`, `asgi`, `wsgi`.
 
 The map, for a newcomer. An arrow is an allowed import; nothing imports against it.
 
@@ -15,6 +18,9 @@ The map, for a newcomer. An arrow is an allowed import; nothing imports against 
     client      sockets around the protocol                         -> protocol, forks
     aio         anyio's streams around the protocol                 -> protocol, client
     reporter    a buffer and a thread around a client               -> client, forks
+    presence    answers for pages: a client and its last answers    -> client, aio, forks
+    web         what a page view is, and whose                      -> reporter
+    wsgi, asgi, flask, django/      the frameworks                  -> web, presence; flask -> wsgi
 
 A new verb is one function in `verbs` and one line in each of `client` and `aio`.
 """

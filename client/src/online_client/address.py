@@ -115,6 +115,10 @@ def _host(parts: SplitResult, url: str) -> str:
             raise _wrong(url, f"should have three slashes, online+unix:///{host}{parts.path}")
     elif not host:
         raise _wrong(url, f"names no host, as in {parts.scheme}://127.0.0.1/{DEFAULT_SITE}")
+    try:
+        host.encode("idna")  # what looks it up does so, and would fail in the midst of a call
+    except UnicodeError:
+        raise _wrong(url, "names a host that cannot be; its parts have 1 to 63 letters each") from None
     return host
 
 

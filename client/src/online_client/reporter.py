@@ -1,20 +1,24 @@
 """Reports hits from the request path: never waits, never raises. A thread in the background sends them.
 
+What is said here of hits holds for leaves, too; only, each goes by itself.
+
 1. `hit` only packs the hit, with its time, and puts it into a buffer; the first one in a process starts the
    thread.
 2. What waits is bounded, in hits and in bytes; beyond, the oldest are dropped and counted. The one batch that
    is on its way comes on top.
 3. A hit is settled when it was sent, refused or dropped, and hits are settled in the order in which they
    came. A batch whose answer did not come is sent again: repeats change nothing. While the server is away,
-   the thread pauses longer and longer between attempts.
+   the thread pauses longer and longer between attempts. Why it cannot send is logged once, until it can.
 4. Each process has its own thread, buffer and counts. A forked child starts with none: what waited is the
    parent's to send.
 """
 
 import atexit
+import logging
 import random
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Condition, RLock, Thread
 
@@ -36,6 +40,8 @@ LONGEST_PAUSE_S = 5.0
 
 #: Refusals that an operator can put right while hits wait; any other refusal of a whole batch is final.
 _PASSING = (LoadingError, TokenWantedError, WrongTokenError)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +92,15 @@ class Reporter:
 
     def hit(self, user: User, url: Name, *, kind: str = MEMBER, seen_ms: Time | None = None) -> None:
         """Report a hit, as `Client.hit`, without waiting and without ever raising. O(1)."""
-        if seen_ms is None:
-            seen_ms = time.time_ns() // 1_000_000
+        self._put_in(lambda: verbs.pack_hit(user, url, _time_or_now(seen_ms), kind))
+
+    def leave(self, user: User, *, seen_ms: Time | None = None) -> None:
+        """Take a user offline, as `Client.leave`, without waiting and without ever raising. O(1)."""
+        self._put_in(lambda: _Leave(verbs.leave(user, seen_ms=_time_or_now(seen_ms)).params))
+
+    def _put_in(self, pack: Callable[[], bytes]) -> None:
         try:
-            packed = verbs.pack_hit(user, url, seen_ms, kind)
+            packed = pack()
         except Exception as error:
             with self._lock:
                 self._invalid += 1
@@ -167,6 +178,7 @@ class Reporter:
         self._on_their_way = 0
         self._put = self._sent = self._dropped = self._refused = self._invalid = 0
         self._last_error = None
+        self._told = ""  #: what was logged since a batch could be sent
         self._flushed = 0  #: the first so many hits of all that were put are to go without waiting for others
         self._flushes = 0
 
@@ -225,8 +237,9 @@ class Reporter:
     def _send(self, batch: list[bytes]) -> bool:
         """Send a batch and account for it. Returns False if it is to be sent again."""
         try:
-            result = self._client.call(verbs.batch(batch))
+            result = self._call(batch)
         except Exception as error:  # whatever it is, this thread has to go on
+            self._tell(str(error))
             is_final = isinstance(error, ServerError) and not isinstance(error, _PASSING)
             if isinstance(error, FramingError) and len(batch) > 1:  # this server takes smaller messages only
                 self._batch_hits = len(batch) // 2
@@ -234,6 +247,7 @@ class Reporter:
             result = BatchResult(0, 0, len(batch), str(error))
         else:
             is_final = True
+            self._told = ""
         with self._lock:
             self._on_their_way = 0
             self._last_error = result.first_error or self._last_error
@@ -245,6 +259,17 @@ class Reporter:
             self._settled.notify_all()
         return is_final
 
+    def _tell(self, why: str) -> None:
+        if why != self._told:
+            logger.warning("hits cannot be reported: %s", why)
+            self._told = why
+
+    def _call(self, batch: list[bytes]) -> BatchResult:
+        if not isinstance(batch[0], _Leave):
+            return self._client.call(verbs.batch(batch))
+        self._client.call(verbs.Request("leave", batch[0], lambda result, now_ms: None))
+        return BatchResult(1, 0, 0, None)
+
     def _put_back(self, batch: list[bytes]) -> None:
         self._drop(len(batch) if self._ended else self._buffer.put_back(batch))
 
@@ -252,6 +277,14 @@ class Reporter:
         with self._lock:
             flushes = self._flushes
             self._asked.wait_for(lambda: self._ended or self._flushes > flushes, pause_s)
+
+
+def _time_or_now(seen_ms: Time | None) -> Time:
+    return time.time_ns() // 1_000_000 if seen_ms is None else seen_ms
+
+
+class _Leave(bytes):
+    """The parameters of a leave, among packed hits."""
 
 
 class _Buffer:
@@ -278,10 +311,14 @@ class _Buffer:
         return self._shrink()
 
     def take(self, max_hits: int) -> list[bytes]:
-        """Remove and return the oldest hits, one batch of `max_hits` at most."""
+        """Remove and return the oldest hits, one batch of `max_hits` at most; or a leave alone."""
+        if self._hits and isinstance(self._hits[0], _Leave):
+            return [self._pop()]
         batch: list[bytes] = []
         batch_bytes = 0
         while self._hits and len(batch) < max_hits and batch_bytes < BATCH_BYTES:
+            if isinstance(self._hits[0], _Leave):
+                break
             batch.append(self._pop())
             batch_bytes += len(batch[-1])
         return batch

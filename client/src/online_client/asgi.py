@@ -1,0 +1,94 @@
+"""Middleware for ASGI applications: reports page views when their responses have gone. Needs no framework.
+
+Everything but HTTP, so lifespan and websockets, passes through untouched.
+"""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+
+from online_client.reporter import Reporter
+from online_client.verbs import Name
+from online_client.web import KEY, Looks, PageViews, PageViewTest, Visitor, anonymous, is_page_view, now_ms
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def path(scope: Scope) -> str:
+    """The path that was asked for, without a query."""
+    return str(scope["path"])
+
+
+def agent(scope: Scope) -> str:
+    """The header User-Agent."""
+    return _header(scope, b"user-agent")
+
+
+def address_and_agent(scope: Scope) -> str:
+    """What tells guests apart."""
+    client = scope.get("client")
+    return f"{client[0] if client else ''} {agent(scope)}"
+
+
+class OnlineMiddleware:
+    """Wraps an ASGI application; Starlette's and FastAPI's `add_middleware` take it.
+
+    >>> app.add_middleware(OnlineMiddleware, secret="...")    # doctest: +SKIP
+
+    `url`: the server's address, as for `Client`. `secret`: names guests; long, random, the same in all processes.
+    `user(scope)`: the user, `(user, kind)`, or None for a guest; everybody is one unless told otherwise.
+    `page_url(scope)`: the page, the path unless told otherwise; None is not reported. `guest(scope)`: what tells
+    guests apart, address and agent unless told otherwise; None is not reported. `is_page_view(method, status,
+    content_type)`: see web.py. All are called in the event loop when the response has gone, and see what other
+    middleware has put into the scope.
+
+    Who signs in was a guest a moment ago: an application that says `scope["online.page_views"].signed_in(scope)`,
+    and `signed_out` before it forgets the user, counts nobody twice.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        url: str | None = None,
+        *,
+        secret: str | bytes,
+        user: Callable[[Scope], Visitor] = anonymous,
+        page_url: Callable[[Scope], Name | None] = path,
+        guest: Callable[[Scope], str | None] = address_and_agent,
+        is_page_view: PageViewTest = is_page_view,
+    ) -> None:
+        self.app = app
+        looks = Looks(user, page_url, guest, agent)
+        self.page_views = PageViews(Reporter(url), looks, secret=secret, is_page_view=is_page_view)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        seen_ms = now_ms()
+        scope[KEY] = self.page_views
+        status, content_type = 500, ""
+
+        async def send_and_report(message: Message) -> None:
+            nonlocal status, content_type
+            if message["type"] == "http.response.start":
+                status, content_type = message["status"], _header(message, b"content-type")
+            await send(message)
+            if _is_last(message):
+                self.page_views.report(scope, scope["method"], status, content_type, seen_ms)
+
+        await self.app(scope, receive, send_and_report)
+
+
+def _header(headers_of: Scope | Message, wanted: bytes) -> str:
+    headers = headers_of.get("headers") or ()
+    return next((bytes(value).decode("latin-1") for name, value in headers if bytes(name).lower() == wanted), "")
+
+
+def _is_last(message: Message) -> bool:
+    """Whether this ends the body. A path that the server sends by itself is a body of its own."""
+    kind = message["type"]
+    return kind == "http.response.pathsend" or (kind == "http.response.body" and not message.get("more_body"))

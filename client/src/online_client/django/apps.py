@@ -1,0 +1,73 @@
+"""The application for INSTALLED_APPS: checks the settings when Django does, and counts nobody twice who signs in."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.contrib.auth.signals import user_logged_in, user_logged_out
+from django.core import checks
+from django.core.signals import setting_changed
+from django.http import HttpRequest
+
+from online_client.address import parse_address
+from online_client.django.settings import FUNCTIONS, forget, function, page_views, server_url
+from online_client.errors import AddressError
+
+MIDDLEWARE = "online_client.django.middleware.OnlineMiddleware"
+
+
+class OnlineConfig(AppConfig):
+    name = "online_client.django"
+    label = "online_client"
+    verbose_name = "Who is online"
+
+    def ready(self) -> None:
+        checks.register(check)
+        setting_changed.connect(forget)
+        user_logged_in.connect(_signed_in)
+        user_logged_out.connect(_signed_out)
+
+
+def _signed_in(*, request: HttpRequest | None = None, **_: Any) -> None:
+    if request is not None:  # who signs users in without one had no guest
+        page_views().signed_in(request)
+
+
+def _signed_out(*, request: HttpRequest | None = None, **_: Any) -> None:
+    if request is not None:
+        page_views().signed_out(request)
+
+
+def check(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:
+    """Find what is wrong with the settings."""
+    return [*_check_url(), *_check_functions(), *_check_middleware()]
+
+
+def _check_url() -> Iterator[checks.CheckMessage]:
+    url = server_url()
+    if url is not None and not isinstance(url, str):
+        yield checks.Error(f"ONLINE_URL: it should be text, not {url!r}.", id="online.E001")
+        return
+    try:
+        parse_address(url).tls_context()
+    except AddressError as error:
+        yield checks.Error(f"ONLINE_URL: {error}.", id="online.E001")
+
+
+def _check_functions() -> Iterator[checks.CheckMessage]:
+    hint = "It should be the dotted path of a function that takes the request, such as 'shop.visitors.user'."
+    for name in FUNCTIONS:
+        try:
+            found = function(name)
+        except (ImportError, TypeError) as error:
+            yield checks.Error(f"{name}: {error}.", hint=hint, id="online.E002")
+        else:
+            if not callable(found):
+                yield checks.Error(f"{name} names {found!r}, which cannot be called.", hint=hint, id="online.E002")
+
+
+def _check_middleware() -> Iterator[checks.CheckMessage]:
+    if MIDDLEWARE not in settings.MIDDLEWARE:
+        hint = f'Add "{MIDDLEWARE}" to MIDDLEWARE, in any place.'
+        yield checks.Warning("Page views are not reported.", hint=hint, id="online.W001")

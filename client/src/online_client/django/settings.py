@@ -1,0 +1,99 @@
+"""What Django's settings mean, and what they make: one Presence and one PageViews a process.
+
+    ONLINE_URL          the server's address; without it the variable ONLINE_URL, else online://127.0.0.1:8989/default
+    ONLINE_USER         request -> the user, (user, kind), or None for a guest; `signed_in` unless set
+    ONLINE_PAGE_URL     request -> the page, None for not to be reported; the path unless set
+    ONLINE_GUEST        request -> what tells guests apart, None for not to be reported; address and agent unless set
+
+The last three are dotted paths of functions. SECRET_KEY names guests.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.utils.module_loading import import_string
+
+from online_client.presence import Presence
+from online_client.reporter import Reporter
+from online_client.verbs import Name
+from online_client.web import Looks, PageViews, Visitor, environ_agent, environ_guest
+
+
+def signed_in(request: HttpRequest) -> Visitor:
+    """Return the name of the user who is signed in, None if nobody is."""
+    user = getattr(request, "user", None)
+    return user.get_username() if user is not None and user.is_authenticated else None
+
+
+def path(request: HttpRequest) -> str:
+    """Return the path that was asked for, without a query."""
+    return request.path
+
+
+def address_and_agent(request: HttpRequest) -> str:
+    """Return what tells guests apart."""
+    return environ_guest(request.META)
+
+
+#: The settings that name functions, and the functions without them.
+FUNCTIONS: dict[str, Callable[[HttpRequest], Any]] = {
+    "ONLINE_USER": signed_in,
+    "ONLINE_PAGE_URL": path,
+    "ONLINE_GUEST": address_and_agent,
+}
+
+
+def server_url() -> str | None:
+    """Return ONLINE_URL if it is set."""
+    url: str | None = getattr(settings, "ONLINE_URL", None)
+    return url
+
+
+def function(name: str) -> Callable[[HttpRequest], Any]:
+    """Return the function that a setting names. Raises ImportError if there is none, TypeError if it is no name."""
+    dotted_path = getattr(settings, name, None)
+    if dotted_path is None:
+        return FUNCTIONS[name]
+    if not isinstance(dotted_path, str):
+        raise TypeError(f"it should be the dotted path of a function, not {dotted_path!r}")
+    found: Callable[[HttpRequest], Any] = import_string(dotted_path)
+    return found
+
+
+@cache
+def presence() -> Presence:
+    """Return this process's Presence."""
+    return Presence(server_url())
+
+
+@cache
+def page_views() -> PageViews[HttpRequest]:
+    """Return this process's PageViews."""
+    looks = Looks[HttpRequest](
+        user=function("ONLINE_USER"),
+        page_url=function("ONLINE_PAGE_URL"),
+        guest=function("ONLINE_GUEST"),
+        agent=lambda request: environ_agent(request.META),
+    )
+    return PageViews(Reporter(server_url()), looks, secret=settings.SECRET_KEY)
+
+
+def page_url(request: HttpRequest) -> Name | None:
+    """Return the page that a request is for."""
+    url: Name | None = function("ONLINE_PAGE_URL")(request)
+    return url
+
+
+def forget(*, setting: str, **_: object) -> None:
+    """Make both anew when a test has changed a setting of theirs; what waits still is dropped."""
+    if not setting.startswith("ONLINE_") and setting != "SECRET_KEY":
+        return
+    if presence.cache_info().currsize:
+        presence().close()
+    if page_views.cache_info().currsize:
+        page_views().reporter.close(0)
+    presence.cache_clear()
+    page_views.cache_clear()

@@ -1,0 +1,132 @@
+"""The extension for Flask: reports page views when their responses have gone; functions for templates."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, Request, Response, request, request_finished
+
+from online_client.presence import Presence
+from online_client.replies import Viewer
+from online_client.reporter import Reporter
+from online_client.verbs import Name
+from online_client.web import (
+    Looks,
+    PageViews,
+    PageViewTest,
+    Visitor,
+    environ_agent,
+    environ_guest,
+    is_page_view,
+    now_ms,
+)
+from online_client.wsgi import WatchedBody
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+#: Where a request keeps, until its response has gone, how to report it.
+_FOUND = "online.page_view"
+
+
+def current_url() -> str:
+    """The path that was asked for, without a query."""
+    return request.script_root + request.path
+
+
+class Online:
+    """The extension, for one application or, by `init_app`, for several.
+
+    >>> online = Online(app, user=lambda: session.get("user"))    # doctest: +SKIP
+
+    `user()`: the user, `(user, kind)`, or None for a guest; everybody is one unless told otherwise. `page_url()`: the
+    page, the path unless told otherwise; None is not reported. `guest()`: what tells guests apart, address and agent
+    unless told otherwise; None is not reported. All are called within the request. `is_page_view(method, status,
+    content_type)`: see web.py.
+
+    Of the application's configuration it reads ONLINE_URL, the server's address, and SECRET_KEY, which names guests.
+    Templates have `online_count([url])` and `online_users([url, limit=30, guests=False])`; `app.extensions["online"]`
+    has the `presence` and the `page_views` behind them.
+
+    Who signs in was a guest a moment ago: an application that calls `app.extensions["online"].signed_in()`, and
+    `signed_out()` before it forgets the user, counts nobody twice.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        user: Callable[[], Visitor] = lambda: None,
+        page_url: Callable[[], Name | None] = current_url,
+        guest: Callable[[], str | None] = lambda: environ_guest(request.environ),
+        is_page_view: PageViewTest = is_page_view,
+    ) -> None:
+        self.page_url = page_url
+        self._looks = Looks[Request](
+            user=lambda _: user(),
+            page_url=lambda _: page_url(),
+            guest=lambda _: guest(),
+            agent=lambda request: environ_agent(request.environ),
+        )
+        self._is_page_view = is_page_view
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Report the page views of `app`, and give its templates their functions.
+
+        Raises AddressError for a wrong ONLINE_URL, RuntimeError without a SECRET_KEY.
+        """
+        if not app.config.get("SECRET_KEY"):
+            raise RuntimeError("Online names guests with the application's SECRET_KEY: set it before init_app")
+        app.extensions["online"] = _Extension(app, self._looks, self._is_page_view, self.page_url)
+
+
+class _Extension:
+    """What belongs to one application."""
+
+    def __init__(
+        self, app: Flask, looks: Looks[Any], is_page_view: PageViewTest, page_url: Callable[[], Name | None]
+    ) -> None:
+        url = app.config.get("ONLINE_URL")
+        self.presence = Presence(url)
+        self.page_views = PageViews(Reporter(url), looks, secret=app.config["SECRET_KEY"], is_page_view=is_page_view)
+        self._page_url = page_url
+        # After the session was saved: looking at it then does not make every page vary by cookie.
+        request_finished.connect(self._find, app)
+        app.wsgi_app = self._wrap(app.wsgi_app)  # type: ignore[assignment]
+        app.jinja_env.globals.update(online_count=self.online_count, online_users=self.online_users)
+
+    def online_count(self, url: Name | None = None) -> int | str:
+        """People on the site or on a page, "" when it is not known."""
+        count = self.presence.count(url)
+        return "" if count is None else count
+
+    def online_users(self, url: Name | None = None, limit: int = 30, guests: bool = False) -> tuple[Viewer, ...]:
+        """The members on a page, this one unless told otherwise, newest first; with `guests` those too."""
+        url = self._page_url() if url is None else url
+        return () if url is None else self.presence.users(url, limit, guests=guests)
+
+    def signed_in(self) -> None:
+        """Take the guest offline whom this request would be without its user."""
+        self.page_views.signed_in(request)
+
+    def signed_out(self) -> None:
+        """Take the user of this request offline. Call it before the user is forgotten."""
+        self.page_views.signed_out(request)
+
+    def _find(self, sender: Flask, *, response: Response, **_: object) -> None:
+        content_type = response.content_type or ""
+        view = self.page_views.find(request, request.method, response.status_code, content_type)
+        if view is not None:
+            request.environ[_FOUND] = partial(self.page_views.reporter.hit, view.user, view.url, kind=view.kind)
+
+    def _wrap(self, wsgi_app: "WSGIApplication") -> "WSGIApplication":
+        """Report what was found when the response is closed. (Flask's own `call_on_close` leaves out HEAD and 304.)"""
+
+        def wrapped(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+            seen_ms = now_ms()
+            body = wsgi_app(environ, start_response)
+            return WatchedBody(body, partial(environ[_FOUND], seen_ms=seen_ms)) if _FOUND in environ else body
+
+        return wrapped

@@ -1,0 +1,88 @@
+"""Middleware for WSGI applications: reports page views when their responses have gone. Needs no framework."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from online_client.reporter import Reporter
+from online_client.verbs import Name
+from online_client.web import (
+    KEY,
+    Looks,
+    PageViews,
+    PageViewTest,
+    Visitor,
+    anonymous,
+    environ_agent,
+    environ_guest,
+    environ_url,
+    is_page_view,
+    now_ms,
+)
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class OnlineMiddleware:
+    """Wraps a WSGI application.
+
+    >>> application = OnlineMiddleware(application, secret="...")    # doctest: +SKIP
+
+    `url`: the server's address, as for `Client`. `secret`: names guests; long, random, the same in all processes.
+    `user(environ)`: the user, `(user, kind)`, or None for a guest; everybody is one unless told otherwise.
+    `page_url(environ)`: the page, the path unless told otherwise; None is not reported. `guest(environ)`: what tells
+    guests apart, address and agent unless told otherwise; None is not reported. `is_page_view(method, status,
+    content_type)`: see web.py.
+
+    Who signs in was a guest a moment ago: an application that says `environ["online.page_views"].signed_in(environ)`,
+    and `signed_out` before it forgets the user, counts nobody twice.
+    """
+
+    def __init__(
+        self,
+        app: "WSGIApplication",
+        url: str | None = None,
+        *,
+        secret: str | bytes,
+        user: "Callable[[WSGIEnvironment], Visitor]" = anonymous,
+        page_url: "Callable[[WSGIEnvironment], Name | None]" = environ_url,
+        guest: "Callable[[WSGIEnvironment], str | None]" = environ_guest,
+        is_page_view: PageViewTest = is_page_view,
+    ) -> None:
+        self.app = app
+        looks = Looks(user, page_url, guest, environ_agent)
+        self.page_views = PageViews(Reporter(url), looks, secret=secret, is_page_view=is_page_view)
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        seen_ms = now_ms()
+        environ[KEY] = self.page_views
+        method, status, content_type = environ["REQUEST_METHOD"], 0, ""
+
+        def start(line: str, headers: list[tuple[str, str]], *more: Any) -> Callable[[bytes], object]:
+            nonlocal status, content_type
+            status = int(line.split(maxsplit=1)[0])
+            content_type = next((value for name, value in headers if name.lower() == "content-type"), "")
+            return start_response(line, headers, *more)
+
+        body = self.app(environ, start)
+        if status and not self.page_views.includes(method, status, content_type):
+            return body  # as it is, so that the server may send a file in its own way
+        return WatchedBody(body, lambda: self.page_views.report(environ, method, status, content_type, seen_ms))
+
+
+class WatchedBody:
+    """The body of a response, which tells when it is closed: the server has sent it, or has given up."""
+
+    def __init__(self, body: Iterable[bytes], closed: Callable[[], None]) -> None:
+        self._body = body
+        self._closed = closed
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        try:
+            if hasattr(self._body, "close"):
+                self._body.close()
+        finally:
+            self._closed()

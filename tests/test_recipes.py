@@ -1,0 +1,92 @@
+"""The guides for PHP, Ruby and Node: their files, as they are written, serve a site that knows who is online.
+
+What they need stands in .ci/packages; a test whose program is not installed is skipped.
+"""
+
+import contextlib
+import os
+import subprocess
+import time
+import urllib.error
+
+import pytest
+from tests.serving import server_process
+from tests.websites import PATIENCE_S, Browser, follow, free_port, hanging_url, program, website
+
+#: Where Debian keeps modules for Node; others are found besides.
+NODE_PATH = os.pathsep.join(filter(None, [os.environ.get("NODE_PATH"), "/usr/share/nodejs"]))
+
+#: Guide, program, and a command that tells whether its Redis client is there.
+RECIPES = {
+    "php.md": ("php", ["-r", "exit(extension_loaded('redis') ? 0 : 1);"], "PhpRedis"),
+    "ruby.md": ("ruby", ["-e", "require 'redis'; require 'webrick'"], "the gem redis or WEBrick"),
+    "node.md": ("node", ["-e", "require('redis')"], "node-redis"),
+}
+
+
+@pytest.fixture(scope="module")
+def port():
+    with server_process() as server:
+        yield server.port
+
+
+@pytest.fixture(params=RECIPES)
+def serve(request, tmp_path):
+    """Serve the site of a guide: `serve(port of the online server)` gives its address."""
+    name, arguments, what = RECIPES[request.param]
+    check = [program(name), *arguments]
+    if subprocess.run(check, capture_output=True, env=os.environ | {"NODE_PATH": NODE_PATH}).returncode:
+        pytest.skip(f"{what} is not installed; the package stands in .ci/packages")
+    command, folder = follow(request.param, tmp_path)
+
+    @contextlib.contextmanager
+    def serving(online_port):
+        port = free_port()
+        variables = {
+            "ONLINE_REDIS_URL": f"redis://{request.param.removesuffix('.md')}:token@127.0.0.1:{online_port}",
+            "NODE_PATH": NODE_PATH,
+            "TMPDIR": tmp_path,
+        }
+        line = f"echo begins; exec {command.replace('8000', str(port))}"
+        with website("sh", "-c", line, cwd=folder, ready="begins", **variables):
+            site = f"http://127.0.0.1:{port}"
+            wait_until_served(site)
+            yield site
+
+    return serving
+
+
+def wait_until_served(site):
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return Browser(site).get("/forum/0")
+        except urllib.error.URLError:
+            assert time.monotonic() < deadline_s, "it does not listen"
+
+
+@pytest.mark.slow
+def test_the_guide_as_it_is_written(serve, port):
+    with serve(port) as site:
+        ada, theo = Browser(site), Browser(site, agent="Chrome")
+        ada.get_until("/forum/1?login=ada", "online, 1 on this page: ada<")
+        theo.get_until("/forum/1", r"[23] online, 2 on this page: ada<")
+        ada.get_until("/forum/2?login=%3Cada%3E", "on this page: &(lt|#60);ada&(gt|#62);<")
+
+
+@pytest.mark.slow
+def test_without_a_server_pages_are_served_without_it(serve):
+    with serve(free_port()) as site:
+        page = Browser(site).get("/forum/1?login=ada")
+    assert "<h1>/forum/1</h1>" in page
+    assert "online" not in page
+
+
+@pytest.mark.slow
+def test_with_a_server_that_hangs_pages_are_served_without_it(serve):
+    with hanging_url() as url, serve(url.rpartition(":")[2]) as site:
+        pages = {Browser(site).get("/forum/1?login=ada") for _ in range(20)}
+    assert len(pages) == 1
+    page = pages.pop()
+    assert "<h1>/forum/1</h1>" in page
+    assert "online" not in page

@@ -1,0 +1,175 @@
+"""What the tests of web frameworks share: servers that fail, websites in processes of their own, and guides."""
+
+import contextlib
+import http.cookiejar
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.serving import environment
+
+GUIDES = Path(__file__).parent.parent / "docs"
+PATIENCE_S = 20.0
+
+
+# Servers that fail
+
+
+def down_url():
+    """The address of a server that is not there."""
+    return f"online://127.0.0.1:{free_port()}"
+
+
+@contextlib.contextmanager
+def hanging_url():
+    """The address of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1_000) as listener:
+        yield f"online://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+# Websites
+
+
+class Browser:
+    """Fetches pages and keeps cookies."""
+
+    def __init__(self, site, agent="Mozilla/5.0 Firefox/128.0"):
+        self.site = site
+        self.agent = agent
+        self.cookies = http.cookiejar.CookieJar()
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self.cookies))
+
+    def get(self, path, form=None):
+        """Return the text of a page; `form` is posted to it."""
+        data = urllib.parse.urlencode(form).encode() if form else None
+        asked = urllib.request.Request(self.site + path, data, {"User-Agent": self.agent})
+        with self._opener.open(asked, timeout=PATIENCE_S) as response:
+            return response.read().decode()
+
+    def get_until(self, path, pattern):
+        """Fetch a page until its text matches; return the match. What pages show may be a second old."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not (found := re.search(pattern, text := self.get(path))):
+            assert time.monotonic() < deadline_s, text
+        return found
+
+
+def until(is_so):
+    """Wait until something is so."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < deadline_s, "it does not come true"
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def website(*command, cwd, ready, **variables):
+    """Run the command of a website until its output matches `ready`."""
+    popen = subprocess.Popen(
+        [*map(str, command)],
+        cwd=cwd,
+        env=site_environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    told = []
+    try:
+        for line in popen.stdout:
+            told.append(line)
+            if found := re.search(ready, line):
+                break
+        else:
+            raise AssertionError(f"it does not start: {''.join(told)}")
+        drain = threading.Thread(target=popen.stdout.read)  # or it would wait for a reader of its log
+        drain.start()
+        yield found
+        popen.terminate()
+        drain.join(PATIENCE_S)
+    finally:
+        popen.kill()
+        popen.wait()
+        popen.stdout.close()
+
+
+def site_environment(**variables):
+    """The environment of a website: the programs beside this Python come first."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return environment(PATH=path, PYTHONUNBUFFERED="1", **{name: str(value) for name, value in variables.items()})
+
+
+def program(name):
+    path = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], "/usr/sbin"]))  # where Debian keeps servers
+    if path is None:
+        pytest.skip(f"{name} is not installed; the package stands in .ci/packages")
+    return path
+
+
+# Guides
+
+
+@dataclass
+class Block:
+    """A block of code in a guide, and the line that introduces it."""
+
+    introduction: str
+    language: str
+    text: str
+
+    @property
+    def file(self):
+        """The file that the block is, or is to be added to: the last name in the introduction."""
+        return re.findall(r"`([^`]+)`", self.introduction)[-1]
+
+    def write(self, folder):
+        """Write the file, or add to it when the introduction says "at the end"."""
+        path = folder / self.file
+        before = path.read_text() if "at the end" in self.introduction else ""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(before + self.text)
+
+
+def blocks(guide):
+    """The blocks of a guide in docs/, in their order."""
+    text = (GUIDES / guide).read_text()
+    found = re.findall(r"([^\n]*)\n\n```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(found) == text.count("\n```") / 2
+    return [Block(*each) for each in found]
+
+
+def follow(guide, folder):
+    """Do what a guide says, in a folder, up to the command that serves the site: return that, and where to run it.
+
+    What is installed already is not installed again.
+    """
+    for block in blocks(guide):
+        if block.language != "sh":
+            block.write(folder)
+            continue
+        *lines, last = block.text.splitlines()
+        for line in [*lines, last]:
+            if line.startswith(("pip install", "npm install", "gem install", "apt-get install")):
+                continue
+            if line.startswith("cd "):
+                folder /= line.removeprefix("cd ")
+            elif line == last and "8000" in line:
+                return line, folder
+            else:
+                subprocess.run(line, shell=True, check=True, cwd=folder, env=site_environment(), timeout=60)
+    raise AssertionError(f"{guide} does not say how to serve the site")
