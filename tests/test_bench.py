@@ -1,5 +1,6 @@
 """The tools of the benchmarks: hits are the same in every form, answers are checked, loads do load."""
 
+import http.server
 import socket
 import threading
 from contextlib import contextmanager
@@ -7,19 +8,23 @@ from dataclasses import replace
 
 import msgpack
 import pytest
+from bench.accesslog import combined, nginx_json, requests
 from bench.inprocess import check_same, take_batches, take_hits, warm_index
 from bench.native.load import closed_loop
 from bench.native.yardstick import Yardstick, longest_gap_ns
+from bench.openhttp import open_loop as open_http_loop
 from bench.processes import cpu_ns, huge_page_bytes, idle_connections, resident_bytes, serving
 from bench.test_mixed import Rate, mix, placed, warm_server
 from bench.workloads import FORUM, FRAME_HITS, LATE, LONGTAIL, START_MS, SURGE, BenchHit, from_log, sized, warmed
 from tests.wiring import read_resp
 
+from online.formats import reader_of
 from online.index import Index
 from online.reference import ReferenceIndex
 
 SMALL = sized(FORUM, 1_000)
 HITS = list(SMALL.hits())
+REQUESTS = [b"GET /%d HTTP/1.1\r\n\r\n" % number for number in range(100)]
 
 
 def hits_in(frame):
@@ -223,6 +228,54 @@ class TestClosedLoop:
             with pytest.raises((ConnectionError, OSError)):
                 closed_loop(listener.getsockname()[1], [b"?"] * 2, "count")
             thread.join()
+
+
+class TestAccessLogs:
+    def test_requests_are_the_same_in_every_format(self):
+        read = reader_of()
+        for request in requests(200):
+            one, other = read(combined(request).encode()), read(nginx_json(request).encode())
+            assert one[1:7] == other[1:7]
+            assert other.seen_ms - one.seen_ms < 1_000
+
+
+@pytest.fixture
+def website():
+    """A web server, what it answers, and what it was asked."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            asked.append(self.path)
+            page = pages[len(asked) % len(pages)]
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(page), page))
+
+        def log_message(self, *args):
+            pass
+
+    pages, asked = [b"hello"], []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
+        thread.start()
+        yield listening.server_port, pages, asked
+        listening.shutdown()
+        thread.join()
+
+
+class TestOpenLoopOverHttp:
+    def test_every_request_is_sent_and_timed(self, website):
+        port, _pages, asked = website
+        latencies_ms = open_http_loop(port, REQUESTS, a_second=2_000, connections=4)
+        assert len(latencies_ms) == 100
+        assert min(latencies_ms) > 0
+        assert sorted(asked) == sorted([*(f"/{number}" for number in range(100)), "/0"])
+
+    def test_answer_of_another_length_is_told(self, website):
+        port, pages, _asked = website
+        pages.append(b"hello hello")
+        with pytest.raises(ValueError, match="another length"):
+            open_http_loop(port, REQUESTS, a_second=2_000, connections=4)
 
 
 @pytest.fixture(scope="module")

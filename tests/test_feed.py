@@ -282,6 +282,25 @@ def test_file_waits_while_the_server_is_away_and_holds_up_no_pipe(tmp_path, narr
     assert [user for user in sent if not user.startswith(b"piped")][-1] == b"later"
 
 
+def test_what_was_written_to_a_pipe_before_the_end_is_sent(capsys):
+    client = Absent()
+    client.is_back.set()
+    reader, writer = os.pipe()
+    os.write(writer, (line("theo") * 3).encode())
+    feed = Feed([Pipe(reader)], Pages(reader_of(), Rules(), key=b"k"), sender := Sender(client), Places(None))
+    feed.stop()
+    assert feed.run() == 0
+    assert sender.counts.sent == 3
+    os.close(reader)
+    os.close(writer)
+
+
+def test_closed_input_is_said(server):
+    sh = ["sh", "-c", 'exec "$@" <&-', "sh", *command("feed", "-", "--url", url_of(server))]
+    done = subprocess.run(sh, env=environment(), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "online feed: cannot read standard input: it is closed\n")
+
+
 def test_end_of_input_waits_for_the_server_until_it_is_told_to_end():
     follower = Follower("-", "--url", "online+unix:///nowhere/socket", stdin=subprocess.PIPE)
     follower.popen.stdin.write(line("theo"))

@@ -120,6 +120,8 @@ def _sources(args: argparse.Namespace, places: Places) -> list[Log | Pipe]:
     sources: list[Log | Pipe] = []
     for path in args.logs:
         if path == "-":
+            if sys.stdin is None:
+                raise ConfigError("cannot read standard input: it is closed")
             sources.append(Pipe())
             continue
         path = os.path.abspath(path)
@@ -178,6 +180,7 @@ class Feed:
                     next_status_s += status_s
             if not self._sender.is_running:
                 self._failure = "it has failed to send"
+            self._drain_pipes()
         except OnlineError as error:
             self._failure = str(error)
         is_whole = self._sender.finish(self._may_go_on, POLL_S)
@@ -188,6 +191,12 @@ class Feed:
         if self._failure:
             print(f"online feed: {self._failure}", file=sys.stderr)
         return 1 if self._failure or not is_kept or not (is_whole or self._is_stopped) else 0
+
+    def _drain_pipes(self) -> None:
+        """Read what was written before the end came: a web server that starts again leaves it to nobody else."""
+        until_s = time.monotonic() + FAREWELL_S
+        while self._is_stopped and time.monotonic() < until_s and self._read_all():
+            pass
 
     def _may_go_on(self) -> bool:
         """Tell if what waits at the end may still be sent: as long as it takes, unless there is a reason to end."""
@@ -228,7 +237,7 @@ class Feed:
         return any_news
 
     def _read_log(self, log: Log) -> Block | None:
-        if self._sender.is_full:
+        if self._sender.is_full or self._is_stopped:
             return None
         block = log.read()
         self._tell(log.name, log.problem, over=f"{log.name} is no problem any more")
