@@ -10,11 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from tests.serving import environment, run_command, server_process
+from tests.websites import free_port, until
 
 from online_client import Client
 
@@ -53,12 +53,6 @@ def from_guide(guide, mark, nth=0, **given):
 PLACES = {"syslog": "127.0.0.1:5140", "logger": "127.0.0.1 -P 5140", "feed": "/usr/local/bin/online feed -"}
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def request(port, target, user=None, agent=BROWSER, address="127.0.0.1", **headers):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10, source_address=(address, 0))
     headers["User-Agent"] = agent
@@ -67,14 +61,6 @@ def request(port, target, user=None, agent=BROWSER, address="127.0.0.1", **heade
     connection.request("GET", target, headers=headers)
     connection.getresponse().read()
     connection.close()
-
-
-def until(condition):
-    for _ in range(1_000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it does not come true")
 
 
 def answers(port):
