@@ -307,6 +307,14 @@ def test_end_of_input_waits_for_the_server_until_it_is_told_to_end():
     follower.popen.stdin.close()
     follower.popen.stdin = None
     assert "the server is away" in follower.popen.stderr.readline()
+    returned, told = follower.end()
+    assert returned == 1
+    assert told.endswith("online feed: it ends, and hits were not sent: 1\n")
+
+
+def test_file_that_is_not_there_yet_is_said(tmp_path, server):
+    follower = Follower(tmp_path / "access.log", "--url", url_of(server))
+    assert follower.popen.stderr.readline() == f"online feed: {tmp_path}/access.log is not there yet, waiting for it\n"
     assert follower.end()[0] == 0
 
 

@@ -84,7 +84,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--state", metavar="FILE", type=Path, help="where it is kept how far the logs were sent")
     parser.add_argument("--from-start", action="store_true", help="begin a log at its start, where nothing is kept")
-    parser.add_argument("--once", action="store_true", help="end where the logs end, instead of following them")
+    parser.add_argument(
+        "--once", action="store_true", help="end where the logs end, when the server has everything, and follow none"
+    )
     parser.add_argument("--check", action="store_true", help="show how the first lines are understood, send nothing")
     parser.add_argument(
         "--status", metavar="SECONDS", type=float, default=60.0, help="how often to tell how it goes (default: 60)"
@@ -95,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do `online feed`. Returns 0, or 1 if a log was not read or with `--once` not everything was sent.
+    """Do `online feed`. Returns 0, or 1 if a log was not read, or if hits were not sent that no next run will send.
 
     Raises ConfigError and StateError, before anything is read.
     """
@@ -128,6 +130,8 @@ def _sources(args: argparse.Namespace, places: Places) -> list[Log | Pipe]:
         log = Log(path, places=places.of(path), from_start=args.from_start, is_followed=not args.once)
         if args.once and not os.path.exists(path):
             raise ConfigError(f"cannot read {path}: No such file or directory")
+        if not os.path.exists(path):
+            print(f"online feed: {path} is not there yet, waiting for it", file=sys.stderr)
         sources.append(log)
         places.add(log)
     return sources
@@ -151,6 +155,7 @@ class Feed:
         self._places = places
         self._parse = pages.parse
         self._sender = sender
+        self._can_go_on = places.is_kept and not any(isinstance(source, Pipe) for source in sources)
         self._lines = Lines()
         self._told: dict[str, bool] = {}  #: what goes wrong now
         self._failure = ""
@@ -185,6 +190,8 @@ class Feed:
             self._failure = str(error)
         is_whole = self._sender.finish(self._may_go_on, POLL_S)
         is_kept = self._save()
+        if not is_whole and not self._can_go_on:
+            self._failure = self._failure or f"it ends, and hits were not sent: {self._sender.waiting:,}"
         counts = self._sender.counts
         if status_s != float("inf") or counts.dropped or counts.refused:
             print(self._status(), file=sys.stderr)

@@ -35,6 +35,11 @@ class Places:
             files.check(path)
             yield cls(path, _read(path))
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether the next run will go on where this one ends."""
+        return self._path is not None
+
     def of(self, name: str) -> list[Place]:
         """Return how far a log was sent, as it was kept."""
         return self._kept.get(name, [])

@@ -67,7 +67,7 @@ class Sender:
         self._client = client
         self._changed = Condition()
         self._queue: deque[Batch] = deque()
-        self._waiting = 0  #: hits in the queue, and on their way
+        self._waiting = 0  #: hits in the queue, on their way, or given up at the end
         self._is_finishing = self._is_ended = False
         self._is_whole = True  #: nothing was given up
         self._thread = Thread(target=self._run, name="online-feed", daemon=True)
@@ -147,7 +147,7 @@ class Sender:
             for batch in batches if is_settled else ():
                 batch.settle()
             with self._changed:
-                self._waiting -= len(hits)
+                self._waiting -= len(hits) if is_settled else 0
                 self._is_whole = self._is_whole and is_settled
                 self._changed.notify_all()
 
