@@ -112,6 +112,12 @@ def test_all_sections_of_info_may_be_asked_for(ask):
     assert ask("info", "").splitlines()[1].startswith("Server")
 
 
+def test_a_section_that_a_server_does_without_is_said(ask, monkeypatch):
+    with server_process() as other:
+        monkeypatch.setenv("ONLINE_URL", f"online://{other.address}")
+        assert ask("info", "syslog") == "no section syslog: the server was started without --syslog\n"
+
+
 def test_a_site_without_hits(ask):
     assert ask("count") == "0\n"
     assert ask("peak") == "people\t0\n"

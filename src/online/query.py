@@ -305,6 +305,8 @@ def _info(reply: dict[str, dict[str, str]], args: argparse.Namespace) -> Answer:
         for name, value in values.items()
         for row in _info_rows(name, value)
     ]
+    if not rows:  # syslog is the one section that a server may do without
+        return Answer(facts=[("", "no section syslog: the server was started without --syslog")])
     return Answer(columns=("section", "name", "value"), rows=rows)
 
 
