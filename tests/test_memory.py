@@ -4,10 +4,12 @@ import resource
 import subprocess
 import sys
 
+import msgpack
 import pytest
 
 from online.errors import FullError
 from online.index import Budget, Index
+from online.wire import apply_hits
 
 NOW = 1_800_000_000_000
 WINDOW_MS = 1_800_000
@@ -131,3 +133,17 @@ except MemoryError:
         check=True,
     )
     assert 10_000 < int(done.stdout) < 10_000_000
+
+
+def test_a_table_that_has_stopped_growing_gives_its_old_half_back():
+    """385 users make a table of 512 slots grow; from then on nobody is new, and hits alone end its rehash."""
+    index = Index()
+    users = [b"user%d" % number for number in range(390)]
+    for user in users:
+        index.hit(user, b"/", now_ms=NOW)
+    growing = index.statistics().memory_bytes
+    for later_ms in (1, 2):
+        hits = [[user, b"/", NOW + later_ms] for user in users]
+        apply_hits(index, msgpack.packb([2, "hits", hits]), now_ms=NOW + later_ms)
+    assert index.statistics().memory_bytes == growing - 512 * 8
+    index._check()
