@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CORE := $(wildcard ext/*.pyx src/online/*.pxd) setup.py
+CORE := $(wildcard ext/*.pyx src/online/core/*.pxd) setup.py
 PROJECTS := pyproject.toml client/pyproject.toml
 
 .PHONY: help run test check bench bench-quick clean
@@ -34,7 +34,7 @@ test: $(VENV)/built
 check: $(VENV)/built
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint ext src/online bench/native
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint ext src/online/core bench/native
 
 $(VENV)/rivals: $(VENV)/built
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[bench]"
@@ -51,5 +51,5 @@ bench-quick: $(VENV)/rivals
 	$(call measured,.benchmarks/quick,--quick)
 
 clean:
-	rm -rf $(VENV) build client/build dist src/*.egg-info client/src/*.egg-info src/online/*.so ext/*.c \
+	rm -rf $(VENV) build client/build dist src/*.egg-info client/src/*.egg-info src/online/core/*.so ext/*.c \
 		bench/native/*.so bench/native/*.c bench/build .benchmarks

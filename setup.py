@@ -1,6 +1,6 @@
-"""Build the compiled core: each `ext/NAME.pyx` becomes `online.NAME`.
+"""Build the compiled core: each `ext/NAME.pyx` becomes `online.core.NAME`.
 
-Metadata lives in pyproject.toml. The contracts (`.pxd`) stand in `src/online/`, beside the modules that use them.
+Metadata lives in pyproject.toml. The contracts (`.pxd`) stand in `src/online/core/`.
 """
 
 import sys
@@ -19,11 +19,11 @@ DIRECTIVES = {
 }
 
 extensions = [
-    Extension(f"online.{name}", [f"ext/{name}.pyx"], extra_compile_args=["-O3", "-fno-strict-aliasing"])
+    Extension(f"online.core.{name}", [f"ext/{name}.pyx"], extra_compile_args=["-O3", "-fno-strict-aliasing"])
     for name in CORE + LINUX
 ]
 #: Cython looks for a module's own contract beside its .pyx only, and would miss that it has changed.
-changed = max(contract.stat().st_mtime for contract in Path("src/online").glob("*.pxd"))
+changed = max(contract.stat().st_mtime for contract in Path("src/online/core").glob("*.pxd"))
 is_stale = any(made.stat().st_mtime < changed for made in Path("ext").glob("*.c"))
 
 setup(ext_modules=cythonize(extensions, include_path=["src"], compiler_directives=DIRECTIVES, force=is_stale))

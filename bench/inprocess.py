@@ -12,10 +12,10 @@ from typing import NamedTuple
 from bench.processes import resident_bytes
 from bench.workloads import Batch, BenchHit, LogWorkload, Workload
 
-from online.index import Index
-from online.reference import ReferenceIndex
+from online.core.index import Index
+from online.core.reference import ReferenceIndex
+from online.core.wire import apply_hits
 from online.terms import IndexStatistics
-from online.wire import apply_hits
 
 
 class Taken(NamedTuple):

@@ -21,8 +21,8 @@ from typing import NamedTuple, Self
 import msgpack
 from bench.native.generate import Generator
 
-from online.formats import CsvColumns
-from online.hitlog import AccessLogParser, CsvParser, LogReader
+from online.logs.formats import CsvColumns
+from online.logs.hitlog import AccessLogParser, CsvParser, LogReader
 
 #: When every workload begins, unless it is moved; a Friday morning.
 START_MS = 1_800_000_000_000

@@ -28,8 +28,8 @@ from libc.string cimport memset
 from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
 from online.terms import SKEW_MS as _SKEW_MS
 
-from online.arena cimport NO_REF, Purse, purse_give, purse_take, ref_t
-from online.skiplist cimport (
+from online.core.arena cimport NO_REF, Purse, purse_give, purse_take, ref_t
+from online.core.skiplist cimport (
     BOT, BY_NAME, BY_PAGE, BY_TIME, DEPARTED, GUEST, HEAD, HIDDEN, MAX_HEIGHT, MAX_NAME_BYTES, MEMBER, PAGE,
     Kind, Link, Name, Order, Page, Record, Search, Skiplist,
     begins_with, compare_names, name_of, next_of, page_at, prefetch_record, prev_of, record_at, same_name,
@@ -37,7 +37,7 @@ from online.skiplist cimport (
     skiplist_new, skiplist_open, skiplist_search, skiplist_seek_name, skiplist_seek_page, skiplist_seek_time,
     skiplist_unlink, skiplist_walk_name,
 )
-from online.table cimport (
+from online.core.table cimport (
     HashKey, Slots, Table, siphash, table_add, table_bytes, table_close, table_find, table_guess, table_open,
     table_prefetch, table_remove, table_reserve, table_settle, table_used,
 )

@@ -15,8 +15,8 @@ from online.terms import KINDS, IndexStatistics
 from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
 from online.terms import WINDOW_MAX_S, WINDOW_MIN_S
 
-from online.arena cimport NO_REF, Purse, ref_t
-from online.core cimport (
+from online.core.arena cimport NO_REF, Purse, ref_t
+from online.core.core cimport (
     ACCEPTED, BAD_KIND, BAD_SEEN, BAD_URL, BAD_USER, FULL_PAGES, FULL_USERS, OF_PAGE, OF_RECENT, OF_USERS,
     Core, Hit, Listing, Outcome, Ranked, Scope, Tally,
     core_check_hit, core_close, core_continue, core_cursor, core_cursor_bytes, core_expire, core_find_page,
@@ -24,11 +24,11 @@ from online.core cimport (
     core_list_recent, core_list_users, core_memory_bytes, core_open, core_page_people,
     core_people_within, core_section, core_seen_ms, core_top,
 )
-from online.skiplist cimport (
+from online.core.skiplist cimport (
     BY_NAME, BY_PAGE, BY_TIME, DEPARTED, HIDDEN, MAX_HEIGHT, MAX_NAME_BYTES, PAGE,
     Name, Order, Record, Skiplist, later_by, name_of, page_at, record_at,
 )
-from online.table cimport Table, table_find, table_used
+from online.core.table cimport Table, table_find, table_used
 
 __all__ = ["Budget", "Index"]
 
@@ -205,7 +205,7 @@ cdef class Index:
         core_close(&self.core)
 
     def __reduce__(self):
-        raise TypeError("an Index cannot be copied or pickled; online.wire.dump writes its sessions")
+        raise TypeError("an Index cannot be copied or pickled; online.core.wire.dump writes its sessions")
 
     def hit(self, bytes user not None, bytes url not None, *, seen_ms=None, str kind not None="member", now_ms):
         cdef int number = -1

@@ -29,7 +29,7 @@ from collections import deque
 
 from online import errors
 
-from online.wire cimport (
+from online.core.wire cimport (
     Buffer, Connection, Service,
     connection_forget_input, connection_give_back, connection_in_frame, connection_lend, connection_proceed,
     connection_receive, connection_trim,

@@ -24,7 +24,7 @@ the finger search of his "A skip list cookbook" (1990), section 3.1.
 
 from libc.string cimport memcpy
 
-from online.arena cimport NO_REF, arena_close, arena_give, arena_open, arena_take
+from online.core.arena cimport NO_REF, arena_close, arena_give, arena_open, arena_take
 
 
 cdef bint skiplist_open(Skiplist* skiplist, Purse* purse, uint64_t seed) noexcept nogil:

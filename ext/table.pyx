@@ -17,7 +17,7 @@ Jean-Philippe Aumasson and Daniel J. Bernstein, "SipHash: a fast short-input PRF
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy, memset
 
-from online.arena cimport purse_give, purse_take
+from online.core.arena cimport purse_give, purse_take
 
 cdef extern from "<sys/mman.h>" nogil:
     void* mmap(void* address, size_t length, int protection, int flags, int fd, long offset)

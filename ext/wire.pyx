@@ -31,16 +31,16 @@ from online.limits import Limits
 from online.terms import KINDS
 from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
 
-from online.arena cimport NO_REF, ref_t
-from online.core cimport (
+from online.core.arena cimport NO_REF, ref_t
+from online.core.core cimport (
     ACCEPTED, BAD_USER, CURSOR_TAG_BYTES, HITS_AT_ONCE, OF_PAGE, OF_RECENT, OF_USERS,
     Core, Hit, Listing, Outcome, Scope,
     core_continue, core_cursor, core_expire, core_find_page, core_find_user, core_has_more, core_hit, core_hits,
     core_is_named, core_later, core_list, core_list_page, core_list_recent, core_list_users, core_oldest,
     core_page_people, core_people_within, core_section, core_seen_ms, core_weigh_hit,
 )
-from online.index cimport Index, bytes_from, name_from, refusal
-from online.skiplist cimport DEPARTED, MAX_NAME_BYTES, MEMBER, Name, Record, name_of, page_at, record_at
+from online.core.index cimport Index, bytes_from, name_from, refusal
+from online.core.skiplist cimport DEPARTED, MAX_NAME_BYTES, MEMBER, Name, Record, name_of, page_at, record_at
 
 __all__ = ["OK", "Connection", "Service", "Status", "apply_hits", "dump"]
 
@@ -496,7 +496,7 @@ for _kind in range(<int>DEPARTED):
 # Hits
 
 cdef int hit_from(
-        Hit* hit, const Core* core, int64_t clock_step_ms, Arg* args, int64_t n_args, bint is_leave) except -1:
+        Hit* hit, const Core* core, Service service, Arg* args, int64_t n_args, bint is_leave) except -1:
     """Fill `hit` from `user url [seen_ms [kind]]`, or `user [seen_ms]` of a leave."""
     cdef int64_t seen = 1 if is_leave else 2
     cdef int64_t seen_ms
@@ -510,7 +510,7 @@ cdef int hit_from(
         seen_ms = arg_number(&args[seen], "seen_ms", SEEN_MIN_MS, SEEN_MAX_MS)
         if not SEEN_MIN_MS <= seen_ms <= SEEN_MAX_MS:
             raise errors.bad_seen(seen_ms)
-        hit.seen_ms = seen_ms - clock_step_ms
+        hit.seen_ms = index_of(service, seen_ms)
     if is_given(args, n_args, 3):
         hit.kind = arg_kind(&args[3])
     return 0
@@ -522,20 +522,20 @@ cdef Outcome take_hit(Connection c, Arg* args, int64_t n_args, bint is_leave) ex
     cdef Outcome outcome
     cdef Index index = c._index if c.core != NULL else c.service.nobody
     try:
-        hit_from(&hit, &index.core, c.service.clock_step_ms, args, n_args, is_leave)
+        hit_from(&hit, &index.core, c.service, args, n_args, is_leave)
     except OnlineError:
         index.core.tally.refused += 1
         raise
     if c.core == NULL:
         outcome = core_weigh_hit(&index.core, &hit)
         if outcome >= BAD_USER:
-            raise refusal(index, &hit, outcome, hit.seen_ms + c.service.clock_step_ms)
+            raise refusal(index, &hit, outcome, wall_of(c.service, hit.seen_ms))
         if outcome != ACCEPTED:
             return outcome
         c.index = index = open_site(c)
     outcome = core_hit(c.core, &hit)
     if outcome >= BAD_USER:
-        raise refusal(index, &hit, outcome, hit.seen_ms + c.service.clock_step_ms)
+        raise refusal(index, &hit, outcome, wall_of(c.service, hit.seen_ms))
     return outcome
 
 
@@ -631,7 +631,7 @@ cdef int put_session(Connection c, Core* core, ref_t session, bint with_url) exc
     put_text(c, name_of(&core.skiplist, session))
     if with_url:
         put_text(c, name_of(&core.skiplist, record.page))
-    put_int(c, core_seen_ms(core, session) + c.service.clock_step_ms)
+    put_int(c, wall_of(c.service, core_seen_ms(core, session)))
     return put_kind(c, record.kind)
 
 
@@ -700,7 +700,7 @@ cdef int verb_seen(Connection c, Arg* args, int64_t n_args) except -1:
             continue
         put_array(c, 2)
         put_text(c, name_of(&core.skiplist, record_at(&core.skiplist, session).page))
-        put_int(c, core_seen_ms(core, session) + c.service.clock_step_ms)
+        put_int(c, wall_of(c.service, core_seen_ms(core, session)))
     return 0
 
 
@@ -1392,7 +1392,7 @@ cdef int settle_hits(Connection c, const Hit* hits, int n_hits) except -1:
         else:
             error = None
             if c.first_error is None:
-                error = refusal(c._index, &hits[i], outcomes[i], hits[i].seen_ms + c.service.clock_step_ms)
+                error = refusal(c._index, &hits[i], outcomes[i], wall_of(c.service, hits[i].seen_ms))
             batch_error(c, c.frame.n_taken - n_hits + i + 1, error)
     return 0
 
@@ -1440,7 +1440,7 @@ cdef int read_hits(Connection c, const uint8_t* at, size_t n, size_t* used) exce
             take_first_hit(c, args, n_args)
             continue
         try:
-            hit_from(&hits[n_hits], c.core, c.service.clock_step_ms, &args[4 * n_hits], n_args, False)
+            hit_from(&hits[n_hits], c.core, c.service, &args[4 * n_hits], n_args, False)
         except OnlineError as error:
             settle_hits(c, hits, n_hits)
             n_hits = 0
@@ -1514,6 +1514,12 @@ cdef class Service:
     def unplaced(self):
         """Return what became of hits that were ignored or refused before their site had an index."""
         return self.nobody.statistics()
+
+    def wall_of(self, int64_t index_ms):
+        return wall_of(self, index_ms)
+
+    def index_of(self, int64_t wall_ms):
+        return index_of(self, wall_ms)
 
     def __dealloc__(self):
         free(self.args)

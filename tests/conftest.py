@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-from online.index import Index
-from online.reference import ReferenceIndex
+from online.core.index import Index
+from online.core.reference import ReferenceIndex
 
 #: The tools of the benchmarks read /proc and wait with ppoll.
-collect_ignore = [] if sys.platform == "linux" else ["test_bench.py"]
+collect_ignore = [] if sys.platform == "linux" else ["bench/test_bench.py"]
 
 
 @pytest.fixture(params=[ReferenceIndex, Index], ids=["reference", "compiled"])

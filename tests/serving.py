@@ -14,10 +14,10 @@ from weakref import WeakSet
 import trio
 import trio.testing
 
-from online.clock import Clock
-from online.config import Address, Config
 from online.limits import Limits
-from online.server import HAS_REACTOR, Server
+from online.serve.clock import Clock
+from online.serve.config import Address, Config
+from online.serve.server import HAS_REACTOR, Server
 
 #: Wall time at the start of a run with a clock that jumps.
 START_MS = 1_700_000_000_000

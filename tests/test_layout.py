@@ -1,4 +1,4 @@
-"""The architecture: who may import whom. The map in `online/__init__.py` says the same in words."""
+"""The architecture: who may import whom. The maps in the `__init__` of the package and of each folder say it."""
 
 import ast
 import re
@@ -9,59 +9,38 @@ import pytest
 import online
 
 PACKAGE = Path(online.__file__).parent
-EXT = Path(__file__).parent.parent / "ext"
+EXT = Path(__file__).parents[1] / "ext"
+ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
-#: What every part may use.
-COMMON = {"__init__", "terms", "limits", "errors"}
-
-#: Module -> the modules of this project that it may import, beside COMMON.
-ALLOWED: dict[str, set[str]] = {
-    "terms": set(),
-    "limits": set(),
-    "errors": set(),
-    "reference": set(),
-    "arena": set(),
-    "skiplist": {"arena"},
-    "table": {"arena", "skiplist"},
-    "core": {"arena", "skiplist", "table"},
-    "index": {"arena", "skiplist", "table", "core"},
-    "wire": {"arena", "skiplist", "core", "index"},
-    "reactor": {"wire"},
-    "clock": set(),
-    "config": set(),
-    "verbs": {"index", "wire"},
-    "files": set(),
-    "state": {"files", "wire", "verbs"},
-    "streams": {"wire"},
-    "syslog": {"config", "formats", "pages", "rules", "verbs", "wire"},
-    "server": {"clock", "config", "files", "reactor", "state", "streams", "syslog", "verbs", "wire"},
-    "records": set(),
-    "jsonlines": {"records"},
-    "logformat": {"records"},
-    "formats": {"records", "jsonlines", "logformat"},
-    "rules": set(),
-    "pages": {"files", "records", "rules"},
-    "hitlog": {"formats", "jsonlines", "records"},
-    "follow": {"hitlog"},
-    "places": {"files", "follow"},
-    "sending": {"pages", "online_client"},
-    "feed": {"follow", "hitlog", "pages", "places", "rules", "sending", "online_client"},
-    "report": {"hitlog", "index", "pages", "rules"},
-    "query": {"online_client"},
-    "screen": {"query", "online_client"},
-    "top": {"query", "screen", "online_client"},
-    "replay": {"hitlog", "online_client"},
-    "demo": {"config", "server", "online_client"},
-    "cli": set(),  # imports the module of a command by name, when it is asked for
-    "__init__": set(),
-    "__main__": {"cli"},
-}
-
-PYTHON = sorted(PACKAGE.glob("*.py"))
-CYTHON = sorted(EXT.glob("*.pyx"))
+#: Only these open sockets.
+OPENERS = {"serve.server", "serve.syslog"}
 
 
-def imported_by_python(path: Path) -> set[str]:
+def read_map(path: Path) -> dict[str, set[str]]:
+    """Read the rows `name  text  -> what it may import` of a map."""
+    text = ast.get_docstring(ast.parse(path.read_text()), clean=False) or ""
+    rows = re.findall(r"^    (\w+) +\S[^\n]*?(?: {2,}-> ([\w, ]+))?$", text, re.MULTILINE)
+    return {name: set(arrows.split(", ")) if arrows else set() for name, arrows in rows}
+
+
+TOP = read_map(PACKAGE / "__init__.py")
+MAPS = {room: read_map(PACKAGE / room / "__init__.py") for room in ROOMS}
+SAID_ONCE = set(TOP) - set(ROOMS)
+
+
+def modules_of(room: str) -> dict[str, list[Path]]:
+    """The files of each module of a room."""
+    files: dict[str, list[Path]] = {}
+    for path in sorted((PACKAGE / room).glob("*.p*")):
+        if path.suffix in (".py", ".pxd", ".pyi") and path.stem != "__init__":
+            files.setdefault(path.stem, []).append(path)
+    if room == "core":
+        for path in sorted(EXT.glob("*.pyx")):
+            files.setdefault(path.stem, []).append(path)
+    return files
+
+
+def names_in_python(path: Path) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -69,58 +48,68 @@ def imported_by_python(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name} imports relatively"
             module = node.module or ""
-            names |= {f"online.{alias.name}" for alias in node.names} if module == "online" else {module}
-    return ours(names)
+            is_folder = module == "online" or module in {f"online.{room}" for room in ROOMS}
+            names |= {f"{module}.{alias.name}" for alias in node.names} if is_folder else {module}
+    return names
 
 
-def imported_by_cython(path: Path) -> set[str]:
-    lines = path.read_text().splitlines()
-    names = {match[1] for line in lines if (match := re.match(r"from (online[\w.]*) c?import", line))}
-    return ours(names) - {"online"}
+def names_in_cython(path: Path) -> set[str]:
+    return set(re.findall(r"^from (online[\w.]*) c?import", path.read_text(), re.MULTILINE))
 
 
-def ours(names: set[str]) -> set[str]:
-    """Reduce names to modules of the package, and to `online_client` whole."""
-    modules = {"online_client" for name in names if name.split(".")[0] == "online_client"}
-    for name in names:
-        first, _, rest = name.partition(".")
-        if first == "online" and rest:
-            modules.add(rest.split(".")[0])
-    return {module for module in modules if module != "__version__"}
+def imports_of(paths: list[Path]) -> set[str]:
+    """The modules that files import, as `room.module` or `module`, and `online_client`."""
+    names: set[str] = set()
+    for path in paths:
+        names |= names_in_cython(path) if path.suffix in (".pyx", ".pxd") else names_in_python(path)
+    ours = {name.removeprefix("online.") for name in names if name.startswith("online.")}
+    client = {"online_client" for name in names if name.split(".")[0] == "online_client"}
+    return {".".join(name.split(".")[:2]) for name in ours - {"__version__"}} | client
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=lambda path: path.name)
-def test_a_python_module_imports_along_the_map(path: Path) -> None:
-    assert imported_by_python(path) <= ALLOWED[path.stem] | COMMON
+MODULES = [(room, module, paths) for room in ROOMS for module, paths in modules_of(room).items()]
 
 
-@pytest.mark.parametrize("path", CYTHON, ids=lambda path: path.name)
-def test_a_compiled_module_imports_along_the_map(path: Path) -> None:
-    contract = PACKAGE / f"{path.stem}.pxd"
-    found = imported_by_cython(path) | imported_by_cython(contract)
-    assert found <= ALLOWED[path.stem] | COMMON
+@pytest.mark.parametrize(("room", "module", "paths"), MODULES, ids=[f"{room}.{module}" for room, module, _ in MODULES])
+def test_a_module_imports_along_the_maps(room: str, module: str, paths: list[Path]) -> None:
+    inside = {f"{room}.{other}" for other in MAPS[room][module]} | {f"{room}.{module}"}
+    for name in imports_of(paths) - SAID_ONCE - inside:
+        other = name.split(".")[0]
+        assert other != room, f"{room}/__init__ has no arrow from {module} to {name}"
+        assert other in TOP[room], f"the map has no arrow from {room} to {name}"
 
 
-def test_the_map_has_no_circle() -> None:
+@pytest.mark.parametrize("module", sorted(SAID_ONCE))
+def test_what_is_said_once_imports_no_room(module: str) -> None:
+    assert imports_of([PACKAGE / f"{module}.py"]) <= SAID_ONCE
+
+
+@pytest.mark.parametrize("rows", [TOP, *MAPS.values()], ids=["online", *MAPS])
+def test_a_map_has_no_circle(rows: dict[str, set[str]]) -> None:
     placed: set[str] = {"online_client"}
-    left = dict(ALLOWED)
+    left = dict(rows)
     while left:
-        ready = [module for module, uses in left.items() if uses <= placed]
+        ready = [name for name, uses in left.items() if uses <= placed]
         assert ready, f"a circle among {sorted(left)}"
         placed |= set(ready)
-        for module in ready:
-            del left[module]
+        for name in ready:
+            del left[name]
 
 
-def test_every_module_is_on_the_map() -> None:
-    assert {path.stem for path in [*PYTHON, *CYTHON]} == set(ALLOWED)
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_map_names_every_file(room: str) -> None:
+    assert set(MAPS[room]) == set(modules_of(room))
 
 
-def test_only_the_server_and_syslog_open_sockets() -> None:
-    openers = {path.stem for path in PYTHON if {"socket", "ssl"} & set(imports_at_all(path))}
-    assert openers == {"server", "syslog"}
+def test_the_top_map_names_every_folder_and_file() -> None:
+    files = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+    assert set(TOP) == files | set(ROOMS)
 
 
-def imports_at_all(path: Path) -> list[str]:
-    tree = ast.parse(path.read_text())
-    return [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+def test_only_openers_open_sockets() -> None:
+    openers = {
+        f"{room}.{module}"
+        for room, module, paths in MODULES
+        if any({"socket", "ssl"} & names_in_python(path) for path in paths if path.suffix == ".py")
+    }
+    assert openers == OPENERS

@@ -6,9 +6,9 @@ import struct
 import msgpack
 
 from online import errors
-from online.index import Index
+from online.core.index import Index
+from online.core.wire import OK, Connection, Service
 from online.limits import Limits
-from online.wire import OK, Connection, Service
 
 NOW = 1_700_000_000_000
 TOKEN = b"secret"

@@ -1,4 +1,4 @@
-"""`online.reference` in this very process: the same rules in plain Python, without a server."""
+"""`online.core.reference` in this very process: the same rules in plain Python, without a server."""
 
 import time
 from collections.abc import Callable
@@ -9,11 +9,11 @@ import sortedcontainers
 from bench.peers import LISTED, Question
 from bench.workloads import Workload
 
-from online.reference import ReferenceIndex
+from online.core.reference import ReferenceIndex
 
 
 class ReferencePeer:
-    name = "online.reference"
+    name = "online.core.reference"
     is_server = False
     form = "in-process, one call each"
     n_hits = 50_000

@@ -2,7 +2,7 @@
 
 import sys
 
-from online.cli import main
+from online.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,0 +1,270 @@
+"""`online replay`: feeds logs to a running server as live traffic, re-stamped to now.
+
+Not here: reading logs (hitlog), and what hits mean (the server, which judges them as it does all others).
+Every hit of a log counts as a member's.
+
+How times are re-stamped, `t` being the time in the log:
+1. At a speed S the first hit is now, and every other one at `start + (t - t of the first) / S`. It is sent
+   when that moment has come, so nothing is ever stamped in the future. A hit out of order keeps its place in
+   time: it comes late, with its own time, as it did to the log.
+2. At `max` the greatest time in the logs is now, and every other hit as long before as it was. So the server
+   ends as it would have been at the end of the logs; what is outside its window by then it ignores. The
+   greatest time has to be known first: the logs are read twice.
+"""
+
+import argparse
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from online.logs.hitlog import LogError, LoggedHit, LogReader, add_format_arguments, log_bytes, reader_from
+from online.terms import SEEN_MIN_MS
+from online_client import AddressError, BatchResult, Client, OnlineError
+
+#: Batches are small beside the limits of a message, so that the progress moves and the server breathes.
+BATCH_HITS = 5_000
+
+#: Hits that are due within as much of each other go together.
+TICK_S = 0.05
+
+#: Generous: a server that loads or is busy is worth waiting for.
+TIMEOUT_S = 10.0
+
+#: Logs together up to this are read beforehand to count their hits, if somebody watches. In larger ones the
+#: bytes read are as good a measure: they are at most a piece of 128 KiB ahead of what was sent.
+COUNTED_BYTES = 32 << 20
+
+SPEED_MIN, SPEED_MAX = 0.001, 1_000_000.0
+
+_DESCRIPTION = """\
+Feed access logs to a running server as if their visitors were there now.
+
+At a speed of 1 the hits come as they came then, at 60 an hour passes in a minute. With --speed max everything
+is sent at once, stamped so that the logs end now: the server then shows the site as it was at the end of the
+logs. What is too old for its window it ignores; the summary tells how much that was."""
+
+_EPILOG = """\
+examples:
+  online replay access.log
+  online replay access.log.1 access.log --speed 60
+  online replay access.log.gz --speed max --url online://127.0.0.1/shop
+  online replay clicks.csv --columns user,item,,,time --url-prefix /item/ --speed max"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe `online replay`."""
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    parser.add_argument("logs", metavar="LOG", nargs="+", help="a log, also one in gzip; - is standard input")
+    parser.add_argument(
+        "--speed",
+        metavar="N",
+        type=_speed,
+        default=1.0,
+        help="so many times as fast as it happened, or max: all at once (default: 1)",
+    )
+    parser.add_argument(
+        "--url",
+        dest="server",
+        help="the server and its site (default: ONLINE_URL, or online://127.0.0.1:8989/default)",
+    )
+    add_format_arguments(parser)
+
+
+def _speed(text: str) -> float:
+    """Read a speed; `max` is infinite."""
+    try:
+        speed = math.inf if text == "max" else float(text)
+    except ValueError:
+        speed = math.nan
+    if text != "max" and not SPEED_MIN <= speed <= SPEED_MAX:
+        raise argparse.ArgumentTypeError(f"takes {SPEED_MIN:g} to {SPEED_MAX:,.0f}, or max, not {text!r}")
+    return speed
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do `online replay`. Returns 0, 1 if a log was not read or the server did not take it, 2 for wrong
+    usage."""
+    try:
+        client = Client(args.server, timeout=TIMEOUT_S)
+        _check_logs(args)
+    except (AddressError, _UsageError) as error:
+        print(f"online replay: {error}", file=sys.stderr)
+        return 2
+    reader = reader_from(args)
+    errors: list[str] = []
+    traffic = Traffic(client, now_ms=_now_ms, sleep=time.sleep)
+    began_s = time.monotonic()
+    try:
+        client.ping()  # before anything is read, which may take long
+        stamp, total_hits = _plan(args)
+        with _progress(reader, args.logs, total_hits=total_hits) as show:
+            traffic.feed(_hits(reader, args.logs, errors), stamp, show)
+        if not traffic.hits and not errors:
+            errors.append(f"no line of {', '.join(map(_name, args.logs))} is a hit")
+    except OnlineError as error:
+        errors.append(str(error))
+    finally:  # Ctrl-C ends a long replay, and what was sent is worth knowing
+        client.close()
+        if reader.lines:
+            print(_summary(traffic, reader, time.monotonic() - began_s))
+    for message in errors:
+        print(f"online replay: {message}", file=sys.stderr)
+    return 1 if errors else 0
+
+
+class _UsageError(Exception):
+    """Options that do not go together."""
+
+
+#: From the time in a log to the time that is sent, both in milliseconds since 1970.
+Stamp = Callable[[int], int]
+
+
+def live(start_ms: int, speed: float) -> Stamp:
+    """Stamp the first hit with `start_ms`, and others `speed` times as close to it as they were."""
+    first_ms: int | None = None
+
+    def stamp(seen_ms: int) -> int:
+        nonlocal first_ms
+        if first_ms is None:
+            first_ms = seen_ms
+        return start_ms + round((seen_ms - first_ms) / speed)
+
+    return stamp
+
+
+def ending(end_ms: int, greatest_ms: int) -> Stamp:
+    """Stamp a hit of the time `greatest_ms` with `end_ms`, and others as long before as they were."""
+    return lambda seen_ms: end_ms - (greatest_ms - seen_ms)
+
+
+def _check_logs(args: argparse.Namespace) -> None:
+    """Raise _UsageError if a log would have to be read twice and cannot."""
+    for log in args.logs if args.speed == math.inf else ():
+        if log == "-" or (os.path.exists(log) and not os.path.isfile(log) and not os.path.isdir(log)):
+            raise _UsageError(f"--speed max reads a log twice, {_name(log)} cannot be: save it to a file first")
+
+
+def _plan(args: argparse.Namespace) -> tuple[Stamp, int | None]:
+    """Choose how times are stamped, from now on, and count the hits to come; None if that takes long.
+
+    For `max`, and to show how far a live replay is, this reads the logs.
+    """
+    is_live = args.speed != math.inf
+    if is_live and not (sys.stderr.isatty() and (log_bytes(args.logs) or math.inf) <= COUNTED_BYTES):
+        return live(_now_ms(), args.speed), None
+    reader = reader_from(args)
+    with _progress(reader, args.logs, "Reading") as show:
+        greatest_ms, total_hits = _greatest(_hits(reader, args.logs, []), show)
+    return live(_now_ms(), args.speed) if is_live else ending(_now_ms(), greatest_ms), total_hits
+
+
+def _name(log: str) -> str:
+    return "standard input" if log == "-" else log
+
+
+def _greatest(hits: Iterable[LoggedHit], show: Callable[[int], None]) -> tuple[int, int]:
+    """Tell the greatest time, and the number of hits."""
+    greatest_ms = number = 0
+    for number, hit in enumerate(hits, 1):
+        greatest_ms = max(greatest_ms, hit.seen_ms)
+        if number % BATCH_HITS == 1:
+            show(number)
+    return greatest_ms, number
+
+
+def _hits(reader: LogReader, logs: Sequence[str], errors: list[str]) -> Iterator[LoggedHit]:
+    """Read all logs as one stream; what cannot be read goes to `errors`, and the next one follows."""
+    for log in logs:
+        try:
+            yield from reader.read(log)
+        except LogError as error:
+            errors.append(str(error))
+
+
+class Traffic:
+    """Sends hits when their time has come, and counts what became of them."""
+
+    def __init__(self, client: Client, *, now_ms: Callable[[], int], sleep: Callable[[float], None]) -> None:
+        self.hits = 0
+        self.result = BatchResult(0, 0, 0, None)
+        self._client = client
+        self._now_ms = now_ms
+        self._sleep = sleep
+        self._waiting: list[tuple[bytes, bytes, int]] = []
+
+    def feed(self, hits: Iterable[LoggedHit], stamp: Stamp, show: Callable[[int], None]) -> None:
+        """Send all of `hits`, none before its stamp; tell `show` how many have gone.
+
+        Raises what Client raises. What had been sent by then stays counted.
+        """
+        for hit in hits:
+            seen_ms = max(SEEN_MIN_MS, stamp(hit.seen_ms))
+            while (ahead_ms := seen_ms - self._now_ms()) > 0:
+                self._send(show)
+                self._sleep(max(TICK_S, ahead_ms / 1000))
+            self._waiting.append((hit.user, hit.url, seen_ms))
+            if len(self._waiting) == BATCH_HITS:
+                self._send(show)
+        self._send(show)
+
+    def _send(self, show: Callable[[int], None]) -> None:
+        if not self._waiting:
+            return
+        self.result += self._client.hits(self._waiting)
+        self.hits += len(self._waiting)
+        self._waiting.clear()
+        show(self.hits)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@contextmanager
+def _progress(
+    reader: LogReader, logs: Sequence[str], doing: str = "Sending", *, total_hits: int | None = None
+) -> Iterator[Callable[[int], None]]:
+    """Show on stderr, if it is a terminal, how far we are and how many hits go by in a second.
+
+    How far: by hits if their number is known, else by the bytes read.
+    """
+    if not sys.stderr.isatty():
+        yield lambda hits: None
+        return
+    # Slow to import, and of no use elsewhere.
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[hits]}")
+    began_s = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(doing, total=log_bytes(logs) if total_hits is None else total_hits, hits="")
+
+        def show(hits: int) -> None:
+            rate = hits / max(time.monotonic() - began_s, 0.001)
+            completed = reader.bytes_read if total_hits is None else hits
+            progress.update(task, completed=completed, hits=f"{hits:,} hits, {rate:,.0f} hits/s")
+
+        yield show
+
+
+def _summary(traffic: Traffic, reader: LogReader, took_s: float) -> str:
+    result = traffic.result
+    rate = traffic.hits / max(took_s, 0.001)
+    lines = [
+        f"Sent {traffic.hits:,} {'hit' if traffic.hits == 1 else 'hits'} in {took_s:,.1f} s, {rate:,.0f} hits/s.",
+        f"The server accepted {result.accepted:,}, ignored {result.ignored:,} as too old, refused {result.refused:,}.",
+    ]
+    if result.first_error:
+        lines.append(f"The first that it refused: {result.first_error}")
+    if reader.skipped:
+        sample = reader.samples[0]
+        lines.append(
+            f"Skipped {reader.skipped:,} of {reader.lines:,} lines, the first being {sample.log}, line {sample.number}:"
+            f" {sample.reason}."
+        )
+    return "\n".join(lines)

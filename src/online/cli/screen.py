@@ -1,0 +1,303 @@
+"""What `online top` shows: frames for a terminal, and how keys change what they show. Opens nothing, asks nobody.
+
+1. A frame is made of what is known (`Snapshot`) and how it is looked at (`View`), and of nothing else; a key
+   makes another View. Both are plain values.
+2. Names come from visitors of a site. Each goes through `readable`, and rich cuts it to the room it has.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from online.cli.query import readable, spoken_age
+from online_client import Kinds, Session, TopPage
+
+#: What + and - choose from.
+INTERVALS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+
+#: Hits are counted over this long at least: a frame that a key asked for comes too soon after the last.
+RATE_MIN_S = 0.4
+
+PREFIX_MAX = 256  #: characters that may be typed
+
+_HELP = """\
+
+q           quit
+tab         go to the other list, also with left and right
+s           sort this list in another way, also with up and down
+/           show only what begins with ...; users come by name then
+esc         show all again
+p           pause, and go on
++ -         a longer, a shorter time between two frames
+?           this help
+
+People are members, guests and hidden users. No list has hidden users or bots.
+Hits are those that this site accepted since the last frame. The memory is that
+of all sites of the server.
+
+Any key goes back."""
+
+
+# How it is looked at
+
+_OTHER_SORT = {"people": "url", "url": "people", "newest": "name", "name": "newest"}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How one of the two lists is shown."""
+
+    sort: str
+    prefix: str = ""
+
+
+PAGES, USERS = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is shown and how, as keys have chosen."""
+
+    interval_s: float = 2.0
+    is_live: bool = True  #: else one frame, without keys
+    lists: tuple[Shown, Shown] = (Shown("people"), Shown("newest"))
+    focus: int = PAGES  #: the list that keys are for
+    typed_over: str | None = None  #: while a prefix is typed: the one before it
+    is_paused: bool = False
+    is_helping: bool = False
+    has_ended: bool = False
+
+    @property
+    def focused(self) -> Shown:
+        return self.lists[self.focus]
+
+    @property
+    def users_by_name(self) -> bool:
+        """Say if users come by name; the server knows no other order of those that begin alike."""
+        return self.lists[USERS].sort == "name" or self.lists[USERS].prefix != ""
+
+    def with_focused(self, shown: Shown) -> "View":
+        pages, users = self.lists
+        return replace(self, lists=(shown, users) if self.focus == PAGES else (pages, shown))
+
+
+def press(view: View, key: str) -> View:
+    """Return the view after a key: a character, or a name as `tab`."""
+    if view.typed_over is not None:
+        return _type(view, key, view.typed_over)
+    if view.is_helping:
+        return replace(view, is_helping=False)
+    match key:
+        case "q":
+            return replace(view, has_ended=True)
+        case "tab" | "left" | "right":
+            return replace(view, focus=1 - view.focus)
+        case "s" | "up" | "down":
+            return view.with_focused(replace(view.focused, sort=_OTHER_SORT[view.focused.sort]))
+        case "/":
+            return replace(view, typed_over=view.focused.prefix)
+        case "esc":
+            return view.with_focused(replace(view.focused, prefix=""))
+        case "p":
+            return replace(view, is_paused=not view.is_paused)
+        case "+" | "=":
+            longer = (each_s for each_s in INTERVALS_S if each_s > view.interval_s)
+            return replace(view, interval_s=min(longer, default=view.interval_s))
+        case "-":
+            shorter = (each_s for each_s in INTERVALS_S if each_s < view.interval_s)
+            return replace(view, interval_s=max(shorter, default=view.interval_s))
+        case "?":
+            return replace(view, is_helping=True)
+    return view
+
+
+def _type(view: View, key: str, before: str) -> View:
+    """Return the view after a key of a prefix."""
+    prefix = view.focused.prefix
+    match key:
+        case "enter":
+            return replace(view, typed_over=None)
+        case "esc":
+            return replace(view, typed_over=None).with_focused(replace(view.focused, prefix=before))
+        case "backspace":
+            prefix = prefix[:-1]
+        case "ctrl-u":
+            prefix = ""
+        case _ if len(key) == 1 and key.isprintable():
+            prefix = (prefix + key)[:PREFIX_MAX]
+    return view.with_focused(replace(view.focused, prefix=prefix))
+
+
+_KEY = re.compile(r"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
+
+_KEY_NAMES = {
+    **{"\x1b[A": "up", "\x1b[B": "down", "\x1b[C": "right", "\x1b[D": "left"},
+    **{"\x1bOA": "up", "\x1bOB": "down", "\x1bOC": "right", "\x1bOD": "left"},
+    **{"\t": "tab", "\r": "enter", "\n": "enter", "\x1b": "esc"},
+    **{"\x7f": "backspace", "\b": "backspace", "\x15": "ctrl-u"},
+}
+
+
+def keys(typed: str) -> Iterator[str]:
+    r"""Tell the keys that a terminal sends as `typed`.
+
+    >>> list(keys("sö\t\x1b[A\x1bOD\x1b"))
+    ['s', 'ö', 'tab', 'up', 'left', 'esc']
+    """
+    return (_KEY_NAMES.get(each, each) for each in _KEY.findall(typed))
+
+
+# What is known
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Hits a second between two looks at a counter of hits, the later one at `at_s`."""
+
+    at_s: float
+    accepted: int
+    per_s: float | None = None
+
+    def look(self, at_s: float, accepted: int) -> "Rate":
+        """Return the rate after another look. Soon after the last it is the same; a counter that went back is a new
+        one."""
+        if accepted < self.accepted:
+            return Rate(at_s, accepted)
+        if at_s - self.at_s < RATE_MIN_S:
+            return self
+        return Rate(at_s, accepted, (accepted - self.accepted) / (at_s - self.at_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a server answered for one frame."""
+
+    uptime: timedelta
+    memory_bytes: int
+    n_pages: int
+    kinds: Kinds
+    rate: Rate
+    peak: int
+    peak_age: timedelta | None  #: None before there was anyone
+    pages: Sequence[TopPage]  #: most people first
+    users: Sequence[Session]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is known of a server."""
+
+    address: str
+    figures: Figures | None = None  #: of the last answer
+    trouble: str = ""  #: why the last question had none
+    retry_s: float = 0.0  #: how long after that it is asked again
+
+
+# A frame
+
+
+def render(snapshot: Snapshot, view: View, height: int) -> RenderableType:
+    """Lay out a frame of at most `height` lines, 2 or more; a live one has as many, and the keys on the last."""
+    foot = [_foot(view)] if view.is_live else []
+    head = list(_head(snapshot))[: height - len(foot)]
+    room = height - len(head) - len(foot)
+    body: list[Text | Table] = []
+    if view.is_helping:
+        body = [_line(line) for line in _HELP.splitlines()[:room]]
+        room -= len(body)
+    elif snapshot.figures is not None and room >= 4:  # both titles, and something below them
+        pages, users = snapshot.figures.pages, snapshot.figures.users
+        n_pages, n_users = _share(room - 2, len(pages), len(users))
+        body = [_pages(pages[:n_pages], view), _users(users[:n_users], view)]
+        room -= 2 + n_pages + n_users
+    blank = [Text()] * (room if view.is_live else 0)
+    return Group(*head, *body, *blank, *foot)
+
+
+def _share(room: int, first: int, second: int) -> tuple[int, int]:
+    """Divide lines among two lists: half each, and what one of them does not need is the other's."""
+    first = min(first, max(room - room // 2, room - second))
+    return first, min(second, room - first)
+
+
+def _head(snapshot: Snapshot) -> Iterator[Text]:
+    figures = snapshot.figures
+    address = [("", readable(snapshot.address))]
+    if figures is None:
+        yield _facts(address)
+    else:
+        memory = "memory", f"{figures.memory_bytes / 2**20:,.1f} MiB"
+        yield _facts([*address, ("up", spoken_age(figures.uptime)), memory])
+    if snapshot.trouble:
+        yield _line(readable(snapshot.trouble), "bold red")
+        yield _line(f"no answer, next try in {snapshot.retry_s:g} s", "red")
+    if figures is None:
+        return
+    counts = figures.kinds
+    named = ("people", "members", "guests", "hidden", "bots")
+    yield _facts((name, f"{getattr(counts, name):,}") for name in named)
+    rate = "-" if figures.rate.per_s is None else f"{figures.rate.per_s:,.0f}"
+    ago = "" if figures.peak_age is None else f", {spoken_age(figures.peak_age)} ago"
+    yield _facts([("hits/s", rate), ("pages", f"{figures.n_pages:,}"), ("peak", f"{figures.peak:,}{ago}")])
+
+
+def _facts(facts: Iterable[tuple[str, str]]) -> Text:
+    parts = (Text.assemble((f"{name} " if name else "", "dim"), (value, "bold")) for name, value in facts)
+    return _cut(Text("   ").join(parts))
+
+
+def _line(text: str, style: str = "") -> Text:
+    return _cut(Text(text, style))
+
+
+def _cut(text: Text) -> Text:
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
+_SPOKEN_SORTS = {"people": "most people first", "url": "by url", "newest": "newest first", "name": "by name"}
+
+
+def _title(what: str, place: int, sort: str, view: View) -> Text:
+    """Say what a list shows; the one that keys are for stands out."""
+    prefix = view.lists[place].prefix
+    title = f"{what} {readable(prefix)}*" if prefix else what
+    return Text(f"{title}, {_SPOKEN_SORTS[sort]}", "reverse" if view.is_live and place == view.focus else "dim")
+
+
+def _pages(pages: Sequence[TopPage], view: View) -> Table:
+    sort = view.lists[PAGES].sort
+    table = _table()
+    table.add_column("people", justify="right", no_wrap=True, min_width=8)
+    table.add_column(_title("pages", PAGES, sort, view), no_wrap=True, ratio=1)
+    for page in sorted(pages, key=lambda page: page.url) if sort == "url" else pages:
+        table.add_row(f"{page.people:,}", Text(readable(page.url)))
+    return table
+
+
+def _users(users: Sequence[Session], view: View) -> Table:
+    table = _table()
+    table.add_column("seen", justify="right", no_wrap=True, min_width=8)
+    table.add_column(_title("users", USERS, "name" if view.users_by_name else "newest", view), no_wrap=True, ratio=2)
+    table.add_column("page", no_wrap=True, ratio=3)
+    for session in users:
+        table.add_row(spoken_age(session.age), Text(readable(session.user)), Text(readable(session.url)))
+    return table
+
+
+def _table() -> Table:
+    return Table(box=None, pad_edge=False, expand=True, header_style="dim", padding=(0, 2, 0, 0))
+
+
+def _foot(view: View) -> Text:
+    if view.typed_over is not None:
+        what = "pages" if view.focus == PAGES else "users"
+        return _line(f"{what} that begin with: {readable(view.focused.prefix)}_   enter keep  esc undo")
+    paused = Text.assemble((" paused ", "reverse"), "  ") if view.is_paused else Text()
+    hints = f"q quit  tab list  s sort  / filter  p pause  + - every {view.interval_s:g} s  ? help"
+    return _cut(Text.assemble(paused, (hints, "dim")))

@@ -1,0 +1,251 @@
+"""`online top`: a live view of a running server on a terminal: people, hits, the top pages, the newest users.
+
+Not here: what a frame looks like and what keys do (screen), what a verb sends and answers (online_client.verbs).
+
+1. However it ends, it leaves the terminal as it was.
+2. One thread waits for a key, a signal and the time of the next frame. Only a question to the server keeps it
+   from them, TIMEOUT_S at most.
+"""
+
+import argparse
+import io
+import os
+import signal
+import sys
+import termios
+import time
+import tty
+from codecs import getincrementaldecoder
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from select import select
+from typing import TypeVar
+from urllib.parse import quote
+
+from rich.console import Console
+
+from online.cli.query import readable
+from online.cli.screen import PAGES, USERS, Figures, Rate, Snapshot, View, keys, press, render
+from online_client import AddressError, Client, OnlineError, ProtocolError, RangeError
+from online_client.verbs import MAX_LIMIT
+
+TIMEOUT_S = 2.0
+INTERVAL_MIN_S, INTERVAL_MAX_S = 0.1, 3_600.0
+
+#: A server that does not answer is asked again after the first of these, then after twice as long each time.
+RETRY_MIN_S, RETRY_MAX_S = 0.5, 8.0
+
+T = TypeVar("T")
+
+_DESCRIPTION = """\
+Watch a running server: how many people are online, hits a second, the pages with most people, and who came
+last. The keys are told at the bottom, and by ? in full. If the server goes away it says so, and goes on when
+the server is back.
+
+Without a terminal, or on a dumb one, it prints one frame and ends."""
+
+_EPILOG = """\
+examples:
+  online top
+  online top --interval 0.5
+  online top --once
+  ONLINE_URL=online://shop:token@192.0.2.1 online top
+  online top --url online+unix:///run/online.sock"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe `online top`."""
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    parser.add_argument(
+        "--url",
+        dest="server",
+        help="the server and its site (default: ONLINE_URL, or online://127.0.0.1:8989/default)",
+    )
+    parser.add_argument(
+        "--interval", metavar="S", type=_interval, default=2.0, help="seconds between two frames (default: 2)"
+    )
+    parser.add_argument("--once", action="store_true", help="print one frame and end")
+
+
+def _interval(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not INTERVAL_MIN_S <= seconds <= INTERVAL_MAX_S:
+        raise argparse.ArgumentTypeError(f"takes {INTERVAL_MIN_S:g} to {INTERVAL_MAX_S:,.0f} seconds, not {text!r}")
+    return seconds
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show frames until a key or SIGTERM ends it. Returns 0, 1 if the one frame could not be had, 2 for a wrong
+    address."""
+    try:
+        client = Client(args.server, timeout=TIMEOUT_S)
+    except AddressError as error:
+        print(f"online top: {readable(str(error))}", file=sys.stderr)
+        return 2
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # ? for what the encoding of the output does not have
+    console = Console(highlight=False)
+    can_live = console.is_terminal and not console.is_dumb_terminal and sys.stdin.isatty() and sys.stdout.isatty()
+    view = View(interval_s=args.interval, is_live=can_live and not args.once)
+    with client:
+        if not view.is_live:
+            return _show_once(client, view, console)
+        watcher = Watcher(client)
+        while not view.has_ended:
+            view = _show(watcher, view, console)
+            if not view.has_ended:
+                signal.raise_signal(signal.SIGTSTP)  # returns when the shell continues us
+    return 0
+
+
+# Asking
+
+
+def ask(client: Client, view: View, rows: int, before: Rate | None) -> Figures:
+    """Ask for a frame with up to `rows` of each list: five questions, or some more if the server allows fewer rows.
+
+    Raises OnlineError.
+    """
+    shown_pages, shown_users = view.lists
+    info = client.info()
+    site = _site_info(info, client.address.site)
+    accepted, now_s = int(site.get("accepted", 0)), time.monotonic()
+    peak = client.peak()
+    return Figures(
+        uptime=timedelta(seconds=_number(info, "Server", "uptime_in_seconds")),
+        memory_bytes=_number(info, "Memory", "used_memory"),
+        n_pages=int(site.get("pages", 0)),
+        kinds=client.kinds(),
+        rate=before.look(now_s, accepted) if before else Rate(now_s, accepted),
+        peak=peak.people,
+        peak_age=None if peak.at is None else max(timedelta(0), datetime.now(UTC) - peak.at),
+        pages=_as_many(lambda limit: client.top(limit, shown_pages.prefix), rows),
+        users=_as_many(
+            lambda limit: client.users(shown_users.prefix, limit) if view.users_by_name else client.recent(limit), rows
+        ).users,
+    )
+
+
+def _as_many(question: Callable[[int], T], limit: int) -> T:
+    """Ask for so many, or for half as many until the server takes it: its max_limit may be lower."""
+    while True:
+        try:
+            return question(limit)
+        except RangeError:
+            if limit <= 1:
+                raise
+            limit //= 2
+
+
+def _site_info(info: dict[str, dict[str, str]], site: str) -> dict[str, str]:
+    """Read what INFO tells of a site: `people=3,users=4,...`; nothing of one without hits."""
+    listed = info.get("Sites", {}).get(f"site_{quote(site, safe='', errors='surrogateescape')}", "")
+    return dict(part.split("=", 1) for part in listed.split(",") if "=" in part)
+
+
+def _number(info: dict[str, dict[str, str]], section: str, name: str) -> int:
+    try:
+        return int(info[section][name])
+    except (KeyError, ValueError):
+        raise ProtocolError(f"INFO tells no {name}; is the server of another version?") from None
+
+
+class Watcher:
+    """Asks a server in time: when a frame is over, and at once when a key asks for something else. While there is
+    no answer it asks ever more slowly, whatever the keys want."""
+
+    def __init__(self, client: Client) -> None:
+        self.snapshot = Snapshot(str(client.address))
+        self._client = client
+        self._question: object = None
+        self._asked_s = 0.0
+        self._failures = 0  #: since the last answer
+
+    def look(self, view: View, rows: int) -> None:
+        """Make the snapshot a good one for `view`, with up to `rows` of each list."""
+        question = view.lists[PAGES].prefix, view.lists[USERS].prefix, view.users_by_name, rows
+        if self.wait_s(view) != 0 and (self._failures or question == self._question):
+            return
+        figures, trouble = self.snapshot.figures, ""
+        try:
+            figures = ask(self._client, view, rows, figures.rate if figures and not self._failures else None)
+            self._failures = 0
+        except OnlineError as error:
+            self._failures += 1
+            trouble = str(error)
+        self._question, self._asked_s = question, time.monotonic()
+        self.snapshot = replace(self.snapshot, figures=figures, trouble=trouble, retry_s=self._retry_s())
+
+    def wait_s(self, view: View) -> float | None:
+        """Return how long the snapshot stays good, if nothing else is asked for; None for ever."""
+        if view.is_paused:
+            return None
+        return max(0.0, self._asked_s + (self._retry_s() or view.interval_s) - time.monotonic())
+
+    def _retry_s(self) -> float:
+        """Return how long to wait after a failure; 0 after an answer."""
+        return min(RETRY_MAX_S, RETRY_MIN_S * 2.0 ** (self._failures - 1)) if self._failures else 0.0
+
+
+# The terminal
+
+
+def _show_once(client: Client, view: View, console: Console) -> int:
+    try:
+        figures = ask(client, view, _rows(console), None)
+    except OnlineError as error:
+        print(f"online top: {readable(str(error))}", file=sys.stderr)
+        return 1
+    console.print(render(Snapshot(str(client.address), figures), view, console.height - 1))  # a line for the prompt
+    return 0
+
+
+def _rows(console: Console) -> int:
+    return min(console.height, MAX_LIMIT)
+
+
+def _show(watcher: Watcher, view: View, console: Console) -> View:
+    """Show frames until the view has ended, or the shell wants to suspend us."""
+    decoder = getincrementaldecoder("utf-8")("ignore")
+    with _take_over(console) as told:
+        while not view.has_ended:
+            watcher.look(view, _rows(console))
+            console.update_screen(render(watcher.snapshot, view, console.height))
+            ready, _, _ = select([sys.stdin, told], [], [], watcher.wait_s(view))
+            if told in ready:
+                signals = os.read(told, 64)
+                if signal.SIGTERM in signals:
+                    return replace(view, has_ended=True)
+                if signal.SIGTSTP in signals:
+                    return view
+                console.clear()  # SIGWINCH: lines of the old size
+            if sys.stdin in ready:
+                typed = os.read(sys.stdin.fileno(), 4096)
+                if not typed:  # the terminal is gone
+                    return replace(view, has_ended=True)
+                for key in keys(decoder.decode(typed)):
+                    view = press(view, key)
+    return view
+
+
+@contextmanager
+def _take_over(console: Console) -> Iterator[int]:
+    """Take the terminal, and give it back as it was. Yields a file that has a byte for every signal, its number."""
+    terminal = sys.stdin.fileno()
+    with ExitStack() as undo:
+        told, tell = os.pipe()
+        undo.callback(os.close, told)
+        undo.callback(os.close, tell)
+        os.set_blocking(tell, False)
+        undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(tell, warn_on_full_buffer=False))
+        for number in (signal.SIGTERM, signal.SIGTSTP, signal.SIGWINCH):
+            undo.callback(signal.signal, number, signal.signal(number, lambda *_: None))
+        undo.callback(termios.tcsetattr, terminal, termios.TCSADRAIN, termios.tcgetattr(terminal))
+        tty.setcbreak(terminal)
+        undo.enter_context(console.screen())
+        yield told

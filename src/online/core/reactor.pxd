@@ -1,0 +1,84 @@
+"""Sockets by C code, for Linux. See ext/reactor.pyx."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from online.core.wire cimport Buffer, Connection, Service
+
+cdef extern from "<sys/epoll.h>" nogil:
+    ctypedef union epoll_data_t:
+        uint64_t u64
+    cdef struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+
+cdef enum:
+    EVENTS_AT_ONCE = 256
+
+cdef enum State:
+    RECEIVING                                            # rests until something comes
+    WORKING                                              # stands in the queue, with input that has come
+    SENDING                                              # rests until output can go on; is not read from
+    DRAINING                                             # has had its last reply; what still comes is thrown away
+    CLOSED
+
+cdef class Peer:
+    # A socket with its connection.
+    cdef Connection connection
+    cdef State state
+    cdef int fd
+    cdef uint32_t slot
+    cdef uint32_t serial
+    cdef uint32_t events                                 # what epoll watches for
+    cdef bint is_guest                                   # one of max_connections, rather than one too many
+    cdef bint has_last_words                             # the server ends it; its deadline is the last
+    cdef bint was_in_frame                               # when it was read from last
+    cdef int64_t frames                                  # when it was read from last
+    cdef int64_t left_ms                                 # of the time for what it is sending; FOREVER between messages
+    cdef int64_t deadline_ms                             # of its state, or FOREVER
+
+cdef class Reactor:
+    cdef object host
+    cdef Service service
+    cdef int epoll
+    cdef list listeners                                  # file descriptors
+    cdef list peers                                      # by slot, None where one is free
+    cdef list free_slots
+    cdef list freed_slots                                # free from the end of the turn on
+    cdef object queue                                    # of those who work; others in it are passed over
+    cdef uint32_t serial                                 # of the newest peer, from 1
+    cdef readonly int64_t connections
+    cdef readonly int64_t sockets
+    cdef bint is_ending
+    cdef int64_t now_ms
+    cdef int64_t check_at_ms                             # no deadline is before it, or it was looked at lately
+    cdef int64_t accept_at_ms                            # when the pause in accepting ends, or FOREVER
+    cdef int64_t frame_timeout_ms
+    cdef int64_t auth_timeout_ms
+    cdef int64_t send_timeout_ms
+    cdef int64_t max_buffers
+    cdef char* input                                     # what was received last; shared by all
+    cdef Buffer room                                     # lent to who is answering
+    cdef epoll_event ready[EVENTS_AT_ONCE]
+    cdef int n_ready
+    cdef int n_handled                                   # of `ready`, in this round
+    cdef Py_ssize_t n_waiting                            # of `queue`, in this round
+
+    cdef int accept(self, int fd) except -1
+    cdef int watch_listeners(self, uint32_t events) except -1
+    cdef int admit(self, int fd) except -1
+    cdef int place(self, Peer peer, bint is_guest) except -1
+    cdef bint step(self) except -1
+    cdef int handle(self, uint32_t serial, uint32_t slot) except -1
+    cdef int receive(self, Peer peer) except -1
+    cdef int work(self, Peer peer) except -1
+    cdef int answer(self, Peer peer, ssize_t n_received) except -1
+    cdef int send(self, Peer peer) except -1
+    cdef int go_on(self, Peer peer) except -1
+    cdef int say_goodbye(self, Peer peer) except -1
+    cdef int drain(self, Peer peer) except -1
+    cdef int dismiss(self, Peer peer, error) except -1
+    cdef int drop(self, Peer peer) except -1
+    cdef int watch_for(self, Peer peer, uint32_t events) except -1
+    cdef int time(self, Peer peer, int64_t left_ms) except -1
+    cdef int check_deadlines(self) except -1
+    cdef int out_of_time(self, Peer peer) except -1

@@ -1,0 +1,76 @@
+"""All sites of a server: an index for each name, and what they share.
+
+Not its job: who asks, and in which dialect. Whatever holds or changes sessions (the verbs, the state file, syslog)
+goes through this one object.
+
+Invariants:
+1. A site is here from its first hit on, `default` from the start; none ever goes.
+2. All indexes draw on one budget of memory.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from online import errors
+from online.core.index import Budget, Index
+from online.limits import Limits, default_max_memory
+from online.terms import IndexStatistics
+
+DEFAULT_SITE = b"default"
+
+
+class Sites(Mapping[bytes, Index]):
+    """The indexes of all sites, by name, in the order in which they were opened."""
+
+    def __init__(self, limits: Limits, *, window_s: int = 1_800) -> None:
+        """Begin with an empty `default` site."""
+        self.limits = limits
+        self.window_s = window_s
+        self.budget = Budget(limits.max_memory or default_max_memory())
+        self.max_reached = 0  #: how often a site could not be opened for want of a place
+        self._indexes: dict[bytes, Index] = {}
+        self.open(DEFAULT_SITE)
+
+    def __getitem__(self, name: bytes) -> Index:
+        return self._indexes[name]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._indexes)
+
+    def __len__(self) -> int:
+        return len(self._indexes)
+
+    def open(self, name: bytes) -> Index:
+        """Return the index of a site, which begins to exist if it does not. O(1).
+
+        Raises FullError at max_sites.
+        """
+        index = self._indexes.get(name)
+        if index is None:
+            if len(self._indexes) >= self.limits.max_sites:
+                self.max_reached += 1
+                raise errors.full("max_sites", self.limits.max_sites)
+            index = self._indexes[name] = self._new_index()
+        return index
+
+    def expire(self, now_ms: int) -> None:
+        """Drop what has left the window on all sites."""
+        for index in self._indexes.values():
+            index.expire(now_ms=now_ms)
+
+    def statistics(self) -> IndexStatistics:
+        """Add up the statistics of all sites. O(sites)."""
+        each = (index.statistics() for index in self._indexes.values())
+        return IndexStatistics(*map(sum, zip(*each, strict=True)))
+
+    def _new_index(self) -> Index:
+        limits = self.limits
+        return Index(
+            window_s=self.window_s,
+            max_users=limits.max_users,
+            max_pages=limits.max_pages,
+            max_user=limits.max_user,
+            max_url=limits.max_url,
+            max_limit=limits.max_limit,
+            max_scan=limits.max_scan,
+            budget=self.budget,
+        )

@@ -1,0 +1,12 @@
+"""Access logs: lines -> records -> page views -> hits.
+
+    records     what a line says; times and quotes
+    jsonlines   lines of JSON -> records                            -> records
+    logformat   a `LogFormat` of Apache -> a reader of its lines    -> records
+    formats     lines -> records, by the name of the format         -> jsonlines, logformat, records
+    rules       which requests are page views, and who the user is: the settings
+    pages       records -> page views                               -> rules, records
+    hitlog      whole logs -> hits                                  -> formats, jsonlines, records
+    follow      logs that grow, through rotation                    -> hitlog
+    places      how far each log was sent, to a file and back       -> follow
+"""

@@ -1,0 +1,122 @@
+"""Lines in a format of one's own -> records: a pattern made of any LogFormat of Apache or log_format of nginx.
+
+Not here: the formats that have names (formats).
+"""
+
+import re
+
+from online.errors import ConfigError, quote
+from online.logs.records import EMPTY, INSIDE, METHOD, TARGET, Dates, Record, no_such_time, read_time
+
+_HOST = rb"(?:[-\w.*]++|\[[0-9A-Fa-f:.]++\])?+(?::\d++)?"
+_ISO = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)"
+
+#: Directive or variable -> the field it stands for, and how that is written; None: as free text.
+_PARTS: dict[str, tuple[str, bytes | None]] = {
+    **dict.fromkeys(("%h", "%a", "%{c}a", "$remote_addr"), ("address", None)),
+    **dict.fromkeys(("%u", "$remote_user"), ("user", rb'""|[^\x00-\x1f"\[]+?')),
+    **dict.fromkeys(("%{%d/%b/%Y:%H:%M:%S %z}t", "%{%d/%b/%Y:%T %z}t", "$time_local"), ("time", Dates.PATTERN)),
+    **dict.fromkeys(("%{%Y-%m-%dT%H:%M:%S%z}t", "%{%FT%T%z}t", "$time_iso8601"), ("time", _ISO)),
+    **dict.fromkeys(("%{sec}t", "%{msec}t", "%{%s}t", "$msec"), ("time", rb"\d+(?:\.\d+)?")),
+    **dict.fromkeys(("%r", "$request"), ("request", None)),
+    **dict.fromkeys(("%m", "$request_method"), ("method", rb"[-\w]*+")),
+    **dict.fromkeys(("%U", "$uri"), ("url", rb'[^\s"?]*+')),
+    **dict.fromkeys(("$request_uri",), ("url", None)),
+    **dict.fromkeys(("%q", "$is_args$args"), ("query", rb'(?:\?[^\s"]*+)?')),
+    **dict.fromkeys(("%s", "%>s", "%<s", "$status"), ("status", rb"\d{3}|-")),
+    **dict.fromkeys(("%{user-agent}i", "$http_user_agent"), ("agent", None)),
+    **dict.fromkeys(("%{x-forwarded-for}i", "$http_x_forwarded_for"), ("forwarded", None)),
+    **dict.fromkeys(("%v", "%V", "%{host}i", "$host", "$http_host", "$server_name"), ("host", _HOST)),
+    "%%": ("", rb"%"),
+}
+_PART = re.compile(r"(%[!\d,]*[<>]?(?:\{[^}]*\})?(?:\^t[io]|[A-Za-z%])|\$is_args\$args|\$\w+|\$\{\w+\})")
+
+
+class LogFormat:
+    """Lines in a format of one's own, written as for Apache's LogFormat or nginx' log_format.
+
+    >>> LogFormat('%h %u %{sec}t "%r"').read(b'::1 theo 1511658000 "GET /x HTTP/1.1"').user
+    b'theo'
+    """
+
+    def __init__(self, text: str, *, visitor: str = "") -> None:
+        """`visitor` is the directive or variable that knows a visitor again, such as `%{session}C`.
+
+        Raises ConfigError for a format that does not tell time and url, and a user or an address.
+        """
+        self._line = re.compile(_line_pattern(text, visitor), re.DOTALL)
+        told = self._line.groupindex
+        wanted = {"time": ("time",), "url": ("url", "target"), "user": ("user", "address", "visitor")}
+        for what, ways in wanted.items():
+            if not any(way in told for way in ways):
+                raise ConfigError(f"the format {quote(text.encode())} does not tell the {what}")
+
+    def read(self, line: bytes) -> Record | str:
+        """Make a record of one line without its newline, or tell why it cannot be done. O(length)."""
+        match = self._line.fullmatch(line)
+        if match is None:
+            return EMPTY if not line.strip() else "it is not in the format given"
+        told = match.groupdict(b"")
+        seen_ms = read_time(told["time"])
+        if seen_ms is None:
+            return no_such_time(told["time"])
+        get = told.get
+        return Record(
+            seen_ms,
+            get("address", b""),
+            get("user", b"-"),
+            get("method") or get("verb", b""),
+            (get("url") or get("target") or get("other") or b"-") + get("query", b""),
+            get("status", b""),
+            get("agent", b""),
+            get("host", b""),
+            get("visitor", b""),
+            get("forwarded", b""),
+        )
+
+
+def _line_pattern(text: str, visitor: str) -> bytes:
+    """Make the pattern of a line: text, part, text, part ... text, as `_PART` splits a format."""
+    text = text.replace('\\"', '"').replace("\\t", "\t").replace("%t", "[$time_local]")
+    pieces = _PART.split(text)
+    pattern = re.escape(pieces[0].encode())
+    told: set[str] = set()
+    for before, name, after in zip(pieces[0::2], pieces[1::2], pieces[2::2], strict=False):
+        field, written = _PARTS.get(_plain_name(name), ("", None))
+        if visitor and _plain_name(name) == _plain_name(visitor):
+            field = "visitor"
+        if field == "request":
+            pattern += _named_request(told)
+        else:
+            piece = written or _free_text(before, after)
+            is_news = field and field not in told
+            pattern += (b"(?P<%s>" % field.encode() if is_news else b"(?:") + piece + b")"
+            told.add(field)
+        pattern += re.escape(after.encode())
+    return pattern + rb"\s*+"
+
+
+def _plain_name(part: str) -> str:
+    """Return a directive or variable as `_PARTS` has it: without conditions, names of headers in lower case."""
+    name = re.sub(r"^%[!\d,]+", "%", part)
+    if name.startswith("${"):
+        return f"${name[2:-1]}"
+    return name.lower() if name.endswith("}i") else name
+
+
+def _free_text(before: str, after: str) -> bytes:
+    """The pattern of a part between two texts: in quotes it may hold spaces, else it ends where text goes on."""
+    if before.endswith('"') and after.startswith('"'):
+        return INSIDE
+    ends = rb'\s"\\' + (re.escape(after[0].encode()) if after else b"")
+    # No space is escaped here: a user before it, who may have spaces, would be tried with each of them.
+    return rb"[^" + ends + rb"]*+(?:\\\S[^" + ends + rb"]*+)*+"
+
+
+def _named_request(told: set[str]) -> bytes:
+    """The pattern of a whole request; what the format has told before is not told again."""
+    names = [b"(?:" if name in told else b"(?P<%s>" % name.encode() for name in ("verb", "target", "other")]
+    told |= {"verb", "target", "other"}
+    verb, target, other = names
+    request = verb + METHOD + rb") ++" + target + TARGET + rb")(?<! )" + INSIDE
+    return rb"(?:" + request + rb"|" + other + INSIDE + rb"))"

@@ -1,0 +1,80 @@
+"""How far logs were sent, to a file and back, so that the next run of a feed goes on there.
+
+Not its job: what a place is (follow), when one is settled (feed), and how a file is replaced (files).
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from online import files
+from online.errors import StateError
+from online.logs.follow import Log, Place
+
+VERSION = 1
+
+
+class Places:
+    """The places of logs by name, and the logs that are followed now. Without a path it remembers nothing."""
+
+    def __init__(self, path: Path | None, kept: dict[str, list[Place]] | None = None) -> None:
+        self._path = path
+        self._kept = kept or {}
+        self._logs: list[Log] = []
+
+    @classmethod
+    @contextmanager
+    def held(cls, path: Path | None) -> Iterator[Self]:
+        """Keep other feeds from a state file, and read it. Raises StateError, also if it cannot be written."""
+        if path is None:
+            yield cls(None)
+            return
+        with files.hold(path, "feed"):
+            files.check(path)
+            yield cls(path, _read(path))
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the next run will go on where this one ends."""
+        return self._path is not None
+
+    def of(self, name: str) -> list[Place]:
+        """Return how far a log was sent, as it was kept."""
+        return self._kept.get(name, [])
+
+    def add(self, log: Log) -> None:
+        """Follow a log: from now on its places are kept."""
+        self._logs.append(log)
+
+    def save(self) -> None:
+        """Keep how far all logs are settled now; what is kept of other logs stays. Raises StateError."""
+        if self._path is None:
+            return
+        now = self._kept | {log.name: log.places for log in self._logs if log.places}
+        if now != self._kept:
+            with files.replacing(self._path) as file:
+                file.write(json.dumps({"version": VERSION, "logs": now}).encode())
+            self._kept = now
+
+
+def _read(path: Path) -> dict[str, list[Place]]:
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise StateError(f"state file {path} cannot be read: {error.strerror}") from None
+    try:
+        document: dict[str, Any] = json.loads(text) if text else {"version": VERSION, "logs": {}}
+        if document["version"] != VERSION:
+            raise ValueError("it is of another version")
+        return {log: [_place(*place) for place in places] for log, places in document["logs"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StateError(f"state file {path} is none of online feed, it is left as it is: {error}") from None
+
+
+def _place(device: int, inode: int, head: str, offset: int) -> Place:
+    bytes.fromhex(head)
+    return Place(int(device), int(inode), head, int(offset))

@@ -1,0 +1,273 @@
+"""Access-log lines over syslog -> hits: datagrams from nginx, HAProxy, Apache or rsyslog, UDP or a Unix socket.
+
+Not here: what lines say (formats), which are page views and whose (pages), and what hits mean (index). This file
+and `server` are the only ones that open sockets.
+
+1. A datagram is one line. It gives one hit or is counted, by why not; none ends the task.
+2. A turn takes about TURN_S; then everybody else has theirs.
+3. Nobody answers for who sends: syslog has no token. So an address beyond this machine is opened only together
+   with the networks that may send, and what comes from elsewhere is counted alone. (An address can be forged
+   where the network lets it; a firewall has to see to that.)
+4. What the kernel dropped, because the server was too slow, is counted as the kernel says, with the next
+   datagram that comes.
+"""
+
+import errno
+import os
+import re
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgpack
+import trio
+
+from online.core.sites import DEFAULT_SITE, Sites
+from online.core.wire import Service, apply_hits
+from online.errors import ConfigError
+from online.logs.formats import reader_of
+from online.logs.pages import NO_PAGE_VIEW, Pages, PageView, guest_key, key_beside
+from online.logs.rules import Network, Rules, load_rules
+from online.serve.config import Address
+from online.serve.verbs import SyslogCounts
+
+#: How long a turn may take, but for its last line.
+TURN_S = 0.001
+
+#: Room in the kernel for what comes while others have their turn: a second of a very busy site. The system may
+#: give less (net.core.rmem_max).
+RECEIVE_BUFFER_BYTES = 16 * 1024 * 1024
+
+#: The longest datagram that UDP carries.
+DATAGRAM_BYTES = 64 * 1024
+
+#: Linux: with what is received comes how many datagrams this socket has dropped. Python has no name for it.
+SO_RXQ_OVFL = 40
+
+#: Senders whose networks were looked up, kept.
+MAX_KNOWN = 4096
+
+#: Sizes of SO_RCVBUF beyond net.core.rmem_max, for those who may (CAP_NET_ADMIN).
+SO_RCVBUFFORCE = 33
+
+_PRIORITY = re.compile(
+    rb"<\d{1,3}>(?:"
+    # RFC 5424: version, time, host, program, process, message id, structured data.
+    rb'1 \S++ \S++ \S++ \S++ \S++ (?:-|(?:\[(?:[^\]"\\]|"(?:[^"\\]|\\.)*+"|\\.)*+\])++) ?(?:\xef\xbb\xbf)?'
+    # RFC 3164: time, host (which nginx and HAProxy may leave out), program.
+    rb"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d "
+    rb"(?:[^\s:\[]++ |[0-9A-Fa-f]*+:[0-9A-Fa-f]*+:[0-9A-Fa-f:.]*+ )?+[^\s:\[]++(?:\[[^\]\s]*+\])?+: ?"
+    # The same with a time of ISO 8601, as rsyslog and logger write it.
+    rb"|\d{4}-\d\d-\d\dT\S++ (?:[^\s\[]++ )?+[^\s:\[]++(?:\[[^\]\s]*+\])?+: ?"
+    rb")",
+    re.DOTALL,
+)
+
+
+def message_of(datagram: bytes) -> bytes:
+    """Return the message of a datagram: what follows the header of syslog, if there is one.
+
+    >>> message_of(b"<190>Nov 22 23:55:00 web1 nginx: ::1 - -")
+    b'::1 - -'
+    """
+    header = _PRIORITY.match(datagram)
+    return (datagram[header.end() :] if header else datagram).rstrip(b"\n\r\0")
+
+
+class Settings(NamedTuple):
+    """What a server is told about syslog."""
+
+    addresses: Sequence[Address] = ()
+    senders: Sequence[Network] = ()  #: who may send to an address beyond this machine
+    format: str = "auto"
+    rules: Path | None = None
+    state: Path | None = None  #: of the server; as long as there is one, guests keep their names
+    unix_mode: int | None = None
+
+
+class Syslog:
+    """The sockets of syslog, and what is done with what comes."""
+
+    def __init__(self, settings: Settings, sites: Sites, service: Service, now_ms: Callable[[], int]) -> None:
+        """Raises ConfigError for a format, rules or a key that cannot be used."""
+        self.counts = SyslogCounts()
+        self.addresses: tuple[Address, ...] = ()  #: where it receives
+        self._settings = settings
+        self._sites = sites
+        self._service = service
+        self._now_ms = now_ms
+        rules = load_rules(settings.rules) if settings.rules is not None else Rules()
+        path = rules.guest_key or (key_beside(settings.state) if settings.addresses and settings.state else None)
+        read = reader_of(settings.format, visitor=rules.visitor)
+        self._parse = Pages(read, rules, key=guest_key(path)).parse
+        self._doors: list[_Door] = []
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Open all sockets, or none; close them at the end. Raises ConfigError."""
+        opened: list[tuple[Address, socket.socket]] = []
+        try:
+            for address in self._settings.addresses:
+                try:
+                    opened += _opened(address, self._settings.unix_mode)
+                except OSError as error:
+                    raise ConfigError(f"cannot receive syslog at {address}: {error.strerror or error}") from None
+            self.addresses = tuple(address for address, _ in opened)
+            self.counts.buffer_bytes = min((_make_room(each) for _, each in opened), default=0)
+            for address, each in opened:
+                senders = () if address.is_local else self._settings.senders
+                self._doors.append(_Door(each, senders, self.counts))
+            yield
+        finally:
+            for address, each in opened:
+                each.close()
+                if address.path is not None:
+                    address.path.unlink(missing_ok=True)
+
+    async def run(self) -> None:
+        """Take what comes, in turns, for ever."""
+        async with trio.open_nursery() as nursery:
+            for door in self._doors:
+                nursery.start_soon(self._receive, door)
+
+    async def _receive(self, door: "_Door") -> None:
+        while True:
+            await trio.lowlevel.wait_readable(door.socket)
+            while self._turn(door):
+                await trio.lowlevel.checkpoint()
+
+    def _turn(self, door: "_Door") -> bool:
+        """Take datagrams for about TURN_S; tell if more may be waiting."""
+        until_s = time.perf_counter() + TURN_S
+        hits: list[PageView] = []
+        is_left = True
+        try:
+            self._take(door.receive_first(), hits)
+            while time.perf_counter() < until_s:
+                self._take(door.receive(), hits)
+        except BlockingIOError:
+            is_left = False
+        if hits:
+            self._give(hits)
+        return is_left
+
+    def _take(self, datagram: bytes, hits: list[PageView]) -> None:
+        counts = self.counts
+        counts.received += 1
+        found = self._parse(message_of(datagram))
+        if isinstance(found, str):
+            counts.skipped[NO_PAGE_VIEW.get(found, "not_understood")] += 1
+        else:
+            hits.append(found)
+
+    def _give(self, hits: list[PageView]) -> None:
+        """Hand hits to the index of the default site."""
+        self.counts.hits += len(hits)
+        if self._service.clock_step_ms:
+            hits = [hit._replace(seen_ms=self._service.index_of(hit.seen_ms)) for hit in hits]
+        frame = msgpack.packb([2, "hits", hits])
+        apply_hits(self._sites[DEFAULT_SITE], frame, now_ms=self._now_ms())
+
+
+class _Door:
+    """A socket, who may send to it, and how much it has dropped."""
+
+    def __init__(self, receiving: socket.socket, senders: Sequence[Network], counts: SyslogCounts) -> None:
+        """Without `senders` everybody may send who can."""
+        self.socket = receiving
+        self.receive = self._receive_from_known if senders else partial(receiving.recv, DATAGRAM_BYTES)
+        self._senders = senders
+        self._counts = counts
+        self._dropped = 0
+        self._known: dict[str, bool] = {}
+
+    def receive_first(self) -> bytes:
+        """Receive the first datagram of a turn, and with it the number of those dropped. Raises BlockingIOError."""
+        datagram, extra, _, sender = self.socket.recvmsg(DATAGRAM_BYTES, socket.CMSG_SPACE(4))
+        for level, kind, value in extra:
+            if (level, kind) == (socket.SOL_SOCKET, SO_RXQ_OVFL):
+                dropped = int.from_bytes(value[:4], sys.byteorder)
+                self._counts.dropped += (dropped - self._dropped) % 2**32
+                self._dropped = dropped
+        if self._senders and not self._may_send(sender):
+            return self.receive()
+        return datagram
+
+    def _receive_from_known(self) -> bytes:
+        while True:
+            datagram, sender = self.socket.recvfrom(DATAGRAM_BYTES)
+            if self._may_send(sender):
+                return datagram
+
+    def _may_send(self, sender: tuple[Any, ...]) -> bool:
+        """Tell if a sender is within the networks that may; count it if not."""
+        host = sender[0].partition("%")[0]  # without the zone of a link-local address
+        may_send = self._known.get(host)
+        if may_send is None:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            address = ip_address(host)
+            may_send = self._known[host] = any(address in network for network in self._senders)
+        if not may_send:
+            self._counts.foreign += 1
+        return may_send
+
+
+def _opened(address: Address, unix_mode: int | None) -> Iterator[tuple[Address, socket.socket]]:
+    """Bind to all addresses of a host, or to a path."""
+    if address.path is not None:
+        yield address, _opened_unix(address.path, unix_mode)
+        return
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+    for family, kind, protocol, _, where in found:
+        receiving = socket.socket(family, kind, protocol)
+        try:
+            if family == socket.AF_INET6:
+                receiving.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            receiving.bind(where)
+        except BaseException:
+            receiving.close()
+            raise
+        name = receiving.getsockname()
+        yield Address(name[0], name[1]), receiving
+
+
+def _opened_unix(path: Path, mode: int | None) -> socket.socket:
+    """Bind to a path; remove a socket there that nobody receives at any more."""
+    receiving = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        with suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(path.lstat().st_mode):
+                raise OSError(errno.EEXIST, "exists and is no socket")
+            try:
+                receiving.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink()
+            else:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        receiving.bind(str(path))
+        if mode is not None:
+            path.chmod(mode)
+    except BaseException:
+        receiving.close()
+        raise
+    return receiving
+
+
+def _make_room(receiving: socket.socket) -> int:
+    """Ask for room in the kernel, and for the count of what finds none; return how many bytes there are."""
+    receiving.setblocking(False)
+    for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):
+        with suppress(OSError):
+            receiving.setsockopt(socket.SOL_SOCKET, option, RECEIVE_BUFFER_BYTES)
+            break
+    with suppress(OSError):  # Linux alone counts
+        receiving.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
+    return receiving.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)

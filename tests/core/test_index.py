@@ -1,0 +1,77 @@
+"""The Python surface of the compiled index, as far as it differs from the reference's: garbage collection, copies."""
+
+import copy
+import gc
+import pickle
+
+import pytest
+
+from online.core.index import Budget, Index
+from online.terms import KINDS
+
+NOW = 1_800_000_000_000
+LATER = NOW + 86_400_000
+
+
+@pytest.fixture
+def index():
+    index = Index(max_limit=100_000)
+    for user in range(20_000):
+        index.hit(b"user%d" % user, b"/page/%d" % (user % 3_000), now_ms=NOW)
+    return index
+
+
+def when_collecting(write):
+    """Let the next garbage collection, wherever it happens, run `write` once."""
+
+    def collect(phase, info):
+        gc.callbacks.remove(collect)
+        write()
+
+    gc.collect()
+    gc.callbacks.append(collect)
+
+
+@pytest.mark.parametrize(
+    ("ask", "answered"),
+    [
+        (lambda index: index.recent(20_000, now_ms=NOW)[0], 20_000),
+        (lambda index: index.users(b"user", 20_000, now_ms=NOW)[0], 20_000),
+        (lambda index: index.top(3_000, now_ms=NOW), 3_000),
+    ],
+    ids=["recent", "users", "top"],
+)
+def test_an_answer_is_of_one_moment_though_a_collection_writes_meanwhile(index, ask, answered):
+    when_collecting(lambda: index.expire(now_ms=LATER))
+    assert len(ask(index)) == answered
+    gc.collect()
+    assert index.count(now_ms=LATER) == 0
+    assert gc.isenabled()
+    index._check()
+
+
+def test_an_index_in_a_cycle_gives_its_memory_back_to_its_budget():
+    class Site(Index):
+        pass
+
+    budget = Budget(2**26)
+    site = Site(budget=budget)
+    site.itself = site
+    del site
+    gc.collect()
+    assert budget.used_bytes == 0
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_an_index_is_not_copied(index, duplicate):
+    with pytest.raises(TypeError, match="cannot be copied or pickled"):
+        duplicate(index)
+
+
+def test_a_time_before_a_window_has_passed_since_1970_is_counted_right():
+    index = Index(window_s=86_400)
+    early_ms = 10**11
+    for nth, kind in enumerate(KINDS):
+        index.hit(b"%d" % nth, b"/", kind=kind, seen_ms=early_ms + nth * 1000, now_ms=early_ms + 3_000)
+    counted = [index.count(within_s=within_s, now_ms=early_ms + 3_000) for within_s in (1, 2, 3, 4, 86_400)]
+    assert counted == [0, 1, 2, 3, 3]  # the bot, seen last, is nobody

@@ -1,0 +1,266 @@
+"""Lines of access logs -> records, in every format, and what hostile lines do: nothing."""
+
+import doctest
+import json
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from online.errors import ConfigError
+from online.logs import formats, jsonlines, logformat
+from online.logs.formats import AccessLog, reader_of
+from online.logs.jsonlines import JSON_PRESETS, JsonLines
+from online.logs.logformat import LogFormat
+from online.logs.records import Record, read_time
+
+NOON_MS = 1_709_294_400_000  # 2024-03-01 12:00:00 UTC
+DATE = b"01/Mar/2024:12:00:00 +0000"
+AGENT = b"Mozilla/5.0 (X11; Linux x86_64)"
+COMBINED = b'198.51.100.7 - theo [01/Mar/2024:12:00:00 +0000] "GET /a?b=1 HTTP/1.1" 200 5 "-" "' + AGENT + b'"'
+RECORD = Record(NOON_MS, b"198.51.100.7", b"theo", b"GET", b"/a?b=1", b"200", AGENT)
+
+
+def test_examples_in_the_docstrings_hold():
+    assert [doctest.testmod(module).failed for module in (formats, jsonlines, logformat)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["auto", "combined", "common"])
+def test_combined_line_tells_all_it_holds(name):
+    assert reader_of(name)(COMBINED) == RECORD
+    assert reader_of(name)(COMBINED + b' "203.0.113.9, 10.0.0.1"') == RECORD._replace(
+        forwarded=b"203.0.113.9, 10.0.0.1"
+    )
+
+
+@pytest.mark.parametrize("name", ["auto", "vhost"])
+@pytest.mark.parametrize("host", [b"www.example.org", b"www.example.org:443"])
+def test_virtual_host_may_stand_first(name, host):
+    assert reader_of(name)(host + b" " + COMBINED) == RECORD._replace(host=b"www.example.org")
+
+
+def test_line_without_the_virtual_host_is_not_of_that_format():
+    assert reader_of("vhost")(COMBINED) == "it is not in vhost_combined format"
+
+
+# Pieces from which a line is put together that is nearly one, with and without what only one pattern takes.
+_NEARLY = st.lists(
+    st.sampled_from(
+        [
+            *(b"h", b"::1", b" ", b"-", b'"', b'""', b"\\", b'\\"', b"[" + DATE + b"]", b"GET", b"/a", b"HTTP/1.1"),
+            *(b"200", b"5", b'"-"', b"\0", b"\r", b"\t", b"\xff", b" - - [" + DATE + b'] "GET /a HTTP/1.1" 200 5'),
+            *(b' "-" "A"', b"?x=y", b"9" * 30),
+        ]
+    ),
+    max_size=12,
+).map(b"".join)
+
+
+@given(_NEARLY)
+@example(COMBINED)
+@example(COMBINED + b' "x"')
+@example(b'h - ""x [' + DATE + b'] "GET /a HTTP/1.1" 200 5')
+@example(b"h - - [" + DATE + b'] "GET  /a HTTP/1.1" 200 5')
+def test_what_the_quick_pattern_takes_the_whole_one_takes_alike(line):
+    reader = AccessLog()
+    quick = reader.read(line)
+    assert quick == reader._read_any(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"x" * 1_000_000,
+        b'"' * 100_000,
+        b"\\" * 100_001,
+        b"[" * 100_000,
+        b"a " * 50_000,
+        b"h - - [" + DATE + b'] "' + b'\\"' * 50_000,
+        b"h - - [" + DATE + b'] "GET /' + b"a " * 50_000,
+        b"h - - [" + DATE + b'] "GET /a HTTP/1.1" 200 5' + b' "a"' * 20_000 + b'x"',
+        b"h - " + b"- " * 40_000 + b"[x",
+        b"h " + b"\\ " * 50_000,
+        b'{"time":' * 10_000,
+        b'{"time":1709294400,"user":"' + b"\\u0000" * 20_000,
+        b"[" * 50_000 + b"]" * 50_000,
+        b'{"a":' + b"9" * 60_000 + b"}",
+    ],
+    ids=range(14),
+)
+def test_hostile_line_is_refused_at_once(line):
+    formats = ('%h %l %u %t "%r" %>s "%{Referer}i" "%{User-Agent}i"', "%h %u %{X-One}i %{X-Two}i %t %U")
+    for read in (reader_of(), JsonLines().read, *(LogFormat(each).read for each in formats)):
+        assert isinstance(read(line), str)
+
+
+@pytest.mark.parametrize(
+    ("text", "seen_ms"),
+    [
+        (b"1709294400", NOON_MS),
+        (b"1709294400.25", NOON_MS + 250),
+        (b"1709294400250", NOON_MS + 250),
+        (b"2024-03-01T12:00:00+00:00", NOON_MS),
+        (b"2024-03-01T13:00:00.250+01:00", NOON_MS + 250),
+        (b"2024-03-01T12:00:00.250999999Z", NOON_MS + 250),
+        (b"2024-03-01 12:00:00", NOON_MS),
+        (b"01/Mar/2024:07:00:00 -0500", NOON_MS),
+        (b"27/Oct/2024:02:30:00 +0200", 1_729_989_000_000),
+        (b"27/Oct/2024:02:30:00 +0100", 1_729_992_600_000),  # an hour later, by the clock the same
+        (b"", None),
+        (b"noon", None),
+        (b"1e9", None),
+        (b"NaN", None),
+        (b"-1709294400", None),
+        (b"30/Feb/2024:12:00:00 +0000", None),
+    ],
+)
+def test_time_is_read_in_any_way_that_says_all_of_it(text, seen_ms):
+    assert read_time(text) == seen_ms
+
+
+# --- JSON
+
+
+def as_json(**changed):
+    values = {
+        "time": 1709294400.25, "user": "", "url": "/a?b=1", "status": 200, "method": "GET",
+        "address": "198.51.100.7", "forwarded": "", "agent": "A/1", "host": "www.example.org",
+    } | changed  # fmt: skip
+    return json.dumps({name: value for name, value in values.items() if value is not None}).encode()
+
+
+def test_json_line_tells_all_it_holds():
+    assert reader_of()(as_json(visitor="v7")) == Record(
+        NOON_MS + 250, b"198.51.100.7", b"-", b"GET", b"/a?b=1", b"200", b"A/1", b"www.example.org", b"v7", b""
+    )
+
+
+def test_caddy_traefik_and_nginx_variables_are_recognised():
+    caddy = {
+        "ts": 1709294400.25, "user_id": "theo", "status": 200,
+        "request": {"client_ip": "::1", "method": "GET", "host": "h", "uri": "/a", "headers": {"User-Agent": ["A/1"]}},
+    }  # fmt: skip
+    traefik = {
+        "ClientHost": "::1", "ClientUsername": "theo", "DownstreamStatus": 200, "RequestMethod": "GET",
+        "RequestPath": "/a", "RequestHost": "h", "StartUTC": "2024-03-01T12:00:00.25Z", "request_User-Agent": "A/1",
+    }  # fmt: skip
+    nginx = {
+        "time_iso8601": "2024-03-01T12:00:00.250+00:00", "remote_addr": "::1", "remote_user": "theo", "host": "h",
+        "request_uri": "/a", "request_method": "GET", "status": "200", "http_user_agent": "A/1",
+    }  # fmt: skip
+    expected = Record(NOON_MS + 250, b"::1", b"theo", b"GET", b"/a", b"200", b"A/1", b"h")
+    for name, line in (("caddy", caddy), ("traefik", traefik), ("nginx", nginx)):
+        text = json.dumps(line).encode()
+        assert reader_of()(text) == expected
+        assert reader_of(name)(text) == expected
+
+
+def test_fields_of_json_are_named():
+    fields = JSON_PRESETS["json"]._replace(time="at", url="req.path|req.url", user="who.name")
+    line = b'{"at": 1709294400, "req": {"url": "/b"}, "who": {"name": 17}}'
+    record = reader_of(fields=fields)(line)
+    assert (record.url, record.user) == (b"/b", b"17")
+
+
+def test_header_that_came_twice_is_told_whole():
+    line = as_json(forwarded=["203.0.113.9", "198.51.100.7"])
+    assert reader_of()(line).forwarded == b"203.0.113.9,198.51.100.7"
+
+
+@pytest.mark.parametrize("depth", [10, 900, 990, 1_000, 1_020])
+def test_lists_in_lists_are_no_text(depth):
+    nested = b"[" * depth + b"1709294400" + b"]" * depth
+    read = reader_of()
+    for _ in range(2):
+        assert isinstance(read(as_json(time="@").replace(b'"@"', nested)), str)
+        assert isinstance(read(as_json(url="@").replace(b'"@"', nested)), str)
+
+
+def test_bytes_that_are_not_utf_8_stay_as_they_are():
+    line = as_json().replace(b"/a?b=1", b"/\xe9\xff")
+    assert reader_of()(line).url == b"/\xe9\xff"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"{", "it is no JSON object"),
+        (as_json()[:-10], "it is no JSON object"),
+        (b'{"url": "/\\ud800", "time": 1709294400, "address": "h"}', "it holds half a character, a lone surrogate"),
+        (as_json(time=None), "it has no time, the field time"),
+        (as_json(time="noon"), 'its time is "noon", which is no time'),
+        (as_json(time=True), "it has no time, the field time"),
+        (as_json(url=None), "it has no url, the field url"),
+        (as_json(url={"a": 1}), "it has no url, the field url"),
+        (as_json(address=None), "it names neither a user nor an address"),
+        (b'{"time": Infinity, "url": "/", "address": "h"}', 'its time is "inf", which is no time'),
+        (b'{"time": 1e400, "url": "/", "address": "h"}', 'its time is "inf", which is no time'),
+    ],
+)
+def test_json_line_without_what_is_needed_says_so(line, reason):
+    assert reader_of()(line) == reason
+
+
+# --- LogFormat and log_format
+
+APACHE = '%v:%p %h %l %u %t \\"%r\\" %>s %O \\"%{Referer}i\\" \\"%{User-Agent}i\\" %{session}C'
+NGINX = '$remote_addr - $remote_user [$time_local] "$request" $status $bytes_sent "$http_referer" "$http_user_agent"'
+
+
+def test_log_format_of_apache():
+    line = b"www.example.org:443 " + COMBINED + b" s=7"
+    assert reader_of(APACHE, visitor="%{session}C")(line) == RECORD._replace(host=b"www.example.org", visitor=b"s=7")
+
+
+def test_log_format_of_nginx():
+    assert reader_of(NGINX)(COMBINED) == RECORD
+
+
+@pytest.mark.parametrize(
+    ("form", "line", "expected"),
+    [
+        ("%a %u %{sec}t %m %U%q %s", b"h theo 1709294400 GET /a?b=1 200", ("theo", "GET", "/a?b=1", "200")),
+        ("%a %u %{%FT%T%z}t %m %U %!200s", b"h - 2024-03-01T13:00:00+0100 GET /a -", ("-", "GET", "/a", "-")),
+        ('$msec|$remote_addr|"$request"', b'1709294400.000|h|"GET /a b HTTP/1.1"', ("-", "GET", "/a", "")),
+        ('$msec ${remote_addr} "$request"', b'1709294400.000 h "\\x16\\x03"', ("-", "", "\\x16\\x03", "")),
+        ('%t %h "%r" %D', b"[" + DATE + b'] h "GET /\\"a HTTP/1.1" 17', ("-", "GET", '/\\"a', "")),
+    ],
+)
+def test_formats_of_ones_own(form, line, expected):
+    record = reader_of(form)(line)
+    assert record.seen_ms == NOON_MS
+    assert tuple(each.decode() for each in (record.user, record.method, record.url, record.status)) == expected
+
+
+def test_line_may_end_as_in_dos():
+    assert reader_of(NGINX)(COMBINED + b"\r") == RECORD
+
+
+def test_line_that_is_not_in_the_format_says_so():
+    assert reader_of(NGINX)(b"h - - nonsense") == "it is not in the format given"
+    assert reader_of(NGINX)(b"") == "it is empty"
+
+
+@pytest.mark.parametrize(
+    ("form", "missing"), [("%h %u %t", "url"), ('%h "%r"', "time"), ('%t "%r"', "user"), ("%{%H:%M}t %r %h", "time")]
+)
+def test_format_that_does_not_tell_what_is_needed_is_refused(form, missing):
+    with pytest.raises(ConfigError, match=f"does not tell the {missing}"):
+        reader_of(form)
+
+
+def test_unknown_format_is_refused():
+    with pytest.raises(ConfigError, match='or a LogFormat, not "xml"'):
+        reader_of("xml")
+
+
+@given(st.binary(max_size=200))
+@example(b"{}")
+@example(b'{"time": null}')
+def test_any_bytes_are_a_record_or_have_a_reason(line):
+    for name in ("auto", "json", "caddy", "vhost", "tsv", NGINX, APACHE):
+        assert isinstance(reader_of(name)(line), Record | str)
+
+
+def test_tab_separated_values():
+    assert reader_of("tsv")(b"theo\t/a,b\t1709294400")[:5] == (NOON_MS, b"", b"theo", b"", b"/a,b")

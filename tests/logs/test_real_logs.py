@@ -1,0 +1,115 @@
+"""Logs of real servers: figures that were worked out independently, and odd logs that must do no harm.
+
+The logs are not part of the project. They are looked for in the folder that ONLINE_REAL_LOGS names, or else
+in ../shared/data beside this one.
+"""
+
+import gzip
+import os
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from online.cli.report import survey
+from online.logs.hitlog import CsvColumns, CsvParser, LogError, LogReader
+
+FOLDER = Path(os.environ.get("ONLINE_REAL_LOGS") or Path(__file__).parents[3] / "shared" / "data")
+
+pytestmark = pytest.mark.skipif(
+    not FOLDER.is_dir(), reason=f"no real logs in {FOLDER}; ONLINE_REAL_LOGS can name another folder"
+)
+
+
+def read(name, parse=None):
+    path = FOLDER / name
+    if not path.exists():
+        pytest.skip(f"{path} is missing")
+    reader = LogReader(parse)
+    return survey(reader.read(str(path)), top=1), reader
+
+
+def epoch_ms(utc):
+    return round(datetime.fromisoformat(utc + "+00:00").timestamp() * 1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "skipped", "hits", "users", "urls", "peak", "peak_at", "pages", "top"),
+    [
+        (
+            *("taobao/hour1.csv.gz", CsvColumns(user=0, url=1, time=4), 0),
+            *(46_895, 30_837, 40_101, 17_427, "2017-11-26 01:59:40", 16_324, (b"/item/2338453", 10)),
+        ),
+        (
+            *("mountaintel/access.log.gz", None, 2),
+            *(105_175, 10_428, 2_677, 15, "2007-08-11 10:18:54", 14, (b"/robots.txt", 2)),
+        ),
+        (
+            *("elastic-apache/apache_logs.gz", None, 1),
+            *(9_999, 1_753, 1_498, 59, "2015-05-19 04:05:59", 40, (b"/favicon.ico", 6)),
+        ),
+        (
+            *("basjes-hackers/hackers-access.log.gz", None, 0),
+            *(3_456, 520, 41, 11, "2015-10-29 06:28:14", 5, 5),
+        ),
+    ],
+    ids=["taobao", "mountaintel", "elastic-apache", "basjes-hackers"],
+)
+def test_figures_are_the_known_ones(name, columns, skipped, hits, users, urls, peak, peak_at, pages, top):
+    found, reader = read(name, CsvParser(columns, url_prefix=b"/item/").parse if columns else None)
+    assert (found.hits, found.users, found.urls) == (hits, users, urls)
+    assert (found.peak, found.peak_at_ms, found.peak_pages) == (peak, epoch_ms(peak_at), pages)
+    assert top in (found.peak_top[0], found.peak_top[0][1])
+    assert (reader.lines, reader.skipped) == (hits + skipped, skipped)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "skipped", "first_reason"),
+    [
+        ("combined_latin1_enc", 200, 31, "it is not in common or combined format"),
+        ("combined_with_errors", 889, 4, "it is not in common or combined format"),
+        ("dreamhost_apache_access", 130, 1, "it is empty"),
+        ("nginx_access", 1000, 1, "its url has 4,093 bytes, 1 to 2,048 are taken"),
+        ("nginx_custom_date", 20, 20, "its date is not written like [10/Oct/2000:13:55:36 -0700]"),
+    ],
+)
+def test_odd_log_is_survived_and_what_is_skipped_is_counted(name, lines, skipped, first_reason):
+    found, reader = read(f"odd-logs/{name}.log.gz")
+    assert (reader.lines, reader.skipped) == (lines, skipped)
+    assert reader.samples[0].reason == first_reason
+    assert (found.hits if found else 0) == lines - skipped
+
+
+def test_every_byte_of_a_damaged_log_before_the_damage_is_read(tmp_path):
+    path = FOLDER / "odd-logs" / "nginx_access.log.gz"
+    if not path.exists():
+        pytest.skip(f"{path} is missing")
+    whole = gzip.decompress(path.read_bytes())
+    cut = tmp_path / "cut.gz"
+    cut.write_bytes(path.read_bytes()[:-100])
+    reader = LogReader()
+    with pytest.raises(LogError, match="is damaged after line"):
+        list(reader.read(str(cut)))
+    assert 950 < reader.lines < whole.count(b"\n")
+
+
+FORMATS_UNDERSTOOD = {
+    "common.log": (b"theuser", b"/", "2012-02-10 21:42:07"),
+    "common.log.gz": (b"admin", b"/form", "2012-02-10 23:42:07"),
+    "icecast2.log": (b"theuser", b"/", "2012-02-10 21:42:07"),
+    "ncsa_extended.log": (b"theuser", b"/", "2012-02-10 21:42:07"),
+    "ovh.log": (b"theuser", b"/", "2012-02-10 21:42:07"),
+}
+
+
+def test_log_in_another_format_gives_no_hit_with_a_wrong_user_or_time():
+    folder = FOLDER / "formats"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is missing")
+    found = {}
+    for path in sorted(folder.iterdir()):
+        hits = list(LogReader().read(str(path)))
+        if hits and path.name != "logs_to_tests.log":
+            found[path.name] = hits
+    expected = {name: [(user, url, epoch_ms(utc))] for name, (user, url, utc) in FORMATS_UNDERSTOOD.items()}
+    assert found == expected

@@ -1,0 +1,311 @@
+"""The reactor: what only real sockets do. What both transports must do alike is in test_server.py.
+
+Sockets of this machine deliver at once, so the clock may jump here, too.
+"""
+
+import os
+import resource
+import select
+import socket
+import struct
+from functools import wraps
+
+import pytest
+import trio
+from tests.serving import LOCAL, TRANSPORTS, Peer, join, join_by_socket, make_server, peer_of, run, unbuffered
+
+from online.errors import ConfigError
+from online.serve import server as server_module
+
+pytestmark = pytest.mark.skipif("reactor" not in TRANSPORTS, reason="there is no epoll here")
+
+
+def with_reactor(**settings):
+    """Run a test with a clock that jumps, and a server that serves TCP by the reactor."""
+
+    def decorate(async_test):
+        @wraps(async_test)
+        def test():
+            run(with_server)
+
+        async def with_server():
+            failure = None
+            async with trio.open_nursery() as nursery:
+                server = make_server(listen=(LOCAL,), transport="reactor", **settings)
+                await nursery.start(server.run)
+                try:
+                    await async_test(server)
+                except Exception as error:
+                    failure = error
+                nursery.cancel_scope.cancel()
+            if failure is not None:
+                raise failure
+
+        del test.__wrapped__
+        return test
+
+    return decorate
+
+
+def connect(server, *, receive_bytes=None):
+    """A socket that is connected, though perhaps not accepted yet."""
+    connected = socket.socket()
+    if receive_bytes is not None:
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    address = server.addresses[0]
+    connected.connect((address.host, address.port))
+    return connected
+
+
+def reset(peer):
+    """Break a connection off, as a machine does that has lost it."""
+    peer.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.stream.socket.close()
+
+
+def echo(text):
+    return b"*2\r\n$4\r\nECHO\r\n$%d\r\n%b\r\n" % (len(text), text)
+
+
+def reached(server):
+    return {name: n for name, n in server.statistics().limits.items() if n}
+
+
+async def settled():
+    await trio.testing.wait_all_tasks_blocked()
+
+
+def is_clean(server):
+    """Whether nobody is connected, nothing waits, and nothing has failed or reached a limit."""
+    statistics = server.statistics()
+    left = (statistics.connections, statistics.connections_failed, statistics.buffered_bytes)
+    return left == (0, 0, 0) and reached(server) == {} and server.service.connections == 0
+
+
+# Coming in
+
+
+@with_reactor()
+async def test_a_storm_of_connections_is_accepted(server):
+    peers = [peer_of(connect(server)) for _ in range(500)]
+    for n, peer in enumerate(peers):
+        await peer.send(b"ECHO %d\r\n" % n)
+    for n, peer in enumerate(peers):
+        assert await peer.receive() == b"$%d\r\n%d\r\n" % (len(str(n)), n)
+    assert server.statistics().connections == 500
+
+
+@with_reactor()
+async def test_connections_queue_while_no_more_files_may_be_open(server):
+    waiting = [connect(server) for _ in range(3)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    probe = os.dup(waiting[0].fileno())
+    os.close(probe)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (probe, hard))
+    try:
+        await trio.sleep(0.25)
+        assert reached(server) == {"open_files_reached": 3}
+        assert server.statistics().connections == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for connected in waiting:
+        assert await peer_of(connected).ask(b"COUNT") == b":0\r\n"
+    assert reached(server) == {"open_files_reached": 3}
+
+
+@with_reactor()
+async def test_who_has_gone_before_being_accepted_is_no_failure(server):
+    for _ in range(10):
+        reset(peer_of(connect(server)))
+    await settled()
+    assert is_clean(server)
+
+
+@with_reactor(limits={"max_connections": 2})
+async def test_connections_of_both_transports_are_counted_together(server):
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve_stream, theirs)
+        for peer in (Peer(ours), peer_of(connect(server))):
+            assert await peer.ask(b"COUNT") == b":0\r\n"
+        assert await peer_of(connect(server)).receive_rest() == b"-ERR max number of clients reached\r\n"
+        await ours.aclose()
+
+
+@with_reactor()
+async def test_numbers_of_files_are_used_again(server):
+    """Some go while others come, within the same turn, and everybody is answered what they asked."""
+    peers = []
+    for n in range(20):
+        for peer in peers[::2]:
+            peer.stream.socket.close()
+        peers = peers[1::2] + [peer_of(connect(server)) for _ in range(10)]
+        for m, peer in enumerate(peers):
+            await peer.send(echo(b"%04d %04d" % (n, m)))
+        for m, peer in enumerate(peers):
+            assert await peer.receive() == b"$9\r\n%04d %04d\r\n" % (n, m)
+    await settled()
+    assert server.statistics().connections == len(peers)
+
+
+# Going
+
+
+@with_reactor()
+async def test_a_half_closed_socket_gets_its_answers(server):
+    peer = peer_of(connect(server, receive_bytes=2048))
+    await peer.send(echo(b"x" * 500_000) * 3 + b"COU")
+    await peer.stream.send_eof()
+    assert await peer.receive_rest() == (b"$500000\r\n" + b"x" * 500_000 + b"\r\n") * 3
+    await settled()
+    assert is_clean(server)
+
+
+STATES = {
+    "between messages": b"COUNT\r\n",
+    "inside a message": b"*2\r\n$4\r\nECHO\r\n$9\r\nxx",
+    "with work left": b"COUNT\r\n" * 9_000,
+    "with output that waits": echo(b"x" * 900_000) * 2,
+    "after its last reply": b"QUIT\r\nCOUNT\r\n",
+    "after an error that ends it": b"*1\r\n$9999999999\r\n" + b"x" * 90_000,
+}
+
+
+@pytest.mark.parametrize("sent", STATES.values(), ids=STATES)
+def test_a_peer_may_break_off_in_any_state(sent):
+    @with_reactor()
+    async def test(server):
+        good = peer_of(connect(server))
+        for n_turns in range(12):
+            bad = peer_of(connect(server, receive_bytes=2048))
+            with trio.move_on_after(0.1):  # it may be that not all is taken
+                await bad.send(sent)
+            for _ in range(n_turns):
+                await trio.lowlevel.checkpoint()
+            reset(bad)
+            assert await good.ask(b"COUNT") == b":0\r\n"
+            await settled()
+            assert server.statistics().connections == 1
+        good.stream.socket.close()
+        await settled()
+        assert is_clean(server)
+
+    test()
+
+
+@with_reactor()
+async def test_a_connection_that_fails_ends_alone(server):
+    server.verbs.call = lambda *args: 1 / 0
+    good, bad = peer_of(connect(server)), peer_of(connect(server))
+    await bad.send(b"COUNT\r\nTOP\r\nCOU")
+    assert await bad.receive_rest() == b""
+    assert await good.ask(b"COUNT") == b":0\r\n"
+    assert server.statistics().connections_failed == 1
+    assert server.statistics().buffered_bytes == 0
+
+
+# Replies that do not fit
+
+
+@with_reactor()
+async def test_a_reply_that_is_read_late_arrives_whole(server):
+    peer, other = peer_of(connect(server, receive_bytes=2048)), peer_of(connect(server))
+    texts = [bytes([65 + n]) * 400_000 for n in range(6)]
+    await peer.send(b"".join(map(echo, texts[:2])))
+    assert await other.ask(b"COUNT") == b":0\r\n"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer.send, b"".join(map(echo, texts[2:])))
+        for text in texts:
+            expected = b"$400000\r\n" + text + b"\r\n"
+            assert await peer.receive_bytes(len(expected)) == expected
+    await settled()
+    assert server.statistics().buffered_bytes == 0
+
+
+@with_reactor()
+async def test_a_slow_client_is_closed_and_counted(server):
+    peer = peer_of(connect(server, receive_bytes=2048))
+    with trio.move_on_after(1):
+        await peer.send(echo(b"x" * 900_000) * 20)
+    while not reached(server):  # as long as the system takes something, that is progress
+        await trio.sleep(1)
+    assert reached(server) == {"slow": 1}
+    assert server.statistics().connections == 0
+    assert server.statistics().buffered_bytes == 0
+
+
+@with_reactor(limits={"max_output": 4096})
+async def test_nothing_is_parsed_while_output_waits(server):
+    async with trio.open_nursery() as nursery:
+        peer = join(server, nursery, make_line=unbuffered)
+        await peer.send(b"INFO\r\n" * 200 + b"HIT theo /x\r\n")
+        await settled()
+        assert server.statistics().users == 0
+        assert server.statistics().buffered_bytes < 16 * 1024
+        while not server.statistics().users:
+            await peer.receive()
+
+
+@with_reactor()
+async def test_who_rests_owns_no_buffer(server):
+    peers = [peer_of(connect(server)) for _ in range(20)]
+    for peer in peers:
+        await peer.ask(b"INFO")
+    await settled()
+    assert server.statistics().buffered_bytes == 0
+
+
+# Turns
+
+
+@with_reactor()
+async def test_a_busy_connection_holds_nobody_up(server):
+    """The reply of INFO to one says how far the other had come by then."""
+    async with trio.open_nursery() as nursery:
+        busy, other = (join_by_socket(server, nursery) for _ in range(2))
+        await settled()
+        busy.stream.socket._sock.setblocking(False)
+        sent = busy.stream.socket._sock.send(b"COUNT\r\n" * 9_000) // 7
+        await other.send(b"INFO clients\r\n")
+        info = await other.receive()
+        commands = int(info.split(b"commands:")[1].split(b"\r\n")[0])
+        assert commands < sent
+        assert await busy.receive_bytes(4 * sent) == b":0\r\n" * sent
+
+
+def test_a_turn_ends_although_work_is_left():
+    async def test():
+        server = make_server(transport="reactor")
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            server.adopt(theirs)
+            ours.setblocking(False)
+            now_ms = server.clock.now_ms()
+            turns = 0
+            received = 0
+            for _ in range(200):
+                while select.select([], [ours], [], 0)[1]:
+                    ours.send(b"KINDS\r\n" * 9_000)
+                turns += server._reactor.turn(now_ms)
+                if select.select([ours], [], [], 0)[0]:
+                    received += len(ours.recv(1_000_000))
+            assert turns > 1
+            assert received > 0
+            server._reactor.close()
+
+    run(test)
+
+
+# What serves
+
+
+def test_the_reactor_is_used_where_there_is_one(monkeypatch):
+    async def test():
+        assert make_server(transport="auto")._reactor is not None
+        assert make_server(transport="streams")._reactor is None
+        monkeypatch.setattr(server_module, "HAS_REACTOR", False)
+        assert make_server(transport="auto")._reactor is None
+        with pytest.raises(ConfigError, match=r"^transport reactor needs epoll, which this system does not have$"):
+            make_server(transport="reactor")
+
+    run(test)

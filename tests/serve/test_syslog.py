@@ -1,0 +1,290 @@
+"""Access logs over syslog: headers of every program, forged ones, what is counted, and turns that end."""
+
+import doctest
+import json
+import re
+import socket
+import time
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.serving import LOCAL, START_MS, make_server, run_command, run_in_real_time, server_process, serving
+
+from online.errors import ConfigError
+from online.logs.rules import read_network
+from online.serve import syslog
+from online.serve.config import Address, Config
+from online.serve.syslog import message_of
+
+MESSAGE = b'::1 - theo [01/Mar/2024:12:00:00 +0000] "GET /a HTTP/1.1" 200 5'
+
+
+def test_examples_in_the_docstrings_hold():
+    assert doctest.testmod(syslog).failed == 0
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"<190>Nov 22 23:55:00 web1 nginx: ",
+        b"<190>Nov  2 23:55:00 nginx: ",
+        b"<134>Nov 22 23:55:00 haproxy[6801]: ",
+        b"<13>Nov 22 23:55:00 web1.example.org apache2[77]: ",
+        b"<13>Nov 22 23:55:00 2001:db8::7 apache: ",
+        b"<13>Nov 22 23:55:00 feed: ",
+        b"<13>Nov 22 23:55:00 ::1 feed: ",
+        b"<13>2026-11-22T23:55:00.123456+01:00 web1 root: ",
+        b"<13>1 2026-11-22T23:55:00.123456+01:00 web1 logger 17 - - ",
+        b'<134>1 2026-11-22T23:55:00Z - haproxy 6801 ID47 [a@1 x="]\\""][b y=""] \xef\xbb\xbf',
+    ],
+)
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\0"])
+def test_message_is_what_follows_any_header(header, end):
+    assert message_of(header + MESSAGE + end) == MESSAGE
+
+
+@pytest.mark.parametrize(
+    "datagram",
+    [
+        b"<190>Nov 22 23:55:00 web1 nginx " + MESSAGE,
+        b"<1900>Nov 22 23:55:00 web1 nginx: " + MESSAGE,
+        b"<190>22 Nov 23:55:00 web1 nginx: " + MESSAGE,
+        b"<13>1 - - - - [open " + MESSAGE,
+        b"<13>" * 10_000 + MESSAGE,
+        b"<13>1 - - - - [" + b'a="' * 10_000,
+        b"<13>Nov 22 23:55:00 " + b"a " * 20_000,
+    ],
+)
+def test_header_that_is_none_is_part_of_the_message(datagram):
+    assert message_of(datagram) == datagram
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_have_a_message(datagram):
+    assert datagram.rstrip(b"\n\r\0").endswith(message_of(datagram))
+    assert message_of(b"<1>" + datagram) is not None
+
+
+def json_line(user="", url="/a", seen_ms=None, **changed):
+    seen_ms = time.time_ns() // 1_000_000 if seen_ms is None else seen_ms
+    values = {"time": seen_ms / 1000, "user": user, "url": url, "status": 200, "method": "GET", "address": "::1"}
+    return json.dumps(values | changed).encode()
+
+
+def info_of(server):
+    """INFO's section on syslog."""
+    text = server.verbs.call(server.verbs.connect(), "INFO", [b"syslog"], server.clock.now_ms())
+    return dict(line.split(":") for line in text.split("\r\n") if ":" in line)
+
+
+async def until(condition):
+    while not condition():
+        await trio.sleep(0.005)
+
+
+async def send(server, *datagrams):
+    address = server.syslog.addresses[0]
+    unix = address.path is not None
+    with trio.socket.socket(socket.AF_UNIX if unix else socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        await sender.connect(str(address.path) if unix else (address.host, address.port))
+        for datagram in datagrams:
+            await sender.send(datagram)
+
+
+@pytest.mark.parametrize("is_unix", [False, True])
+def test_lines_become_hits_and_what_is_none_is_counted(tmp_path, is_unix):
+    address = Address(path=tmp_path / "syslog") if is_unix else LOCAL
+
+    async def test():
+        async with serving(syslog=(address,)) as running:
+            server = running.server
+            await send(
+                server,
+                b"<190>Nov 22 23:55:00 web1 nginx: " + json_line("theo", "/x?y=1"),
+                json_line("", "/x", agent="Googlebot/2.1"),
+                json_line("no", "/a.css"),
+                json_line("no", status=404),
+                json_line("no", method="PUT"),
+                b"<11>Nov 22 23:55:00 web1 nginx: 2026/11/22 [error] something failed",
+                b"",
+                b"\0" * 1000,
+                b"x" * 60_000,
+            )
+            await until(lambda: server.syslog.counts.received == 9)
+            index = server.verbs.sites[b"default"]
+            assert index.kinds(now_ms=server.clock.now_ms()) == [1, 0, 0, 1]
+            assert index.seen([b"theo"], now_ms=server.clock.now_ms())[0][0] == b"/x"
+            told = info_of(server)
+            assert int(told.pop("buffer_bytes")) > 100_000
+            assert told == {
+                "received": "9", "hits": "2", "skipped_method": "1", "skipped_status": "1", "skipped_file": "1",
+                "skipped_target": "0", "skipped_dropped": "0", "skipped_not_understood": "4", "foreign": "0",
+                "dropped": "0",
+            }  # fmt: skip
+        assert not (tmp_path / "syslog").exists()
+
+    run_in_real_time(test)
+
+
+def test_hostile_and_odd_times_push_nobody_out_and_keep_nobody_online():
+    """A line of the future is of now; one of 1970 is none; the zone of where a line was written changes nothing."""
+    ago = time.gmtime(time.time() - 600 + 5.5 * 3600)
+    lines = {
+        b"future": b"31/Dec/2100:23:59:59 +0000",
+        b"past": b"01/Jan/1970:00:00:00 +0000",
+        b"elsewhere": time.strftime("%d/%b/%Y:%H:%M:%S +0530", ago).encode(),
+        b"yesterday": time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(time.time() - 86_400)).encode(),
+    }
+
+    async def test():
+        async with serving(syslog=(LOCAL,)) as running:
+            server = running.server
+            text = b'<13>Nov 22 23:55:00 www httpd: ::1 - %s [%s] "GET /\xff\\"\\x22 HTTP/1.1" 200 5'
+            await send(server, *(text % each for each in lines.items()))
+            await until(lambda: server.syslog.counts.received == 4)
+            now_ms = server.clock.now_ms()
+            seen = dict(zip(lines, server.verbs.sites[b"default"].seen(list(lines), now_ms=now_ms), strict=True))
+            assert abs(seen[b"future"][1] - now_ms) < 60_000
+            assert abs(seen[b"elsewhere"][1] - now_ms + 600_000) < 60_000
+            assert seen[b"past"] is seen[b"yesterday"] is None
+            assert seen[b"future"][0] == b'/\xff\\"\\x22'
+            assert dict(server.syslog.counts.skipped) == {"not_understood": 1}
+
+    run_in_real_time(test)
+
+
+def test_times_of_lines_are_wall_time_whatever_was_done_to_the_clock():
+    async def test():
+        server = make_server(syslog=(LOCAL,))
+        now_ms = server.clock.now_ms()
+        server.verbs.service.clock_step_ms = 3_600_000
+        server.syslog._give([syslog.PageView(b"theo", b"/", now_ms + 3_600_000 - 1000, "member")])
+        assert server.verbs.sites[b"default"].seen([b"theo"], now_ms=now_ms)[0] == (b"/", START_MS - 1000)
+
+    trio.run(test, clock=trio.testing.MockClock())
+
+
+def test_others_have_their_turn_while_lines_come_without_end(monkeypatch):
+    async def test():
+        async with serving(syslog=(LOCAL,)) as running:
+            counts = running.server.syslog.counts
+            door = running.server.syslog._doors[0]
+            line = json_line("theo")
+            monkeypatch.setattr(door, "receive", lambda: line)
+            monkeypatch.setattr(door, "receive_first", lambda: line)
+            await send(running.server, line)
+            await until(lambda: counts.received > 1000)
+            peer = await running.connect()
+            assert await peer.ask(b"COUNT") == b":1\r\n"
+            turns = counts.received
+            await until(lambda: counts.received > turns)
+
+    run_in_real_time(test)
+
+
+def test_what_the_kernel_dropped_is_counted():
+    async def test():
+        async with serving(syslog=(LOCAL,)) as running:
+            server = running.server
+            door = server.syslog._doors[0]
+            door.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            address = server.syslog.addresses[0]
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                sender.connect((address.host, address.port))
+                for _ in range(500):  # without a turn for the server
+                    sender.send(json_line("theo"))
+            await until(lambda: server.syslog.counts.received)
+            await trio.sleep(0.05)
+            await send(server, json_line("theo"))
+            counts = server.syslog.counts
+            await until(lambda: counts.received + counts.dropped == 501)
+            assert counts.dropped > 0
+
+    run_in_real_time(test)
+
+
+@pytest.mark.parametrize(("network", "is_taken"), [("127.0.0.0/8", True), ("10.0.0.0/8", False)])
+def test_beyond_this_machine_only_named_networks_may_send(network, is_taken):
+    async def test():
+        settings = {"syslog": (Address("0.0.0.0", 0),), "syslog_from": (read_network(network),)}
+        async with serving(**settings) as running:
+            server = running.server
+            for _ in range(3):
+                await send(server, json_line("theo"))
+            counts = server.syslog.counts
+            await until(lambda: counts.received + counts.foreign == 3)
+            assert counts.received == (3 if is_taken else 0)
+
+    run_in_real_time(test)
+
+
+def test_address_beyond_this_machine_needs_to_know_who_may_send():
+    with pytest.raises(ConfigError, match="tell by syslog_from which of them may send"):
+        Config(syslog=(Address("0.0.0.0", 5140),))
+    done = run_command("serve", "--syslog", "0.0.0.0:5140")
+    assert done.returncode == 2
+    assert "--syslog 0.0.0.0:5140 is open to other machines: tell by syslog_from which of them may send" in done.stderr
+
+
+def test_address_that_is_taken_is_named(tmp_path):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        done = run_command("serve", "--listen", "127.0.0.1:0", "--syslog", taken)
+    assert done.returncode == 2
+    assert f"cannot receive syslog at {taken}: Address already in use" in done.stderr
+    (tmp_path / "file").touch()
+    done = run_command("serve", "--listen", "127.0.0.1:0", "--syslog", f"unix:{tmp_path}/file")
+    assert "exists and is no socket" in done.stderr
+
+
+def test_server_without_syslog_says_nothing_of_it():
+    server = make_server_at_rest()
+    assert server.verbs.call(server.verbs.connect(), "INFO", [b"syslog"], 0) == ""
+
+
+def make_server_at_rest():
+    async def make():
+        return make_server()
+
+    return trio.run(make, clock=trio.testing.MockClock())
+
+
+def test_settings_come_from_the_command_line_and_guests_keep_their_names(tmp_path):
+    rules = tmp_path / "rules.toml"
+    rules.write_text('with_host = true\nkeep_params = ["p"]\n')
+    arguments = (
+        *("--syslog", "127.0.0.1:0", "--syslog-format", "$msec $host $remote_addr $request_uri"),
+        *("--syslog-rules", rules, "--state", tmp_path / "state"),
+    )
+    for people in (1, 1):
+        with server_process(*arguments) as server:
+            port = next(match[1] for told in server.log if (match := re.search(r"syslog at 127.0.0.1:(\d+)", told)))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                sender.connect(("127.0.0.1", int(port)))
+                sender.send(b"%.3f example.org 198.51.100.7 /a?q=1&p=2" % time.time())
+            with socket.create_connection(("127.0.0.1", server.port)) as asking:
+                count = b":0\r\n"
+                while count == b":0\r\n":
+                    asking.send(b"COUNT example.org/a?p=2\r\n")
+                    count = asking.recv(100)
+                asking.send(b"COUNT\r\n")
+                assert asking.recv(100) == b":%d\r\n" % people
+            assert server.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--syslog-format", "xml"], "format takes auto"),
+        (["--syslog-rules", "/nowhere/rules"], "rules /nowhere/rules: No such file"),
+        (["--syslog-from", "everybody"], '--syslog-from takes a network such as 10.0.0.0/8, not "everybody"'),
+    ],
+)
+def test_wrong_settings_are_said(arguments, message):
+    done = run_command("serve", "--listen", "127.0.0.1:0", "--syslog", "127.0.0.1:0", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr

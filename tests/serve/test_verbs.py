@@ -1,0 +1,497 @@
+"""The rare verbs, asked through a connection in MessagePack; what RESP makes of them where that matters."""
+
+import msgpack
+import pytest
+
+from online import __version__
+from online.core.sites import Sites
+from online.core.wire import Connection
+from online.limits import Limits
+from online.serve.verbs import SITE_MAX_BYTES, TOP_KEPT, Verbs
+
+NOW_MS = 1_700_000_000_000
+
+
+class Line:
+    """A connection with its own idea of the time."""
+
+    def __init__(self, verbs, now_ms=NOW_MS):
+        self.verbs = verbs
+        self.connection = verbs.connect()
+        self.now_ms = now_ms
+
+    def ask(self, verb, *args):
+        """Return the result, or the error as `CODE message`."""
+        self.connection.receive(msgpack.packb([0, 1, verb, list(args)]), now_ms=self.now_ms)
+        _, _, error, result = msgpack.unpackb(self.connection.take_output())
+        return " ".join(error) if error else result
+
+    def resp(self, *words):
+        """Send an inline command; return the bytes that come back."""
+        self.connection.receive(b" ".join(words) + b"\r\n", now_ms=self.now_ms)
+        return self.connection.take_output()
+
+
+@pytest.fixture
+def make_verbs():
+    def make(*, window_s=1_800, token=None, **limits):
+        return Verbs(Sites(Limits(**({"max_memory": 2**30} | limits)), window_s=window_s), token=token)
+
+    return make
+
+
+@pytest.fixture
+def verbs(make_verbs):
+    return make_verbs()
+
+
+@pytest.fixture
+def line(verbs):
+    return Line(verbs)
+
+
+# TOP
+
+
+@pytest.fixture
+def busy(line):
+    for user, url in [("a", "/x"), ("b", "/x"), ("c", "/y"), ("d", "/forum/1"), ("e", "/forum/2")]:
+        line.ask("HIT", user, url)
+    return line
+
+
+def test_top_lists_pages_with_most_people_first(busy):
+    assert busy.ask("TOP") == [["/x", 2], ["/forum/1", 1], ["/forum/2", 1], ["/y", 1]]
+    assert busy.ask("TOP", 1) == [["/x", 2]]
+    assert busy.ask("TOP", "", "/forum/") == [["/forum/1", 1], ["/forum/2", 1]]
+    assert busy.ask("TOP", 1, "/forum/") == [["/forum/1", 1]]
+    assert busy.ask("TOP", 0) == []
+
+
+def test_top_may_be_a_second_old_and_no_older(busy):
+    before = busy.ask("TOP", 1)
+    busy.ask("HIT", "c", "/z")
+    busy.ask("HIT", "d", "/z")
+    busy.ask("HIT", "e", "/z")
+    busy.now_ms += 999
+    assert busy.ask("TOP", 1) == before
+    busy.now_ms += 1
+    assert busy.ask("TOP", 1) == [["/z", 3]]
+
+
+def test_top_is_kept_for_each_site_and_question(busy):
+    busy.ask("TOP", 1)
+    other = Line(busy.verbs)
+    other.ask("SITE", "shop")
+    assert other.ask("TOP", 1) == []
+    other.ask("HIT", "a", "/cart")
+    assert other.ask("TOP", 1) == [["/cart", 1]]
+    assert busy.ask("TOP", 2) == [["/x", 2], ["/forum/1", 1]]
+
+
+def test_kept_answers_of_top_are_bounded_and_forgotten(busy):
+    for n in range(TOP_KEPT + 10):
+        busy.ask("TOP", 1, f"/{n}")
+    assert len(busy.verbs._tops) == TOP_KEPT
+    busy.verbs.expire(busy.now_ms + 1_000)
+    assert not busy.verbs._tops
+
+
+@pytest.mark.parametrize(
+    ("limit", "error"),
+    [
+        (1001, "RANGE limit takes 0 to 1000, not 1001"),
+        (-1, "RANGE limit takes 0 to 1000, not -1"),
+        ("ten", 'RANGE limit takes a whole number, not "ten"'),
+        ("1_0", 'RANGE limit takes a whole number, not "1_0"'),
+        ("9" * 40, f'RANGE limit takes a whole number, not "{"9" * 40}"'),
+    ],
+)
+def test_top_refuses_other_limits(line, limit, error):
+    assert line.ask("TOP", limit) == error
+
+
+# PEAK
+
+
+def test_peak_tells_the_most_people_and_when(busy):
+    busy.now_ms += 1_000_000
+    busy.ask("LEAVE", "a")
+    assert busy.ask("PEAK") == [5, NOW_MS]
+
+
+def test_peak_of_nobody(line):
+    assert line.ask("PEAK") == [0, 0]
+    line.ask("SITE", "not yet")
+    assert line.ask("PEAK") == [0, 0]
+
+
+def test_times_that_go_out_follow_the_wall_clock(busy):
+    busy.verbs.service.clock_step_ms = 3_600_000
+    assert busy.ask("PEAK") == [5, NOW_MS + 3_600_000]
+    assert busy.ask("TIME") == ["1700003600", "0"]
+
+
+def test_time_is_in_seconds_and_microseconds(line):
+    line.now_ms += 1_234
+    assert line.ask("TIME") == ["1700000001", "234000"]
+
+
+# Sites
+
+
+def test_a_site_exists_from_its_first_hit(line):
+    assert line.ask("SITE", "shop") == "OK"
+    assert line.ask("COUNT") == 0
+    assert line.ask("SITES") == [["default", 0]]
+    assert line.ask("HIT", "a", "/x") == "OK"
+    assert line.ask("SITES") == [["default", 0], ["shop", 1]]
+    assert line.ask("SITE", "default") == "OK"
+    assert line.ask("COUNT") == 0
+
+
+def test_everybody_who_speaks_of_a_site_sees_it_begin(verbs, line):
+    others = [Line(verbs) for _ in range(3)]
+    for other in others:
+        other.ask("SITE", "shop")
+    line.ask("SITE", "shop")
+    elsewhere = Line(verbs)
+    elsewhere.ask("SITE", "blog")
+    line.ask("HIT", "a", "/x")
+    assert [other.ask("COUNT") for other in others] == [1, 1, 1]
+    assert others[0].ask("HIT", "b", "/x") == "OK"
+    assert line.ask("COUNT") == 2
+    assert elsewhere.ask("COUNT") == 0
+
+
+def test_a_hit_that_is_not_taken_makes_no_site_and_is_counted(line):
+    line.ask("SITE", "shop")
+    assert line.ask("HIT", "a", "/x", line.now_ms - 1_800_000) == "OK"
+    assert line.ask("HIT", "", "/x").startswith("RANGE user is empty")
+    assert line.ask("HIT", "a", "/x", "soon").startswith("RANGE seen_ms")
+    assert line.ask("SITES") == [["default", 0]]
+    assert "late:1\r\nstale:0\r\nskewed:0\r\nrefused:2\r\n" in line.ask("INFO", "hits")
+
+
+def test_a_batch_may_be_the_first_hit(line):
+    line.ask("SITE", "shop")
+    assert line.ask("hits", ["a", "/x"], ["b", "/x"]) == [2, 0, 0, None]
+    assert line.ask("SITES") == [["default", 0], ["shop", 2]]
+
+
+@pytest.mark.parametrize("name", ["s" * SITE_MAX_BYTES, "a b\r\n", "\x00", "größe", b"\xff"])
+def test_a_site_may_have_any_name(line, name):
+    assert line.ask("SITE", name) == "OK"
+    line.ask("HIT", "a", "/x")
+    assert [name, 1] in line.ask("SITES")
+
+
+def test_a_name_of_a_site_has_limits(line):
+    assert line.ask("SITE", "") == "RANGE site is empty, it takes 1 to 64 bytes"
+    assert line.ask("SITE", "s" * 65).startswith("RANGE site has 65 bytes, at most 64 are taken")
+    assert line.connection.site == b"default"
+
+
+def test_one_site_too_many_is_refused(make_verbs):
+    line = Line(make_verbs(max_sites=2))
+    line.ask("SITE", "shop")
+    assert line.ask("HIT", "a", "/x") == "OK"
+    line.ask("SITE", "blog")
+    assert line.ask("HIT", "a", "/x").startswith("FULL max_sites is reached: 2")
+    assert line.ask("SITES") == [["default", 0], ["shop", 1]]
+    assert "max_sites_reached:1\r\n" in line.ask("INFO", "limits")
+
+
+def test_info_counts_what_was_refused_at_each_limit_of_a_site(make_verbs):
+    line = Line(make_verbs(max_users=2, max_pages=1))
+    for user, url in (("a", "/x"), ("b", "/y"), ("b", "/x"), ("c", "/x"), ("", "/x")):
+        line.ask("HIT", user, url)
+    limits = line.ask("INFO", "limits")
+    assert "max_users_reached:1\r\nmax_pages_reached:1\r\nmax_memory_reached:0\r\n" in limits
+    assert "refused:3\r\n" in line.ask("INFO", "hits")
+
+
+def test_a_connection_that_has_ended_is_forgotten(verbs, line):
+    line.ask("SITE", "shop")
+    verbs.disconnect(line.connection)
+    verbs.disconnect(line.connection)
+    other = Line(verbs)
+    other.ask("SITE", "shop")
+    assert other.ask("HIT", "a", "/x") == "OK"
+    assert line.connection.index is None
+
+
+def test_all_sites_expire(verbs, line):
+    line.ask("HIT", "a", "/x")
+    line.ask("SITE", "shop")
+    line.ask("HIT", "a", "/x")
+    verbs.expire(NOW_MS + 1_800_000)
+    assert verbs.totals().users == 0
+
+
+def test_sites_share_the_memory(make_verbs):
+    line = Line(make_verbs(max_memory=2**20))
+    answers = []
+    for site in range(100):
+        line.ask("SITE", f"site{site}")
+        answers.append(line.ask("HIT", "a", "/x"))
+    assert answers[0] == "OK"
+    assert any(answer.startswith("FULL max_memory is reached") for answer in answers)
+    assert line.verbs.sites.budget.used_bytes <= 2**20
+
+
+# AUTH and HELLO
+
+
+@pytest.fixture
+def guarded(make_verbs):
+    return Line(make_verbs(token=b"sesame"))
+
+
+def test_the_token_opens(guarded):
+    assert guarded.ask("COUNT").startswith("NOAUTH ")
+    assert guarded.ask("AUTH", "sesame") == "OK"
+    assert guarded.ask("COUNT") == 0
+
+
+def test_another_token_does_not(guarded):
+    for given in ("Sesame", "sesam", "sesame!", "", "\udcff".encode(errors="surrogateescape")):
+        assert guarded.ask("AUTH", given) == "WRONGPASS the token is wrong"
+    assert guarded.ask("COUNT").startswith("NOAUTH ")
+
+
+def test_the_user_name_selects_the_site(guarded):
+    assert guarded.ask("AUTH", "shop", "sesame") == "OK"
+    guarded.ask("HIT", "a", "/x")
+    assert guarded.ask("SITES") == [["default", 0], ["shop", 1]]
+
+
+def test_a_wrong_token_selects_nothing(guarded):
+    guarded.ask("AUTH", "sesame")
+    assert guarded.ask("AUTH", "shop", "wrong").startswith("WRONGPASS")
+    assert guarded.connection.site == b"default"
+
+
+@pytest.mark.parametrize("user", ["default", ""])
+def test_the_user_name_default_is_the_site_default(guarded, user):
+    assert guarded.ask("AUTH", user, "sesame") == "OK"
+    assert guarded.connection.site == b"default"
+
+
+def test_where_no_token_is_configured_any_is_taken(line):
+    assert line.ask("AUTH", "whatever") == "OK"
+    assert line.ask("AUTH", "shop", "whatever") == "OK"
+    assert line.connection.site == b"shop"
+
+
+def test_hello_tells_what_redis_clients_want_to_know(line):
+    told = line.ask("HELLO", 3)
+    assert told == {
+        "server": "online",
+        "version": __version__,
+        "proto": 0,
+        "id": line.connection.id,
+        "mode": "standalone",
+        "role": "master",
+        "modules": [],
+    }
+
+
+def test_hello_chooses_the_version_of_resp(line):
+    assert line.resp(b"HELLO 2").startswith(b"*14\r\n")
+    assert line.resp(b"HELLO 3").startswith(b"%7\r\n")
+    assert b"$5\r\nproto\r\n:3\r\n" in line.resp(b"HELLO")
+
+
+@pytest.mark.parametrize("version", [b"1", b"4", b"three", b"03", b"-3"])
+def test_hello_refuses_other_versions(line, version):
+    assert line.resp(b"HELLO", version).startswith(b"-NOPROTO HELLO takes version 2 or 3, not")
+
+
+def test_hello_may_bring_the_token_and_a_name(guarded):
+    assert guarded.resp(b"HELLO 3 AUTH shop sesame SETNAME me").startswith(b"%7\r\n")
+    assert guarded.resp(b"CLIENT GETNAME") == b"$2\r\nme\r\n"
+    assert guarded.connection.site == b"shop"
+
+
+def test_hello_without_the_token_is_refused(guarded):
+    assert guarded.resp(b"HELLO 3").startswith(b'-NOAUTH "HELLO" needs a token first')
+    assert guarded.resp(b"HELLO 3 AUTH default wrong").startswith(b"-WRONGPASS")
+    assert guarded.connection.resp_version == 2
+    guarded.resp(b"AUTH sesame")
+    assert guarded.resp(b"HELLO 3").startswith(b"%7\r\n")
+
+
+@pytest.mark.parametrize("options", [b"AUTH", b"AUTH default", b"SETNAME", b"COLOUR red"])
+def test_hello_refuses_half_options(line, options):
+    assert line.resp(b"HELLO 3", options).startswith(b"-ERR HELLO takes a version, then AUTH")
+    assert line.connection.resp_version == 2
+
+
+def test_hello_that_is_refused_changes_nothing(guarded):
+    bad_name = b'"a b"'
+    assert guarded.resp(b"HELLO 3 AUTH shop sesame SETNAME", bad_name).startswith(b"-ERR a client name")
+    assert not guarded.connection.authenticated
+    assert (guarded.connection.name, guarded.connection.site) == (b"", b"default")
+
+
+# SELECT, RESET, QUIT
+
+
+def test_select_0_is_the_site_default(line):
+    line.ask("SITE", "shop")
+    assert line.ask("SELECT", 0) == "OK"
+    assert line.connection.site == b"default"
+
+
+def test_select_0_leads_back_to_the_site_that_was_authenticated_for(line):
+    line.ask("AUTH", "shop", "x")
+    assert line.ask("SELECT", 0) == "OK"
+    assert line.connection.site == b"shop"
+
+
+@pytest.mark.parametrize("number", ["1", "15", "-1", "shop"])
+def test_select_of_another_database_is_refused(line, number):
+    error = f'RANGE SELECT takes 0 alone, not "{number}"; sites have names: SITE name'
+    assert line.ask("SELECT", number) == error
+
+
+def test_reset_leads_back_to_the_beginning(guarded):
+    guarded.resp(b"HELLO 3 AUTH shop sesame SETNAME me")
+    assert guarded.resp(b"RESET") == b"+RESET\r\n"
+    assert guarded.resp(b"COUNT").startswith(b"-NOAUTH")
+    guarded.resp(b"AUTH sesame")
+    assert guarded.resp(b"CLIENT GETNAME") == b"$-1\r\n"
+    assert guarded.connection.site == b"default"
+    assert guarded.resp(b"HIT a /x") == b"+OK\r\n"
+
+
+def test_quit_says_goodbye(line):
+    assert line.resp(b"QUIT") == b"+OK\r\n"
+    assert line.connection.is_closing
+
+
+# CLIENT, CONFIG, COMMAND
+
+
+def test_a_client_may_have_a_name(line):
+    assert line.ask("CLIENT", "GETNAME") is None
+    assert line.ask("CLIENT", "setname", "worker-1") == "OK"
+    assert line.ask("CLIENT", "GETNAME") == "worker-1"
+    assert line.ask("CLIENT", "SETNAME", "") == "OK"
+    assert line.ask("CLIENT", "GETNAME") is None
+
+
+@pytest.mark.parametrize("name", ["a b", "a\n", "größe", "\x7f"])
+def test_a_client_name_stands_on_one_line(line, name):
+    assert line.ask("CLIENT", "SETNAME", name).startswith("ERR a client name takes printable ASCII")
+
+
+def test_a_client_name_has_a_limit(line):
+    assert line.ask("CLIENT", "SETNAME", "n" * 257).startswith("RANGE client name has 257 bytes, at most 256")
+
+
+def test_clients_tell_of_their_library(line):
+    assert line.ask("CLIENT", "SETINFO", "LIB-NAME", "redis-py") == "OK"
+
+
+def test_clients_have_numbers(verbs):
+    first, second = Line(verbs), Line(verbs)
+    assert first.ask("CLIENT", "ID") == first.connection.id < second.ask("CLIENT", "ID")
+
+
+def test_clients_are_listed(make_verbs):
+    verbs = make_verbs(max_limit=2)
+    lines = [Line(verbs) for _ in range(3)]
+    lines[1].ask("AUTH", "a b", "x")
+    listed = lines[0].ask("CLIENT", "LIST").splitlines()
+    assert [each.split()[0] for each in listed] == [f"id={line.connection.id}" for line in lines[:2]]
+    assert " site=a%20b " in lines[1].ask("CLIENT", "INFO")
+
+
+def test_client_reply(line):
+    assert line.resp(b"CLIENT REPLY OFF") == b""
+    assert line.resp(b"COUNT") == b""
+    assert line.resp(b"CLIENT REPLY ON") == b"+OK\r\n"
+    assert line.resp(b"CLIENT REPLY SKIP") == b""
+    assert line.resp(b"COUNT") == b""
+    assert line.resp(b"COUNT") == b":0\r\n"
+
+
+@pytest.mark.parametrize(
+    "words", [["KILL", "x"], ["SETNAME"], ["SETINFO", "LIB-NAME"], ["REPLY", "MAYBE"], ["ID", "1"], [""]]
+)
+def test_client_refuses_the_rest(line, words):
+    assert line.ask("CLIENT", *words).startswith("ERR CLIENT takes ID, GETNAME")
+
+
+def test_config_and_command_answer_as_little_as_clients_need(line):
+    assert line.resp(b"CONFIG GET save") == b"*2\r\n$4\r\nsave\r\n$0\r\n\r\n"
+    assert line.resp(b"CONFIG GET timeout") == b"*0\r\n"
+    assert line.resp(b"COMMAND") == b"*0\r\n"
+    assert line.resp(b"COMMAND COUNT") == b":0\r\n"
+    assert line.resp(b"COMMAND DOCS COUNT") == b"*0\r\n"
+    assert line.resp(b"CONFIG SET save x") == b'-ERR CONFIG takes GET, not "SET"\r\n'
+
+
+# INFO
+
+
+def sections(text):
+    return [line for line in text.split("\r\n") if line.startswith("#")]
+
+
+def test_info_tells_everything_in_sections(busy):
+    busy.verbs.started_ms = NOW_MS - 65_000
+    busy.ask("HIT", "late", "/x", NOW_MS - 3_600_000)
+    text = busy.ask("INFO")
+    assert sections(text) == ["# Server", "# Clients", "# Memory", "# Hits", "# Sites", "# Limits"]
+    lines = text.split("\r\n")
+    for wanted in (
+        f"version:{__version__}",
+        f"redis_version:{__version__}",
+        "loading:0",
+        "uptime_in_seconds:65",
+        "clock_steps:0",
+        "connected_clients:1",
+        "accepted:5",
+        "late:1",
+        "users:5",
+        "pages:4",
+        "slow:0",
+    ):
+        assert wanted in lines
+    assert all(":" in line for line in lines if line and not line.startswith("#"))
+
+
+def test_info_of_some_sections(line):
+    assert sections(line.ask("INFO", "MEMORY")) == ["# Memory"]
+    assert sections(line.ask("INFO", "limits", "server")) == ["# Server", "# Limits"]
+    assert line.ask("INFO", "keyspace") == ""
+    for everything in ([], [""], ["everything"], ["default"], ["memory", "all"]):
+        assert len(sections(line.ask("INFO", *everything))) == 6
+
+
+def test_info_has_a_line_for_each_site(line):
+    line.ask("SITE", "a:b\r\nc")
+    line.ask("HIT", "a", "/x")
+    assert "site_a%3Ab%0D%0Ac:people=1,users=1,pages=1," in line.ask("INFO", "sites")
+
+
+# The host of the wire
+
+
+def test_a_new_connection_speaks_of_the_site_default(verbs):
+    connection = verbs.connect()
+    assert isinstance(connection, Connection)
+    assert (connection.site, connection.index) == (b"default", verbs.sites[b"default"])
+
+
+def test_the_window_and_the_limits_reach_the_sites(make_verbs):
+    line = Line(make_verbs(window_s=60, max_user=3, max_url=3, max_users=1))
+    for site in ("default", "shop"):
+        line.ask("SITE", site)
+        assert line.ask("HIT", "four", "/x").startswith("RANGE user has 4 bytes, at most 3")
+        assert line.ask("HIT", "one", "/x") == "OK"
+        assert line.ask("HIT", "two", "/x").startswith("FULL max_users")
+        assert line.ask("COUNT", "", 61).startswith("RANGE within_s takes 1 to 60, not 61")

@@ -1,0 +1,132 @@
+"""Pages from caches tell of themselves, as the guide says: a real browser, a real nginx; who is where is exact."""
+
+import http.client
+import re
+import subprocess
+
+import pytest
+from tests.serving import server_process
+from tests.websites import PATIENCE_S, blocks, free_port, program, until, website
+
+from online.logs.formats import reader_of
+from online.logs.pages import DROPPED, Pages
+from online.logs.rules import load_rules
+from online_client import Client, Kinds
+
+GUIDE = blocks("beacon.md")
+SCRIPT = next(block.text for block in GUIDE if block.language == "html")
+OUTSIDE, INSIDE = [block.text for block in GUIDE if block.language == "nginx"]
+
+#: A visitor who follows a link and comes back by the browser's button.
+WAYS = """<script>
+addEventListener("load", () => setTimeout(() => {
+  if (location.pathname == "/forum/2") history.back();
+  else if (!sessionStorage.been) { sessionStorage.been = true; location.href = "/forum/2"; }
+}, 100));
+</script>"""
+
+
+def nginx_configuration(folder, port, syslog):
+    """The guide's, but for the address of syslog, and so slow a rate that it does not matter how fast a test is."""
+    outside, inside = OUTSIDE.replace("rate=5r/s", "rate=1r/m"), INSIDE.replace("127.0.0.1:5140", syslog)
+    assert outside != OUTSIDE
+    assert inside != INSIDE
+    return f"""
+        daemon off; master_process off; pid {folder}/pid; error_log stderr notice;
+        events {{}}
+        http {{
+            client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
+            uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5; access_log off;
+            {outside}
+            server {{
+                listen 127.0.0.1:{port};
+                location / {{ root {folder}; default_type text/html; }}
+                {inside}
+            }}
+        }}"""
+
+
+@pytest.fixture
+def client():
+    with server_process("--syslog", "127.0.0.1:0") as process:
+        syslog = next(match[1] for told in process.log if (match := re.search(r"syslog at (\S+)", told)))
+        with Client(f"online://127.0.0.1:{process.port}", timeout=PATIENCE_S) as client:
+            client.syslog = syslog
+            yield client
+
+
+@pytest.fixture
+def site(client, tmp_path):
+    """A site whose pages are files, and the port that nginx serves it at."""
+    (tmp_path / "forum").mkdir()
+    for name in ("1", "2"):
+        (tmp_path / "forum" / name).write_text(f"<!doctype html><title>{name}</title>{SCRIPT}{WAYS}")
+    port = free_port()
+    (tmp_path / "nginx.conf").write_text(nginx_configuration(tmp_path, port, client.syslog))
+    nginx = [program("nginx"), "-c", f"{tmp_path}/nginx.conf", "-p", tmp_path]
+    with website(*nginx, cwd=tmp_path, ready="event method"):
+        yield port
+
+
+def beacon(port, page, **cookies):
+    """Send what the script would."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
+    connection.request("POST", f"/seen?{page}", headers={"Cookie": cookie, "User-Agent": "Mozilla/5.0 Firefox/128.0"})
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def told(client):
+    return client.info("syslog")["Syslog"]
+
+
+@pytest.mark.slow
+def test_a_browser_is_seen_on_the_page_that_it_shows(client, site, tmp_path):
+    chromium = [program("chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    options = ["--remote-debugging-port=0", f"--user-data-dir={tmp_path}/profile"]
+    agent = "--user-agent=Mozilla/5.0 (X11; Linux x86_64) Chrome/128"  # by its own it says that it is a robot
+    where = f"http://127.0.0.1:{site}/forum/1?page=2"
+    with subprocess.Popen([*chromium, *options, agent, where], stderr=subprocess.DEVNULL) as browser:
+        try:
+            until(lambda: told(client)["hits"] == "3")
+        finally:
+            browser.terminate()
+    assert client.kinds() == client.kinds("/forum/1") == Kinds(0, 1, 0, 0)
+    assert re.fullmatch("guest-[0-9a-f]{16}", client.page("/forum/1").users[0].user)
+
+
+@pytest.mark.slow
+def test_users_and_guests_are_who_their_cookies_say(client, site):
+    application = {}
+    exec(next(block.text for block in GUIDE if block.language == "python"), application)
+    seal = application["seal"]
+    assert beacon(site, "/forum/1", user="ada", seal=seal("ada", "a long secret"), visitor="1") == 204
+    assert beacon(site, "/forum/2", user="theo", seal=seal("ada", "a long secret"), visitor="2") == 204
+    assert beacon(site, "/forum/2", user="kim", visitor="3") == 204
+    assert beacon(site, "/forum/j%C3%B6rg&co?page=2", visitor="3") == 204
+    assert beacon(site, "/style.css", visitor="4") == 204
+    until(lambda: told(client)["received"] == "5")
+    assert client.kinds() == Kinds(1, 2, 0, 0)
+    assert client.seen("ada", "theo", "kim")[0].url == "/forum/1"
+    assert client.seen("theo", "kim") == [None, None]
+    assert client.counts("/forum/1", "/forum/2", "/forum/j%C3%B6rg&co", "/style.css") == [1, 1, 1, 0]
+
+
+def test_unknown_pages_may_be_kept_out(tmp_path):
+    rules = tmp_path / "rules.toml"
+    rules.write_text(next(block.text for block in GUIDE if block.language == "toml"))
+    pages = Pages(reader_of("json"), load_rules(rules), key=bytes(32))
+    line = '{{"time": 1709208000.123, "url": "{}", "status": "204", "user": "", "visitor": "1", "address": "::1"}}'
+    assert pages.parse(line.format("/forum/1?page=2").encode()).url == b"/forum/1"
+    assert pages.parse(line.format("/made/up").encode()) == DROPPED
+
+
+@pytest.mark.slow
+def test_who_sends_too_much_is_not_heard(client, site):
+    statuses = [beacon(site, f"/{nth}", visitor=nth) for nth in range(30)]
+    assert statuses == [204] * 21 + [503] * 9
+    until(lambda: told(client)["received"] == "30")
+    assert client.count() == 21
+    assert told(client)["skipped_status"] == "9"
