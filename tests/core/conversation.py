@@ -4,12 +4,12 @@
 """
 
 import msgpack
+from tests.wiring import notification, request, resp
+
 from online.core.index import Index
 from online.core.sites import DEFAULT_SITE, Sites
 from online.limits import Limits
 from online.serve.verbs import Verbs
-
-from tests.wiring import notification, request, resp
 
 NOW_MS = 1_700_000_000_000
 
