@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 CORE := $(wildcard ext/*.pyx src/online/core/*.pxd) setup.py
 PROJECTS := pyproject.toml client/pyproject.toml
 
-.PHONY: help run test check bench bench-quick clean
+.PHONY: help run test check ab bench bench-quick clean
 
 help:
 	@echo "make run    a server on 127.0.0.1:8989 with a simulated site, and what to try on it"
 	@echo "make test   every test"
 	@echo "make check  ruff, mypy and cython-lint"
+	@echo "make ab     the hot paths, the working tree against HEAD, in half a minute; AB=COMMIT chooses another"
 	@echo "make bench  the benchmarks, reported in bench/results; BENCH=... is handed to pytest, then in .benchmarks"
 	@echo "make bench-quick  the same with smaller sizes, in three minutes, reported in .benchmarks"
 	@echo "make clean  remove everything that was built"
@@ -35,6 +36,9 @@ check: $(VENV)/built
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint ext src/online/core bench/native
+
+ab: $(VENV)/built
+	$(BIN)/python -m bench.ab $(AB)
 
 $(VENV)/rivals: $(VENV)/built
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[bench]"

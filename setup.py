@@ -9,7 +9,10 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-CORE = ("arena", "skiplist", "table", "core", "index", "wire")
+CORE = (
+    "arena", "skiplist", "table", "core", "index",
+    "connection", "arguments", "verbs", "resp", "msgpack", "hits", "questions", "frames",
+)
 
 #: Where the system has epoll.
 LINUX = ("reactor",) if sys.platform == "linux" else ()

@@ -29,8 +29,9 @@ from collections import deque
 
 from online import errors
 
-from online.core.wire cimport (
-    Buffer, Connection, Service,
+from online.core.codec cimport Buffer
+from online.core.connection cimport (
+    Connection, Service,
     connection_forget_input, connection_give_back, connection_in_frame, connection_lend, connection_proceed,
     connection_receive, connection_trim,
 )

@@ -1,7 +1,7 @@
 """Who is online now, and on which page: a server for busy sites.
 
-The map, for a newcomer. Each folder has a map of its own in its `__init__`. An arrow is an allowed import: nothing
-imports against it, and a test reads these maps and holds them true.
+The map, for a newcomer. Each folder has a map of its own in its `__init__`. An arrow is an allowed import, also of
+what its end may import; nothing imports against it, and a test reads these maps and holds them true.
 
     core    who is online: the compiled index, its dialects, and its model in plain Python
     logs    access logs: lines -> records -> page views -> hits

@@ -1,14 +1,26 @@
 """Who is online: the compiled core, the model that it is held to. It knows bytes and times, no sockets and no files.
 
-The sources are `ext/NAME.pyx`. Here stand their contracts: `NAME.pxd` for C, `NAME.pyi` for Python.
+The sources are `ext/NAME.pyx`. Here stand their contracts: `NAME.pxd` for C, `NAME.pyi` for Python. What is inline
+has no source: its `.pxd` is the code.
 
     arena       memory in blocks, named by 32-bit references
-    skiplist    records that stand in several orders at once        -> arena
-    table       name -> record                                      -> arena, skiplist
-    core        the rules: hit, leave, expire, count, list ...      -> arena, skiplist, table
-    index       the Python surface of a core                        -> arena, skiplist, table, core
-    sites       all indexes by name, and the memory that they share  -> index
-    wire        MessagePack and RESP: bytes <-> verbs               -> arena, skiplist, core, index
-    reactor     plain sockets over epoll, in turns (Linux)          -> wire
+    skiplist    records that stand in several orders at once            -> arena
+    table       name -> record                                          -> skiplist
+    core        the rules: hit, leave, expire, count, list ...          -> table
+    index       the Python surface of a core                            -> core
+    sites       all indexes by name, and the memory that they share     -> index
+
+    codec       values of MessagePack and RESP <-> bytes, inline        -> skiplist
+    connection  bytes in, answers out, in turns                         -> codec, index
+    arguments   arguments of verbs, checked                             -> codec, index
+    verbs       the verb table, and how a verb is answered              -> arguments, connection
+    resp        RESP: frames -> arguments                               -> verbs
+    msgpack     MessagePack-RPC: frames -> arguments                    -> verbs
+    hits        HIT, LEAVE and batches                                  -> msgpack, verbs
+    questions   COUNT, PAGE and the other hot questions                 -> verbs
+    frames      sessions -> frames; frames of hits -> an index          -> arguments, connection
+    wire        puts these together, for Python                         -> frames, verbs
+    reactor     plain sockets over epoll, in turns (Linux)              -> connection
+
     reference   the rules again, in plain Python: the specification that tests hold the index to
 """

@@ -2,7 +2,8 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from online.core.wire cimport Buffer, Connection, Service
+from online.core.codec cimport Buffer
+from online.core.connection cimport Connection, Service
 
 cdef extern from "<sys/epoll.h>" nogil:
     ctypedef union epoll_data_t:

@@ -6,7 +6,7 @@ until no work is left.
 
 from typing import Protocol
 
-from online.core.wire import Connection, Service
+from online.core.connection import Connection, Service
 from online.errors import OnlineError
 
 FAREWELL_MS: int

@@ -1,4 +1,4 @@
-"""Both dialects, sans-I/O: bytes in, verbs carried out on an index, bytes out. No sockets, no clock, no Trio.
+"""Connections, sans-I/O: bytes in, verbs carried out on an index, bytes out. No sockets, no clock, no Trio.
 
 A `Service` holds what all connections of a server share; a `Connection` turns the bytes of one peer into answers.
 The hot verbs run in C; the rare ones are handed to the service's `Host`, in turn, so that answers keep their order.
@@ -7,7 +7,6 @@ Times on the wire are wall time; an index lives on a clock that never steps. `Se
 difference, added to what goes out and taken from what comes in. `now_ms` is always the index's clock.
 """
 
-from collections.abc import Iterator
 from typing import Final, Protocol
 
 from online.core.index import Index
@@ -117,15 +116,3 @@ class Connection:
     @property
     def frames(self) -> int:
         """Messages completed so far."""
-
-def dump(index: Index, *, clock_step_ms: int = 0, frame_bytes: int = 65_536) -> Iterator[bytes]:
-    """Write all sessions as MessagePack frames, oldest first: `hits` notifications, and `LEAVE` for the departed.
-
-    Fed to a Connection they restore the index. The index must not change meanwhile. O(users), lazily.
-    """
-
-def apply_hits(index: Index, frames: bytes, *, now_ms: int) -> tuple[int, int, int]:
-    """Apply the `hits` frames in `frames` to `index` and return `(accepted, ignored, refused)`.
-
-    The batch path without a connection: about as fast as the index itself. Raises FramingError.
-    """

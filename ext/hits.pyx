@@ -1,0 +1,258 @@
+"""Hits and leaves, from arguments to the index: HIT, LEAVE, and the batches of `hits`.
+
+Its job: to make hits of arguments, carry them out, and say what became of them. Not its job: that the newest wins
+(core), and how a message is framed (msgpack, which hands over what follows the head of a batch).
+
+A batch is taken hit by hit as it comes, HITS_AT_ONCE together, and is not atomic: each hit stands for itself.
+
+Invariants:
+1. Every hit and leave of a client is carried out by `take_hit` or `settle_hits`, and by nothing else.
+"""
+
+from libc.stdint cimport int64_t, uint8_t
+
+from online import errors
+from online.errors import FramingError, OnlineError
+from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
+
+from online.core.arguments cimport arg_kind, arg_number, arg_text, is_given
+from online.core.codec cimport ARRAY, BROKEN, COMPLETE, INCOMPLETE, SCALAR, Arg, Token, read_token
+from online.core.connection cimport (
+    WORK_A_TURN, WORK_ERROR, Connection, Frame, Service, core_of, index_of, put_object, scan_anew, wall_of,
+    begin_reply, put_ok,
+)
+from online.core.core cimport (
+    ACCEPTED, BAD_USER, HITS_AT_ONCE, Core, Hit, Outcome, core_hit, core_hits, core_weigh_hit,
+)
+from online.core.index cimport Index, refusal
+from online.core.msgpack cimport batch_register, check_token, end_frame, pack_scan
+from online.core.skiplist cimport DEPARTED, MEMBER
+from online.core.verbs cimport is_reply_wanted, skip_begins, verb
+
+cdef int64_t SEEN_MIN_MS = _SEEN_MIN_MS
+cdef int64_t SEEN_MAX_MS = _SEEN_MAX_MS
+
+cdef int hit_from(
+        Hit* hit, const Core* core, Service service, Arg* args, int64_t n_args, bint is_leave) except -1:
+    """Fill `hit` from `user url [seen_ms [kind]]`, or `user [seen_ms]` of a leave."""
+    cdef int64_t seen = 1 if is_leave else 2
+    cdef int64_t seen_ms
+    arg_text(&args[0], "user", &hit.user)
+    hit.kind = DEPARTED
+    if not is_leave:
+        arg_text(&args[1], "url", &hit.url)
+        hit.kind = MEMBER
+    hit.seen_ms = core.now_ms
+    if is_given(args, n_args, seen):
+        arg_number(&args[seen], "seen_ms", SEEN_MIN_MS, SEEN_MAX_MS, &seen_ms)
+        if not SEEN_MIN_MS <= seen_ms <= SEEN_MAX_MS:
+            raise errors.bad_seen(seen_ms)
+        hit.seen_ms = index_of(service, seen_ms)
+    if is_given(args, n_args, 3):
+        hit.kind = arg_kind(&args[3])
+    return 0
+
+
+cdef int take_hit(Connection c, Arg* args, int64_t n_args, bint is_leave) except -1:
+    """Carry out HIT or LEAVE; a site that is not there yet begins with a good hit. Returns its Outcome."""
+    cdef Hit hit
+    cdef Outcome outcome
+    cdef Index index = c._index if c.core != NULL else c.service.nobody
+    try:
+        hit_from(&hit, &index.core, c.service, args, n_args, is_leave)
+    except OnlineError:
+        index.core.tally.refused += 1
+        raise
+    if c.core == NULL:
+        outcome = core_weigh_hit(&index.core, &hit)
+        if outcome >= BAD_USER:
+            raise refusal(index, &hit, outcome, wall_of(c.service, hit.seen_ms))
+        if outcome != ACCEPTED:
+            return outcome
+        c.index = index = open_site(c)
+    outcome = core_hit(c.core, &hit)
+    if outcome >= BAD_USER:
+        raise refusal(index, &hit, outcome, wall_of(c.service, hit.seen_ms))
+    return outcome
+
+
+cdef Index open_site(Connection c):
+    """Ask the host for the index of a site's first hit."""
+    try:
+        return c.service.host.open_site(c, c.now_ms)
+    except OnlineError:
+        c.service.nobody.core.tally.refused += 1
+        raise
+
+
+cdef int verb_hit(Connection c, Arg* args, int64_t n_args) except -1:
+    take_hit(c, args, n_args, False)
+    return put_ok(c)
+
+
+cdef int verb_leave(Connection c, Arg* args, int64_t n_args) except -1:
+    take_hit(c, args, n_args, True)
+    return put_ok(c)
+
+
+# A batch of hits
+
+cdef int read_hit(Connection c, Arg* args, const uint8_t* at, size_t n, size_t* size, int64_t* n_args) except -2:
+    """Read an item `[user, url, seen_ms, kind]` of a batch; returns a Progress, BROKEN for one of another shape."""
+    cdef Token token
+    cdef int64_t i
+    cdef int progress = read_token(&token, at, n)
+    check_token(c, &token, progress, c.frame.size, 2)
+    if progress == INCOMPLETE:
+        return INCOMPLETE
+    if token.type != ARRAY or not 2 <= token.n <= 4:
+        return BROKEN
+    n_args[0] = token.n
+    size[0] = token.size
+    for i in range(n_args[0]):
+        progress = read_token(&token, at + size[0], n - size[0])
+        check_token(c, &token, progress, c.frame.size + size[0], 3)
+        if progress == INCOMPLETE:
+            return INCOMPLETE
+        if token.type != SCALAR:
+            return BROKEN
+        args[i] = token.arg
+        size[0] += token.size
+        if size[0] > n:
+            return INCOMPLETE
+    return COMPLETE
+
+
+cdef int batch_error(Connection c, int64_t nth, error) except -1:
+    """Count a hit that was refused; the first error of a batch is kept for its answer."""
+    c.work += WORK_ERROR
+    c.frame.refused += 1
+    if c.first_error is None:
+        c.first_error = [error.code, f"hit {nth} of the batch: {error}"]
+    return 0
+
+
+cdef int take_first_hit(Connection c, Arg* args, int64_t n_args) except -1:
+    """Take a hit of a batch for a site that has no index yet, and may get one by it."""
+    try:
+        if take_hit(c, args, n_args, False) == ACCEPTED:
+            c.frame.accepted += 1
+        else:
+            c.frame.ignored += 1
+    except OnlineError as error:
+        batch_error(c, c.frame.n_taken, error)
+    return 0
+
+
+cdef int settle_hits(Connection c, const Hit* hits, int n_hits) except -1:
+    """Carry out the hits of a batch that were read last, if any, and count what became of them."""
+    cdef Outcome outcomes[HITS_AT_ONCE]
+    cdef int i
+    if n_hits == 0:
+        return 0
+    core_hits(c.core, hits, n_hits, outcomes)
+    for i in range(n_hits):
+        if outcomes[i] == ACCEPTED:
+            c.frame.accepted += 1
+        elif outcomes[i] < BAD_USER:
+            c.frame.ignored += 1
+        else:
+            error = None
+            if c.first_error is None:
+                error = refusal(c._index, &hits[i], outcomes[i], wall_of(c.service, hits[i].seen_ms))
+            batch_error(c, c.frame.n_taken - n_hits + i + 1, error)
+    return 0
+
+
+cdef int skip_item(Connection c, const uint8_t* at, size_t n) except -2:
+    """Step over an item of a batch that is no hit; returns a Progress."""
+    cdef int progress
+    c.frame.is_item_odd = True
+    progress = pack_scan(c, at, n, 2)
+    if progress != COMPLETE:
+        return progress
+    core_of(c).tally.refused += 1
+    batch_error(c, c.frame.n_taken, errors.bad_hit())
+    c.input.start += c.scan.at
+    c.frame.size += c.scan.at
+    c.frame.is_item_odd = False
+    scan_anew(c)
+    c.scan.wanted = 1
+    return COMPLETE
+
+
+cdef int read_hits(Connection c, const uint8_t* at, size_t n, size_t* used) except -2:
+    """Read and carry out hits of a batch, at most HITS_AT_ONCE; returns the Progress of the one that it stopped at."""
+    cdef Frame* frame = &c.frame
+    cdef Arg args[4 * HITS_AT_ONCE]
+    cdef Hit hits[HITS_AT_ONCE]
+    cdef size_t size = 0
+    cdef int64_t n_args = 0
+    cdef int n_hits = 0, _n_read
+    cdef int progress = COMPLETE
+    for _n_read in range(<int>min(<int64_t>HITS_AT_ONCE, frame.left)):
+        try:
+            progress = read_hit(c, &args[4 * n_hits], at + used[0], n - used[0], &size, &n_args)
+        except FramingError:
+            settle_hits(c, hits, n_hits)
+            raise
+        if progress != COMPLETE:
+            break
+        frame.left -= 1
+        frame.size += size
+        used[0] += size
+        c.work += 1
+        if c.core == NULL:
+            frame.n_taken += 1
+            take_first_hit(c, args, n_args)
+            continue
+        try:
+            hit_from(&hits[n_hits], c.core, c.service, &args[4 * n_hits], n_args, False)
+        except OnlineError as error:
+            settle_hits(c, hits, n_hits)
+            n_hits = 0
+            frame.n_taken += 1
+            c.core.tally.refused += 1
+            batch_error(c, frame.n_taken, error)
+            continue
+        frame.n_taken += 1
+        n_hits += 1
+    settle_hits(c, hits, n_hits)
+    return progress
+
+
+cdef int run_batch(Connection c, const uint8_t* at, size_t n) except -1:
+    """Take the hits of a batch that are there, as long as the turn lasts, and answer after the last."""
+    cdef Frame* frame = &c.frame
+    cdef size_t used = 0
+    cdef int progress = COMPLETE
+    while frame.left and progress == COMPLETE and c.work < WORK_A_TURN and not frame.is_item_odd:
+        progress = read_hits(c, at, n, &used)
+    c.input.start += used
+    if progress == BROKEN or frame.is_item_odd:
+        if not frame.is_item_odd:
+            frame.left -= 1
+            frame.n_taken += 1
+        progress = skip_item(c, at + used, n - used)
+    c.is_waiting = progress == INCOMPLETE
+    if frame.left == 0 and not frame.is_item_odd:
+        finish_batch(c)
+    return 0
+
+
+cdef int finish_batch(Connection c) except -1:
+    """Answer a batch: [accepted, ignored, refused, first error or nil]."""
+    c.frames += 1
+    c.service.commands += 1
+    skip_begins(c)
+    if is_reply_wanted(c) and c.frame.is_request:
+        begin_reply(c, False)
+        put_object(c, [c.frame.accepted, c.frame.ignored, c.frame.refused, c.first_error])
+    c.first_error = None
+    end_frame(c)
+    return 0
+
+
+verb("HIT user url [seen_ms [kind]]", verb_hit, 2, 4)
+verb("LEAVE user [seen_ms]", verb_leave, 1, 2)
+batch_register(run_batch)

@@ -1,0 +1,238 @@
+"""The questions that web pages ask, in C: counts, pages, lists, and who was seen where.
+
+Its job: one function a verb, and its row. Not its job: what is online (core), how a value is written (reply), and the
+questions that are asked seldom (serve/verbs.py). A site without an index yet is answered like an empty one.
+"""
+
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memcpy
+
+from online import errors
+
+from online.core.arena cimport NO_REF, ref_t
+from online.core.arguments cimport arg_name, arg_text, arg_within, is_given, kind_name
+from online.core.codec cimport Arg, pack_text, resp_text
+from online.core.connection cimport (
+    MSGPACK, Connection, core_of, wall_of,
+    put_array, put_int, put_line, put_nil, put_text, room, wrote,
+)
+from online.core.core cimport (
+    CURSOR_TAG_BYTES, OF_PAGE, OF_RECENT, OF_USERS, Core, Listing, Scope,
+    core_continue, core_cursor, core_find_page, core_find_user, core_has_more, core_is_named, core_list,
+    core_list_page, core_list_recent, core_list_users, core_page_people, core_people_within, core_section,
+    core_seen_ms,
+)
+from online.core.index cimport bytes_from, name_from
+from online.core.skiplist cimport DEPARTED, MAX_NAME_BYTES, Name, Record, name_of, page_at, record_at
+from online.core.verbs cimport ANY, verb
+
+cdef enum:
+    PAGES_A_UNIT = 16                                    # pages that SECTION adds up in a unit of work
+    SECONDS_A_UNIT = 512                                 # counters that COUNT within a time adds up
+    USERS_A_UNIT = 8                                     # users that a list takes in a unit of work
+    LONGEST_CURSOR = CURSOR_TAG_BYTES + 2 * MAX_NAME_BYTES
+    KIND_BYTES = 16                                      # room for a kind in either dialect
+    DEFAULT_LIMIT = 30                                   # users in a list, where none is given
+
+#: Kinds as they stand in lists, in either dialect: written once, and copied ever after.
+cdef struct KindTexts:
+    char[KIND_BYTES] packed
+    char[KIND_BYTES] resp
+    size_t n_packed
+    size_t n_resp
+
+
+cdef KindTexts[<int>DEPARTED] KIND_TEXTS
+
+
+for _kind in range(<int>DEPARTED):
+    KIND_TEXTS[_kind].n_packed = pack_text(KIND_TEXTS[_kind].packed, name_from(kind_name(_kind)))
+    KIND_TEXTS[_kind].n_resp = resp_text(KIND_TEXTS[_kind].resp, name_from(kind_name(_kind)))
+
+
+cdef int verb_count(Connection c, Arg* args, int64_t n_args) except -1:
+    cdef Core* core = core_of(c)
+    cdef Name url
+    cdef int64_t within_s
+    if is_given(args, n_args, 0):
+        if is_given(args, n_args, 1):
+            raise errors.within_one_page()
+        arg_name(&args[0], "url", core.max_url, False, &url)
+        return put_int(c, core_page_people(core, core_find_page(core, url)))
+    if is_given(args, n_args, 1):
+        arg_within(&args[1], "within_s", 1, core.window_s, &within_s)
+        c.work += within_s // SECONDS_A_UNIT
+        return put_int(c, core_people_within(core, within_s))
+    return put_int(c, core.people)
+
+
+cdef int check_number_of(Connection c, str what, int64_t n) except -1:
+    if n > c.service.max_limit:
+        raise errors.too_many(what, n, c.service.max_limit)
+    c.work += n // USERS_A_UNIT
+    return 0
+
+
+cdef int verb_counts(Connection c, Arg* args, int64_t n_args) except -1:
+    cdef Core* core = core_of(c)
+    cdef Name url
+    cdef int64_t i
+    check_number_of(c, "urls", n_args)
+    put_array(c, n_args)
+    for i in range(n_args):
+        arg_name(&args[i], "url", core.max_url, False, &url)
+        put_int(c, core_page_people(core, core_find_page(core, url)))
+    return 0
+
+
+cdef int verb_kinds(Connection c, Arg* args, int64_t n_args) except -1:
+    cdef Core* core = core_of(c)
+    cdef ref_t page = NO_REF
+    cdef Name url
+    cdef int kind
+    cdef bint of_page = is_given(args, n_args, 0)
+    if of_page:
+        arg_name(&args[0], "url", core.max_url, False, &url)
+        page = core_find_page(core, url)
+    put_array(c, <int>DEPARTED)
+    for kind in range(<int>DEPARTED):
+        if of_page:
+            put_int(c, 0 if page == NO_REF else page_at(&core.skiplist, page).counts[kind])
+        else:
+            put_int(c, core.kinds[kind])
+    return 0
+
+
+cdef int put_kind(Connection c, int kind) except -1:
+    cdef char* out = room(c, KIND_BYTES)
+    cdef const KindTexts* texts = &KIND_TEXTS[kind]
+    if c.dialect == MSGPACK:
+        memcpy(out, &texts.packed, KIND_BYTES)
+        wrote(c, texts.n_packed)
+    else:
+        memcpy(out, &texts.resp, KIND_BYTES)
+        wrote(c, texts.n_resp)
+    return 0
+
+
+cdef int put_session(Connection c, Core* core, ref_t session, bint with_url) except -1:
+    cdef Record* record = record_at(&core.skiplist, session)
+    put_array(c, 4 if with_url else 3)
+    put_text(c, name_of(&core.skiplist, session))
+    if with_url:
+        put_text(c, name_of(&core.skiplist, record.page))
+    put_int(c, wall_of(c.service, core_seen_ms(core, session)))
+    return put_kind(c, record.kind)
+
+
+cdef int put_list(Connection c, Listing* listing, Scope scope, Name of, Arg* args, int64_t n_args) except -1:
+    """Write a list and the cursor behind it; `args` are `[limit [cursor]]`."""
+    cdef Core* core = core_of(c)
+    cdef int64_t most = c.service.max_limit, limit = min(<int64_t>DEFAULT_LIMIT, most), n, i
+    cdef Name cursor
+    cdef char room_for_cursor[LONGEST_CURSOR]
+    if is_given(args, n_args, 0):
+        arg_within(&args[0], "limit", 0, most, &limit)
+    if is_given(args, n_args, 1):
+        arg_text(&args[1], "cursor", &cursor)
+        if not core_continue(core, listing, scope, of, cursor):
+            raise errors.bad_cursor(bytes_from(cursor))
+    n = core_list(core, listing, c.service.listed, limit)
+    c.work += n // USERS_A_UNIT
+    put_array(c, n)
+    for i in range(n):
+        put_session(c, core, c.service.listed[i], scope != OF_PAGE)
+    if n == 0 or not core_has_more(core, listing):
+        return put_nil(c)
+    cursor.at = room_for_cursor
+    cursor.n_bytes = <uint32_t>core_cursor(core, scope, of, c.service.listed[n - 1], room_for_cursor)
+    return put_text(c, cursor)
+
+
+cdef int verb_page(Connection c, Arg* args, int64_t n_args) except -1:
+    cdef Core* core = core_of(c)
+    cdef Name url
+    cdef ref_t page
+    cdef Listing listing
+    arg_name(&args[0], "url", core.max_url, False, &url)
+    page = core_find_page(core, url)
+    listing = core_list_page(core, page)
+    put_array(c, 4)
+    put_int(c, core.people)
+    put_int(c, core_page_people(core, page))
+    return put_list(c, &listing, OF_PAGE, url, args + 1, n_args - 1)
+
+
+cdef int verb_recent(Connection c, Arg* args, int64_t n_args) except -1:
+    cdef Listing listing = core_list_recent(core_of(c))
+    put_array(c, 2)
+    return put_list(c, &listing, OF_RECENT, name_from(b""), args, n_args)
+
+
+cdef int verb_users(Connection c, Arg* args, int64_t n_args) except -1:
+    cdef Core* core = core_of(c)
+    cdef Name prefix = name_from(b"")
+    cdef Listing listing
+    if n_args:
+        arg_name(&args[0], "prefix", core.max_user, True, &prefix)
+    listing = core_list_users(core, prefix)
+    put_array(c, 2)
+    return put_list(c, &listing, OF_USERS, prefix, args + 1, n_args - 1)
+
+
+cdef int verb_seen(Connection c, Arg* args, int64_t n_args) except -1:
+    cdef Core* core = core_of(c)
+    cdef ref_t session
+    cdef Name user
+    cdef int64_t i
+    check_number_of(c, "users", n_args)
+    put_array(c, n_args)
+    for i in range(n_args):
+        arg_name(&args[i], "user", core.max_user, False, &user)
+        session = core_find_user(core, user)
+        if session == NO_REF or not core_is_named(core, session):
+            put_nil(c)
+            continue
+        put_array(c, 2)
+        put_text(c, name_of(&core.skiplist, record_at(&core.skiplist, session).page))
+        put_int(c, wall_of(c.service, core_seen_ms(core, session)))
+    return 0
+
+
+cdef int verb_section(Connection c, Arg* args, int64_t n_args) except -1:
+    cdef Core* core = core_of(c)
+    cdef Name prefix
+    cdef int64_t people, n_pages
+    arg_name(&args[0], "prefix", core.max_url, True, &prefix)
+    if not core_section(core, prefix, &people, &n_pages):
+        c.work += core.max_scan // PAGES_A_UNIT
+        raise errors.scan_too_long(bytes_from(prefix), core.max_scan)
+    c.work += n_pages // PAGES_A_UNIT
+    put_array(c, 2)
+    put_int(c, people)
+    return put_int(c, n_pages)
+
+
+cdef int verb_ping(Connection c, Arg* args, int64_t n_args) except -1:
+    if n_args:
+        return verb_echo(c, args, n_args)
+    return put_text(c, name_from(b"PONG")) if c.dialect == MSGPACK else put_line(c, c'+', b"PONG")
+
+
+cdef int verb_echo(Connection c, Arg* args, int64_t n_args) except -1:
+    cdef Name text
+    arg_text(&args[0], "text", &text)
+    return put_text(c, text)
+
+
+# The first rows of the table are found first.
+verb("PAGE url [limit [cursor]]", verb_page, 1, 3)
+verb("COUNT [url [within_s]]", verb_count, 0, 2)
+verb("COUNTS url [url ...]", verb_counts, 1, ANY)
+verb("KINDS [url]", verb_kinds, 0, 1)
+verb("RECENT [limit [cursor]]", verb_recent, 0, 2)
+verb("USERS [prefix [limit [cursor]]]", verb_users, 0, 3)
+verb("SEEN user [user ...]", verb_seen, 1, ANY)
+verb("SECTION prefix", verb_section, 1, 1)
+verb("PING [text]", verb_ping, 0, 1)
+verb("ECHO text", verb_echo, 1, 1)

@@ -1,0 +1,138 @@
+"""The verb table: a row for each verb, and how a verb is carried out and answered.
+
+Its job: to find a verb, judge whether it may run and has a right number of arguments, and to write its whole reply, or
+the error that it raised. Not its job: what verbs do. Hot verbs register a C function beside it (hits, questions); rare
+ones have a row without one (`register`), and are handed to the host.
+
+The answers stand in the output in the order of the requests.
+"""
+
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memchr, memcmp, memcpy, memset
+
+from online import errors
+from online.errors import OnlineError
+
+from online.core.arguments cimport arg_text
+from online.core.codec cimport Arg, buffer_used
+from online.core.connection cimport (
+    REPLY_ON, REPLY_SKIP, REPLY_SKIPPED, Connection, core_of, put_error, put_object,
+    begin_reply,
+)
+from online.core.index cimport bytes_from
+from online.core.skiplist cimport Name
+
+cdef enum:
+    WORK_RARE_VERB = 64
+    ARGS_A_UNIT = 8                                      # arguments of a rare verb
+    MAX_VERBS = 64
+    VERB_BYTES = 16                                      # longer than every verb
+
+cdef struct Verb:
+    char name[VERB_BYTES]                                # upper case, NULs behind it
+    verb_t run                                           # NULL: handed to the host
+    int64_t fewest
+    int64_t most
+    bint before_auth
+
+cdef Verb VERBS[MAX_VERBS]
+cdef int N_VERBS = 0
+cdef dict USAGES = {}
+
+
+cdef int verb(str usage, verb_t run, int64_t fewest, int64_t most, bint before_auth=False) except -1:
+    """Add a row to the verb table; the first ones are found first. `run` NULL: the host carries it out."""
+    global N_VERBS
+    name = usage.split()[0].encode()
+    memcpy(VERBS[N_VERBS].name, <const char*>name, len(name))
+    VERBS[N_VERBS].run = run
+    VERBS[N_VERBS].fewest = fewest
+    VERBS[N_VERBS].most = most
+    VERBS[N_VERBS].before_auth = before_auth
+    USAGES[name.decode()] = usage
+    N_VERBS += 1
+    return 0
+
+
+def register(str usage, int64_t fewest, int64_t most, bint before_auth=False):
+    verb(usage, NULL, fewest, most, before_auth)
+
+
+def usages():
+    return dict(USAGES)
+
+
+cdef const Verb* find_verb(Name name) noexcept nogil:
+    """Return the row of a verb, in either case, or NULL."""
+    cdef char upper[VERB_BYTES]
+    cdef uint32_t i
+    if name.n_bytes >= VERB_BYTES or memchr(name.at, 0, name.n_bytes) != NULL:
+        return NULL
+    memset(upper, 0, VERB_BYTES)
+    for i in range(name.n_bytes):
+        upper[i] = name.at[i] - 32 if c'a' <= name.at[i] <= c'z' else name.at[i]
+    for i in range(N_VERBS):
+        if memcmp(VERBS[i].name, upper, VERB_BYTES) == 0:
+            return &VERBS[i]
+    return NULL
+
+
+cdef int call_host(Connection c, str name, Arg* args, int64_t n_args) except -1:
+    """Hand a rare verb up."""
+    cdef int64_t i
+    cdef Name text
+    cdef list given = []
+    c.work += WORK_RARE_VERB + n_args // ARGS_A_UNIT
+    for i in range(n_args):
+        arg_text(&args[i], "an argument", &text)
+        given.append(bytes_from(text))
+    return put_object(c, c.service.host.call(c, name, given, core_of(c).now_ms))
+
+
+cdef int run_verb(Connection c, Name name, Arg* args, int64_t n_args) except -1:
+    """Carry out a verb and write its result; raises OnlineError for what is to be an error reply."""
+    cdef const Verb* row = find_verb(name)
+    if not c.authenticated and (row == NULL or not row.before_auth):
+        raise errors.token_wanted(bytes_from(name))
+    if row == NULL:
+        raise errors.unknown_verb(bytes_from(name))
+    if n_args < row.fewest or (row.most != ANY and n_args > row.most):
+        raise errors.wrong_arity(verb_text(row), USAGES[verb_text(row)], n_args)
+    if row.run == NULL:
+        return call_host(c, verb_text(row), args, n_args)
+    return row.run(c, args, n_args)
+
+
+cdef str verb_text(const Verb* row):
+    return (<bytes>row.name).decode()
+
+
+cdef void skip_begins(Connection c) noexcept:
+    if c.replying == REPLY_SKIP:
+        c.replying = REPLY_SKIPPED
+
+
+cdef bint is_reply_wanted(Connection c) noexcept:
+    """Whether CLIENT REPLY, which may have been the verb just answered, lets the reply out."""
+    cdef bint is_let_out = c.replying == REPLY_ON
+    if c.replying == REPLY_SKIPPED:
+        c.replying = REPLY_ON
+    return is_let_out
+
+
+cdef int answer(Connection c, Name name, Arg* args, int64_t n_args, bint wants_reply) except -1:
+    """Carry out a verb and leave its whole reply in the output, or none where none is wanted."""
+    cdef size_t mark = buffer_used(&c.output)
+    skip_begins(c)
+    c.work += 1
+    c.frames += 1
+    c.service.commands += 1
+    try:
+        begin_reply(c, False)
+        run_verb(c, name, args, n_args)
+    except OnlineError as error:
+        c.output.end = c.output.start + mark
+        put_error(c, error)
+    if not is_reply_wanted(c) or not wants_reply:
+        c.output.end = c.output.start + mark
+    return 0

@@ -1,0 +1,1 @@
+"""Arguments of verbs. For C code alone; see ext/arguments.pyx."""

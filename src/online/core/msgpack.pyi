@@ -1,0 +1,1 @@
+"""MessagePack-RPC. When imported, connections speak it. For C code alone; see ext/msgpack.pyx."""

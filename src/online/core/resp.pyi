@@ -1,0 +1,1 @@
+"""RESP. When imported, connections speak it. For C code alone; see ext/resp.pyx."""

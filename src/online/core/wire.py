@@ -1,0 +1,41 @@
+"""The wire: connections that speak every dialect and know every verb. What Python code imports.
+
+Here the parts are put together. Each module of `_PARTS` registers its dialect or its verbs when it is imported; the
+verbs that a `Host` carries out follow.
+"""
+
+from importlib import import_module
+
+from online.core import verbs
+from online.core.connection import OK, Connection, Service, Status
+from online.core.frames import apply_hits, dump
+
+__all__ = ["OK", "Connection", "Service", "Status", "apply_hits", "dump"]
+
+#: In the order in which their verbs are looked up: hits first.
+_PARTS = ("hits", "questions", "resp", "msgpack")
+
+ANY = -1
+
+#: The verbs of the host: usage, fewest and most arguments, and whether it may come before AUTH.
+RARE = (
+    ("TOP [limit [prefix]]", 0, 2, False),
+    ("PEAK", 0, 0, False),
+    ("SITE name", 1, 1, False),
+    ("SITES", 0, 0, False),
+    ("INFO [section ...]", 0, 16, False),
+    ("TIME", 0, 0, False),
+    ("QUIT", 0, ANY, True),
+    ("RESET", 0, 0, True),
+    ("AUTH [site] token", 1, 2, True),
+    ("HELLO [version [AUTH site token] [SETNAME name]]", 0, 6, True),
+    ("CLIENT subcommand [argument ...]", 1, ANY, False),
+    ("SELECT site_number", 1, 1, False),
+    ("CONFIG subcommand [argument ...]", 1, ANY, False),
+    ("COMMAND [subcommand [argument ...]]", 0, ANY, False),
+)
+
+for _part in _PARTS:
+    import_module(f"online.core.{_part}")
+for _row in RARE:
+    verbs.register(*_row)
