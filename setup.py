@@ -10,7 +10,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 CORE = (
-    "arena", "skiplist", "table", "core", "index",
+    "arena", "skiplist", "table", "core", "ahead", "lists", "sections", "index",
     "connection", "arguments", "verbs", "resp", "msgpack", "hits", "questions", "frames",
 )
 

@@ -15,6 +15,7 @@ from online import errors
 from online.errors import FramingError, OnlineError
 from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
 
+from online.core.ahead cimport core_hits
 from online.core.arguments cimport arg_kind, arg_number, arg_text, is_given
 from online.core.codec cimport ARRAY, BROKEN, COMPLETE, INCOMPLETE, SCALAR, Arg, Token, read_token
 from online.core.connection cimport (
@@ -22,7 +23,7 @@ from online.core.connection cimport (
     begin_reply, put_ok,
 )
 from online.core.core cimport (
-    ACCEPTED, BAD_USER, HITS_AT_ONCE, Core, Hit, Outcome, core_hit, core_hits, core_weigh_hit,
+    ACCEPTED, BAD_USER, HITS_AT_ONCE, Core, Hit, Outcome, core_hit, core_weigh_hit,
 )
 from online.core.index cimport Index, refusal
 from online.core.msgpack cimport batch_register, check_token, end_frame, pack_scan

@@ -17,13 +17,16 @@ from online.terms import WINDOW_MAX_S, WINDOW_MIN_S
 
 from online.core.arena cimport NO_REF, Purse, ref_t
 from online.core.core cimport (
-    ACCEPTED, BAD_KIND, BAD_SEEN, BAD_URL, BAD_USER, FULL_PAGES, FULL_USERS, OF_PAGE, OF_RECENT, OF_USERS,
-    Core, Hit, Listing, Outcome, Ranked, Scope, Tally,
-    core_check_hit, core_close, core_continue, core_cursor, core_cursor_bytes, core_expire, core_find_page,
-    core_find_user, core_has_more, core_hash, core_hit, core_is_named, core_is_online, core_list, core_list_page,
-    core_list_recent, core_list_users, core_memory_bytes, core_open, core_page_people,
-    core_people_within, core_section, core_seen_ms, core_top,
+    ACCEPTED, BAD_KIND, BAD_SEEN, BAD_URL, BAD_USER, FULL_PAGES, FULL_USERS, Core, Hit, Outcome, Tally,
+    core_check_hit, core_close, core_expire, core_find_page, core_find_user, core_hash, core_hit, core_is_named,
+    core_is_online, core_memory_bytes, core_open, core_page_people, core_people_within, core_seen_ms,
 )
+from online.core.lists cimport (
+    OF_PAGE, OF_RECENT, OF_USERS, Listing, Scope,
+    core_continue, core_cursor, core_cursor_bytes, core_has_more, core_list, core_list_page, core_list_recent,
+    core_list_users,
+)
+from online.core.sections cimport Ranked, core_section, core_top
 from online.core.skiplist cimport (
     BY_NAME, BY_PAGE, BY_TIME, DEPARTED, HIDDEN, MAX_HEIGHT, MAX_NAME_BYTES, PAGE,
     Name, Order, Record, Skiplist, later_by, name_of, page_at, record_at,

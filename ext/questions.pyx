@@ -17,12 +17,14 @@ from online.core.connection cimport (
     put_array, put_int, put_line, put_nil, put_text, room, wrote,
 )
 from online.core.core cimport (
-    CURSOR_TAG_BYTES, OF_PAGE, OF_RECENT, OF_USERS, Core, Listing, Scope,
-    core_continue, core_cursor, core_find_page, core_find_user, core_has_more, core_is_named, core_list,
-    core_list_page, core_list_recent, core_list_users, core_page_people, core_people_within, core_section,
-    core_seen_ms,
+    Core, core_find_page, core_find_user, core_is_named, core_page_people, core_people_within, core_seen_ms,
 )
 from online.core.index cimport bytes_from, name_from
+from online.core.lists cimport (
+    CURSOR_TAG_BYTES, OF_PAGE, OF_RECENT, OF_USERS, Listing, Scope,
+    core_continue, core_cursor, core_has_more, core_list, core_list_page, core_list_recent, core_list_users,
+)
+from online.core.sections cimport core_section
 from online.core.skiplist cimport DEPARTED, MAX_NAME_BYTES, Name, Record, name_of, page_at, record_at
 from online.core.verbs cimport ANY, verb
 

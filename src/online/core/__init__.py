@@ -6,8 +6,11 @@ has no source: its `.pxd` is the code.
     arena       memory in blocks, named by 32-bit references
     skiplist    records that stand in several orders at once            -> arena
     table       name -> record                                          -> skiplist
-    core        the rules: hit, leave, expire, count, list ...          -> table
-    index       the Python surface of a core                            -> core
+    core        the rules: hit, leave, expire, count                    -> table
+    ahead       hits side by side, their waits for memory overlapped    -> core
+    lists       lists of sessions, and their cursors                    -> core
+    sections    sums over pages: SECTION and TOP                        -> lists
+    index       the Python surface of a core                            -> ahead, lists, sections
     sites       all indexes by name, and the memory that they share     -> index
 
     codec       values of MessagePack and RESP <-> bytes, inline        -> skiplist

@@ -1,16 +1,23 @@
 """Who is online, in C: hits and listings on plain structs. See ext/core.pyx for the rules and invariants."""
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from online.core.arena cimport Purse, ref_t
-from online.core.skiplist cimport Name, Order, Skiplist
-from online.core.table cimport HashKey, Table
+from online.core.arena cimport NO_REF, Purse, ref_t
+from online.core.skiplist cimport BOT, DEPARTED, GUEST, Name, Skiplist, page_at, skiplist_draw_height
+from online.core.table cimport HashKey, Table, siphash
+
+cdef extern from *:
+    """
+    #define TIE_BITS 36                                      /* of a key of time; the time stands above */
+    #define TIE_MASK (((uint64_t)1 << TIE_BITS) - 1)
+    #define MS_MASK (((uint64_t)1 << (64 - TIE_BITS)) - 1)
+    """
+    const int TIE_BITS
+    const uint64_t TIE_MASK
+    const uint64_t MS_MASK
 
 cdef enum:
     HITS_AT_ONCE = 32
-    SEARCHES_A_HIT = 4
-    CURSOR_TAG_BYTES = 17                                # a dot and 16 hexadecimal digits
-    CURSOR_PLACE_BYTES = 24                              # longest place in time
 
 cdef enum Outcome:
     ACCEPTED
@@ -23,11 +30,6 @@ cdef enum Outcome:
     FULL_USERS
     FULL_PAGES
     FULL_MEMORY
-
-cdef enum Scope:                                         # what a cursor is good for
-    OF_PAGE
-    OF_RECENT
-    OF_USERS
 
 cdef struct Hit:
     Name user
@@ -72,15 +74,14 @@ cdef struct Core:
     Tally tally
     Purse own_purse
 
-cdef struct Listing:
-    Order order
-    ref_t at                                             # the next to list, or `end`
-    ref_t end
-    Name prefix
-
-cdef struct Ranked:
-    int64_t people
-    ref_t page
+cdef struct Ahead:
+    # What is known of a hit before it is carried out.
+    uint32_t user_hash
+    uint32_t url_hash
+    ref_t user_finger                                    # see Core.fingers; NO_REF if nobody has looked
+    ref_t url_finger
+    uint8_t user_height                                  # of a session or page, should the hit make one
+    uint8_t url_height
 
 cdef bint core_open(Core* core, Purse* purse, const uint64_t* secrets) noexcept nogil
 cdef void core_close(Core* core) noexcept nogil
@@ -88,25 +89,46 @@ cdef int64_t core_memory_bytes(const Core* core) noexcept nogil
 cdef int64_t core_expire(Core* core, int64_t now_ms) noexcept nogil
 cdef Outcome core_check_hit(const Core* core, const Hit* hit) noexcept nogil
 cdef Outcome core_weigh_hit(Core* core, const Hit* hit) noexcept nogil
+cdef Outcome core_settle_hit(Core* core, const Hit* hit, const Ahead* ahead, Outcome outcome) noexcept nogil
 cdef Outcome core_hit(Core* core, const Hit* hit) noexcept nogil
-cdef void core_hits(Core* core, const Hit* hits, int n_hits, Outcome* outcomes) noexcept nogil
 cdef int64_t core_people_within(const Core* core, int64_t within_s) noexcept nogil
 cdef ref_t core_find_user(const Core* core, Name user) noexcept nogil
 cdef ref_t core_find_page(const Core* core, Name url) noexcept nogil
 cdef int64_t core_page_people(const Core* core, ref_t page) noexcept nogil
 cdef int64_t core_seen_ms(const Core* core, ref_t session) noexcept nogil
 cdef bint core_is_named(const Core* core, ref_t session) noexcept nogil
-cdef bint core_section(Core* core, Name prefix, int64_t* people, int64_t* n_pages) noexcept nogil
-cdef Listing core_list_page(Core* core, ref_t page) noexcept nogil
-cdef Listing core_list_recent(Core* core) noexcept nogil
-cdef Listing core_list_users(Core* core, Name prefix) noexcept nogil
-cdef bint core_continue(Core* core, Listing* listing, Scope scope, Name of, Name cursor) noexcept nogil
-cdef int64_t core_list(Core* core, Listing* listing, ref_t* sessions, int64_t limit) noexcept nogil
-cdef size_t core_cursor(Core* core, Scope scope, Name of, ref_t last, char* out) noexcept nogil
-cdef size_t core_cursor_bytes(const Core* core) noexcept nogil
 cdef ref_t core_oldest(const Core* core, bint named) noexcept nogil
 cdef ref_t core_later(const Core* core, ref_t session, bint named) noexcept nogil
-cdef int64_t core_top(Core* core, Name prefix, Ranked* heap, int64_t limit) noexcept nogil
-cdef uint32_t core_hash(const Core* core, Name name) noexcept nogil
 cdef bint core_is_online(const Core* core, int64_t seen_ms) noexcept nogil
-cdef bint core_has_more(Core* core, const Listing* listing) noexcept nogil
+
+# What the files of questions share with core
+
+cdef inline uint32_t core_hash(const Core* core, Name name) noexcept nogil:
+    """Return the keyed hash of a user or url."""
+    return <uint32_t>siphash(core.hash_key, name.at, name.n_bytes)
+
+cdef inline uint64_t key_of(int64_t ms, uint64_t tie) noexcept nogil:
+    """The key of a time and a tie; see the head of ext/core.pyx."""
+    return (<uint64_t>ms << TIE_BITS) | tie
+
+cdef inline bint names(int kind) noexcept nogil:
+    """Whether lists name sessions of this kind."""
+    return kind <= GUEST
+
+cdef inline ref_t head_of(const Core* core, int kind) noexcept nogil:
+    """The head of the order by time that sessions of a kind stand in."""
+    return core.named if names(kind) else core.unnamed
+
+cdef inline int64_t sessions_on(const Core* core, ref_t page) noexcept nogil:
+    """How many sessions a page has, of bots too."""
+    return core_page_people(core, page) + page_at(&core.skiplist, page).counts[<int>BOT]
+
+cdef inline Ahead core_look(Core* core, const Hit* hit) noexcept nogil:
+    """Hash the names of a hit, and draw the heights that it may need."""
+    cdef Ahead ahead
+    ahead.user_hash = core_hash(core, hit.user)
+    ahead.url_hash = 0 if hit.kind == DEPARTED else core_hash(core, hit.url)
+    ahead.user_finger = ahead.url_finger = NO_REF
+    ahead.user_height = <uint8_t>skiplist_draw_height(&core.skiplist)
+    ahead.url_height = <uint8_t>skiplist_draw_height(&core.skiplist)
+    return ahead

@@ -1,0 +1,173 @@
+"""Hits side by side: what a batch will touch is brought into the cache before it is carried out.
+
+Its job: `core_hits`. Not its job: what a hit does (core, hit by hit, in order).
+
+What hits will touch is fetched a step of every hit at a time. While they are applied, a finger is not greater than its
+name: records that come between are walked over, and one that goes hands it back.
+"""
+
+from libc.stdint cimport uint64_t
+
+from online.core.arena cimport NO_REF, ref_t
+from online.core.core cimport (
+    ACCEPTED, HITS_AT_ONCE, TIE_MASK, Ahead, Core, Hit, Outcome,
+    core_check_hit, core_look, core_settle_hit, head_of, key_of, names, sessions_on,
+)
+from online.core.skiplist cimport (
+    BY_NAME, BY_PAGE, BY_TIME, DEPARTED, Link, Order, Record, Search,
+    next_of, page_at, prefetch_record, record_at, search_name, search_page, search_time, skiplist_search,
+)
+from online.core.table cimport table_guess, table_prefetch, table_settle
+
+cdef enum:
+    SEARCHES_A_HIT = 4
+    CLIMB_STEPS = 16                                     # four on average find a record of two levels
+
+
+cdef struct Found:
+    # What a hit will probably touch; NO_REF where there is nothing.
+    ref_t session
+    ref_t page
+
+
+cdef inline void prefetch_neighbours(const Core* core, ref_t ref, Order order) noexcept nogil:
+    """Fetch what unlinking a record will touch."""
+    cdef Link link = record_at(&core.skiplist, ref).levels[0].by[<int>order]
+    prefetch_record(&core.skiplist, link.prev, 1)
+    prefetch_record(&core.skiplist, link.next, 1)
+
+
+cdef inline void prefetch_links(const Core* core, Found found) noexcept nogil:
+    """Fetch what stands beside a hit's session and beside its new place."""
+    if found.session != NO_REF:
+        prefetch_neighbours(core, found.session, BY_TIME)
+        prefetch_neighbours(core, found.session, BY_PAGE)
+        prefetch_record(&core.skiplist, record_at(&core.skiplist, found.session).page, 1)
+    if found.page != NO_REF:
+        prefetch_record(&core.skiplist, page_at(&core.skiplist, found.page).newest, 1)
+
+
+cdef inline void prefetch_left(const Core* core, Found found) noexcept nogil:
+    """Fetch what dropping the page that a hit's user leaves will touch, if nobody else is there."""
+    cdef ref_t left = NO_REF
+    if found.session != NO_REF:
+        left = record_at(&core.skiplist, found.session).page
+    if left != NO_REF and left != found.page and sessions_on(core, left) == 1:
+        prefetch_neighbours(core, left, BY_NAME)
+        prefetch_neighbours(core, left, BY_PAGE)
+        table_prefetch(&core.pages, record_at(&core.skiplist, left).hash)
+
+
+cdef void begin_searches(const Core* core, const Hit* hit, Found found, Search* searches) noexcept nogil:
+    """Begin the searches that a hit will need: by name for its user and url, by time, in its page's run."""
+    cdef uint64_t key = key_of(min(hit.seen_ms, core.now_ms), TIE_MASK)
+    if found.session == NO_REF and names(hit.kind):
+        search_name(&core.skiplist, &searches[0], core.named, hit.user)
+    if found.page == NO_REF and hit.kind != DEPARTED:
+        search_name(&core.skiplist, &searches[1], core.urls, hit.url)
+    search_time(&core.skiplist, &searches[2], head_of(core, hit.kind), key)
+    if found.page != NO_REF and names(hit.kind):
+        search_page(&core.skiplist, &searches[3], found.page, key)
+
+
+cdef void take_fingers(Core* core, const Search* searches, int n_hits) noexcept nogil:
+    """Keep where new users and urls will stand, and fetch the ends of the runs that new pages will follow."""
+    cdef int i
+    core.n_fingers = 2 * n_hits
+    for i in range(n_hits):
+        core.fingers[2 * i] = searches[SEARCHES_A_HIT * i].overshot
+        core.fingers[2 * i + 1] = searches[SEARCHES_A_HIT * i + 1].overshot
+        if core.fingers[2 * i + 1] != NO_REF:
+            prefetch_record(&core.skiplist, page_at(&core.skiplist, core.fingers[2 * i + 1]).newest, 1)
+
+
+cdef inline ref_t end_of_run(const Core* core, Found found, ref_t url_finger) noexcept nogil:
+    """Return what a hit's session will stand behind by page, or, on a new page, what that page will; or NO_REF."""
+    if found.page != NO_REF:
+        return page_at(&core.skiplist, found.page).newest
+    return NO_REF if url_finger == NO_REF else page_at(&core.skiplist, url_finger).newest
+
+
+cdef inline int highest_link(const Core* core, Found found, const Ahead* ahead) noexcept nogil:
+    """Return the height of the tallest record that a hit will link by page."""
+    cdef int height = ahead.user_height
+    if found.session != NO_REF:
+        height = record_at(&core.skiplist, found.session).height
+    return max(height, <int>ahead.url_height) if found.page == NO_REF else height
+
+
+cdef void climb_ahead(const Core* core, const Found* found, int n_hits, const Ahead* ahead) noexcept nogil:
+    """Fetch what linking sessions and pages by page will climb along, as far as CLIMB_STEPS."""
+    cdef ref_t at[HITS_AT_ONCE]
+    cdef int heights[HITS_AT_ONCE]
+    cdef Record* record
+    cdef int i, n = 0, n_left, _step
+    for i in range(n_hits):
+        at[n] = end_of_run(core, found[i], core.fingers[2 * i + 1])
+        heights[n] = highest_link(core, found[i], &ahead[i])
+        if at[n] != NO_REF:
+            at[n] = next_of(&core.skiplist, BY_PAGE, at[n])
+            prefetch_record(&core.skiplist, at[n], 1)
+            n += heights[n] > 1
+    for _step in range(CLIMB_STEPS):
+        n_left = 0
+        for i in range(n):
+            record = record_at(&core.skiplist, at[i])
+            if record.height >= heights[i]:
+                prefetch_record(&core.skiplist, record.levels[heights[i] - 1].by[<int>BY_PAGE].prev, 1)
+                continue
+            at[n_left] = record.levels[record.height - 1].by[<int>BY_PAGE].next
+            heights[n_left] = heights[i]
+            prefetch_record(&core.skiplist, at[n_left], 1)
+            n_left += 1
+        n = n_left
+
+
+cdef void look_ahead(Core* core, const Hit* hits, int n_hits, const Ahead* ahead,
+                     const Outcome* outcomes) noexcept nogil:
+    """Bring into the cache what hits that are good in themselves will touch, and take fingers.
+
+    A hit touches about a dozen cache lines, each named by the one before, a search several times as many. Here the
+    chains of all hits are walked side by side, so that the waits for memory overlap. Nothing but fingers is kept:
+    applying the hits finds the rest again, at little cost, however one of them changes what the next one meets.
+    """
+    cdef Search searches[SEARCHES_A_HIT * HITS_AT_ONCE]
+    cdef Found found[HITS_AT_ONCE]
+    cdef int i
+    for i in range(n_hits):
+        table_prefetch(&core.users, ahead[i].user_hash)
+        table_prefetch(&core.pages, ahead[i].url_hash)
+    for i in range(n_hits):
+        found[i].session = table_guess(&core.users, ahead[i].user_hash)
+        found[i].page = table_guess(&core.pages, ahead[i].url_hash)
+        prefetch_record(&core.skiplist, found[i].session, 1)
+        prefetch_record(&core.skiplist, found[i].page, 1)
+    for i in range(n_hits):
+        prefetch_links(core, found[i])
+    for i in range(SEARCHES_A_HIT * n_hits):
+        searches[i].level = -1
+        searches[i].overshot = NO_REF
+    for i in range(n_hits):
+        prefetch_left(core, found[i])
+        if outcomes[i] == ACCEPTED:
+            begin_searches(core, &hits[i], found[i], &searches[SEARCHES_A_HIT * i])
+    skiplist_search(&core.skiplist, searches, SEARCHES_A_HIT * n_hits)
+    take_fingers(core, searches, n_hits)
+    climb_ahead(core, found, n_hits, ahead)
+
+
+cdef void core_hits(Core* core, const Hit* hits, int n_hits, Outcome* outcomes) noexcept nogil:
+    """Carry out up to HITS_AT_ONCE hits in order, each as `core_hit` does; `outcomes` tells what became of them."""
+    cdef Ahead ahead[HITS_AT_ONCE]
+    cdef int i
+    for i in range(n_hits):
+        ahead[i] = core_look(core, &hits[i])
+        outcomes[i] = core_check_hit(core, &hits[i])
+    look_ahead(core, hits, n_hits, ahead, outcomes)
+    for i in range(n_hits):
+        ahead[i].user_finger = core.fingers[2 * i]
+        ahead[i].url_finger = core.fingers[2 * i + 1]
+        outcomes[i] = core_settle_hit(core, &hits[i], &ahead[i], outcomes[i])
+    core.n_fingers = 0
+    table_settle(&core.users, n_hits)
+    table_settle(&core.pages, n_hits)

@@ -1,0 +1,1 @@
+"""Hits side by side. For C code alone; see ext/ahead.pyx."""

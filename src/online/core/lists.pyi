@@ -1,0 +1,1 @@
+"""Lists and cursors. For C code alone; see ext/lists.pyx."""

@@ -1,0 +1,1 @@
+"""Sums over pages. For C code alone; see ext/sections.pyx."""
