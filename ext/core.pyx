@@ -222,6 +222,12 @@ cdef void count_session(Core* core, int kind, int64_t seen_ms, int by) noexcept 
         core.seconds[(seen_ms // 1000) % core.window_s] += <uint32_t>by
 
 
+cdef inline void note_change(Core* core, ref_t page) noexcept nogil:
+    """Tell the observer that the site has changed and, unless `page` is NO_REF, that page. Expiry comes here, too."""
+    if core.changed != NULL:
+        core.changed(core.changed_to, page)
+
+
 cdef void attach(Core* core, ref_t session, int kind, ref_t page, int64_t seen_ms) noexcept nogil:
     """Put a session that stands by name alone, if anywhere, at its place in time and on its page."""
     cdef Skiplist* skiplist = &core.skiplist
@@ -240,6 +246,7 @@ cdef void attach(Core* core, ref_t session, int kind, ref_t page, int64_t seen_m
         enter_page(core, session)
     count_session(core, kind, seen_ms, 1)
     core.expiry_due_ms = min(core.expiry_due_ms, (seen_ms // 1000 + core.window_s) * 1000)
+    note_change(core, page)
 
 
 cdef void detach(Core* core, ref_t session) noexcept nogil:
@@ -249,6 +256,7 @@ cdef void detach(Core* core, ref_t session) noexcept nogil:
     if record.page != NO_REF:
         leave_page(core, session)
     skiplist_unlink(&core.skiplist, BY_TIME, session)
+    note_change(core, record.page)
 
 
 cdef void link_name(Core* core, ref_t session, ref_t finger) noexcept nogil:
@@ -385,6 +393,8 @@ cdef Outcome apply_hit(Core* core, const Hit* hit, const Ahead* ahead, ref_t ses
     if core.people > core.peak:
         core.peak = core.people
         core.peak_at_ms = core.now_ms
+    if core.written != NULL:
+        core.written(core.written_to, hit, seen_ms)
     return ACCEPTED
 
 

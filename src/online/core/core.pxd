@@ -45,6 +45,11 @@ cdef struct Tally:
     int64_t refused
     int64_t full[3]                                      # of these, by limit: FULL_USERS, FULL_PAGES, FULL_MEMORY
 
+# Observers are told in the middle of a change. They note what they are told and do nothing else to the core. Each is told
+# in one place, which every way in for hits passes: a journal or bus sees what was written, push sees what changed.
+ctypedef void (*written_t)(void* to, const Hit* hit, int64_t seen_ms) noexcept nogil
+ctypedef void (*changed_t)(void* to, ref_t page) noexcept nogil
+
 cdef struct Core:
     Skiplist skiplist
     Table users
@@ -72,6 +77,10 @@ cdef struct Core:
     HashKey hash_key
     HashKey cursor_key
     Tally tally
+    written_t written                                    # told of each hit and leave that made a session; or NULL
+    void* written_to
+    changed_t changed                                    # told of each page that gains or loses a session; or NULL
+    void* changed_to
     Purse own_purse
 
 cdef struct Ahead:

@@ -1,0 +1,118 @@
+"""Observers: every way in for hits passes them, in order; and every page that changes is noted, by expiry too."""
+
+import random
+
+import msgpack
+import pytest
+from tests.wiring import NOW, Wiring, feed, notification, resp
+
+from online.core.index import Index
+from online.core.observers import Changed, Written
+from online.core.wire import apply_hits, dump
+
+
+def read(frames):
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(frames)
+    return list(unpacker)
+
+
+def test_hits_and_leaves_of_every_way_in_are_written_in_order():
+    wiring = Wiring()
+    written = Written(wiring.index)
+    line = wiring.connect()
+    feed(line, resp("HIT", "resp", "/a"))
+    feed(line, resp("LEAVE", "resp"))
+    packed = wiring.connect()
+    feed(packed, notification("hits", ["batch", "/b", NOW - 5, "guest"], ["late", "/b", NOW - 3_600_000]))
+    feed(packed, notification("HIT", "alone", "/b"))
+    apply_hits(wiring.index, notification("hits", ["applied", "/c"]), now_ms=NOW)
+    wiring.index.hit(b"python", b"/d", kind="bot", now_ms=NOW)
+    assert read(written.take()) == [
+        [2, "hits", [["resp", "/a", NOW, "member"]]],
+        [2, "LEAVE", ["resp", NOW]],
+        [
+            2,
+            "hits",
+            [
+                ["batch", "/b", NOW - 5, "guest"],
+                ["alone", "/b", NOW, "member"],
+                ["applied", "/c", NOW, "member"],
+                ["python", "/d", NOW, "bot"],
+            ],
+        ],
+    ]
+    assert written.take() == b""
+
+
+def test_what_is_ignored_or_refused_is_not_written():
+    index = Index(max_users=1)
+    index.hit(b"a", b"/1", now_ms=NOW)
+    written = Written(index)
+    index.hit(b"a", b"/1", now_ms=NOW)  # an exact repeat
+    index.hit(b"a", b"/1", seen_ms=NOW - 1, now_ms=NOW)  # stale
+    with pytest.raises(Exception, match="max_users"):
+        index.hit(b"b", b"/1", now_ms=NOW)
+    assert written.take() == b""
+
+
+def test_a_hit_from_the_future_is_written_as_it_was_applied():
+    index = Index()
+    written = Written(index)
+    written.clock_step_ms = 3_600_000
+    index.hit(b"a", b"/1", seen_ms=NOW + 60_000, now_ms=NOW)
+    assert read(written.take()) == [[2, "hits", [["a", "/1", NOW + 3_600_000, "member"]]]]
+
+
+def test_what_was_written_makes_the_same_index():
+    draw = random.Random(5)
+    index, copy = Index(), Index()
+    written = Written(index)
+    for step in range(20_000):
+        now_ms = NOW + step * 40
+        user, url = b"u%d" % draw.randrange(300), b"/%d" % draw.randrange(40)
+        if draw.random() < 0.1:
+            index.leave(user, seen_ms=now_ms - draw.randrange(5_000), now_ms=now_ms)
+        else:
+            kind = draw.choice(["member", "guest", "hidden", "bot"])
+            index.hit(user, url, seen_ms=now_ms - draw.randrange(-100, 5_000), kind=kind, now_ms=now_ms)
+        if step % 1_000 == 999:
+            apply_frames(copy, written.take(), now_ms)
+    assert b"".join(dump(copy)) == b"".join(dump(index))
+
+
+def apply_frames(index, frames, now_ms):
+    wiring = Wiring()
+    wiring.host.sites[b"default"] = index
+    feed(wiring.connect(), frames, now_ms=now_ms)
+
+
+def test_every_page_that_gains_or_loses_somebody_has_changed():
+    index = Index(window_s=60)
+    changed = Changed(index)
+    index.hit(b"a", b"/1", now_ms=NOW)
+    assert changed.take() == (True, {b"/1"})
+    index.hit(b"a", b"/2", now_ms=NOW + 1)
+    assert changed.take() == (True, {b"/1", b"/2"})
+    index.hit(b"a", b"/2", now_ms=NOW + 1)  # an exact repeat
+    assert changed.take() == (False, frozenset())
+    index.expire(now_ms=NOW + 61_000)
+    assert changed.take() == (True, {b"/2"})
+    index.leave(b"b", now_ms=NOW + 61_000)
+    assert changed.take() == (True, frozenset())
+
+
+@pytest.mark.parametrize("observer", [Written, Changed])
+def test_an_index_has_one_observer_of_a_kind(observer):
+    index = Index()
+    first = observer(index)
+    with pytest.raises(ValueError, match="already"):
+        observer(index)
+    first.close()
+    second = observer(index)
+    first.close()
+    index.hit(b"a", b"/1", now_ms=NOW)
+    assert second.take()
+    del second
+    index.hit(b"b", b"/1", now_ms=NOW)
+    observer(index)
