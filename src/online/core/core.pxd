@@ -45,8 +45,8 @@ cdef struct Tally:
     int64_t refused
     int64_t full[3]                                      # of these, by limit: FULL_USERS, FULL_PAGES, FULL_MEMORY
 
-# Observers are told in the middle of a change. They note what they are told and do nothing else to the core. Each is told
-# in one place, which every way in for hits passes: a journal or bus sees what was written, push sees what changed.
+# Observers are told in the middle of a change. They note what they are told and do nothing else to the core. Each is
+# told in one place, which every way in for hits passes: a journal or bus sees what was written, push what changed.
 ctypedef void (*written_t)(void* to, const Hit* hit, int64_t seen_ms) noexcept nogil
 ctypedef void (*changed_t)(void* to, ref_t page) noexcept nogil
 
