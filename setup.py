@@ -11,7 +11,7 @@ from setuptools import Extension, setup
 
 CORE = (
     "arena", "skiplist", "table", "core", "ahead", "lists", "sections", "index",
-    "connection", "arguments", "verbs", "resp", "msgpack", "hits", "questions", "frames", "observers",
+    "connection", "arguments", "verbs", "resp", "msgpack", "hits", "questions", "transactions", "frames", "observers",
 )
 
 #: Where the system has epoll.

@@ -290,6 +290,7 @@ cdef class Connection:
         self.authenticated = not self.service.auth_wanted
         self._resp_version = 2
         self.replying = REPLY_ON
+        self.transaction = None
 
     def fail(self, error):
         if self.dialect == MSGPACK and not self.frame.msgid_bytes:

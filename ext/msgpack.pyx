@@ -133,7 +133,7 @@ cdef int begin_frame(Connection c, const uint8_t* at, size_t n) except -2:
         return INCOMPLETE
     if token.type != SCALAR or token.arg.type != TEXT:
         raise FramingError("a method is text")
-    frame.is_batch = c.authenticated and same_word(&token, b"hits")
+    frame.is_batch = c.authenticated and c.transaction is None and same_word(&token, b"hits")
     frame.verb_bytes = min(<int>token.arg.text.n_bytes, <int>sizeof(frame.verb))
     memcpy(frame.verb, token.arg.text.at, frame.verb_bytes)
     if pack_head_field(c, &token, at, n, &size) != COMPLETE:

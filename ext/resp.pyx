@@ -68,7 +68,9 @@ cdef int resp_scan(Connection c, const char* at, size_t n) except -2:
         progress = resp_header(at, n, &size, &length)
         if progress != COMPLETE:
             return progress
-        if not 0 <= length <= service.max_items:
+        if length < 0:  # as Redis: no command, and no answer
+            length = 0
+        if length > service.max_items:
             raise FramingError(f"a command has {length} arguments, 0 to {service.max_items} are taken")
         scan.at = size
         scan.wanted = length
@@ -101,13 +103,19 @@ cdef int resp_scan(Connection c, const char* at, size_t n) except -2:
     return COMPLETE
 
 
+HTTP_VERSION = re.compile(rb"HTTP/\d(\.\d)?", re.IGNORECASE)
 cdef tuple HTTP_METHODS = (
     b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH")
 cdef bytes HTTP_ANSWER = b"HTTP/1.1 400 This port speaks RESP and MessagePack, not HTTP\r\n\r\n"
 
 
-cdef inline bint is_http(bytes word):
-    return word in HTTP_METHODS or word.startswith(b"HOST:")
+cdef bint is_http(list words):
+    """Whether the first line of a connection is one of HTTP: a web page must not be able to speak to this port."""
+    cdef bytes first
+    if not words:
+        return False
+    first = words[0].upper()
+    return first in HTTP_METHODS or first.startswith(b"HOST:") or HTTP_VERSION.fullmatch(words[-1]) is not None
 
 
 cdef int inline_scan(Connection c, const char* at, size_t n) except -2:
@@ -127,7 +135,7 @@ cdef int inline_scan(Connection c, const char* at, size_t n) except -2:
     scan.at = end + 1
     words = split_line(at[:end])
     c.work += 1 + len(words)
-    if words and is_http(words[0].upper()):
+    if c.frames == 0 and is_http(words):
         memcpy(room(c, len(HTTP_ANSWER)), <const char*>HTTP_ANSWER, len(HTTP_ANSWER))
         wrote(c, len(HTTP_ANSWER))
         c.close()

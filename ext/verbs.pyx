@@ -26,21 +26,14 @@ cdef enum:
     WORK_RARE_VERB = 64
     ARGS_A_UNIT = 8                                      # arguments of a rare verb
     MAX_VERBS = 64
-    VERB_BYTES = 16                                      # longer than every verb
-
-cdef struct Verb:
-    char name[VERB_BYTES]                                # upper case, NULs behind it
-    verb_t run                                           # NULL: handed to the host
-    int64_t fewest
-    int64_t most
-    bint before_auth
 
 cdef Verb VERBS[MAX_VERBS]
 cdef int N_VERBS = 0
 cdef dict USAGES = {}
+cdef verb_call_t QUEUE = NULL
 
 
-cdef int verb(str usage, verb_t run, int64_t fewest, int64_t most, bint before_auth=False) except -1:
+cdef int verb(str usage, verb_t run, int64_t fewest, int64_t most, int flags=0) except -1:
     """Add a row to the verb table; the first ones are found first. `run` NULL: the host carries it out."""
     global N_VERBS
     name = usage.split()[0].encode()
@@ -48,14 +41,14 @@ cdef int verb(str usage, verb_t run, int64_t fewest, int64_t most, bint before_a
     VERBS[N_VERBS].run = run
     VERBS[N_VERBS].fewest = fewest
     VERBS[N_VERBS].most = most
-    VERBS[N_VERBS].before_auth = before_auth
+    VERBS[N_VERBS].flags = flags
     USAGES[name.decode()] = usage
     N_VERBS += 1
     return 0
 
 
-def register(str usage, int64_t fewest, int64_t most, bint before_auth=False):
-    verb(usage, NULL, fewest, most, before_auth)
+def register(str usage, int64_t fewest, int64_t most, bint before_auth=False, bint at_once=False):
+    verb(usage, NULL, fewest, most, BEFORE_AUTH * before_auth | AT_ONCE * at_once)
 
 
 def usages():
@@ -77,6 +70,13 @@ cdef const Verb* find_verb(Name name) noexcept nogil:
     return NULL
 
 
+cdef int queue_register(verb_call_t queue) except -1:
+    """Let `queue` keep verbs, or carry them out, while a transaction is open."""
+    global QUEUE
+    QUEUE = queue
+    return 0
+
+
 cdef int call_host(Connection c, str name, Arg* args, int64_t n_args) except -1:
     """Hand a rare verb up."""
     cdef int64_t i
@@ -89,15 +89,21 @@ cdef int call_host(Connection c, str name, Arg* args, int64_t n_args) except -1:
     return put_object(c, c.service.host.call(c, name, given, core_of(c).now_ms))
 
 
-cdef int run_verb(Connection c, Name name, Arg* args, int64_t n_args) except -1:
-    """Carry out a verb and write its result; raises OnlineError for what is to be an error reply."""
+cdef const Verb* check_verb(Connection c, Name name, int64_t n_args) except NULL:
+    """Return the row of a verb that may run with so many arguments. Raises OnlineError for any other."""
     cdef const Verb* row = find_verb(name)
-    if not c.authenticated and (row == NULL or not row.before_auth):
+    if not c.authenticated and (row == NULL or not row.flags & BEFORE_AUTH):
         raise errors.token_wanted(bytes_from(name))
     if row == NULL:
         raise errors.unknown_verb(bytes_from(name))
     if n_args < row.fewest or (row.most != ANY and n_args > row.most):
         raise errors.wrong_arity(verb_text(row), USAGES[verb_text(row)], n_args)
+    return row
+
+
+cdef int run_verb(Connection c, Name name, Arg* args, int64_t n_args) except -1:
+    """Carry out a verb and write its result. Raises OnlineError for what is to be an error reply."""
+    cdef const Verb* row = check_verb(c, name, n_args)
     if row.run == NULL:
         return call_host(c, verb_text(row), args, n_args)
     return row.run(c, args, n_args)
@@ -129,7 +135,10 @@ cdef int answer(Connection c, Name name, Arg* args, int64_t n_args, bint wants_r
     c.service.commands += 1
     try:
         begin_reply(c, False)
-        run_verb(c, name, args, n_args)
+        if c.transaction is None:
+            run_verb(c, name, args, n_args)
+        else:
+            QUEUE(c, name, args, n_args)
     except OnlineError as error:
         c.output.end = c.output.start + mark
         put_error(c, error)

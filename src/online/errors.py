@@ -7,6 +7,7 @@
     ├── TokenWantedError        NOAUTH  a token is needed first
     ├── WrongTokenError         WRONGPASS  the token is another
     ├── ProtocolVersionError    NOPROTO HELLO asks for a version of RESP other than 2 or 3
+    ├── TransactionError        EXECABORT  an EXEC carries out nothing, because a verb before it was wrong
     ├── FramingError            PROTO   bytes that are no message; the connection is closed
     ├── ConfigError             -       an option, variable or configuration file is wrong
     └── StateError              -       a state file cannot be read or written
@@ -50,6 +51,10 @@ class WrongTokenError(OnlineError):
 
 class ProtocolVersionError(OnlineError):
     code = "NOPROTO"
+
+
+class TransactionError(OnlineError):
+    code = "EXECABORT"
 
 
 class FramingError(OnlineError):
@@ -246,3 +251,30 @@ def same_file(one: str, other: str, path: object) -> ConfigError:
 def unusable_file(where: str, path: object, why: Exception) -> ConfigError:
     """A file that a setting names and that cannot be read or written."""
     return ConfigError(f"{where} {path}: {getattr(why, 'strerror', None) or why}")
+
+
+def in_transaction(verb: str) -> CommandError:
+    """MULTI or WATCH after MULTI, worded as Redis does."""
+    if verb == "MULTI":
+        return CommandError("MULTI calls can not be nested")
+    return CommandError(f"{verb} inside MULTI is not allowed")
+
+
+def no_transaction(verb: str) -> CommandError:
+    """EXEC or DISCARD without MULTI, worded as Redis does."""
+    return CommandError(f"{verb} without MULTI")
+
+
+def spoiled_transaction() -> TransactionError:
+    """An EXEC after a wrong verb, worded as Redis does."""
+    return TransactionError("Transaction discarded because of previous errors.")
+
+
+def transaction_too_long(limit: int, what: str) -> RangeError:
+    """More between MULTI and EXEC than may be kept."""
+    return RangeError(f"a transaction takes at most {limit} {what} between MULTI and EXEC")
+
+
+def replies_too_long(limit: int) -> RangeError:
+    """A reply inside of EXEC for which there is no room; its verb was carried out."""
+    return RangeError(f"an EXEC replies with at most {limit} bytes; this verb was carried out, without a reply")

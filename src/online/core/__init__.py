@@ -21,6 +21,7 @@ has no source: its `.pxd` is the code.
     msgpack     MessagePack-RPC: frames -> arguments                    -> verbs
     hits        HIT, LEAVE and batches                                  -> msgpack, verbs
     questions   COUNT, PAGE and the other hot questions                 -> verbs
+    transactions  MULTI and EXEC                                        -> verbs
     frames      sessions -> frames; frames of hits -> an index          -> arguments, connection
     observers   what was written to an index, and what changed in it    -> arguments, index
     wire        puts these together, for Python                         -> frames, verbs

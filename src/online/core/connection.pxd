@@ -119,6 +119,7 @@ cdef class Connection:
     cdef Scan scan
     cdef Frame frame
     cdef object first_error                              # of the batch that is being taken
+    cdef object transaction                              # verbs kept since MULTI; None: none is open
     cdef list words                                      # of the inline command that is being answered
     cdef int64_t now_ms
     cdef public int64_t work                             # done in this turn

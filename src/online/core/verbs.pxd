@@ -8,10 +8,25 @@ from online.core.skiplist cimport Name
 
 ctypedef int (*verb_t)(Connection, Arg*, int64_t) except -1
 
+ctypedef int (*verb_call_t)(Connection, Name, Arg*, int64_t) except -1
+
 cdef enum:
     ANY = -1                                             # number of arguments
+    VERB_BYTES = 16                                      # longer than every verb
+    BEFORE_AUTH = 1                                      # may come before the token
+    AT_ONCE = 2                                          # is carried out also inside of MULTI
 
-cdef int verb(str usage, verb_t run, int64_t fewest, int64_t most, bint before_auth=*) except -1
+cdef struct Verb:
+    char name[VERB_BYTES]                                # upper case, NULs behind it
+    verb_t run                                           # NULL: handed to the host
+    int64_t fewest
+    int64_t most
+    int flags
+
+cdef int verb(str usage, verb_t run, int64_t fewest, int64_t most, int flags=*) except -1
+cdef int queue_register(verb_call_t queue) except -1
+cdef const Verb* check_verb(Connection c, Name name, int64_t n_args) except NULL
+cdef int run_verb(Connection c, Name name, Arg* args, int64_t n_args) except -1
 cdef int answer(Connection c, Name name, Arg* args, int64_t n_args, bint wants_reply) except -1
 cdef void skip_begins(Connection c) noexcept
 cdef bint is_reply_wanted(Connection c) noexcept

@@ -13,11 +13,11 @@ from online.core.frames import apply_hits, dump
 __all__ = ["OK", "Connection", "Service", "Status", "apply_hits", "dump"]
 
 #: In the order in which their verbs are looked up: hits first.
-_PARTS = ("hits", "questions", "resp", "msgpack")
+_PARTS = ("hits", "questions", "transactions", "resp", "msgpack")
 
 ANY = -1
 
-#: The verbs of the host: usage, fewest and most arguments, and whether it may come before AUTH.
+#: The verbs of the host: usage, fewest and most arguments, whether it may come before AUTH, and inside of MULTI.
 RARE = (
     ("TOP [limit [prefix]]", 0, 2, False),
     ("PEAK", 0, 0, False),
@@ -25,8 +25,8 @@ RARE = (
     ("SITES", 0, 0, False),
     ("INFO [section ...]", 0, 16, False),
     ("TIME", 0, 0, False),
-    ("QUIT", 0, ANY, True),
-    ("RESET", 0, 0, True),
+    ("QUIT", 0, ANY, True, True),
+    ("RESET", 0, 0, True, True),
     ("AUTH [site] token", 1, 2, True),
     ("HELLO [version [AUTH site token] [SETNAME name]]", 0, 6, True),
     ("CLIENT subcommand [argument ...]", 1, ANY, False),

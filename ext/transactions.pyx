@@ -1,0 +1,165 @@
+"""Transactions as Redis has them: MULTI, EXEC, DISCARD; and WATCH, UNWATCH, which find nothing to do.
+
+Its job: to keep the verbs that come between MULTI and EXEC, and to carry them out together. Not its job: what they do.
+
+An EXEC is of one moment: it is one frame, so nothing comes in between, and all its verbs see the same time. A verb that
+is wrong in itself (unknown, or a wrong number of arguments) is answered by an error when it comes and spoils the EXEC,
+which then carries out nothing. A verb that fails when it is carried out has its error in its place; the others stand.
+
+Invariants:
+1. What is kept is within `max_items` verbs and `max_frame` bytes, and is counted in `service.buffered_bytes` until
+   it is given back, at the latest with its connection.
+2. The verbs of an EXEC are all carried out; of their replies, those beyond MOST_REPLY_BYTES are errors instead.
+"""
+
+from libc.stdint cimport int64_t
+
+from online import errors
+from online.errors import OnlineError
+
+from online.core.arguments cimport arg_text
+from online.core.codec cimport NIL, TEXT, Arg, buffer_used
+from online.core.connection cimport (
+    MSGPACK, Connection, Service, put_array, put_error, put_line, put_object, put_ok, put_text,
+)
+from online.core.index cimport bytes_from, name_from
+from online.core.skiplist cimport Name
+from online.core.verbs cimport ANY, AT_ONCE, check_verb, queue_register, run_verb, verb
+
+cdef enum:
+    BYTES_A_WORD = 64                                    # of a bytes object, and its place in a list
+    MOST_REPLY_BYTES = 16 * 1024 * 1024                  # of one EXEC
+
+
+cdef class Transaction:
+    """What came between MULTI and EXEC."""
+
+    cdef Service service
+    cdef list queued                                     # lists of words, the verb first; None for nil
+    cdef int64_t n_bytes
+    cdef bint is_spoiled
+
+    def __cinit__(self, Service service not None):
+        self.service = service
+        self.queued = []
+
+    def __dealloc__(self):
+        self.service.buffered_bytes -= self.n_bytes
+
+
+cdef int queue_verb(Connection c, Name name, Arg* args, int64_t n_args) except -1:
+    """Take a verb that comes after MULTI: keep it for EXEC, or carry it out if it is one of the transaction itself.
+
+    Raises OnlineError, and spoils the EXEC, if it is wrong in itself or there is no room.
+    """
+    cdef Transaction transaction = c.transaction
+    cdef bint is_at_once
+    try:
+        is_at_once = check_verb(c, name, n_args).flags & AT_ONCE != 0
+        if not is_at_once:
+            keep_verb(c, transaction, name, args, n_args)
+    except OnlineError:
+        transaction.is_spoiled = True
+        raise
+    if is_at_once:
+        return run_verb(c, name, args, n_args)
+    if c.dialect == MSGPACK:
+        return put_text(c, name_from(b"QUEUED"))
+    return put_line(c, c'+', b"QUEUED")
+
+
+cdef int keep_verb(Connection c, Transaction transaction, Name name, Arg* args, int64_t n_args) except -1:
+    """Copy a verb, within the limits."""
+    cdef Name text
+    cdef int64_t i, n_bytes = BYTES_A_WORD + name.n_bytes
+    cdef list words = [bytes_from(name)]
+    for i in range(n_args):
+        if args[i].type == NIL:
+            words.append(None)
+            continue
+        arg_text(&args[i], "an argument", &text)
+        words.append(bytes_from(text))
+        n_bytes += BYTES_A_WORD + text.n_bytes
+    if len(transaction.queued) >= c.service.max_items:
+        raise errors.transaction_too_long(c.service.max_items, "verbs")
+    if transaction.n_bytes + n_bytes > <int64_t>c.service.max_frame:
+        raise errors.transaction_too_long(c.service.max_frame, "bytes")
+    transaction.queued.append(words)
+    transaction.n_bytes += n_bytes
+    c.service.buffered_bytes += n_bytes
+    return 0
+
+
+cdef int put_failure(Connection c, error) except -1:
+    """Write an error in the place of a reply: MessagePack has no errors inside of results, so a map stands for one."""
+    if c.dialect != MSGPACK:
+        return put_error(c, error)
+    return put_object(c, {"error": [error.code, str(error)]})
+
+
+cdef int run_queued(Connection c, list words, size_t most) except -1:
+    """Carry out a verb of a transaction and write its reply, or an error beyond `most` bytes of output."""
+    cdef size_t mark = buffer_used(&c.output)
+    cdef int64_t i, n_args = len(words) - 1
+    cdef Arg* args = c.service.args
+    for i in range(n_args):
+        args[i].type = NIL if words[i + 1] is None else TEXT
+        if words[i + 1] is not None:
+            args[i].text = name_from(<bytes>words[i + 1])
+    c.work += 1
+    c.service.commands += 1
+    try:
+        run_verb(c, name_from(<bytes>words[0]), args, n_args)
+        if buffer_used(&c.output) > most:
+            raise errors.replies_too_long(MOST_REPLY_BYTES)
+    except OnlineError as error:
+        c.output.end = c.output.start + mark
+        put_failure(c, error)
+    return 0
+
+
+cdef int verb_multi(Connection c, Arg* args, int64_t n_args) except -1:
+    if c.transaction is not None:
+        raise errors.in_transaction("MULTI")
+    c.transaction = Transaction(c.service)
+    return put_ok(c)
+
+
+cdef int verb_exec(Connection c, Arg* args, int64_t n_args) except -1:
+    cdef Transaction transaction = c.transaction
+    cdef size_t most = buffer_used(&c.output) + MOST_REPLY_BYTES
+    cdef list words
+    if transaction is None:
+        raise errors.no_transaction("EXEC")
+    c.transaction = None
+    if transaction.is_spoiled:
+        raise errors.spoiled_transaction()
+    put_array(c, len(transaction.queued))
+    for words in transaction.queued:
+        run_queued(c, words, most)
+    return 0
+
+
+cdef int verb_discard(Connection c, Arg* args, int64_t n_args) except -1:
+    if c.transaction is None:
+        raise errors.no_transaction("DISCARD")
+    c.transaction = None
+    return put_ok(c)
+
+
+cdef int verb_watch(Connection c, Arg* args, int64_t n_args) except -1:
+    if c.transaction is not None:
+        raise errors.in_transaction("WATCH")
+    return put_ok(c)
+
+
+cdef int verb_unwatch(Connection c, Arg* args, int64_t n_args) except -1:
+    return put_ok(c)
+
+
+queue_register(queue_verb)
+verb("MULTI", verb_multi, 0, 0, AT_ONCE)
+verb("EXEC", verb_exec, 0, 0, AT_ONCE)
+verb("DISCARD", verb_discard, 0, 0, AT_ONCE)
+verb("WATCH key [key ...]", verb_watch, 1, ANY, AT_ONCE)
+verb("UNWATCH", verb_unwatch, 0, 0)

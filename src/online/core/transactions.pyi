@@ -1,0 +1,1 @@
+"""MULTI and EXEC. When imported, connections know them. For C code alone; see ext/transactions.pyx."""

@@ -1,0 +1,170 @@
+"""MULTI and EXEC: the same bytes as a real Redis, bounded, of one moment, and whole or not at all."""
+
+import shutil
+import socket
+import subprocess
+import time
+
+import pytest
+from tests.core.conversation import Speaker
+from tests.websites import free_port
+from tests.wiring import NOW, Wiring, feed, read_pack, read_resp, request, resp
+
+#: Pipelines of what both servers know.
+ALIKE = [
+    [["MULTI"], ["PING"], ["ECHO", "x"], ["EXEC"]],
+    [["MULTI"], ["EXEC"]],
+    [["MULTI"], ["PING"], ["DISCARD"], ["PING"]],
+    [["EXEC"]],
+    [["DISCARD"]],
+    [["MULTI"], ["MULTI"], ["PING"], ["EXEC"]],
+    [["MULTI"], ["WATCH", "k"], ["EXEC"]],
+    [["WATCH", "k"], ["UNWATCH"], ["MULTI"], ["UNWATCH"], ["PING"], ["EXEC"]],
+    [["MULTI"], ["PING"], ["RESET"], ["EXEC"]],
+    [["MULTI"], ["PING"], ["QUIT"]],
+    [["MULTI", "x"]],
+    [["WATCH"]],
+    [["multi"], ["ping"], ["exec"]],
+    [["MULTI"], ["DISCARD", "x"], ["PING"], ["EXEC"]],
+]
+
+
+def bytes_of(pipeline):
+    return b"".join(resp(*words) for words in pipeline)
+
+
+@pytest.fixture(scope="module")
+def redis_port(tmp_path_factory):
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    port = free_port()
+    folder = tmp_path_factory.mktemp("redis")
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            break
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    yield port
+    process.terminate()
+    process.wait()
+
+
+def said_by_redis(port, data):
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connected:
+        connected.sendall(data)
+        connected.shutdown(socket.SHUT_WR)
+        said = b""
+        while chunk := connected.recv(65_536):
+            said += chunk
+    return said
+
+
+@pytest.mark.parametrize("pipeline", ALIKE, ids=lambda pipeline: " ".join(words[0] for words in pipeline))
+def test_a_pipeline_is_answered_as_by_redis(redis_port, pipeline):
+    ours = read_resp(Speaker().say(bytes_of(pipeline)))
+    theirs = read_resp(said_by_redis(redis_port, bytes_of(pipeline)))
+    # Errors of arity are worded each in its own way.
+    assert [plain(reply) for reply in ours] == [plain(reply) for reply in theirs]
+
+
+def plain(reply):
+    text = str(reply)
+    return "wrong arity" if "argument" in text and text.startswith("ERR") else reply
+
+
+@pytest.mark.parametrize("data", [b"*-1\r\n", b"*-7\r\n", b"*-9223372036854775807\r\n", b"*0\r\n", b"\r\n"])
+def test_a_command_of_nothing_has_no_answer_as_in_redis(redis_port, data):
+    assert feed(Wiring().connect(), data + resp("PING")) == said_by_redis(redis_port, data + resp("PING"))
+
+
+def test_hits_in_a_transaction_are_taken_at_its_end():
+    wiring = Wiring()
+    line, other = wiring.connect(), wiring.connect()
+    feed(line, bytes_of([["MULTI"], ["HIT", "theo", "/a"], ["COUNT"]]))
+    assert read_resp(feed(other, resp("COUNT"))) == [0]
+    assert read_resp(feed(line, resp("EXEC"))) == [["OK", 1]]
+
+
+def test_a_discarded_hit_is_not_taken():
+    line = Wiring().connect()
+    assert read_resp(feed(line, bytes_of([["MULTI"], ["HIT", "a", "/a"], ["DISCARD"], ["COUNT"]])))[-1] == 0
+
+
+@pytest.mark.parametrize("wrong", [["NOTHING"], ["HIT", "a"], ["COUNT", "a", "b", "c"]])
+def test_a_verb_that_is_wrong_in_itself_spoils_the_whole(wrong):
+    line = Wiring().connect()
+    replies = read_resp(feed(line, bytes_of([["MULTI"], ["HIT", "a", "/a"], wrong, ["EXEC"], ["COUNT"]])))
+    assert str(replies[2]).startswith("ERR")
+    assert str(replies[3]).startswith("EXECABORT")
+    assert replies[4] == 0
+
+
+def test_a_verb_that_fails_has_its_error_in_its_place():
+    line = Wiring().connect()
+    [*_, replies] = read_resp(feed(line, bytes_of([["MULTI"], ["HIT", "a", "/a", "5"], ["COUNT"], ["EXEC"]])))
+    assert str(replies[0]).startswith("RANGE")
+    assert replies[1] == 0
+
+
+def test_a_transaction_in_messagepack_marks_errors_inside_of_its_result():
+    line = Wiring().connect()
+    for verb, *params in (["MULTI"], ["HIT", "a", "/a"], ["HIT", "a", "/a", 5]):
+        feed(line, request(verb, *params))
+    [(msgid, error, result)] = read_pack(feed(line, request("EXEC", msgid=4)))
+    assert (msgid, error, result[0]) == (4, None, "OK")
+    assert result[1]["error"][0] == "RANGE"
+
+
+def test_a_batch_is_no_part_of_a_transaction_and_spoils_it():
+    line = Wiring().connect()
+    feed(line, request("MULTI"))
+    assert "unknown verb" in read_pack(feed(line, request("hits", ["a", "/a"])))[0][1]
+    assert "EXECABORT" in read_pack(feed(line, request("EXEC")))[0][1]
+
+
+@pytest.mark.parametrize(
+    ("limits", "word"), [({"max_items": 8}, "8 verbs"), ({"max_frame": 2_000}, "2000 bytes")], ids=["items", "frame"]
+)
+def test_what_is_kept_is_bounded(limits, word):
+    wiring = Wiring(**limits)
+    line = wiring.connect()
+    replies = read_resp(feed(line, resp("MULTI") + 40 * resp("HIT", "a", "/a") + resp("EXEC")))
+    assert word in str(replies[-2])
+    assert str(replies[-1]).startswith("EXECABORT")
+    assert wiring.service.buffered_bytes == 0
+
+
+def test_what_is_kept_is_counted_and_given_back_with_the_connection():
+    wiring = Wiring()
+    line = wiring.connect()
+    feed(line, resp("MULTI") + 100 * resp("HIT", "a", "/" + 50 * "x"))
+    assert wiring.service.buffered_bytes > 5_000
+    del line
+    assert wiring.service.buffered_bytes == 0
+
+
+def test_replies_of_a_transaction_are_bounded_and_its_hits_are_taken():
+    wiring = Wiring()
+    line = wiring.connect()
+    for n in range(1_000):
+        wiring.index.hit(b"%04d" % n + 200 * b"u", b"/a", now_ms=NOW)
+    data = resp("MULTI") + 100 * resp("PAGE", "/a", "1000") + resp("HIT", "last", "/b") + resp("EXEC")
+    line.receive(data, now_ms=NOW)
+    output = b""
+    while line.has_work or line.output_bytes:
+        output += line.take_output()
+        line.proceed(now_ms=NOW)
+    assert len(output) < 17 * 2**20
+    assert output.count(b"-RANGE an EXEC replies with at most") > 10
+    assert output.endswith(b"+OK\r\n")
+    assert wiring.index.count(b"/b", now_ms=NOW) == 1
+
+
+def test_a_token_is_wanted_before_a_transaction():
+    line = Wiring(auth_wanted=True).connect()
+    assert [str(reply).split()[0] for reply in read_resp(feed(line, resp("MULTI") + resp("EXEC")))] == ["NOAUTH"] * 2
