@@ -41,13 +41,16 @@ from tests.serving import (
     unbuffered,
 )
 
+from online.cli import serve as command_module
+from online.cli.serve import raise_open_files
 from online.errors import ConfigError, OnlineError, StateError
 from online.keep import state
-from online.serve import server as server_module
+from online.serve import connections as connections_module
+from online.serve import listeners as listeners_module
 from online.serve import streams as streams_module
 from online.serve.config import Address, Config
-from online.serve.server import Server, raise_open_files
-from online.serve.streams import ProgressStream
+from online.serve.progress import ProgressStream
+from online.serve.server import Server
 
 
 @pytest.fixture(params=TRANSPORTS)
@@ -222,7 +225,7 @@ async def test_a_connection_that_fails_ends_alone(nursery, caplog, monkeypatch):
 async def test_a_connection_that_cannot_even_begin_ends_alone(nursery, caplog, monkeypatch):
     server = make_server()
     with monkeypatch.context() as patch:
-        patch.setattr(server.verbs, "connect", raising(MemoryError()))
+        patch.setattr(server.connections, "open", raising(MemoryError()))
         assert await join(server, nursery).receive() == b""
         await trio.testing.wait_all_tasks_blocked()
     assert server.statistics().connections_failed == 1
@@ -240,11 +243,11 @@ def raising(error):
 async def test_failures_are_logged_only_so_often(nursery, caplog, monkeypatch):
     server = make_server()
     monkeypatch.setattr(server.verbs, "call", lambda *args: 1 / 0)
-    for _ in range(server_module.TRACEBACKS + 5):
+    for _ in range(connections_module.TRACEBACKS + 5):
         await join(server, nursery).ask(b"TOP")
     await trio.testing.wait_all_tasks_blocked()
-    assert server.statistics().connections_failed == server_module.TRACEBACKS + 5
-    assert len(caplog.records) == server_module.TRACEBACKS
+    assert server.statistics().connections_failed == connections_module.TRACEBACKS + 5
+    assert len(caplog.records) == connections_module.TRACEBACKS
 
 
 # Back pressure and its limits
@@ -301,7 +304,7 @@ def join_by_tight_socket(server, nursery):
     ours, theirs = socket.socketpair()
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
-    nursery.start_soon(server.serve_stream, ProgressStream(stream))
+    nursery.start_soon(server.streams.serve, ProgressStream(stream))
     return peer_of(ours)
 
 
@@ -471,7 +474,7 @@ async def test_a_flood_of_wrong_tokens_does_not_fill_the_log(nursery, caplog):
     peer = join(server, nursery)
     for _ in range(100):
         await peer.ask(b"AUTH wrong")
-    assert len(caplog.messages) == server_module.WARNINGS_A_MINUTE
+    assert len(caplog.messages) == connections_module.WARNINGS_A_MINUTE
     await trio.sleep(60)
     await peer.ask(b"AUTH wrong")
     assert caplog.messages[-1].endswith("; 90 more of such were not logged")
@@ -541,10 +544,10 @@ class FullListener(trio.abc.Listener):
 async def test_a_system_without_room_is_waited_for(nursery):
     server = make_server()
     ours, theirs = trio.testing.memory_stream_pair()
-    nursery.start_soon(server._accept, FullListener(theirs), nursery)
+    nursery.start_soon(server.streams.accept, FullListener(theirs), nursery)
     assert await Peer(ours).ask(b"COUNT") == b":0\r\n"
     assert reached(server) == {"open_files_reached": 4}
-    assert trio.current_time() - 4 * server_module.ACCEPT_PAUSE_S < 1
+    assert trio.current_time() - 4 * streams_module.ACCEPT_PAUSE_S < 1
 
 
 def test_the_limit_on_open_files_is_raised_to_fit():
@@ -552,7 +555,7 @@ def test_the_limit_on_open_files_is_raised_to_fit():
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
         raise_open_files(1_000)
-        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 1_000 + server_module.SPARE_FILES
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 1_000 + command_module.SPARE_FILES
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
@@ -632,13 +635,13 @@ def door(transport, tmp_path_factory, monkeypatch):
     door = MemoryDoor() if transport == "streams" else SocketDoor(tmp_path_factory.mktemp("door") / "socket")
 
     @asynccontextmanager
-    async def listeners(config, tls):
+    async def listeners(addresses, *, unix_mode, tls):
         try:
             yield [(LOCAL, door.open())]
         finally:
             door.close()
 
-    monkeypatch.setattr(server_module, "_listeners", listeners)
+    monkeypatch.setattr(listeners_module, "open_listeners", listeners)
     return door
 
 
@@ -979,7 +982,7 @@ def test_who_says_nothing_where_tls_should_begin_is_closed(tls, token, patience_
         server = make_server(token=token, **settings)
         ours, theirs = trio.testing.memory_stream_pair()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.serve_stream, trio.SSLStream(theirs, server._tls, server_side=True))
+            nursery.start_soon(server.streams.serve, trio.SSLStream(theirs, server.tls, server_side=True))
             await trio.sleep(patience_s - 1)
             assert reached(server) == {}
             assert await Peer(ours).receive() == b""

@@ -7,7 +7,9 @@ from online import __version__
 from online.core.sites import Sites
 from online.core.wire import Connection
 from online.limits import Limits
-from online.serve.verbs import SITE_MAX_BYTES, TOP_KEPT, Verbs
+from online.serve.given import SITE_MAX_BYTES
+from online.serve.tops import KEPT as TOP_KEPT
+from online.serve.verbs import Verbs
 
 NOW_MS = 1_700_000_000_000
 
@@ -17,7 +19,7 @@ class Line:
 
     def __init__(self, verbs, now_ms=NOW_MS):
         self.verbs = verbs
-        self.connection = verbs.connect()
+        self.connection, _ = verbs.connections.open()
         self.now_ms = now_ms
 
     def ask(self, verb, *args):
@@ -92,9 +94,9 @@ def test_top_is_kept_for_each_site_and_question(busy):
 def test_kept_answers_of_top_are_bounded_and_forgotten(busy):
     for n in range(TOP_KEPT + 10):
         busy.ask("TOP", 1, f"/{n}")
-    assert len(busy.verbs._tops) == TOP_KEPT
+    assert len(busy.verbs.tops) == TOP_KEPT
     busy.verbs.expire(busy.now_ms + 1_000)
-    assert not busy.verbs._tops
+    assert not busy.verbs.tops
 
 
 @pytest.mark.parametrize(
@@ -213,8 +215,8 @@ def test_info_counts_what_was_refused_at_each_limit_of_a_site(make_verbs):
 
 def test_a_connection_that_has_ended_is_forgotten(verbs, line):
     line.ask("SITE", "shop")
-    verbs.disconnect(line.connection)
-    verbs.disconnect(line.connection)
+    verbs.connections.closed(line.connection)
+    verbs.connections.closed(line.connection)
     other = Line(verbs)
     other.ask("SITE", "shop")
     assert other.ask("HIT", "a", "/x") == "OK"
@@ -482,7 +484,7 @@ def test_info_has_a_line_for_each_site(line):
 
 
 def test_a_new_connection_speaks_of_the_site_default(verbs):
-    connection = verbs.connect()
+    connection, _ = verbs.connections.open()
     assert isinstance(connection, Connection)
     assert (connection.site, connection.index) == (b"default", verbs.sites[b"default"])
 
