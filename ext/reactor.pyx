@@ -6,25 +6,28 @@ listeners (listeners.py), to wait (sockets.py), and what bytes mean (wire).
 A turn serves who is ready for about a millisecond. What it does not get to is left for the next: a round, that is
 the events of one epoll_wait and those who had work left at its begin, is finished before the next one begins.
 
-A connection's life; in streams.py it is the same, in the steps of a task:
+A connection's life. In streams.py it is the same, as the steps of a task:
 
-                       answered, and all is sent
-                   +-------------------------------+
-                   v                               |
-    accept --> RECEIVING -- bytes --> answer, send +-- work is left ----> WORKING --+
-                   |                  ^    ^       |                                |
-                   |                  |    +-------------- its turn ----------------+
-                   |                  |            |
-                   |              it goes on       +-- not all is sent -> SENDING --+
-                   |                  +------------------ writable -----------------+
-                   |
-    closing (QUIT, broken framing) or fail(error): the reply or the error is the last output
-                   |
-                   v
-    finish: the rest is sent, our half is closed --> DRAINING -- the end, or FAREWELL --> drop
+                       accept
+                         |
+                         v
+    +---------------> RECEIVING                rests until something comes
+    |                    | bytes
+    |                    v
+    |             answer and send <------------+----------------+
+    |                    |                     | its turn       | writable
+    |                    +-- input is left -> WORKING           |
+    |                    +-- not all is sent --------------> SENDING
+    +-- all is done -----+
+                         | closing: after QUIT or broken framing, or by `fail`
+                         v
+                      `finish` --> DRAINING --> `drop` --> CLOSED
 
-From everywhere, `drop` closes at once: the peer has gone, has no time left to be told why, or rests at the end of the
-server.
+It ends in three ways:
+
+- `fail(error)`: say why, then end. The error is the last output. Where a reply is half sent it is `drop`.
+- `finish`: the rest has been sent; close our half, and throw away what still comes, for a second at most.
+- `drop`: at once. So ends who has gone, who did not take what was sent, and who rests at the end of the server.
 
 Invariants:
 1. Within a round each peer gets at most one step: one receive or one go at waiting input, and one send.
@@ -51,7 +54,7 @@ from online import errors
 from online.limits import ACCEPT_PAUSE_S, FAREWELL_S
 
 from online.core.wire cimport (
-    Buffer, Connection, Service,
+    Buffer, Service,
     connection_forget_input, connection_give_back, connection_in_frame, connection_lend, connection_proceed,
     connection_receive, connection_trim,
 )

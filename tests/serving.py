@@ -1,6 +1,7 @@
 """What the tests of the server share: runs with a clock that jumps, servers, and the peers of their connections."""
 
 import contextlib
+import inspect
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial, wraps
 from weakref import WeakSet
 
 import trio
@@ -206,6 +208,70 @@ async def serving(**settings):
         await trio.aclose_forcefully(stream)
     if failure is not None:
         raise failure
+
+
+# Tests over each transport
+
+
+def in_memory(async_test, transport="transport"):
+    """Run a test with a clock that jumps, over each transport; its first argument is a nursery for connections."""
+    _, *fixtures = inspect.signature(async_test).parameters
+
+    async def with_nursery(arguments):
+        failure = None
+        async with trio.open_nursery() as nursery:
+            try:
+                await async_test(nursery, **arguments)
+            except Exception as error:
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    return _with_fixtures(async_test, fixtures, transport, lambda arguments: run(with_nursery, arguments))
+
+
+def over_streams(async_test):
+    """The same over streams alone."""
+    return in_memory(async_test, "streams")
+
+
+def with_sockets(async_test):
+    """Run a test with sockets, in real time, over each transport."""
+    fixtures = inspect.signature(async_test).parameters
+    return _with_fixtures(
+        async_test, fixtures, "transport", lambda arguments: run_in_real_time(partial(async_test, **arguments))
+    )
+
+
+def _with_fixtures(async_test, fixtures, transport, run_test):
+    """A test that asks pytest for `fixtures` and hands them on, over what the fixture `transport` says."""
+
+    @wraps(async_test)
+    def test(**arguments):
+        reset = transport_in_use.set(arguments[transport])
+        try:
+            run_test({name: arguments[name] for name in fixtures})
+        finally:
+            transport_in_use.reset(reset)
+
+    kind = inspect.Parameter.KEYWORD_ONLY
+    names = [transport, *(name for name in fixtures if name != transport)]
+    test.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
+    return test
+
+
+def reached(server):
+    """The limits that were reached."""
+    return {name: n for name, n in server.statistics().limits.items() if n}
+
+
+def echo(text):
+    return b"*2\r\n$4\r\nECHO\r\n$%d\r\n%b\r\n" % (len(text), text)
+
+
+def echoed(text):
+    return b"$%d\r\n%b\r\n" % (len(text), text)
 
 
 # Servers in a process of their own

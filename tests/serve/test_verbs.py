@@ -4,12 +4,14 @@ import msgpack
 import pytest
 
 from online import __version__
+from online.core import wire
 from online.core.sites import Sites
 from online.core.wire import Connection
 from online.limits import Limits
 from online.serve.given import SITE_MAX_BYTES
 from online.serve.tops import KEPT as TOP_KEPT
-from online.serve.verbs import Verbs
+from online.serve.verb import VERBS
+from online.serve.verbs import Verbs, check
 
 NOW_MS = 1_700_000_000_000
 
@@ -497,3 +499,32 @@ def test_the_window_and_the_limits_reach_the_sites(make_verbs):
         assert line.ask("HIT", "one", "/x") == "OK"
         assert line.ask("HIT", "two", "/x").startswith("FULL max_users")
         assert line.ask("COUNT", "", 61).startswith("RANGE within_s takes 1 to 60, not 61")
+
+
+# The table
+
+
+def test_a_verb_that_the_wire_hands_up_has_a_function_or_nothing_starts(monkeypatch):
+    check(VERBS)
+    with pytest.raises(LookupError, match=r"^nobody carries out PEEK, POKE: "):
+        check(["PEAK", "POKE", "PEEK"])
+    monkeypatch.setattr(wire, "RARE", (("POKE [user]", 0, 1, False),), raising=False)
+    with pytest.raises(LookupError, match=r"^nobody carries out POKE: "):
+        Verbs(Sites(Limits()))
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_a_verb_that_has_a_function_is_handed_up_by_the_wire(verbs, monkeypatch, verb):
+    handed_up = []
+    monkeypatch.setitem(VERBS, verb, lambda shared, connection, args, now_ms: handed_up.append(args))
+    line = Line(verbs)
+    for n_args in range(3):
+        line.connection.receive(msgpack.packb([2, verb, ["0"] * n_args]), now_ms=NOW_MS)
+    assert handed_up
+
+
+def test_a_part_adds_its_sections_to_info(verbs):
+    verbs.sections["weather"] = lambda now_ms: [("sun", 1), ("at_ms", now_ms)]
+    line = Line(verbs)
+    assert line.ask("INFO", "weather") == f"# Weather\r\nsun:1\r\nat_ms:{NOW_MS}\r\n"
+    assert line.ask("INFO").endswith(f"\r\n\r\n# Weather\r\nsun:1\r\nat_ms:{NOW_MS}\r\n")

@@ -69,6 +69,21 @@ class StreamPeer:
         self.scope.cancel()
         return True
 
+    def follow_progress(self, send_timeout_s: float) -> None:
+        """Renew the time for sending whenever the socket below the stream, if there is one, tells of progress."""
+
+        def progressed() -> None:
+            if self.sending_bytes:
+                self.scope.deadline = trio.current_time() + send_timeout_s
+
+        if self.socket is not None:
+            self.socket.progressed = progressed
+
+    def ignore_progress(self) -> None:
+        """Let go of the socket, so that the buffers of the connection are freed with the last who knows it."""
+        if self.socket is not None:
+            self.socket.progressed = lambda: None
+
     def is_reset(self) -> bool:
         """Whether the other end has broken off, as far as that is known."""
         return self.socket is not None and self.socket.is_reset()
@@ -129,7 +144,7 @@ class Streams:
         try:
             if peer.last_words is None:
                 self._peers.add(peer)
-                self._follow_progress(peer)
+                peer.follow_progress(self._limits.send_timeout_s)
                 with peer.scope:
                     await self._converse(peer)
                 if peer.scope.cancelled_caught and peer.last_words is None and not self._is_ending:
@@ -140,6 +155,7 @@ class Streams:
                 await self._finish(peer)
         finally:
             self._peers.discard(peer)
+            peer.ignore_progress()
             self._service.sending_bytes -= peer.sending_bytes
             self._connections.closed(peer.connection)
 
@@ -169,16 +185,6 @@ class Streams:
                 left_s -= waited_s
             else:
                 left_s = self._limits.frame_timeout_s
-
-    def _follow_progress(self, peer: StreamPeer) -> None:
-        """Renew the time for sending whenever the socket below the stream, if there is one, tells of progress."""
-
-        def progressed() -> None:
-            if peer.sending_bytes:
-                peer.scope.deadline = trio.current_time() + self._limits.send_timeout_s
-
-        if peer.socket is not None:
-            peer.socket.progressed = progressed
 
     async def _shake_hands(self, peer: StreamPeer, stream: trio.SSLStream[trio.abc.Stream], left_s: float) -> None:
         """Let TLS begin within `left_s` seconds."""
