@@ -1,4 +1,4 @@
-"""The server: connections that behave and those that do not, limits, timeouts, shutdown, listeners.
+"""The server: connections that behave and those that do not, back pressure, timeouts, and the end.
 
 Behaviour is tried with a clock that jumps, over memory streams and over the reactor; each kind of socket once, in
 real time, over both.
@@ -380,22 +380,23 @@ async def test_a_system_without_room_is_waited_for(nursery):
 
 
 @pytest.fixture
-def door(transport, tmp_path_factory, monkeypatch):
+def entrance(transport, tmp_path_factory, monkeypatch):
     """Where peers come in to a server that runs: through memory, or a Unix socket if the reactor is in use."""
-    door = MemoryDoor() if transport == "streams" else SocketDoor(tmp_path_factory.mktemp("door") / "socket")
+    path = tmp_path_factory.mktemp("entrance") / "socket"
+    entrance = MemoryEntrance() if transport == "streams" else SocketEntrance(path)
 
     @asynccontextmanager
     async def listeners(addresses, *, unix_mode, tls):
         try:
-            yield [(LOCAL, door.open())]
+            yield [(LOCAL, entrance.open())]
         finally:
-            door.close()
+            entrance.close()
 
     monkeypatch.setattr(listeners_module, "open_listeners", listeners)
-    return door
+    return entrance
 
 
-class SocketDoor:
+class SocketEntrance:
     """A Unix socket at which peers connect without waiting."""
 
     def __init__(self, path):
@@ -423,7 +424,7 @@ class SocketDoor:
         return peer_of(connected)
 
 
-class MemoryDoor(trio.abc.Listener):
+class MemoryEntrance(trio.abc.Listener):
     """A listener whose connections go through memory."""
 
     def __init__(self):
@@ -451,11 +452,11 @@ class MemoryDoor(trio.abc.Listener):
 
 
 @in_memory
-async def test_the_end_waits_for_nobody_who_rests(nursery, door):
+async def test_the_end_waits_for_nobody_who_rests(nursery, entrance):
     server = make_server()
     async with trio.open_nursery() as running:
         await running.start(server.run)
-        peers = [door.come() for _ in range(100)]
+        peers = [entrance.come() for _ in range(100)]
         await peers[0].send(b"COU")
         await trio.testing.wait_all_tasks_blocked()
         server.stop()
@@ -465,12 +466,12 @@ async def test_the_end_waits_for_nobody_who_rests(nursery, door):
 
 
 @in_memory
-async def test_what_has_been_read_is_answered_at_the_end(nursery, door):
+async def test_what_has_been_read_is_answered_at_the_end(nursery, entrance):
     for n_turns in range(10):
         server = make_server()
         async with trio.open_nursery() as running:
             await running.start(server.run)
-            peer = door.come()
+            peer = entrance.come()
             await trio.testing.wait_all_tasks_blocked()
             await peer.send(b"COUNT\r\n")
             for _ in range(n_turns):
@@ -480,26 +481,26 @@ async def test_what_has_been_read_is_answered_at_the_end(nursery, door):
 
 
 @in_memory
-async def test_a_long_answer_is_sent_to_its_end_while_nobody_comes_in(nursery, door):
+async def test_a_long_answer_is_sent_to_its_end_while_nobody_comes_in(nursery, entrance):
     server = make_server()
     async with trio.open_nursery() as running:
         await running.start(server.run)
-        peer = door.come(make_line=unbuffered)
+        peer = entrance.come(make_line=unbuffered)
         await peer.send(echo(b"x" * 50_000))
         await trio.testing.wait_all_tasks_blocked()
         server.stop()
         await trio.sleep(1)
-        assert not door.is_open
+        assert not entrance.is_open
         assert len(await peer.receive_rest()) == 50_010
 
 
 @in_memory
-async def test_who_never_reads_is_not_waited_for_at_the_end(nursery, door, tmp_path):
+async def test_who_never_reads_is_not_waited_for_at_the_end(nursery, entrance, tmp_path):
     server = make_server(state=tmp_path / "state")
     async with trio.open_nursery() as running:
         await running.start(server.run)
         for _ in range(10):
-            await door.come(make_line=unbuffered).send(b"HIT theo /x\r\n" * 1000)
+            await entrance.come(make_line=unbuffered).send(b"HIT theo /x\r\n" * 1000)
         await trio.testing.wait_all_tasks_blocked()
         server.stop()
     assert trio.current_time() < 5
