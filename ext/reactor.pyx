@@ -1,10 +1,33 @@
 """Plain TCP and Unix sockets served by C code over an epoll set of their own. Linux only.
 
 Its job: accept, receive, send and close, the time that each may take, and whose turn it is. Not its job: to open
-listeners, to wait (server.py), and what bytes mean (wire.pyx).
+listeners (listeners.py), to wait (sockets.py), and what bytes mean (wire).
 
 A turn serves who is ready for about a millisecond. What it does not get to is left for the next: a round, that is
 the events of one epoll_wait and those who had work left at its begin, is finished before the next one begins.
+
+A connection's life. In streams.py it is the same, as the steps of a task:
+
+                       accept
+                         |
+                         v
+    +---------------> RECEIVING                rests until something comes
+    |                    | bytes
+    |                    v
+    |             answer and send <------------+----------------+
+    |                    |                     | its turn       | writable
+    |                    +-- input is left -> WORKING           |
+    |                    +-- not all is sent --------------> SENDING
+    +-- all is done -----+
+                         | closing: after QUIT or broken framing, or by `fail`
+                         v
+                      `finish` --> DRAINING --> `drop` --> CLOSED
+
+It ends in three ways:
+
+- `fail(error)`: say why, then end. The error is the last output. Where a reply is half sent it is `drop`.
+- `finish`: the rest has been sent; close our half, and throw away what still comes, for a second at most.
+- `drop`: at once. So ends who has gone, who did not take what was sent, and who rests at the end of the server.
 
 Invariants:
 1. Within a round each peer gets at most one step: one receive or one go at waiting input, and one send.
@@ -28,18 +51,19 @@ import os
 from collections import deque
 
 from online import errors
+from online.limits import ACCEPT_PAUSE_S, FAREWELL_S
 
 from online.core.codec cimport Buffer
 from online.core.connection cimport (
-    Connection, Service,
+    Service,
     connection_forget_input, connection_give_back, connection_in_frame, connection_lend, connection_proceed,
     connection_receive, connection_trim,
 )
 
-__all__ = ["ACCEPT_PAUSE_MS", "FAREWELL_MS", "Reactor"]
+__all__ = ["Peer", "Reactor"]
 
 cdef extern from "<sys/epoll.h>" nogil:
-    int EPOLLIN, EPOLLOUT, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL, EPOLL_CLOEXEC
+    int EPOLLIN, EPOLLOUT, EPOLLERR, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL, EPOLL_CLOEXEC
     int epoll_create1(int flags)
     int epoll_ctl(int epoll, int op, int fd, epoll_event* event)
     int epoll_wait(int epoll, epoll_event* events, int n_events, int timeout_ms)
@@ -76,29 +100,42 @@ cdef enum:
 
 cdef int64_t FOREVER = INT64_MAX
 
-#: How long a connection is given to take its last reply.
-FAREWELL_MS = 1_000
-cdef int64_t _FAREWELL_MS = FAREWELL_MS
-
-#: After accept(2) failed for want of descriptors or memory.
-ACCEPT_PAUSE_MS = 100
-cdef int64_t _ACCEPT_PAUSE_MS = ACCEPT_PAUSE_MS
+cdef int64_t FAREWELL_MS = round(1000 * FAREWELL_S)
+cdef int64_t ACCEPT_PAUSE_MS = round(1000 * ACCEPT_PAUSE_S)
 
 
 cdef class Peer:
-    def __cinit__(self):
-        self.fd = -1
+    def __cinit__(self, Reactor reactor not None, int fd):
+        self.reactor = reactor
+        self.fd = fd
+        self.state = RECEIVING
 
     def __dealloc__(self):
         if self.fd >= 0:
             close(self.fd)
 
+    def fileno(self):
+        return self.fd
+
+    @property
+    def waiting_bytes(self):
+        return self.connection.buffered_bytes
+
+    def fail(self, error, *, int64_t now_ms):
+        if self.has_last_words or self.state == CLOSED:
+            return False
+        self.reactor.now_ms = now_ms
+        self.reactor.fail(self, error)
+        self.reactor.wake()
+        return True
+
 
 cdef class Reactor:
-    def __cinit__(self, host, Service service not None):
+    def __cinit__(self, connections, Service service not None, wake):
         self.epoll = -1
-        self.host = host
+        self.connections = connections
         self.service = service
+        self.wake = wake
         self.listeners, self.peers, self.free_slots, self.freed_slots, self.queue = [], [], [], [], deque()
         self.check_at_ms = self.accept_at_ms = FOREVER
         limits = service.limits
@@ -142,9 +179,9 @@ cdef class Reactor:
             elif errno == EAGAIN:
                 break
             elif errno in (EMFILE, ENFILE, ENOMEM, ENOBUFS):
-                self.host.no_room(errno)
+                self.connections.no_room(errno)
                 self.watch_listeners(0)
-                self.accept_at_ms = self.now_ms + _ACCEPT_PAUSE_MS
+                self.accept_at_ms = self.now_ms + ACCEPT_PAUSE_MS
                 break
             elif not is_of_peer(errno):
                 raise os_error()
@@ -158,29 +195,29 @@ cdef class Reactor:
 
     cdef int admit(self, int fd) except -1:
         """Begin a connection; one that cannot begin fails alone."""
-        cdef Peer peer = Peer()
+        cdef Peer peer = Peer(self, fd)
         cdef int is_on = 1
-        peer.fd = fd
-        peer.state = RECEIVING
         try:
-            peer.connection, words = self.host.begin()
+            peer.connection, last_words = self.connections.open(peer)
         except Exception:
-            self.host.failed()
+            close(fd)
+            peer.fd = -1
+            self.connections.failed()
             return 0
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &is_on, sizeof(is_on))  # Unix sockets refuse it: they never delay
-        self.place(peer, words is None)
+        self.place(peer)
         try:
             watch(self.epoll, EPOLL_CTL_ADD, fd, EPOLLIN, event_data(peer))
         except OSError:
-            self.host.failed()
+            self.connections.failed()
             return self.drop(peer)
         peer.events = EPOLLIN
-        if words is not None:
-            return self.dismiss(peer, words)
+        if last_words is not None:
+            return self.fail(peer, last_words)
         peer.left_ms = self.auth_timeout_ms if self.service.auth_wanted else FOREVER
         return self.time(peer, peer.left_ms)
 
-    cdef int place(self, Peer peer, bint is_guest) except -1:
+    cdef int place(self, Peer peer) except -1:
         """Give a peer a slot and a serial number, never 0: that is the listeners'."""
         if self.free_slots:
             peer.slot = self.free_slots.pop()
@@ -190,8 +227,6 @@ cdef class Reactor:
             self.peers.append(peer)
         self.serial = self.serial + 1 if self.serial < 0xFFFFFFFF else 1
         peer.serial = self.serial
-        peer.is_guest = is_guest
-        self.connections += is_guest
         self.sockets += 1
         return 0
 
@@ -220,7 +255,7 @@ cdef class Reactor:
         if self.n_handled < self.n_ready:
             event = &self.ready[self.n_handled]
             self.n_handled += 1
-            self.handle(<uint32_t>(event.data.u64 >> 32), <uint32_t>event.data.u64)
+            self.handle(<uint32_t>(event.data.u64 >> 32), <uint32_t>event.data.u64, event.events)
             return True
         if self.n_waiting:
             self.n_waiting -= 1
@@ -235,8 +270,11 @@ cdef class Reactor:
         self.n_waiting = len(self.queue)
         return self.n_ready > 0 or self.n_waiting > 0
 
-    cdef int handle(self, uint32_t serial, uint32_t slot) except -1:
-        """Do what an event asks for."""
+    cdef int handle(self, uint32_t serial, uint32_t slot, uint32_t events) except -1:
+        """Do what an event asks for.
+
+        Who works off input for which no answer is wanted would not be found to have broken off by sending.
+        """
         cdef Peer peer
         if serial == 0:
             return self.accept(self.listeners[slot]) if slot < <uint32_t>len(self.listeners) else 0
@@ -249,6 +287,8 @@ cdef class Reactor:
             return self.send(peer)
         if peer.state == DRAINING:
             return self.drain(peer)
+        if peer.state == WORKING and events & EPOLLERR:
+            return self.drop(peer)
         return 0
 
     # A peer
@@ -278,11 +318,11 @@ cdef class Reactor:
                 connection_proceed(peer.connection, self.now_ms)
         except Exception:
             self.drop(peer)
-            self.host.failed()
+            self.connections.failed()
             return 0
         self.send(peer)
         if self.service.buffered_bytes + self.service.sending_bytes > self.max_buffers:
-            self.host.bound_buffers()
+            self.connections.bound_buffers(now_ms=self.now_ms)
         return 0
 
     cdef int send(self, Peer peer) except -1:
@@ -309,7 +349,7 @@ cdef class Reactor:
     cdef int go_on(self, Peer peer) except -1:
         """See what comes next for a peer whose output has gone."""
         if peer.connection.is_closing:
-            return self.say_goodbye(peer)
+            return self.finish(peer)
         if peer.connection.has_work:
             peer.deadline_ms = FOREVER
             peer.state = WORKING
@@ -326,13 +366,16 @@ cdef class Reactor:
         self.time(peer, peer.left_ms)
         return self.watch_for(peer, EPOLLIN)
 
-    cdef int say_goodbye(self, Peer peer) except -1:
-        """Let the last reply arrive: to close a socket with unread input would reset it, and it might be lost."""
+    cdef int finish(self, Peer peer) except -1:
+        """Close our half, now that all is sent, and throw away what still comes.
+
+        To close a socket with unread input would reset it, and the last reply might be lost.
+        """
         if shutdown(peer.fd, SHUT_WR) < 0:
             return self.drop(peer)
         peer.state = DRAINING
         if not peer.has_last_words:
-            self.time(peer, _FAREWELL_MS)
+            self.time(peer, FAREWELL_MS)
         return self.watch_for(peer, EPOLLIN)
 
     cdef int drain(self, Peer peer) except -1:
@@ -341,14 +384,14 @@ cdef class Reactor:
             return 0
         return self.drop(peer)
 
-    cdef int dismiss(self, Peer peer, error) except -1:
-        """End a peer and tell it why, unless a reply is half sent."""
+    cdef int fail(self, Peer peer, error) except -1:
+        """Say why, then end: with `error` as the last reply, unless one is half sent."""
         if peer.state == SENDING or peer.state == DRAINING:
             return self.drop(peer)
         peer.connection.fail(error)
         connection_forget_input(peer.connection)
         peer.has_last_words = True
-        self.time(peer, _FAREWELL_MS)
+        self.time(peer, FAREWELL_MS)
         return self.send(peer)
 
     cdef int drop(self, Peer peer) except -1:
@@ -363,9 +406,8 @@ cdef class Reactor:
         peer.deadline_ms = FOREVER
         self.peers[peer.slot] = None
         self.freed_slots.append(peer.slot)
-        self.connections -= peer.is_guest
         self.sockets -= 1
-        self.host.end(peer.connection)
+        self.connections.closed(peer.connection)
         return 0
 
     cdef int watch_for(self, Peer peer, uint32_t events) except -1:
@@ -408,39 +450,19 @@ cdef class Reactor:
             self.send(peer)
             if peer.state != SENDING or peer.deadline_ms > self.now_ms:
                 return 0
-            self.host.reached("slow")
+            self.connections.reached("slow")
             return self.drop(peer)
         if self.service.auth_wanted and peer.connection.frames == 0:
-            self.host.reached("auth_timeout")
-            return self.dismiss(peer, errors.too_slow_auth(limits.auth_timeout_s))
-        self.host.reached("frame_timeout")
-        return self.dismiss(peer, errors.too_slow_frame(limits.frame_timeout_s))
+            self.connections.reached("auth_timeout")
+            return self.fail(peer, errors.too_slow_auth(limits.auth_timeout_s))
+        self.connections.reached("frame_timeout")
+        return self.fail(peer, errors.too_slow_frame(limits.frame_timeout_s))
 
     def rest_s(self, int64_t now_ms):
         cdef int64_t until_ms = min(self.check_at_ms, self.accept_at_ms)
         return math.inf if until_ms == FOREVER else max(until_ms - now_ms, 0) / 1000.0
 
     # From above
-
-    def fd_of(self, Connection connection not None):
-        cdef Peer peer
-        for peer in self.peers:
-            if peer is not None and peer.connection is connection:
-                return peer.fd
-        return -1
-
-    def sizes(self):
-        cdef Peer peer
-        return [(peer.connection.buffered_bytes, peer.connection) for peer in self.peers if peer is not None]
-
-    def part(self, Connection connection not None, error, *, int64_t now_ms):
-        cdef Peer peer
-        self.now_ms = now_ms
-        for peer in self.peers:
-            if peer is not None and peer.connection is connection and not peer.has_last_words:
-                self.dismiss(peer, error)
-                return True
-        return False
 
     def end(self, *, int64_t now_ms):
         cdef Peer peer

@@ -1,6 +1,7 @@
 """What the tests of the server share: runs with a clock that jumps, servers, and the peers of their connections."""
 
 import contextlib
+import inspect
 import os
 import re
 import signal
@@ -9,15 +10,17 @@ import subprocess
 import sys
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial, wraps
 from weakref import WeakSet
 
 import trio
 import trio.testing
 
+from online.cli.serve import assemble
 from online.limits import Limits
 from online.serve.clock import Clock
 from online.serve.config import Address, Config
-from online.serve.server import HAS_REACTOR, Server
+from online.serve.sockets import HAS_REACTOR
 
 #: Wall time at the start of a run with a clock that jumps.
 START_MS = 1_700_000_000_000
@@ -75,7 +78,7 @@ def make_server(*, wall=None, limits=None, listen=(), **settings):
     """A server whose time is that of the run; to be called inside one."""
     clock = Clock(steady=steady, wall=wall or Wall())
     settings = {"transport": transport_in_use.get(), **settings}
-    return Server(Config(listen=listen, limits=Limits(**(limits or {})), **settings), clock=clock)
+    return assemble(Config(listen=listen, limits=Limits(**(limits or {})), **settings), clock=clock)
 
 
 class Peer:
@@ -131,7 +134,7 @@ def join(server, nursery, *, make_line=memory_line):
         return join_by_socket(server, nursery, is_tight=make_line is unbuffered)
     ours, to_server = memory_line()
     theirs, to_peer = make_line()
-    nursery.start_soon(server.serve_stream, trio.StapledStream(theirs, to_server))
+    nursery.start_soon(server.streams.serve, trio.StapledStream(theirs, to_server))
     return Peer(trio.StapledStream(ours, to_peer))
 
 
@@ -142,11 +145,11 @@ def join_by_socket(server, nursery, *, is_tight=False):
     """Connect a peer by a pair of sockets, served by the reactor of a server that need not run."""
     if server not in _served and not server.listening.is_set():
         _served.add(server)
-        nursery.start_soon(server.serve_sockets)
+        nursery.start_soon(server.sockets.run)
     ours, theirs = socket.socketpair()
     if is_tight:
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-    server.adopt(theirs)
+    server.sockets.adopt(theirs.detach())
     return peer_of(ours)
 
 
@@ -167,6 +170,7 @@ class Serving:
         self.server = server
         self.addresses = server.addresses
         self.streams = []
+        self.ended = trio.Event()
 
     async def connect(self, address=None, wrap=lambda stream: stream):
         """Connect a peer to one of the addresses."""
@@ -179,14 +183,22 @@ class Serving:
         return Peer(wrap(stream))
 
 
-@contextlib.asynccontextmanager
-async def serving(**settings):
-    """A server that runs and listens, as in `settings`; at the end it is stopped and its peers are closed."""
-    server = Server(Config(**{"listen": (LOCAL,), "transport": transport_in_use.get(), **settings}))
-    failure = None
+async def _run(server, *, task_status):
+    """Run a server; once it listens, tell how to reach it, and at its end, that it has ended."""
     async with trio.open_nursery() as nursery:
         await nursery.start(server.run)
         running = Serving(server)
+        task_status.started(running)
+    running.ended.set()
+
+
+@contextlib.asynccontextmanager
+async def serving(**settings):
+    """A server that runs and listens, as in `settings`; at the end it is stopped and its peers are closed."""
+    server = assemble(Config(**{"listen": (LOCAL,), "transport": transport_in_use.get(), **settings}))
+    failure = None
+    async with trio.open_nursery() as nursery:
+        running = await nursery.start(_run, server)
         try:
             yield running
         except Exception as error:
@@ -196,6 +208,70 @@ async def serving(**settings):
         await trio.aclose_forcefully(stream)
     if failure is not None:
         raise failure
+
+
+# Tests over each transport
+
+
+def in_memory(async_test, transport="transport"):
+    """Run a test with a clock that jumps, over each transport; its first argument is a nursery for connections."""
+    _, *fixtures = inspect.signature(async_test).parameters
+
+    async def with_nursery(arguments):
+        failure = None
+        async with trio.open_nursery() as nursery:
+            try:
+                await async_test(nursery, **arguments)
+            except Exception as error:
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    return _with_fixtures(async_test, fixtures, transport, lambda arguments: run(with_nursery, arguments))
+
+
+def over_streams(async_test):
+    """The same over streams alone."""
+    return in_memory(async_test, "streams")
+
+
+def with_sockets(async_test):
+    """Run a test with sockets, in real time, over each transport."""
+    fixtures = inspect.signature(async_test).parameters
+    return _with_fixtures(
+        async_test, fixtures, "transport", lambda arguments: run_in_real_time(partial(async_test, **arguments))
+    )
+
+
+def _with_fixtures(async_test, fixtures, transport, run_test):
+    """A test that asks pytest for `fixtures` and hands them on, over what the fixture `transport` says."""
+
+    @wraps(async_test)
+    def test(**arguments):
+        reset = transport_in_use.set(arguments[transport])
+        try:
+            run_test({name: arguments[name] for name in fixtures})
+        finally:
+            transport_in_use.reset(reset)
+
+    kind = inspect.Parameter.KEYWORD_ONLY
+    names = [transport, *(name for name in fixtures if name != transport)]
+    test.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
+    return test
+
+
+def reached(server):
+    """The limits that were reached."""
+    return {name: n for name, n in server.statistics().limits.items() if n}
+
+
+def echo(text):
+    return b"*2\r\n$4\r\nECHO\r\n$%d\r\n%b\r\n" % (len(text), text)
+
+
+def echoed(text):
+    return b"$%d\r\n%b\r\n" % (len(text), text)
 
 
 # Servers in a process of their own

@@ -12,8 +12,8 @@ PACKAGE = Path(online.__file__).parent
 EXT = Path(__file__).parents[1] / "ext"
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
-#: Only these open sockets.
-OPENERS = {"serve.server", "serve.syslog"}
+#: Only these know sockets and TLS of Python's own: listeners opens, syslog receives, tls reads certificates.
+OPENERS = {"serve.listeners", "serve.syslog", "serve.tls"}
 
 
 def read_map(path: Path) -> dict[str, set[str]]:

@@ -33,8 +33,9 @@ pytestmark = [
 #: A server that notes by how many ms a task beside it wakes up too late, once it has something to do.
 TIMER = """
 import json, sys, trio
+from online.cli.serve import serve
 from online.serve.config import Address, Config
-from online.serve.server import Server, serve
+from online.serve.server import Server
 
 async def tick(server):
     await server.listening.wait()

@@ -9,6 +9,12 @@ from pathlib import Path, PurePosixPath
 KIB = 1024
 MIB = 1024 * KIB
 
+#: How long a connection is given to take its last reply.
+FAREWELL_S = 1.0
+
+#: How long nobody is accepted after accept(2) failed for want of descriptors or memory.
+ACCEPT_PAUSE_S = 0.1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -32,6 +38,7 @@ class Limits:
     send_timeout_s: float = 10.0  #: without progress in sending
     frame_timeout_s: float = 30.0  #: from a message's first byte to its last
     auth_timeout_s: float = 5.0  #: to the first message, where a token is needed
+
 
 #: The part of the memory that the process may use which all sites together take at most, unless set.
 MEMORY_SHARE = 0.75

@@ -156,7 +156,7 @@ class Speaker:
         self.verbs = Verbs(sites)
         self.verbs.started_ms = NOW_MS
         self.verbs.service.clock_step_ms = 0
-        self.connection = self.verbs.connect()
+        self.connection = self.verbs.connections.open()[0]
 
     def say(self, data: bytes) -> bytes:
         self.connection.receive(data, now_ms=NOW_MS)

@@ -11,15 +11,9 @@ import pytest
 from online import limits
 from online.errors import ConfigError
 from online.limits import KIB, MIB, Limits
-from online.serve.config import (
-    LIMITS,
-    SETTINGS,
-    Address,
-    Config,
-    add_arguments,
-    load,
-    read_address,
-)
+from online.serve.config import Address, Config
+from online.serve.loading import add_arguments, load
+from online.serve.settings import LIMITS, SETTINGS, read_address
 
 
 def configure(*flags, **variables):

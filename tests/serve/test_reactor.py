@@ -15,7 +15,7 @@ import trio
 from tests.serving import LOCAL, TRANSPORTS, Peer, join, join_by_socket, make_server, peer_of, run, unbuffered
 
 from online.errors import ConfigError
-from online.serve import server as server_module
+from online.serve import sockets as sockets_module
 
 pytestmark = pytest.mark.skipif("reactor" not in TRANSPORTS, reason="there is no epoll here")
 
@@ -125,7 +125,7 @@ async def test_who_has_gone_before_being_accepted_is_no_failure(server):
 async def test_connections_of_both_transports_are_counted_together(server):
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.serve_stream, theirs)
+        nursery.start_soon(server.streams.serve, theirs)
         for peer in (Peer(ours), peer_of(connect(server))):
             assert await peer.ask(b"COUNT") == b":0\r\n"
         assert await peer_of(connect(server)).receive_rest() == b"-ERR max number of clients reached\r\n"
@@ -278,7 +278,7 @@ def test_a_turn_ends_although_work_is_left():
         server = make_server(transport="reactor")
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            server.adopt(theirs)
+            server.sockets.adopt(theirs.detach())
             ours.setblocking(False)
             now_ms = server.clock.now_ms()
             turns = 0
@@ -286,12 +286,12 @@ def test_a_turn_ends_although_work_is_left():
             for _ in range(200):
                 while select.select([], [ours], [], 0)[1]:
                     ours.send(b"KINDS\r\n" * 9_000)
-                turns += server._reactor.turn(now_ms)
+                turns += server.sockets.reactor.turn(now_ms)
                 if select.select([ours], [], [], 0)[0]:
                     received += len(ours.recv(1_000_000))
             assert turns > 1
             assert received > 0
-            server._reactor.close()
+            server.sockets.reactor.close()
 
     run(test)
 
@@ -301,10 +301,10 @@ def test_a_turn_ends_although_work_is_left():
 
 def test_the_reactor_is_used_where_there_is_one(monkeypatch):
     async def test():
-        assert make_server(transport="auto")._reactor is not None
-        assert make_server(transport="streams")._reactor is None
-        monkeypatch.setattr(server_module, "HAS_REACTOR", False)
-        assert make_server(transport="auto")._reactor is None
+        assert make_server(transport="auto").sockets is not None
+        assert make_server(transport="streams").sockets is None
+        monkeypatch.setattr(sockets_module, "HAS_REACTOR", False)
+        assert make_server(transport="auto").sockets is None
         with pytest.raises(ConfigError, match=r"^transport reactor needs epoll, which this system does not have$"):
             make_server(transport="reactor")
 

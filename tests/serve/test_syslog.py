@@ -74,9 +74,15 @@ def json_line(user="", url="/a", seen_ms=None, **changed):
     return json.dumps(values | changed).encode()
 
 
+def syslog_of(server):
+    """The part of a server that receives syslog."""
+    [part] = server.parts
+    return part
+
+
 def info_of(server):
     """INFO's section on syslog."""
-    text = server.verbs.call(server.verbs.connect(), "INFO", [b"syslog"], server.clock.now_ms())
+    text = server.verbs.call(server.connections.open()[0], "INFO", [b"syslog"], server.clock.now_ms())
     return dict(line.split(":") for line in text.split("\r\n") if ":" in line)
 
 
@@ -86,7 +92,7 @@ async def until(condition):
 
 
 async def send(server, *datagrams):
-    address = server.syslog.addresses[0]
+    address = syslog_of(server).addresses[0]
     unix = address.path is not None
     with trio.socket.socket(socket.AF_UNIX if unix else socket.AF_INET, socket.SOCK_DGRAM) as sender:
         await sender.connect(str(address.path) if unix else (address.host, address.port))
@@ -113,7 +119,7 @@ def test_lines_become_hits_and_what_is_none_is_counted(tmp_path, is_unix):
                 b"\0" * 1000,
                 b"x" * 60_000,
             )
-            await until(lambda: server.syslog.counts.received == 9)
+            await until(lambda: syslog_of(server).counts.received == 9)
             index = server.verbs.sites[b"default"]
             assert index.kinds(now_ms=server.clock.now_ms()) == [1, 0, 0, 1]
             assert index.seen([b"theo"], now_ms=server.clock.now_ms())[0][0] == b"/x"
@@ -144,14 +150,14 @@ def test_hostile_and_odd_times_push_nobody_out_and_keep_nobody_online():
             server = running.server
             text = b'<13>Nov 22 23:55:00 www httpd: ::1 - %s [%s] "GET /\xff\\"\\x22 HTTP/1.1" 200 5'
             await send(server, *(text % each for each in lines.items()))
-            await until(lambda: server.syslog.counts.received == 4)
+            await until(lambda: syslog_of(server).counts.received == 4)
             now_ms = server.clock.now_ms()
             seen = dict(zip(lines, server.verbs.sites[b"default"].seen(list(lines), now_ms=now_ms), strict=True))
             assert abs(seen[b"future"][1] - now_ms) < 60_000
             assert abs(seen[b"elsewhere"][1] - now_ms + 600_000) < 60_000
             assert seen[b"past"] is seen[b"yesterday"] is None
             assert seen[b"future"][0] == b'/\xff\\"\\x22'
-            assert dict(server.syslog.counts.skipped) == {"not_understood": 1}
+            assert dict(syslog_of(server).counts.skipped) == {"not_understood": 1}
 
     run_in_real_time(test)
 
@@ -161,7 +167,7 @@ def test_times_of_lines_are_wall_time_whatever_was_done_to_the_clock():
         server = make_server(syslog=(LOCAL,))
         now_ms = server.clock.now_ms()
         server.verbs.service.clock_step_ms = 3_600_000
-        server.syslog._give([syslog.PageView(b"theo", b"/", now_ms + 3_600_000 - 1000, "member")])
+        syslog_of(server)._give([syslog.PageView(b"theo", b"/", now_ms + 3_600_000 - 1000, "member")])
         assert server.verbs.sites[b"default"].seen([b"theo"], now_ms=now_ms)[0] == (b"/", START_MS - 1000)
 
     trio.run(test, clock=trio.testing.MockClock())
@@ -170,11 +176,11 @@ def test_times_of_lines_are_wall_time_whatever_was_done_to_the_clock():
 def test_others_have_their_turn_while_lines_come_without_end(monkeypatch):
     async def test():
         async with serving(syslog=(LOCAL,)) as running:
-            counts = running.server.syslog.counts
-            door = running.server.syslog._doors[0]
+            counts = syslog_of(running.server).counts
+            receiving = syslog_of(running.server)._sockets[0]
             line = json_line("theo")
-            monkeypatch.setattr(door, "receive", lambda: line)
-            monkeypatch.setattr(door, "receive_first", lambda: line)
+            monkeypatch.setattr(receiving, "receive", lambda: line)
+            monkeypatch.setattr(receiving, "receive_first", lambda: line)
             await send(running.server, line)
             await until(lambda: counts.received > 1000)
             peer = await running.connect()
@@ -189,17 +195,17 @@ def test_what_the_kernel_dropped_is_counted():
     async def test():
         async with serving(syslog=(LOCAL,)) as running:
             server = running.server
-            door = server.syslog._doors[0]
-            door.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            address = server.syslog.addresses[0]
+            receiving = syslog_of(server)._sockets[0]
+            receiving.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            address = syslog_of(server).addresses[0]
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
                 sender.connect((address.host, address.port))
                 for _ in range(500):  # without a turn for the server
                     sender.send(json_line("theo"))
-            await until(lambda: server.syslog.counts.received)
+            await until(lambda: syslog_of(server).counts.received)
             await trio.sleep(0.05)
             await send(server, json_line("theo"))
-            counts = server.syslog.counts
+            counts = syslog_of(server).counts
             await until(lambda: counts.received + counts.dropped == 501)
             assert counts.dropped > 0
 
@@ -214,7 +220,7 @@ def test_beyond_this_machine_only_named_networks_may_send(network, is_taken):
             server = running.server
             for _ in range(3):
                 await send(server, json_line("theo"))
-            counts = server.syslog.counts
+            counts = syslog_of(server).counts
             await until(lambda: counts.received + counts.foreign == 3)
             assert counts.received == (3 if is_taken else 0)
 
@@ -243,7 +249,7 @@ def test_address_that_is_taken_is_named(tmp_path):
 
 def test_server_without_syslog_says_nothing_of_it():
     server = make_server_at_rest()
-    assert server.verbs.call(server.verbs.connect(), "INFO", [b"syslog"], 0) == ""
+    assert server.verbs.call(server.connections.open()[0], "INFO", [b"syslog"], 0) == ""
 
 
 def make_server_at_rest():

@@ -4,10 +4,14 @@ import msgpack
 import pytest
 
 from online import __version__
+from online.core import wire
 from online.core.sites import Sites
 from online.core.wire import Connection
 from online.limits import Limits
-from online.serve.verbs import SITE_MAX_BYTES, TOP_KEPT, Verbs
+from online.serve.given import SITE_MAX_BYTES
+from online.serve.tops import KEPT as TOP_KEPT
+from online.serve.verb import VERBS
+from online.serve.verbs import Verbs, check
 
 NOW_MS = 1_700_000_000_000
 
@@ -17,7 +21,7 @@ class Line:
 
     def __init__(self, verbs, now_ms=NOW_MS):
         self.verbs = verbs
-        self.connection = verbs.connect()
+        self.connection, _ = verbs.connections.open()
         self.now_ms = now_ms
 
     def ask(self, verb, *args):
@@ -92,9 +96,9 @@ def test_top_is_kept_for_each_site_and_question(busy):
 def test_kept_answers_of_top_are_bounded_and_forgotten(busy):
     for n in range(TOP_KEPT + 10):
         busy.ask("TOP", 1, f"/{n}")
-    assert len(busy.verbs._tops) == TOP_KEPT
+    assert len(busy.verbs.tops) == TOP_KEPT
     busy.verbs.expire(busy.now_ms + 1_000)
-    assert not busy.verbs._tops
+    assert not busy.verbs.tops
 
 
 @pytest.mark.parametrize(
@@ -213,8 +217,8 @@ def test_info_counts_what_was_refused_at_each_limit_of_a_site(make_verbs):
 
 def test_a_connection_that_has_ended_is_forgotten(verbs, line):
     line.ask("SITE", "shop")
-    verbs.disconnect(line.connection)
-    verbs.disconnect(line.connection)
+    verbs.connections.closed(line.connection)
+    verbs.connections.closed(line.connection)
     other = Line(verbs)
     other.ask("SITE", "shop")
     assert other.ask("HIT", "a", "/x") == "OK"
@@ -482,7 +486,7 @@ def test_info_has_a_line_for_each_site(line):
 
 
 def test_a_new_connection_speaks_of_the_site_default(verbs):
-    connection = verbs.connect()
+    connection, _ = verbs.connections.open()
     assert isinstance(connection, Connection)
     assert (connection.site, connection.index) == (b"default", verbs.sites[b"default"])
 
@@ -495,3 +499,32 @@ def test_the_window_and_the_limits_reach_the_sites(make_verbs):
         assert line.ask("HIT", "one", "/x") == "OK"
         assert line.ask("HIT", "two", "/x").startswith("FULL max_users")
         assert line.ask("COUNT", "", 61).startswith("RANGE within_s takes 1 to 60, not 61")
+
+
+# The table
+
+
+def test_a_verb_that_the_wire_hands_up_has_a_function_or_nothing_starts(monkeypatch):
+    check(VERBS)
+    with pytest.raises(LookupError, match=r"^nobody carries out PEEK, POKE: "):
+        check(["PEAK", "POKE", "PEEK"])
+    monkeypatch.setattr(wire, "RARE", (("POKE [user]", 0, 1, False),), raising=False)
+    with pytest.raises(LookupError, match=r"^nobody carries out POKE: "):
+        Verbs(Sites(Limits()))
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_a_verb_that_has_a_function_is_handed_up_by_the_wire(verbs, monkeypatch, verb):
+    handed_up = []
+    monkeypatch.setitem(VERBS, verb, lambda shared, connection, args, now_ms: handed_up.append(args))
+    line = Line(verbs)
+    for n_args in range(3):
+        line.connection.receive(msgpack.packb([2, verb, ["0"] * n_args]), now_ms=NOW_MS)
+    assert handed_up
+
+
+def test_a_part_adds_its_sections_to_info(verbs):
+    verbs.sections["weather"] = lambda now_ms: [("sun", 1), ("at_ms", now_ms)]
+    line = Line(verbs)
+    assert line.ask("INFO", "weather") == f"# Weather\r\nsun:1\r\nat_ms:{NOW_MS}\r\n"
+    assert line.ask("INFO").endswith(f"\r\n\r\n# Weather\r\nsun:1\r\nat_ms:{NOW_MS}\r\n")

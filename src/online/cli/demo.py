@@ -21,9 +21,12 @@ from typing import NamedTuple, TypeVar
 
 import trio
 
+from online.cli.serve import serve
 from online.errors import ConfigError
-from online.serve.config import DEFAULT_LISTEN, LISTEN, Address, Config, number, read_value
-from online.serve.server import Server, serve
+from online.serve.config import DEFAULT_LISTEN, Address, Config
+from online.serve.loading import read_value
+from online.serve.server import Server
+from online.serve.settings import LISTEN, number
 from online.terms import BOT, GUEST, HIDDEN, MEMBER
 from online_client import verbs
 from online_client.protocol import Protocol

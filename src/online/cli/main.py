@@ -26,7 +26,7 @@ from online.errors import ConfigError, OnlineError, StateError
 
 #: Subcommand -> its module, and what it does in a few words.
 COMMANDS = {
-    "serve": ("online.serve.server", "run a server"),
+    "serve": ("online.cli.serve", "run a server"),
     "query": ("online.cli.query", "ask a server: who is online, who is on a page"),
     "top": ("online.cli.top", "watch a server, live on a terminal"),
     "report": ("online.cli.report", "read access logs and tell who was online"),

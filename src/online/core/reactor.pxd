@@ -22,15 +22,17 @@ cdef enum State:
     DRAINING                                             # has had its last reply; what still comes is thrown away
     CLOSED
 
+cdef class Reactor
+
 cdef class Peer:
     # A socket with its connection.
+    cdef Reactor reactor
     cdef Connection connection
     cdef State state
     cdef int fd
     cdef uint32_t slot
     cdef uint32_t serial
     cdef uint32_t events                                 # what epoll watches for
-    cdef bint is_guest                                   # one of max_connections, rather than one too many
     cdef bint has_last_words                             # the server ends it; its deadline is the last
     cdef bint was_in_frame                               # when it was read from last
     cdef int64_t frames                                  # when it was read from last
@@ -38,8 +40,9 @@ cdef class Peer:
     cdef int64_t deadline_ms                             # of its state, or FOREVER
 
 cdef class Reactor:
-    cdef object host
+    cdef object connections
     cdef Service service
+    cdef object wake                                     # to be called when a turn is wanted before rest_s is over
     cdef int epoll
     cdef list listeners                                  # file descriptors
     cdef list peers                                      # by slot, None where one is free
@@ -47,7 +50,6 @@ cdef class Reactor:
     cdef list freed_slots                                # free from the end of the turn on
     cdef object queue                                    # of those who work; others in it are passed over
     cdef uint32_t serial                                 # of the newest peer, from 1
-    cdef readonly int64_t connections
     cdef readonly int64_t sockets
     cdef bint is_ending
     cdef int64_t now_ms
@@ -67,17 +69,17 @@ cdef class Reactor:
     cdef int accept(self, int fd) except -1
     cdef int watch_listeners(self, uint32_t events) except -1
     cdef int admit(self, int fd) except -1
-    cdef int place(self, Peer peer, bint is_guest) except -1
+    cdef int place(self, Peer peer) except -1
     cdef bint step(self) except -1
-    cdef int handle(self, uint32_t serial, uint32_t slot) except -1
+    cdef int handle(self, uint32_t serial, uint32_t slot, uint32_t events) except -1
     cdef int receive(self, Peer peer) except -1
     cdef int work(self, Peer peer) except -1
     cdef int answer(self, Peer peer, ssize_t n_received) except -1
     cdef int send(self, Peer peer) except -1
     cdef int go_on(self, Peer peer) except -1
-    cdef int say_goodbye(self, Peer peer) except -1
+    cdef int finish(self, Peer peer) except -1
     cdef int drain(self, Peer peer) except -1
-    cdef int dismiss(self, Peer peer, error) except -1
+    cdef int fail(self, Peer peer, error) except -1
     cdef int drop(self, Peer peer) except -1
     cdef int watch_for(self, Peer peer, uint32_t events) except -1
     cdef int time(self, Peer peer, int64_t left_ms) except -1

@@ -4,22 +4,23 @@ A `Reactor` never waits. Whoever owns it waits until `fileno()` is readable, or 
 until no work is left.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from online.core.connection import Connection, Service
 from online.errors import OnlineError
 
-FAREWELL_MS: int
-ACCEPT_PAUSE_MS: int
+class Connections(Protocol):
+    """What a reactor needs of the connections of its server (serve/connections.py)."""
 
-class Host(Protocol):
-    """What a reactor needs from above: connections, and somebody to tell."""
-
-    def begin(self) -> tuple[Connection, OnlineError | None]:
+    def open(self, peer: Peer) -> tuple[Connection, OnlineError | None]:
         """Begin the connection of a socket that has come in, with the reason if it is to end at once."""
 
-    def end(self, connection: Connection) -> None:
+    def closed(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
+
+    def bound_buffers(self, *, now_ms: int) -> None:
+        """End the largest: all together have more waiting than max_buffers."""
 
     def reached(self, limit: str) -> None:
         """Count that a limit was reached: `slow`, `frame_timeout` or `auth_timeout`."""
@@ -30,12 +31,23 @@ class Host(Protocol):
     def failed(self) -> None:
         """Count a connection that was ended by the exception being handled."""
 
-    def bound_buffers(self) -> None:
-        """End the largest connections: all together have more waiting than max_buffers."""
+class Peer:
+    """A socket with its connection. The reactor alone makes them."""
+
+    def fileno(self) -> int:
+        """Return the socket, which stays the peer's, or -1 once it is closed."""
+    @property
+    def waiting_bytes(self) -> int:
+        """Input and output that wait."""
+    def fail(self, error: OnlineError, *, now_ms: int) -> bool:
+        """Say why, then end: with `error` as the last reply, unless one is half sent. Return whether this is news."""
 
 class Reactor:
-    def __init__(self, host: Host, service: Service) -> None:
-        """Begin with no sockets, and the limits of `service`. Raises OSError."""
+    def __init__(self, connections: Connections, service: Service, wake: Callable[[], None]) -> None:
+        """Begin with no sockets, and the limits of `service`. Raises OSError.
+
+        `wake` is called when a turn is wanted although nobody waits for less than `rest_s()`.
+        """
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when a turn would find something to do; -1 once closed."""
@@ -55,27 +67,12 @@ class Reactor:
     def rest_s(self, now_ms: int) -> float:
         """Return after how long a turn is wanted although the set is not readable; may be infinite."""
 
-    def fd_of(self, connection: Connection) -> int:
-        """Return the socket of a connection, which stays the reactor's, or -1. O(connections)."""
-
-    def sizes(self) -> list[tuple[int, Connection]]:
-        """Return every connection with its waiting input and output, in bytes. O(connections)."""
-
-    def part(self, connection: Connection, error: OnlineError, *, now_ms: int) -> bool:
-        """End a connection with `error` as its last reply, unless a reply is half sent: then without.
-
-        Return whether this is news. O(connections).
-        """
-
     def end(self, *, now_ms: int) -> None:
         """Accept nobody more, answer what has come, and end each connection as soon as it rests. O(connections)."""
 
     def close(self) -> None:
         """Close all connections, and the set."""
 
-    @property
-    def connections(self) -> int:
-        """Connections that are open, without those that were too many. O(1)."""
     @property
     def sockets(self) -> int:
         """Sockets of connections that are open. O(1)."""

@@ -1,6 +1,6 @@
 """The sessions of all sites, to a file and back, so that a restart does not show an empty site.
 
-Not its job: when to do so (server.py), how a session is written (`wire.dump`), and how a file is replaced (files).
+Not its job: when to do so (serve/statefile.py), how a session is written (`wire.dump`), how a file is replaced (files).
 The file holds frames of MessagePack, the same as on the wire:
 
     [2, "ECHO", ["online state 1"]]                     a mark: this file is ours, in version 1

@@ -1,9 +1,39 @@
 """The server: Trio, sockets, configuration, and the verbs that are too rare to be worth C.
 
-    server      listeners, housekeeping, shutdown                   -> streams, syslog, verbs, clock, config
-    streams     connections over Trio streams, a task each
-    syslog      access logs that come over syslog -> hits           -> verbs, config
-    verbs       the rare verbs: SITE, INFO, TOP, AUTH ...
-    clock       index time, and the steps of the wall clock
-    config      flags, environment, TOML -> one Config
+What a server is:
+
+    server        the tree of its tasks, and the order of ending  -> housekeeping, listeners, parts, sockets, streams
+    parts         the seam: what runs beside the connections            -> verb
+    housekeeping  tasks that must not fail; each full second            -> clock, verbs
+    clock         index time, and the steps of the wall clock
+
+Its parts, which `cli/serve.py` attaches:
+
+    statefile     sessions, from one run to the next                    -> parts
+    syslog        access logs that come over syslog -> hits             -> listeners, parts
+
+Who is connected:
+
+    connections   the hub: who is open, and what all share              -> listeners
+    streams       connections over Trio streams, a task each            -> connections, progress, tls
+    sockets       connections over plain sockets, by the reactor        -> connections
+    listeners     opens all sockets                                     -> config, progress
+    progress      streams that tell of progress
+    tls           certificates, and why a handshake failed
+
+The rare verbs:
+
+    verbs         all of them, the host of the wire                     -> verbs_access, verbs_server, verbs_sites
+    verbs_access  AUTH HELLO RESET QUIT                                 -> given, verbs_sites
+    verbs_server  INFO CLIENT CONFIG COMMAND TIME                       -> given, verb
+    verbs_sites   SITE SITES SELECT TOP PEAK                            -> given, verb
+    verb          how a verb gets its row, and what it may use          -> connections, tops
+    tops          answers of TOP, kept for a moment
+    given         arguments, checked
+
+What it is told:
+
+    loading       options, variables and a file -> one Config           -> settings
+    settings      every setting: its name, its values, its help         -> config
+    config        what a server is told
 """

@@ -1,8 +1,8 @@
 """Connections over any Trio stream, a task each: for TLS, and wherever there is no epoll.
 
-Its job: receive and send, the time that each may take, and the end of a connection. Not its job: to open listeners
-(server.py), and what bytes mean (wire.pyx). The reactor does the same for plain sockets, and what is said, limited
-and counted is the same there.
+Its job: accept, receive and send, the time that each may take, and the end of a connection. Not its job: to open
+listeners (listeners.py), and what bytes mean (wire). The reactor does the same for plain sockets, and what is said,
+limited and counted is the same there; a connection's life is drawn in reactor.pyx.
 
 Invariants:
 1. A connection that fails ends alone, and is counted.
@@ -10,15 +10,19 @@ Invariants:
 3. Nobody is waited for without a bound, except between messages: there a connection may rest for ever.
 """
 
+import errno
 import math
 from collections.abc import Callable
-from typing import Protocol
 
 import trio
 
 from online import errors
 from online.core.wire import Connection, Service
 from online.errors import OnlineError
+from online.limits import ACCEPT_PAUSE_S, FAREWELL_S
+from online.serve import tls
+from online.serve.connections import Connections
+from online.serve.progress import ProgressListener, ProgressStream
 
 RECEIVE_BYTES = 64 * 1024
 
@@ -26,147 +30,99 @@ RECEIVE_BYTES = 64 * 1024
 #: also the most that a TLS record holds, and of half a record a peer has nothing.
 SEND_BYTES = 16 * 1024
 
-#: How often a socket that is not writable is tried nevertheless: it may have room for less than makes it so.
-TRY_EVERY_S = 1.0
-
-#: How long a connection is given to take its last reply, and how long all are at the end of the server.
-FAREWELL_S = 1.0
+#: How long all connections are given to take their last replies at the end of the server.
 GRACE_S = 2.0
 
-
-class Host(Protocol):
-    """What streams need from above: connections, and somebody to tell."""
-
-    def begin(self) -> tuple[Connection, OnlineError | None]:
-        """Begin the connection of a stream that has come in, with the reason if it is to end at once."""
-
-    def end(self, connection: Connection) -> None:
-        """Forget a connection that has ended."""
-
-    def reached(self, limit: str) -> None:
-        """Count that a limit was reached: `slow`, `frame_timeout` or `auth_timeout`."""
-
-    def failed_handshake(self, connection: Connection, error: Exception) -> None:
-        """Log that TLS did not begin, and why."""
-
-    def failed(self) -> None:
-        """Count a connection that was ended by the exception being handled."""
-
-    def bound_buffers(self) -> None:
-        """End the largest connections if all together have more waiting than max_buffers."""
+#: Why accept(2) fails when the system has no descriptor or memory.
+ACCEPT_CAPACITY_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
 
-class ProgressStream(trio.abc.HalfCloseableStream):
-    """The stream of a socket, which tells whenever the system has taken some of what is being sent."""
+class StreamPeer:
+    """A stream with its connection."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
-        """Become the owner of `stream`."""
-        self._stream = stream
-        self.progressed: Callable[[], None] = lambda: None
+    connection: Connection
 
-    def fileno(self) -> int:
-        return self._stream.socket.fileno()
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        with memoryview(data) as view:
-            n_sent = 0
-            while n_sent < len(view):
-                with trio.move_on_after(TRY_EVERY_S), view[n_sent:] as rest:
-                    n_sent += await self._send(rest)
-                    self.progressed()
-
-    async def _send(self, data: memoryview) -> int:
-        try:
-            return await self._stream.socket.send(data)
-        except OSError as error:
-            raise trio.BrokenResourceError(f"sending failed: {error}") from error
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def send_eof(self) -> None:
-        await self._stream.send_eof()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self._stream.receive_some(max_bytes)
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-class ProgressListener(trio.abc.Listener[ProgressStream]):
-    """A listener whose streams tell of progress."""
-
-    def __init__(self, listener: trio.SocketListener) -> None:
-        """Become the owner of `listener`."""
-        self._listener = listener
-
-    async def accept(self) -> ProgressStream:
-        return ProgressStream(await self._listener.accept())
-
-    async def aclose(self) -> None:
-        await self._listener.aclose()
-
-
-class _Client:
-    """A connection with what must be known to end it."""
-
-    def __init__(self, connection: Connection, last_words: OnlineError | None) -> None:
-        self.connection = connection
-        self.last_words = last_words  # why the server ends it
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        """Begin without a connection; whoever calls this still closes `stream`."""
+        below = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        self.stream = stream
+        self.socket = below if isinstance(below, ProgressStream) else None  # below the stream, if there is one
+        self.last_words: OnlineError | None = None  # why the server ends it
         self.scope = trio.CancelScope()  # all of its work; the deadline is that of the step at hand
-        self.socket: ProgressStream | None = None  # below its stream, if there is one
         self.is_receiving = False
         self.sending_bytes = 0  # taken from the connection and not yet sent
+
+    def fileno(self) -> int:
+        """Return the socket, or -1."""
+        return -1 if self.socket is None else self.socket.fileno()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Input and output that wait."""
+        return self.connection.buffered_bytes + self.sending_bytes
+
+    def fail(self, error: OnlineError, *, now_ms: int) -> bool:
+        """Say why, then end: with `error` as the last reply, unless one is half sent. Return whether this is news."""
+        if self.last_words is not None:
+            return False
+        self.last_words = error
+        self.scope.cancel()
+        return True
+
+    def follow_progress(self, send_timeout_s: float) -> None:
+        """Renew the time for sending whenever the socket below the stream, if there is one, tells of progress."""
+
+        def progressed() -> None:
+            if self.sending_bytes:
+                self.scope.deadline = trio.current_time() + send_timeout_s
+
+        if self.socket is not None:
+            self.socket.progressed = progressed
+
+    def ignore_progress(self) -> None:
+        """Let go of the socket, so that the buffers of the connection are freed with the last who knows it."""
+        if self.socket is not None:
+            self.socket.progressed = lambda: None
+
+    def is_reset(self) -> bool:
+        """Whether the other end has broken off, as far as that is known."""
+        return self.socket is not None and self.socket.is_reset()
 
 
 class Streams:
     """The connections of a server that are served by tasks."""
 
-    def __init__(self, host: Host, service: Service, now_ms: Callable[[], int]) -> None:
-        """Begin with no connections, and the limits of `service`; `now_ms` tells index time."""
-        self._host = host
+    def __init__(self, connections: Connections, service: Service, now_ms: Callable[[], int]) -> None:
+        """Begin with no streams, and the limits of `service`; `now_ms` tells index time."""
+        self._connections = connections
         self._service = service
         self._limits = service.limits
         self._now_ms = now_ms
-        self._clients: dict[Connection, _Client] = {}
+        self._peers: set[StreamPeer] = set()
         self._is_ending = False
 
-    # From above
+    async def accept(self, listener: trio.abc.Listener[trio.abc.Stream], clients: trio.Nursery) -> None:
+        """Start a task for each connection that comes in. While the system has no room, they queue there."""
+        if isinstance(listener, trio.SocketListener):
+            listener = ProgressListener(listener)
+        while True:
+            try:
+                stream = await listener.accept()
+            except OSError as error:
+                if error.errno not in ACCEPT_CAPACITY_ERRORS:
+                    raise
+                self._connections.no_room(error.errno)
+                await trio.sleep(ACCEPT_PAUSE_S)
+            else:
+                clients.start_soon(self.serve, stream)
 
-    def fd_of(self, connection: Connection) -> int:
-        """Return the socket of a connection, which stays its stream's, or -1. O(1)."""
-        client = self._clients.get(connection)
-        return -1 if client is None or client.socket is None else client.socket.fileno()
-
-    @property
-    def connections(self) -> int:
-        """Connections that are open, without those that were too many. O(1)."""
-        return len(self._clients)
-
-    def sizes(self) -> list[tuple[int, Connection]]:
-        """Return every connection with its waiting input and output, in bytes. O(connections)."""
-        clients = self._clients.values()
-        return [(client.connection.buffered_bytes + client.sending_bytes, client.connection) for client in clients]
-
-    def part(self, connection: Connection, error: OnlineError) -> bool:
-        """End a connection with `error` as its last reply, unless a reply is half sent: then without.
-
-        Return whether this is news. O(1).
-        """
-        client = self._clients.get(connection)
-        if client is None or client.last_words is not None:
-            return False
-        client.last_words = error
-        client.scope.cancel()
-        return True
-
-    def end(self) -> None:
-        """Answer what has come, and end each connection as soon as it rests. O(connections)."""
+    async def end(self, everybody: trio.CancelScope) -> None:
+        """Answer what has come, and end each connection as soon as it rests; `everybody` after GRACE_S."""
         self._is_ending = True
-        for client in self._clients.values():
-            if client.is_receiving:
-                client.scope.cancel()
+        for peer in self._peers:
+            if peer.is_receiving:
+                peer.scope.cancel()
+        everybody.deadline = trio.current_time() + GRACE_S
 
     # A connection
 
@@ -174,51 +130,55 @@ class Streams:
         """Serve one connection, over any stream, until one side ends it; close the stream."""
         try:
             try:
-                await self._serve(stream)
+                await self._serve(StreamPeer(stream))
             finally:
-                with trio.move_on_after(FAREWELL_S, shield=True):
-                    await stream.aclose()
+                await self._drop(stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer has gone, which is its right
         except Exception:
-            self._host.failed()
+            self._connections.failed()
 
-    async def _serve(self, stream: trio.abc.Stream) -> None:
-        """Have a conversation, and part; or part at once, when there are too many."""
-        client = _Client(*self._host.begin())
-        connection = client.connection
+    async def _serve(self, peer: StreamPeer) -> None:
+        """Have a conversation, and finish it; at once, when there are too many."""
+        peer.connection, peer.last_words = self._connections.open(peer)
         try:
-            if client.last_words is None:
-                self._clients[connection] = client
-                self._follow_progress(client, stream)
-                with client.scope:
-                    await self._converse(client, stream)
-            await self._part(client, stream)
+            if peer.last_words is None:
+                self._peers.add(peer)
+                peer.follow_progress(self._limits.send_timeout_s)
+                with peer.scope:
+                    await self._converse(peer)
+                if peer.scope.cancelled_caught and peer.last_words is None and not self._is_ending:
+                    peer.last_words = self._out_of_time(peer)
+            if peer.last_words is not None:
+                peer.connection.fail(peer.last_words)
+            if peer.connection.is_closing and not peer.sending_bytes:
+                await self._finish(peer)
         finally:
-            self._clients.pop(connection, None)
-            self._service.sending_bytes -= client.sending_bytes
-            self._host.end(connection)
+            self._peers.discard(peer)
+            peer.ignore_progress()
+            self._service.sending_bytes -= peer.sending_bytes
+            self._connections.closed(peer.connection)
 
-    async def _converse(self, client: _Client, stream: trio.abc.Stream) -> None:
+    async def _converse(self, peer: StreamPeer) -> None:
         """Receive and answer in turn, each in its time."""
-        connection = client.connection
+        connection = peer.connection
         left_s = self._limits.auth_timeout_s if self._service.auth_wanted else math.inf
-        if isinstance(stream, trio.SSLStream) and not self._is_ending:
-            await self._shake_hands(client, stream, min(left_s, self._limits.frame_timeout_s))
+        if isinstance(peer.stream, trio.SSLStream) and not self._is_ending:
+            await self._shake_hands(peer, peer.stream, min(left_s, self._limits.frame_timeout_s))
         while not (connection.is_closing or self._is_ending):
             frames, was_in_frame = connection.frames, connection.in_frame
-            data, waited_s = await self._receive(client, stream, left_s)
+            data, waited_s = await self._receive(peer, left_s)
             if not data:
                 return
             connection.receive(data, now_ms=self._now_ms())
-            self._host.bound_buffers()
+            self._connections.bound_buffers(now_ms=self._now_ms())
             if self._is_ending:  # it came in while everybody was told to end; it is answered nevertheless
                 with trio.move_on_after(GRACE_S, shield=True):
-                    await self._answer(client, stream)
+                    await self._answer(peer)
                 return
-            await self._answer(client, stream)
+            await self._answer(peer)
             if self._service.auth_wanted and connection.frames == 0:
-                left_s -= waited_s
+                left_s -= waited_s  # bytes that are no message yet do not renew the time for the first one
             elif not connection.in_frame:
                 left_s = math.inf
             elif connection.frames == frames and was_in_frame:
@@ -226,87 +186,81 @@ class Streams:
             else:
                 left_s = self._limits.frame_timeout_s
 
-    def _follow_progress(self, client: _Client, stream: trio.abc.Stream) -> None:
-        """Renew the time for sending whenever the socket below `stream`, if there is one, tells of progress."""
-
-        def progressed() -> None:
-            if client.sending_bytes:
-                client.scope.deadline = trio.current_time() + self._limits.send_timeout_s
-
-        below = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
-        if isinstance(below, ProgressStream):
-            client.socket = below
-            below.progressed = progressed
-
-    async def _shake_hands(self, client: _Client, stream: trio.SSLStream[trio.abc.Stream], left_s: float) -> None:
+    async def _shake_hands(self, peer: StreamPeer, stream: trio.SSLStream[trio.abc.Stream], left_s: float) -> None:
         """Let TLS begin within `left_s` seconds."""
-        client.scope.deadline = trio.current_time() + left_s
-        client.is_receiving = True
+        peer.scope.deadline = trio.current_time() + left_s
+        peer.is_receiving = True
         try:
             await stream.do_handshake()
         except trio.BrokenResourceError as error:
-            self._host.failed_handshake(client.connection, error)
+            what = f"TLS failed: {tls.why_no_handshake(error)}"
+            self._connections.suspected(peer.connection, what, now_ms=self._now_ms())
             raise
-        client.is_receiving = False
+        peer.is_receiving = False
 
-    async def _receive(self, client: _Client, stream: trio.abc.Stream, left_s: float) -> tuple[bytes, float]:
+    async def _receive(self, peer: StreamPeer, left_s: float) -> tuple[bytes, float]:
         """Receive something within `left_s` seconds; return it, and how long that took."""
         before = trio.current_time()
-        client.scope.deadline = before + left_s
-        client.is_receiving = True
-        data = await stream.receive_some(RECEIVE_BYTES)
-        client.is_receiving = False
+        peer.scope.deadline = before + left_s
+        peer.is_receiving = True
+        data = await peer.stream.receive_some(RECEIVE_BYTES)
+        peer.is_receiving = False
         return bytes(data), trio.current_time() - before
 
-    async def _answer(self, client: _Client, stream: trio.abc.Stream) -> None:
-        """Send all answers to what was received, as they are made. Others have their turn in between."""
-        connection = client.connection
+    async def _answer(self, peer: StreamPeer) -> None:
+        """Send all answers to what was received, as they are made. Others have their turn in between.
+
+        Where no answer is wanted, nothing but a look tells that the other end has broken off.
+        """
+        connection = peer.connection
         while True:
             if connection.output_bytes:
-                await self._send(client, stream, connection.take_output())
+                await self._send(peer, connection.take_output())
             elif connection.has_work:
                 await trio.lowlevel.checkpoint()
+                if peer.is_reset():
+                    raise trio.BrokenResourceError
             if not connection.has_work:
                 return
             connection.proceed(now_ms=self._now_ms())
 
-    async def _send(self, client: _Client, stream: trio.abc.Stream, data: bytes) -> None:
+    async def _send(self, peer: StreamPeer, data: bytes) -> None:
         """Send `data`: at once where the stream tells of progress, else in pieces, each within the time for it."""
-        piece_bytes = len(data) if isinstance(stream, ProgressStream) else SEND_BYTES
-        client.sending_bytes = len(data)
+        piece_bytes = len(data) if isinstance(peer.stream, ProgressStream) else SEND_BYTES
+        peer.sending_bytes = len(data)
         self._service.sending_bytes += len(data)
         with memoryview(data) as view:
             for begin in range(0, len(view), piece_bytes):
                 piece = view[begin : begin + piece_bytes]
-                client.scope.deadline = trio.current_time() + self._limits.send_timeout_s
-                await stream.send_all(piece)
-                client.sending_bytes -= len(piece)
+                peer.scope.deadline = trio.current_time() + self._limits.send_timeout_s
+                await peer.stream.send_all(piece)
+                peer.sending_bytes -= len(piece)
                 self._service.sending_bytes -= len(piece)
 
-    async def _part(self, client: _Client, stream: trio.abc.Stream) -> None:
-        """Tell a connection that the server ends why; let the last reply arrive."""
-        connection = client.connection
-        if client.scope.cancelled_caught and client.last_words is None and not self._is_ending:
-            client.last_words = self._out_of_time(client)
-        if client.last_words is not None:
-            connection.fail(client.last_words)
-        if not connection.is_closing or client.sending_bytes:
-            return
+    async def _finish(self, peer: StreamPeer) -> None:
+        """Send the rest, close our half, and throw away what still comes, for FAREWELL_S at most.
+
+        To close a socket with unread input would reset it, and the last reply might be lost.
+        """
         with trio.move_on_after(FAREWELL_S):
-            await stream.send_all(connection.take_output())
-            if isinstance(stream, trio.abc.HalfCloseableStream):
-                # To close a socket with unread input would reset it, and the peer might lose the reply.
-                await stream.send_eof()
-                while await stream.receive_some(RECEIVE_BYTES):
+            await peer.stream.send_all(peer.connection.take_output())
+            if isinstance(peer.stream, trio.abc.HalfCloseableStream):
+                await peer.stream.send_eof()
+                while await peer.stream.receive_some(RECEIVE_BYTES):
                     pass
 
-    def _out_of_time(self, client: _Client) -> OnlineError | None:
+    async def _drop(self, stream: trio.abc.Stream) -> None:
+        """Close a stream at once; TLS may say so first."""
+        with trio.move_on_after(FAREWELL_S, shield=True):
+            await stream.aclose()
+
+    def _out_of_time(self, peer: StreamPeer) -> OnlineError | None:
         """Count whose deadline has passed, and why; return what to tell them, if they can be told."""
-        if not client.is_receiving:
-            self._host.reached("slow")
+        if not peer.is_receiving:
+            self._connections.reached("slow")
             return None
-        if self._service.auth_wanted and client.connection.frames == 0:
-            self._host.reached("auth_timeout")
+        if self._service.auth_wanted and peer.connection.frames == 0:
+            self._connections.reached("auth_timeout")
             return errors.too_slow_auth(self._limits.auth_timeout_s)
-        self._host.reached("frame_timeout")
+        self._connections.reached("frame_timeout")
         return errors.too_slow_frame(self._limits.frame_timeout_s)

@@ -1,7 +1,7 @@
 """Access-log lines over syslog -> hits: datagrams from nginx, HAProxy, Apache or rsyslog, UDP or a Unix socket.
 
-Not here: what lines say (formats), which are page views and whose (pages), and what hits mean (index). This file
-and `server` are the only ones that open sockets.
+Not here: to open sockets (listeners), what lines say (formats), which are page views and whose (pages), and what hits
+mean (index).
 
 1. A datagram is one line. It gives one hit or is counted, by why not; none ends the task.
 2. A turn takes about TURN_S; then everybody else has theirs.
@@ -12,31 +12,33 @@ and `server` are the only ones that open sockets.
    datagram that comes.
 """
 
-import errno
-import os
 import re
 import socket
-import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgpack
 import trio
 
 from online.core.sites import DEFAULT_SITE, Sites
 from online.core.wire import Service, apply_hits
-from online.errors import ConfigError
 from online.logs.formats import reader_of
 from online.logs.pages import NO_PAGE_VIEW, Pages, PageView, guest_key, key_beside
 from online.logs.rules import Network, Rules, load_rules
-from online.serve.config import Address
-from online.serve.verbs import SyslogCounts
+from online.serve.config import Address, Config
+from online.serve.listeners import open_datagrams
+from online.serve.parts import Part
+from online.serve.verb import Lines
+
+#: Why a line was no hit, as INFO lists it: not a page view, or not understood at all.
+SKIPPED = ("method", "status", "file", "target", "dropped", "not_understood")
 
 #: How long a turn may take, but for its last line.
 TURN_S = 0.001
@@ -81,77 +83,89 @@ def message_of(datagram: bytes) -> bytes:
     return (datagram[header.end() :] if header else datagram).rstrip(b"\n\r\0")
 
 
-class Settings(NamedTuple):
-    """What a server is told about syslog."""
+@dataclass
+class SyslogCounts:
+    """What has come over syslog."""
 
-    addresses: Sequence[Address] = ()
-    senders: Sequence[Network] = ()  #: who may send to an address beyond this machine
-    format: str = "auto"
-    rules: Path | None = None
-    state: Path | None = None  #: of the server; as long as there is one, guests keep their names
-    unix_mode: int | None = None
+    received: int = 0
+    hits: int = 0  #: handed to the index, which may still ignore or refuse them
+    skipped: Counter[str] = field(default_factory=Counter)  #: by why they were no hits
+    foreign: int = 0  #: from networks that may not send
+    dropped: int = 0  #: by the kernel, when they came too fast
+    buffer_bytes: int = 0  #: room in the kernel, of the smallest socket
 
 
-class Syslog:
-    """The sockets of syslog, and what is done with what comes."""
+class Syslog(Part):
+    """The part of a server that receives syslog."""
 
-    def __init__(self, settings: Settings, sites: Sites, service: Service, now_ms: Callable[[], int]) -> None:
+    name = "syslog"
+
+    def __init__(self, config: Config, sites: Sites, service: Service, now_ms: Callable[[], int]) -> None:
         """Raises ConfigError for a format, rules or a key that cannot be used."""
         self.counts = SyslogCounts()
         self.addresses: tuple[Address, ...] = ()  #: where it receives
-        self._settings = settings
+        self._config = config
         self._sites = sites
         self._service = service
         self._now_ms = now_ms
-        rules = load_rules(settings.rules) if settings.rules is not None else Rules()
-        path = rules.guest_key or (key_beside(settings.state) if settings.addresses and settings.state else None)
-        read = reader_of(settings.format, visitor=rules.visitor)
+        rules = load_rules(config.syslog_rules) if config.syslog_rules is not None else Rules()
+        path = rules.guest_key or (key_beside(config.state) if config.syslog and config.state else None)
+        read = reader_of(config.syslog_format, visitor=rules.visitor)
         self._parse = Pages(read, rules, key=guest_key(path)).parse
-        self._doors: list[_Door] = []
+        self._sockets: list[_Socket] = []
 
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        """Open all sockets, or none; close them at the end. Raises ConfigError."""
-        opened: list[tuple[Address, socket.socket]] = []
-        try:
-            for address in self._settings.addresses:
-                try:
-                    opened += _opened(address, self._settings.unix_mode)
-                except OSError as error:
-                    raise ConfigError(f"cannot receive syslog at {address}: {error.strerror or error}") from None
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Open all sockets, or none. Raises ConfigError."""
+        config = self._config
+        async with open_datagrams(
+            config.syslog, unix_mode=config.unix_mode, purpose="receive syslog at"
+        ) as opened:
             self.addresses = tuple(address for address, _ in opened)
             self.counts.buffer_bytes = min((_make_room(each) for _, each in opened), default=0)
             for address, each in opened:
-                senders = () if address.is_local else self._settings.senders
-                self._doors.append(_Door(each, senders, self.counts))
+                senders = () if address.is_local else config.syslog_from
+                self._sockets.append(_Socket(each, senders, self.counts))
             yield
-        finally:
-            for address, each in opened:
-                each.close()
-                if address.path is not None:
-                    address.path.unlink(missing_ok=True)
+
+    def told(self) -> Iterator[str]:
+        """Say where it receives."""
+        for address in self.addresses:
+            yield f"receives syslog at {address}"
+
+    def info(self) -> Mapping[str, Lines]:
+        """Return the section `syslog`."""
+        return {"syslog": self._info}
+
+    def _info(self, now_ms: int) -> Iterator[tuple[str, object]]:
+        yield "received", self.counts.received
+        yield "hits", self.counts.hits
+        for why in SKIPPED:
+            yield f"skipped_{why}", self.counts.skipped[why]
+        for name in ("foreign", "dropped", "buffer_bytes"):
+            yield name, getattr(self.counts, name)
 
     async def run(self) -> None:
         """Take what comes, in turns, for ever."""
         async with trio.open_nursery() as nursery:
-            for door in self._doors:
-                nursery.start_soon(self._receive, door)
+            for each in self._sockets:
+                nursery.start_soon(self._receive, each)
 
-    async def _receive(self, door: "_Door") -> None:
+    async def _receive(self, receiving: "_Socket") -> None:
         while True:
-            await trio.lowlevel.wait_readable(door.socket)
-            while self._turn(door):
+            await trio.lowlevel.wait_readable(receiving.socket)
+            while self._turn(receiving):
                 await trio.lowlevel.checkpoint()
 
-    def _turn(self, door: "_Door") -> bool:
+    def _turn(self, receiving: "_Socket") -> bool:
         """Take datagrams for about TURN_S; tell if more may be waiting."""
         until_s = time.perf_counter() + TURN_S
         hits: list[PageView] = []
         is_left = True
         try:
-            self._take(door.receive_first(), hits)
+            self._take(receiving.receive_first(), hits)
             while time.perf_counter() < until_s:
-                self._take(door.receive(), hits)
+                self._take(receiving.receive(), hits)
         except BlockingIOError:
             is_left = False
         if hits:
@@ -176,7 +190,7 @@ class Syslog:
         apply_hits(self._sites[DEFAULT_SITE], frame, now_ms=self._now_ms())
 
 
-class _Door:
+class _Socket:
     """A socket, who may send to it, and how much it has dropped."""
 
     def __init__(self, receiving: socket.socket, senders: Sequence[Network], counts: SyslogCounts) -> None:
@@ -220,50 +234,8 @@ class _Door:
         return may_send
 
 
-def _opened(address: Address, unix_mode: int | None) -> Iterator[tuple[Address, socket.socket]]:
-    """Bind to all addresses of a host, or to a path."""
-    if address.path is not None:
-        yield address, _opened_unix(address.path, unix_mode)
-        return
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
-    for family, kind, protocol, _, where in found:
-        receiving = socket.socket(family, kind, protocol)
-        try:
-            if family == socket.AF_INET6:
-                receiving.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            receiving.bind(where)
-        except BaseException:
-            receiving.close()
-            raise
-        name = receiving.getsockname()
-        yield Address(name[0], name[1]), receiving
-
-
-def _opened_unix(path: Path, mode: int | None) -> socket.socket:
-    """Bind to a path; remove a socket there that nobody receives at any more."""
-    receiving = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    try:
-        with suppress(FileNotFoundError):
-            if not stat.S_ISSOCK(path.lstat().st_mode):
-                raise OSError(errno.EEXIST, "exists and is no socket")
-            try:
-                receiving.connect(str(path))
-            except ConnectionRefusedError:
-                path.unlink()
-            else:
-                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        receiving.bind(str(path))
-        if mode is not None:
-            path.chmod(mode)
-    except BaseException:
-        receiving.close()
-        raise
-    return receiving
-
-
 def _make_room(receiving: socket.socket) -> int:
     """Ask for room in the kernel, and for the count of what finds none; return how many bytes there are."""
-    receiving.setblocking(False)
     for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):
         with suppress(OSError):
             receiving.setsockopt(socket.SOL_SOCKET, option, RECEIVE_BUFFER_BYTES)

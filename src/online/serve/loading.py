@@ -1,0 +1,175 @@
+"""Options, environment variables and a TOML file, made into one `Config`.
+
+Not its job: which settings there are (settings.py), and to open anything but the configuration and token files.
+
+Invariants:
+1. An option goes before a variable, a variable before the file, the file before the default.
+2. Every ConfigError is one line that names the option, the variable, or the file with line and key; none
+   shows a token.
+3. A key of the file that is no setting is an error. A variable ONLINE_... that is none is not: container
+   systems make up such names by themselves (ONLINE_PORT for a service called "online").
+"""
+
+import difflib
+import re
+import tomllib
+from argparse import ArgumentParser, BooleanOptionalAction
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from online import errors
+from online.errors import ConfigError
+from online.limits import Limits
+from online.serve.config import Config, TogetherError
+from online.serve.settings import BY_NAME, LIMITS, PREFIX, SETTINGS, SWITCH, TOKEN, Kind, Setting, shown_size
+
+# The options
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Give `parser` an option for every setting, and `--config`."""
+    parser.add_argument("--config", metavar="FILE", help=f"a TOML file with settings ({PREFIX}CONFIG)")
+    for title, settings in (("settings", SETTINGS), ("limits", LIMITS)):
+        group = parser.add_argument_group(title)
+        for setting in settings:
+            _add_argument(group.add_argument, setting)
+
+
+def _add_argument(add: Callable[..., object], setting: Setting) -> None:
+    default = _shown_default(setting)
+    described = f"{setting.help} (default: {default})" if default else setting.help
+    if setting.kind is SWITCH:
+        add(setting.flag, dest=setting.name, action=BooleanOptionalAction, help=described)
+    else:
+        action = "append" if setting.kind.many else "store"
+        add(setting.flag, dest=setting.name, action=action, metavar=setting.kind.metavar, help=described)
+
+
+def _shown_default(setting: Setting) -> str:
+    config = Config()
+    default = getattr(config if hasattr(config, setting.field) else config.limits, setting.field, None)
+    if default is None or default is False:
+        return ""
+    if setting.kind.many:
+        return ", ".join(map(str, default))
+    if setting.kind.metavar == "SIZE":
+        return shown_size(default)
+    return f"{default:g} s" if setting.kind.metavar == "SECONDS" else str(default)
+
+
+# Options, variables and the file, made one
+
+
+class _Given(NamedTuple):
+    """A value, where it was given in words, and the rank of that place: lower goes first."""
+
+    value: Any
+    where: str
+    rank: int
+
+
+def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
+    """Make the Config of parsed `flags` (None where not given), `environ`, and the file they name.
+
+    Raises ConfigError for the first thing that is wrong.
+    """
+    given = {}
+    if flags.get("config") is not None:
+        given = _from_file("--config", flags["config"])
+    elif f"{PREFIX}CONFIG" in environ:
+        given = _from_file(f"{PREFIX}CONFIG", environ[f"{PREFIX}CONFIG"])
+    for setting in BY_NAME.values():
+        if setting.variable in environ:
+            given[setting.name] = _Given(environ[setting.variable], setting.variable, 1)
+        if flags.get(setting.name) is not None:
+            given[setting.name] = _Given(flags[setting.name], setting.flag, 0)
+    values = {BY_NAME[name].field: _read(BY_NAME[name].kind, at) for name, at in given.items()}
+    _read_token_file(values, given)
+    limits = {key.name: values.pop(key.name) for key in fields(Limits) if key.name in values}
+    try:
+        return Config(limits=Limits(**limits), **values)
+    except TogetherError as error:
+        where = given[error.setting].where
+        raise ConfigError(f"{where} {error.problem}") from None
+
+
+def _read(kind: Kind, given: _Given) -> Any:
+    """Read one value, or each of many."""
+    if not kind.many:
+        return read_value(kind, given.where, given.value)
+    values = given.value.split(",") if isinstance(given.value, str) else given.value
+    if not isinstance(values, list) or not values:
+        raise errors.bad_setting(given.where, kind.takes, str(values))
+    return tuple(read_value(kind, given.where, value) for value in values)
+
+
+def read_value(kind: Kind, where: str, value: Any) -> Any:
+    """Read one value that was given at `where`. Raises ConfigError."""
+    try:
+        return kind.read(value)
+    except (ValueError, TypeError, AttributeError):
+        if kind.secret:
+            raise errors.bad_secret(where, kind.takes) from None
+        raise errors.bad_setting(where, kind.takes, str(value)) from None
+
+
+def _read_token_file(values: dict[str, Any], given: Mapping[str, _Given]) -> None:
+    """Turn `token_file` into `token`, unless a token was given in a place that goes before."""
+    path = values.pop("token_file", None)
+    if path is None:
+        return
+    at = given["token_file"]
+    if "token" in given and given["token"].rank == at.rank:
+        raise ConfigError(f"{at.where} and {given['token'].where} are both given, one token is enough")
+    if "token" in given and given["token"].rank < at.rank:
+        return
+    try:
+        text = path.read_bytes().rstrip(b"\r\n").decode(errors="surrogateescape")
+    except OSError as error:
+        raise errors.unusable_file(at.where, path, error) from None
+    values["token"] = read_value(TOKEN, f"{at.where} {path}", text)
+
+
+def _from_file(where: str, name: str) -> dict[str, _Given]:
+    """Read the settings of a TOML file."""
+    try:
+        content = Path(name).read_bytes()
+    except (OSError, ValueError) as error:
+        raise errors.unusable_file(where, name, error) from None
+    text = _decoded(name, content)
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(_syntax_error(name, text, str(error))) from None
+    return {key: _Given(value, _key_in_file(name, text, key), 2) for key, value in document.items()}
+
+
+def _decoded(name: str, content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{name}, line {line}: not UTF-8") from None
+
+
+def _key_in_file(name: str, text: str, key: str) -> str:
+    """Say where a key of the file stands; raise ConfigError if it is no setting."""
+    begins = re.compile(rf"""\s*\[*\s*["']?{re.escape(key)}["']?\s*[=.\]]""")
+    line = next((n for n, line in enumerate(text.splitlines(), 1) if begins.match(line)), 1)
+    where = f"{name}, line {line}: {key}"
+    if key not in BY_NAME:
+        near = difflib.get_close_matches(key, BY_NAME, n=1)
+        raise errors.unknown_key(where, near[0] if near else None)
+    return where
+
+
+def _syntax_error(name: str, text: str, message: str) -> str:
+    """Put the line first, with the key that stands on it, in what tomllib says of a syntax error."""
+    lines = text.splitlines()
+    place = re.search(r" \(at line (\d+), column \d+\)$", message)
+    line = int(place[1]) if place else len(lines)
+    key = re.match(r"\s*([\w\"'.-]+)\s*=", lines[line - 1] if lines else "")
+    problem = re.sub(r" \(at .*\)$", "", message)
+    return f"{name}, line {line}: " + (f"{key[1]}: {problem}" if key else problem)

@@ -1,0 +1,251 @@
+"""Every setting, described once: its name, the values that it takes, and its help.
+
+Not its job: where values come from (loading.py), and what they mean (config.py, limits.py).
+
+From a row `frame_timeout` of the tables SETTINGS and LIMITS follow the option `--frame-timeout`, the variable
+`ONLINE_FRAME_TIMEOUT`, the key `frame_timeout` of the file, the help, and the check of a value.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from online.limits import KIB, MIB
+from online.serve.config import Address
+from online.terms import WINDOW_MAX_S, WINDOW_MIN_S
+
+PREFIX = "ONLINE_"
+TOKEN_MAX_BYTES = 1_024
+COUNT_MAX = 2**31 - 1
+SIZE_MAX = 2**40 * 1024
+DAY_S = 24 * 3600
+
+
+# What values are like
+
+
+class Kind(NamedTuple):
+    """A kind of value: `takes` says in words what `read` makes a value of.
+
+    `read` is given text, or a value of TOML, and raises ValueError or TypeError for what it does not take.
+    """
+
+    metavar: str
+    takes: str
+    read: Callable[[Any], Any]
+    many: bool = False  #: a list; as text with commas, as an option given more than once
+    secret: bool = False  #: never shown
+
+
+_SIZE_UNITS = {"": 1, "B": 1, "KiB": KIB, "MiB": MIB, "GiB": KIB * MIB}
+_TIME_UNITS = {"": 1, "s": 1, "min": 60, "h": 3600}
+_SWITCH = {"1": True, "true": True, "0": False, "false": False}
+
+_Amount = TypeVar("_Amount", int, float)
+
+
+def _between(low: int, high: int, amount: _Amount) -> _Amount:
+    if not low <= amount <= high:
+        raise ValueError
+    return amount
+
+
+def _matched(pattern: str, value: Any) -> re.Match[str]:
+    """Match text, or a number of TOML, as a whole. A bool of TOML is no number."""
+    match = re.fullmatch(pattern, "" if isinstance(value, bool) else str(value), re.ASCII)
+    if not match:
+        raise ValueError
+    return match
+
+
+def _with_unit(number: str, units: Mapping[str, int], value: Any) -> tuple[str, int]:
+    """Split `30min` into `30` and the seconds of a minute."""
+    match = _matched(rf"({number})(?: ?([A-Za-z]+))?", value)
+    unit = match[2] or ""
+    if unit not in units:
+        raise ValueError
+    return match[1], units[unit]
+
+
+def number(low: int, high: int) -> Kind:
+    """A whole number."""
+
+    def read(value: Any) -> int:
+        return _between(low, high, int(_matched(r"\d{1,18}", value)[0]))
+
+    return Kind("N", f"{low} to {high}", read)
+
+
+def size(low: int, high: int) -> Kind:
+    """Bytes, plain or with a unit."""
+
+    def read(value: Any) -> int:
+        amount, unit = _with_unit(r"\d{1,18}", _SIZE_UNITS, value)
+        return _between(low, high, int(amount) * unit)
+
+    return Kind("SIZE", f"{shown_size(low)} to {shown_size(high)}", read)
+
+
+def whole_seconds(low: int, high: int) -> Kind:
+    """Whole seconds, plain or with a unit."""
+
+    def read(value: Any) -> int:
+        amount, unit = _with_unit(r"\d{1,9}", _TIME_UNITS, value)
+        return _between(low, high, int(amount) * unit)
+
+    return Kind("SECONDS", f"{low} to {high} seconds", read)
+
+
+def seconds(low: int, high: int) -> Kind:
+    """Seconds, plain or with a unit."""
+
+    def read(value: Any) -> float:
+        amount, unit = _with_unit(r"\d{1,9}(?:\.\d{1,9})?", _TIME_UNITS, value)
+        return _between(low, high, float(amount) * unit)
+
+    return Kind("SECONDS", f"{low} to {high} seconds", read)
+
+
+def read_path(value: Any) -> Path:
+    """Make text the path of a file."""
+    if not value or "\0" in value:
+        raise ValueError
+    return Path(value)
+
+
+def read_token(value: Any) -> bytes:
+    """Make text a token."""
+    token: bytes = value.encode(errors="surrogateescape")
+    if len(token) > TOKEN_MAX_BYTES or token.split() != [token]:
+        raise ValueError
+    return token
+
+
+def word(*words: str) -> Kind:
+    """One of a few words."""
+
+    def read(value: Any) -> str:
+        if value not in words:
+            raise ValueError
+        return str(value)
+
+    return Kind("|".join(words), f"{', '.join(words[:-1])} or {words[-1]}", read)
+
+
+def read_switch(value: Any) -> bool:
+    """Make a word a bool."""
+    found = _SWITCH.get(str(value).lower())
+    if found is None:
+        raise ValueError
+    return found
+
+
+def read_mode(value: Any) -> int:
+    """Make octal digits the permissions of a file."""
+    return int(_matched("[0-7]{3}", value)[0], base=8)
+
+
+def read_address(value: Any) -> Address:
+    """Make text an address to listen at.
+
+    >>> read_address("[::1]:8989")
+    Address(host='::1', port=8989, path=None)
+    """
+    text = value.strip()
+    if text.startswith("unix:"):
+        return Address(path=read_path(text.removeprefix("unix:")))
+    match = _matched(r"(?:\[([0-9A-Za-z:.%]+)\]|([^\s:\[\]]+)):(\d{1,5})", text)
+    return Address(match[1] or match[2], _between(0, 65_535, int(match[3])))
+
+
+def read_text(value: Any) -> str:
+    """Make sure of text."""
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    return value
+
+
+def shown_size(value: int) -> str:
+    """Return bytes in the largest unit that divides them.
+
+    >>> shown_size(262_144)
+    '256KiB'
+    """
+    unit = next(unit for unit in ("GiB", "MiB", "KiB", "B") if value % _SIZE_UNITS[unit] == 0)
+    return f"{value // _SIZE_UNITS[unit]}{unit}"
+
+
+FILE = Kind("FILE", "the path of a file", read_path)
+TOKEN = Kind("TOKEN", f"1 to {TOKEN_MAX_BYTES} bytes of text without spaces", read_token, secret=True)
+SWITCH = Kind("", "true or false", read_switch)
+MODE = Kind("MODE", "three octal digits (such as 660)", read_mode)
+TEXT = Kind("TEXT", "text", read_text)
+NETWORKS = Kind("NETWORK", "a network such as 10.0.0.0/8", ip_network, many=True)
+LISTEN = Kind("ADDRESS", "HOST:PORT, [IPV6]:PORT or unix:PATH", read_address, many=True)
+
+
+# The table
+
+
+class Setting(NamedTuple):
+    """One setting: `name` is its key in the file, and flag and variable follow from it."""
+
+    name: str
+    kind: Kind
+    help: str
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.upper()
+
+    @property
+    def field(self) -> str:
+        """The field of Config or Limits: times have their unit in its name."""
+        return f"{self.name}_s" if self.kind.metavar == "SECONDS" else self.name
+
+
+SETTINGS = (
+    Setting("listen", LISTEN, "HOST:PORT, [IPV6]:PORT or unix:PATH; may be given more than once"),
+    Setting("token", TOKEN, "what clients must send first: AUTH [site] TOKEN; ps shows it, a file is better"),
+    Setting("token_file", FILE, "a file that holds the token"),
+    Setting("window", whole_seconds(WINDOW_MIN_S, WINDOW_MAX_S), "how long a hit keeps its user online"),
+    Setting("state", FILE, "written at the end and read at the start, so that a restart forgets nobody"),
+    Setting("tls_cert", FILE, "a certificate chain (PEM): TCP connections speak TLS"),
+    Setting("tls_key", FILE, "the key of the certificate (PEM)"),
+    Setting("unix_mode", MODE, "permissions of Unix sockets, such as 660"),
+    Setting("transport", word("auto", "reactor", "streams"), "what serves plain sockets; auto: reactor, if it can"),
+    Setting("syslog", LISTEN, "where access logs come in as syslog, UDP or unix:PATH; may be given more than once"),
+    Setting("syslog_from", NETWORKS, "who may send syslog to an address beyond this machine"),
+    Setting("syslog_format", TEXT, "how the lines are written: see --format of online feed"),
+    Setting("syslog_rules", FILE, "what is a page view, and who is the user: see --rules of online feed"),
+    Setting("quiet", SWITCH, "log warnings and errors alone"),
+)
+
+LIMITS = (
+    Setting("max_connections", number(1, 1_000_000), "connections at once"),
+    Setting("max_frame", size(4 * KIB, KIB * MIB), "size of one message"),
+    Setting("max_frame_before_auth", size(512, MIB), "size of one message before AUTH"),
+    Setting("max_items", number(16, 2**24), "items of one array in a message"),
+    Setting("max_depth", number(3, 16), "arrays within arrays in a message"),
+    Setting("max_user", number(1, 65_535), "bytes of a user"),
+    Setting("max_url", number(1, 65_535), "bytes of a url"),
+    Setting("max_users", number(1, COUNT_MAX), "users of a site"),
+    Setting("max_pages", number(1, COUNT_MAX), "pages of a site"),
+    Setting("max_sites", number(1, 1_000_000), "sites"),
+    Setting("max_memory", size(MIB, SIZE_MAX), "memory of all sites (default: 75 %% of what there is)"),
+    Setting("max_limit", number(1, 100_000), "users in one reply, names in one question"),
+    Setting("max_scan", number(1, COUNT_MAX), "pages that SECTION adds up"),
+    Setting("max_output", size(4 * KIB, KIB * MIB), "waiting output beyond which a connection's input rests"),
+    Setting("max_buffers", size(MIB, SIZE_MAX), "waiting input and output of all connections"),
+    Setting("send_timeout", seconds(1, DAY_S), "time without progress in sending"),
+    Setting("frame_timeout", seconds(1, DAY_S), "time from a message's first byte to its last"),
+    Setting("auth_timeout", seconds(1, DAY_S), "time to the first message where a token is needed"),
+)
+
+BY_NAME = {setting.name: setting for setting in SETTINGS + LIMITS}

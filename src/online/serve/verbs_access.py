@@ -1,0 +1,92 @@
+"""Rare verbs about who is asking: AUTH HELLO RESET QUIT."""
+
+import hmac
+
+from online import __version__, errors
+from online.core.sites import DEFAULT_SITE
+from online.core.wire import OK, Connection, Status
+from online.errors import CommandError
+from online.serve.given import client_name, site_name
+from online.serve.verb import Shared, verb
+from online.serve.verbs_sites import speak_of
+
+#: A connection asks for RESP2 unless it says HELLO 3.
+RESP_VERSIONS = (b"2", b"3")
+
+
+@verb("AUTH")
+def auth(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    site = _site_for(shared, connection, args, now_ms)
+    connection.authenticated = True
+    _settle(shared, connection, site)
+    return OK
+
+
+@verb("HELLO")
+def hello(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    if args and args[0] not in RESP_VERSIONS:
+        raise errors.bad_version(args[0])
+    options = _hello_options(args[1:])
+    site = None
+    if "AUTH" in options:
+        site = _site_for(shared, connection, options["AUTH"], now_ms)
+    elif shared.token is not None and not connection.authenticated:
+        raise errors.token_wanted(b"HELLO")
+    if "SETNAME" in options:
+        connection.name = client_name(options["SETNAME"][0])
+    if "AUTH" in options:
+        connection.authenticated = True
+        _settle(shared, connection, site)
+    if args and connection.resp_version:
+        connection.resp_version = int(args[0])
+    return {
+        "server": "online",
+        "version": __version__,
+        "proto": connection.resp_version,
+        "id": connection.id,
+        "mode": "standalone",
+        "role": "master",
+        "modules": [],
+    }
+
+
+@verb("RESET")
+def reset(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    connection.reset()
+    _settle(shared, connection, DEFAULT_SITE)
+    return Status("RESET")
+
+
+@verb("QUIT")
+def quit_(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    connection.close()
+    return OK
+
+
+def _site_for(shared: Shared, connection: Connection, credentials: list[bytes], now_ms: int) -> bytes | None:
+    """Check `[site] token`; return the site, None if none was given."""
+    if shared.token is not None and not hmac.compare_digest(credentials[-1], shared.token):
+        shared.connections.suspected(connection, "a wrong token", now_ms=now_ms)
+        raise errors.wrong_token()
+    return site_name(credentials[0]) if len(credentials) == 2 and credentials[0] else None
+
+
+def _settle(shared: Shared, connection: Connection, site: bytes | None) -> None:
+    """Make `site` the one that a connection speaks of and that SELECT 0 leads back to."""
+    if site is not None:
+        speak_of(shared, connection, site)
+        shared.connections.settle(connection, site)
+
+
+def _hello_options(args: list[bytes]) -> dict[str, list[bytes]]:
+    """Split `[AUTH site token] [SETNAME name]` into the arguments of each option."""
+    sizes = {"AUTH": 2, "SETNAME": 1}
+    options = {}
+    rest = list(args)
+    while rest:
+        option = rest.pop(0).upper().decode(errors="replace")
+        size = sizes.get(option)
+        if size is None or len(rest) < size:
+            raise CommandError("HELLO takes a version, then AUTH site token, then SETNAME name")
+        options[option], rest = rest[:size], rest[size:]
+    return options

@@ -1,0 +1,48 @@
+"""Rare verbs about sites and what is on them: SITE SITES SELECT TOP PEAK."""
+
+from online import errors
+from online.core.wire import OK, Connection
+from online.serve.given import number, site_name
+from online.serve.verb import Shared, is_heard, verb
+
+
+@verb("SITE")
+def site(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    speak_of(shared, connection, site_name(args[0]))
+    return OK
+
+
+@verb("SITES")
+def sites(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    if not is_heard(connection):
+        return None
+    return [(name, index.count(now_ms=now_ms)) for name, index in sorted(shared.sites.items())]
+
+
+@verb("SELECT")
+def select(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    if args[0] != b"0":
+        raise errors.bad_database(args[0])
+    speak_of(shared, connection, shared.connections.home(connection))
+    return OK
+
+
+@verb("TOP")
+def top(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    limit = number("limit", args, 0, low=0, high=shared.limits.max_limit, default=10)
+    prefix = args[1] if len(args) > 1 else b""
+    if connection.index is None or not is_heard(connection):
+        return []
+    return shared.tops.of(connection.site, connection.index, prefix, now_ms)[:limit]
+
+
+@verb("PEAK")
+def peak(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    people, at_ms = connection.index.peak() if connection.index is not None else (0, 0)
+    return [people, shared.service.wall_of(at_ms) if people else 0]
+
+
+def speak_of(shared: Shared, connection: Connection, site: bytes) -> None:
+    """Let a connection speak of a site, which need not exist yet."""
+    connection.site = site
+    connection.index = shared.sites.get(site)
