@@ -24,7 +24,7 @@ async def test_sessions_expire_while_nobody_asks(nursery):
 async def test_a_server_that_nobody_uses_wakes_up_once_a_second(nursery, monkeypatch):
     server = make_server()
     times_ms = []
-    monkeypatch.setattr(server.verbs, "expire", lambda now_ms: times_ms.append(now_ms - START_MS))
+    monkeypatch.setattr(server.verbs, "expire", lambda now_ms: iter([times_ms.append(now_ms - START_MS)]))
     await trio.sleep(0.25)
     await nursery.start(server.run)
     await trio.sleep(3.5)

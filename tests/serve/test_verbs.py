@@ -97,7 +97,7 @@ def test_kept_answers_of_top_are_bounded_and_forgotten(busy):
     for n in range(TOP_KEPT + 10):
         busy.ask("TOP", 1, f"/{n}")
     assert len(busy.verbs.tops) == TOP_KEPT
-    busy.verbs.expire(busy.now_ms + 1_000)
+    list(busy.verbs.expire(busy.now_ms + 1_000))
     assert not busy.verbs.tops
 
 
@@ -229,7 +229,7 @@ def test_all_sites_expire(verbs, line):
     line.ask("HIT", "a", "/x")
     line.ask("SITE", "shop")
     line.ask("HIT", "a", "/x")
-    verbs.expire(NOW_MS + 1_800_000)
+    list(verbs.expire(NOW_MS + 1_800_000))
     assert verbs.totals().users == 0
 
 

@@ -52,10 +52,11 @@ class Sites(Mapping[bytes, Index]):
             index = self._indexes[name] = self._new_index()
         return index
 
-    def expire(self, now_ms: int) -> None:
-        """Drop what has left the window on all sites."""
-        for index in self._indexes.values():
+    def expire(self, now_ms: int) -> Iterator[None]:
+        """Drop what has left the window on all sites, resting after each. Sites that open meanwhile are new."""
+        for index in list(self._indexes.values()):
             index.expire(now_ms=now_ms)
+            yield
 
     def statistics(self) -> IndexStatistics:
         """Add up the statistics of all sites. O(sites)."""

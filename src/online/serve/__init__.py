@@ -4,7 +4,8 @@ What a server is:
 
     server        the tree of its tasks, and the order of ending  -> housekeeping, listeners, parts, sockets, streams
     parts         the seam: what runs beside the connections            -> verb
-    housekeeping  tasks that must not fail; each full second            -> clock, verbs
+    housekeeping  tasks that must not fail; each full second            -> clock, slices, verbs
+    slices        long work, a little in each turn
     clock         index time, and the steps of the wall clock
 
 Its parts, which `cli/serve.py` attaches:

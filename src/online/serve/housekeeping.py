@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from online.serve.clock import Clock
+from online.serve.slices import Slices
 from online.serve.verbs import Verbs
 
 logger = logging.getLogger("online")
@@ -32,11 +33,11 @@ class Housekeeping:
             self._stop()
 
 
-async def expire(verbs: Verbs, clock: Clock) -> None:
+async def expire(verbs: Verbs, clock: Clock, slices: Slices) -> None:
     """Expire as soon as something is due, for ever: by the grain of the window, at full seconds alone."""
     while True:
         await _next_second(clock)
-        verbs.expire(clock.now_ms())
+        await slices.finish(verbs.expire(clock.now_ms()))
 
 
 async def follow_clock(verbs: Verbs, clock: Clock) -> None:

@@ -23,6 +23,7 @@ from online.serve.clock import Clock
 from online.serve.config import Address, Config
 from online.serve.listeners import Listener
 from online.serve.parts import Part
+from online.serve.slices import Slices
 from online.serve.sockets import Sockets
 from online.serve.streams import Streams
 from online.serve.verbs import Verbs
@@ -68,6 +69,7 @@ class Server:
         self.addresses: tuple[Address, ...] = ()  #: where it listens
         self.listening = trio.Event()
         self.tls = tls.server_context(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
+        self.slices = Slices()  #: for long work, whoever does it
         self._stop = trio.Event()
         self._housekeeping = housekeeping.Housekeeping(self.stop)
 
@@ -116,7 +118,8 @@ class Server:
         """Serve until `stop` is called. Who accepts ends first, then connections, then housekeeping."""
         keep = self._housekeeping.keep
         async with trio.open_nursery() as house:
-            house.start_soon(keep, "expire", housekeeping.expire, self.verbs, self.clock)
+            house.start_soon(keep, "slices", self.slices.run)
+            house.start_soon(keep, "expire", housekeeping.expire, self.verbs, self.clock, self.slices)
             house.start_soon(keep, "follow_clock", housekeeping.follow_clock, self.verbs, self.clock)
             for part in self.parts:
                 house.start_soon(keep, part.name, part.run)

@@ -11,7 +11,7 @@ Invariants:
 4. Work is what it costs: a verb is charged the time that it took, so that a turn ends by the clock.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from time import perf_counter_ns
 
 from online.core import wire
@@ -64,10 +64,10 @@ class Verbs(Shared):
         connection.index = index
         return index
 
-    def expire(self, now_ms: int) -> None:
-        """Drop what has left the window on all sites, and answers of TOP that are too old."""
-        self.sites.expire(now_ms)
+    def expire(self, now_ms: int) -> Iterator[None]:
+        """Drop answers of TOP that are too old and, in slices, what has left the window on all sites."""
         self.tops.expire(now_ms)
+        yield from self.sites.expire(now_ms)
 
 
 def check(handed_up: Iterable[str]) -> None:
