@@ -3,6 +3,7 @@
 Metadata lives in pyproject.toml. The contracts (`.pxd`) stand in `src/online/core/`.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,13 +17,15 @@ CORE = (
 
 #: Where the system has epoll.
 LINUX = ("reactor",) if sys.platform == "linux" else ()
+#: For builds that find faults, ONLINE_CFLAGS stands in for -O3, as "-O0 -DONLINE_COUNT_STEPS" in tests/core/test_steps.
+FLAGS = [*os.environ.get("ONLINE_CFLAGS", "-O3").split(), "-fno-strict-aliasing"]
 DIRECTIVES = {
     "language_level": 3,
     "cdivision": True,
 }
 
 extensions = [
-    Extension(f"online.core.{name}", [f"ext/{name}.pyx"], extra_compile_args=["-O3", "-fno-strict-aliasing"])
+    Extension(f"online.core.{name}", [f"ext/{name}.pyx"], extra_compile_args=FLAGS)
     for name in CORE + LINUX
 ]
 #: Cython looks for a module's own contract beside its .pyx only, and would miss that it has changed.

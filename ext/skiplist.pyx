@@ -26,6 +26,25 @@ from libc.string cimport memcpy
 
 from online.core.arena cimport NO_REF, arena_close, arena_give, arena_open, arena_take
 
+cdef extern from *:
+    """
+    /* A build with -DONLINE_COUNT_STEPS counts the records that searches look at, for tests of the claims of O(1). */
+    #ifdef ONLINE_COUNT_STEPS
+    static long long online_steps = 0;
+    #define count_step() ((void)online_steps++)
+    #define steps_taken() (online_steps)
+    #else
+    #define count_step() ((void)0)
+    #define steps_taken() (-1LL)
+    #endif
+    """
+    void count_step() noexcept nogil
+    long long steps_taken() noexcept nogil
+
+
+def steps():
+    return None if steps_taken() < 0 else steps_taken()
+
 
 cdef bint skiplist_open(Skiplist* skiplist, Purse* purse, uint64_t seed) noexcept nogil:
     """Make an empty skiplist; False if no memory can be had. `seed` makes the heights, and should be secret."""
@@ -152,6 +171,7 @@ cdef inline void choose_next(const Skiplist* skiplist, Search* search) noexcept 
 
 cdef inline void step(const Skiplist* skiplist, Search* search) noexcept nogil:
     """Look at one record: walk on to it, or find that its link overshoots and go down a level."""
+    count_step()
     if is_after(skiplist, search.before, search):
         search.at = search.before
         search.level = record_at(skiplist, search.at).height - 1
@@ -241,7 +261,9 @@ cdef void skiplist_search(const Skiplist* skiplist, Search* searches, int n_sear
 cdef ref_t skiplist_walk_name(const Skiplist* skiplist, ref_t head, ref_t finger, Name name) noexcept nogil:
     """As `skiplist_seek_name`, from a record (or the head) that is known not to be greater. O(records between)."""
     cdef ref_t next = next_of(skiplist, BY_NAME, finger)
+    count_step()
     while next != head and compare_names(name_of(skiplist, next), name) <= 0:
+        count_step()
         finger = next
         next = next_of(skiplist, BY_NAME, finger)
     return finger
