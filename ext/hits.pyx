@@ -166,17 +166,15 @@ cdef int settle_hits(Connection c, const Hit* hits, int n_hits) except -1:
 
 
 cdef int skip_item(Connection c, const uint8_t* at, size_t n) except -2:
-    """Step over an item of a batch that is no hit; returns a Progress."""
-    cdef int progress
-    c.frame.is_item_odd = True
-    progress = pack_scan(c, at, n, 2)
+    """Step over an item of a batch that is no hit, or as much of it as there is; returns a Progress."""
+    cdef int progress = pack_scan(c, at, n, 2)
     if progress != COMPLETE:
         return progress
     core_of(c).tally.refused += 1
     batch_error(c, c.frame.n_taken, errors.bad_hit())
     c.input.start += c.scan.at
     c.frame.size += c.scan.at
-    c.frame.is_item_odd = False
+    c.frame.is_skipping = False
     scan_anew(c)
     c.scan.wanted = 1
     return COMPLETE
@@ -227,16 +225,17 @@ cdef int run_batch(Connection c, const uint8_t* at, size_t n) except -1:
     cdef Frame* frame = &c.frame
     cdef size_t used = 0
     cdef int progress = COMPLETE
-    while frame.left and progress == COMPLETE and c.work < WORK_A_TURN and not frame.is_item_odd:
+    while frame.left and progress == COMPLETE and c.work < WORK_A_TURN and not frame.is_skipping:
         progress = read_hits(c, at, n, &used)
     c.input.start += used
-    if progress == BROKEN or frame.is_item_odd:
-        if not frame.is_item_odd:
-            frame.left -= 1
-            frame.n_taken += 1
+    if progress == BROKEN:
+        frame.left -= 1
+        frame.n_taken += 1
+        frame.is_skipping = True
+    if frame.is_skipping:
         progress = skip_item(c, at + used, n - used)
     c.is_waiting = progress == INCOMPLETE
-    if frame.left == 0 and not frame.is_item_odd:
+    if frame.left == 0 and not frame.is_skipping:
         finish_batch(c)
     return 0
 

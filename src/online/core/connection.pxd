@@ -52,7 +52,7 @@ cdef struct Frame:
     bint is_begun
     bint is_request
     bint is_batch
-    bint is_item_odd                                     # the batch's next item is being skipped
+    bint is_skipping                                     # over an item of the batch that is no hit, and may be long
     uint8_t msgid[9]
     int msgid_bytes
     char verb[TALLEST_HEAD]
