@@ -22,7 +22,8 @@ def test_answer_that_leaves_its_browser_on_a_page_shows_one(status: int) -> None
 
 
 @pytest.mark.parametrize(
-    "status", [-1, 0, 100, 101, 103, 201, 202, 204, 205, 207, 226, 300, 301, 302, 303, 307, 308, 400, 404, 499, 500, 503]
+    "status",
+    [-1, 0, 100, 101, 103, 201, 202, 204, 205, 207, 226, 300, 301, 302, 303, 307, 308, 400, 404, 499, 500, 503],
 )
 def test_other_answer_shows_none(status: int) -> None:
     assert not shows_page("GET", status, "text/html")

@@ -86,7 +86,7 @@ def test_bzip2_is_named(log, content):
 
 
 def test_host_named_like_bzip2_is_a_host(log):
-    assert read_all(log(line(host=b"BZh1")))[0] == [LoggedHit(b"BZh1", b"/a", NOON_MS)]
+    assert read_all(log(line(host=b"BZh1")))[0] == [LoggedHit(b"bzh1", b"/a", NOON_MS)]
 
 
 # --- common and combined format
@@ -317,6 +317,7 @@ def test_csv_takes_the_named_columns():
         (b"1709294400", NOON_MS),
         (b"1709294400000", NOON_MS),
         (b"1709294400250", NOON_MS + 250),
+        (b"1709294400250000", NOON_MS + 250),
         (b"1709294400.25", NOON_MS + 250),
         (b"1709294400.", NOON_MS),
         (b"2024-03-01T12:00:00Z", NOON_MS),
@@ -340,7 +341,6 @@ def test_csv_field_may_be_quoted():
     [
         (b"u7,12,1709294400", "it has 3 fields, 5 are wanted"),
         (b"u7,12,,,17092944", "its time is before 1973 or after 5138"),
-        (b"u7,12,,,1709294400000000", "its time is before 1973 or after 5138"),
         (b"u7,12,,,2024-02-30", 'there is no such time as "2024-02-30"'),
         (b"u7,12,,,-1", 'there is no such time as "-1"'),
         (b"u7,12,,,noon", "it has no time"),

@@ -24,7 +24,7 @@ _WITH_PORT = re.compile(r"\[([^\]]*)\](?::[-\w.]*)?|([\d.]+):[-\w.]*")
 
 _FOR = re.compile(r'(?:^|;)\s*for\s*=\s*"?([^";]*)', re.IGNORECASE)
 
-_MAPPED = ip_network("::ffff:0:0/96")
+_MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 def read_address(text: str) -> Address | None:
@@ -81,7 +81,7 @@ def forwarded_for(header: str) -> list[str]:
     >>> forwarded_for('for="[2001:db8::9]:443";proto=https, For=10.0.0.2')
     ['[2001:db8::9]:443', '10.0.0.2']
     """
-    # No proxy writes a comma inside quotes, and a client's own stray quote must not swallow what proxies wrote after it.
+    # No proxy writes a comma in quotes, and a stray quote of the client must not swallow what proxies wrote after it.
     elements = [element for found in header.split(",") if (element := found.strip())]
     return [_said_of(element) if "=" in element else element for element in elements]
 

@@ -20,7 +20,8 @@ _KEPT = 4096
 _ANYWHERE = re.compile(
     r"(?<!cu)bot\b|(?<!cu)bot[-_/;]|crawl|spider|slurp|headless|phantomjs|puppeteer|playwright|cypress|selenium"
     r"|synthetic|lighthouse|pagespeed|health.?check|health.?probe|healthchecker|uptime|pingdom|site24x7|statuscake"
-    r"|powershell|(?:pinger|monitor|checker|probe|scraper|fetcher|validator)/|\bscan(?:ner)?\b|nuclei|nikto|sqlmap|masscan|zgrab|nmap|netcraft|wordpress/|internal dummy",
+    r"|powershell|(?:pinger|monitor|checker|probe|scraper|fetcher|validator)/|\bscan(?:ner)?\b|nuclei|nikto|sqlmap"
+    r"|masscan|zgrab|nmap|netcraft|wordpress/|internal dummy",
     re.IGNORECASE,
 )
 

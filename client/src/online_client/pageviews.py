@@ -20,9 +20,13 @@ TYPES = frozenset({"text/html", "application/xhtml+xml", ""})
 
 #: What a page's url does not end in: the files that browsers fetch for a page, and what only programs read.
 FILES = frozenset(
-    "avif bmp css csv cur eot flac gif gz ico jpeg jpg js json m3u8 m4a m4s m4v map mjs mov mp3 mp4 mpd oga ogg ogv opus"
-    " otf pdf png rss svg tar tgz tif tiff ts ttf txt wasm wav webm webmanifest webp woff woff2 xml zip".split()
-)
+    [
+        "avif", "bmp", "css", "csv", "cur", "eot", "flac", "gif", "gz", "ico", "jpeg", "jpg", "js", "json",
+        "m3u8", "m4a", "m4s", "m4v", "map", "mjs", "mov", "mp3", "mp4", "mpd", "oga", "ogg", "ogv", "opus",
+        "otf", "pdf", "png", "rss", "svg", "tar", "tgz", "tif", "tiff", "ts", "ttf", "txt", "wasm", "wav",
+        "webm", "webmanifest", "webp", "woff", "woff2", "xml", "zip",
+    ]
+)  # fmt: skip
 
 #: Headers by which browsers say that they fetch a page for later.
 PURPOSES = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")

@@ -1,9 +1,11 @@
 """Access logs: lines -> records -> page views -> hits.
 
     records     what a line says; times and quotes
+    syslogheader  the header of a syslog message, taken off
+    prefixes    what containers and others put before lines, taken off  -> syslogheader
     jsonlines   lines of JSON -> records                            -> records
     logformat   a `LogFormat` of Apache -> a reader of its lines    -> records
-    formats     lines -> records, by the name of the format         -> jsonlines, logformat, records
+    formats     lines -> records, by the name of the format         -> jsonlines, logformat, prefixes, records
     rules       which requests are page views, and who the user is: the settings
     pages       records -> page views                               -> rules, records
     hitlog      whole logs -> hits                                  -> formats, jsonlines, records

@@ -17,7 +17,8 @@ from typing import NamedTuple
 from online.errors import ConfigError, quote
 from online.logs.jsonlines import JSON_PRESETS, JsonFields, JsonLines
 from online.logs.logformat import LogFormat
-from online.logs.records import EMPTY, INSIDE, METHOD, TARGET, Dates, Read, Record, no_such_time, read_time
+from online.logs.prefixes import without_prefix
+from online.logs.records import EMPTY, INSIDE, METHOD, TARGET, Dates, Read, Record, is_name, no_such_time, read_time
 
 _BZIP2_MAGIC = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")  # of a file with content, and of an empty one
 
@@ -36,9 +37,11 @@ class AccessLog:
     """
 
     # A user may contain spaces, but one that begins with "- " comes from a line with another field before the
-    # host, and would be a wrong name. Apache writes an empty user as "", a name like any other.
+    # host, and would be a wrong name; see is_name. Apache writes an empty user as "", a name like any other. No host
+    # begins with a priority of syslog, or with the mark that a text is UTF-8.
     _LINE = re.compile(
-        rb'([^\x00-\x20"]++) [^\x00-\x20"]++ (""|(?!- [^\[])[^\x00-\x1f"\[]+?) \[(' + Dates.PATTERN + rb")\] "
+        rb'([^\x00-\x20"<\xef]++) ([^\x00-\x20"]++) (""|(?!- [^\[])(?:[^\x00-\x1f"\\]|\\.)+?)'
+        rb" \[(" + Dates.PATTERN + rb")\] "
         rb'"(?:(' + METHOD + rb") ++(" + TARGET + rb")(?<! )" + INSIDE + rb"|(" + INSIDE + rb'))" '
         rb"(\d{3}|-) (?:\d++|-)"
         rb'(?: ++"' + INSIDE + rb'" ++"(' + INSIDE + rb')"(?: ++"(' + INSIDE + rb')")?+)?+'
@@ -47,11 +50,11 @@ class AccessLog:
     )
     # Nearly every line, in less than half the time: without escapes, and nothing after the forwarded field.
     _PLAIN_LINE = re.compile(
-        rb'([^\x00-\x20"]++) [^\x00-\x20"]++ ([^\x00-\x20"\[]++) \[(' + Dates.PATTERN + rb")\] "
+        rb'([^\x00-\x20"<\xef]++) [^\x00-\x20"]++ ([^\x00-\x20"\[]++) \[(' + Dates.PATTERN + rb")\] "
         rb'"([-\w]++) ([^ "]++) [^"]*+" (\d{3}) (?:\d++|-)'
         rb'(?: "[^"]*+" "([^"]*+)"(?: "([^"]*+)")?+)?+'
     )
-    _VIRTUAL_HOST = re.compile(rb"([-\w.*]++)(?::\d++)? ")  # Apache's "%v:%p" or "%v", before a good line
+    _VIRTUAL_HOST = re.compile(rb"([-\w.*]++)(?:[: ]\d++)? ")  # Apache's "%v:%p", "%v %p" or "%v", before a good line
     _DATE_FIELD = re.compile(rb'[^\["]*+\[(?:(' + Dates.PATTERN + rb')|[^\]"]*+)\]')
 
     def __init__(self, *, virtual_host: bool | None = False) -> None:
@@ -81,7 +84,7 @@ class AccessLog:
 
     def _read_any(self, line: bytes) -> Record | str:
         match = self._LINE.fullmatch(line)
-        if match is not None:
+        if match is not None and self._is_user(match):
             return self._record(match, b"")
         if self._virtual_host is None and (record := self._read_after_host(line)):
             return record
@@ -91,14 +94,21 @@ class AccessLog:
         """Read what follows the name of the virtual host; "" if the line is not like that."""
         host = self._VIRTUAL_HOST.match(line)
         match = host and self._LINE.fullmatch(line, host.end())
-        return self._record(match, host[1]) if host and match else ""
+        return self._record(match, host[1]) if host and match and self._is_user(match) else ""
 
     def _record(self, match: re.Match[bytes], host: bytes) -> Record | str:
-        address, user, date, method, url, request, status, agent, forwarded = match.groups(b"")
+        address, _, user, date, method, url, request, status, agent, forwarded = match.groups(b"")
         seen_ms = self._dates.read(date)
         if seen_ms is None:
             return no_such_time(date)
+        user = user.replace(b'\\"', b'"')  # as Apache escapes it
+        if match[9] == b"":  # it is there, and empty
+            agent = b"-"
         return Record(seen_ms, address, user, method, url or request or b"-", status, agent, host, b"", forwarded)
+
+    @staticmethod
+    def _is_user(match: re.Match[bytes]) -> bool:
+        return b" " not in match[3] or (match[2] == b"-" and is_name(match[3]))
 
     def _reason(self, line: bytes) -> str:
         if not line.strip():
@@ -182,18 +192,39 @@ def reader_of(
         return SeparatedValues(columns or CsvColumns(0, 1, 2), b"\t" if name == "tsv" else b",").read
     if fields is not None or name in JSON_PRESETS:
         chosen = fields or (None if name == "json" else JSON_PRESETS[name])
-        return JsonLines(chosen, visitor=visitor or "visitor").read
+        return _behind_prefixes(JsonLines(chosen, visitor=visitor or "visitor").read)
     if name in ("common", "combined", "vhost"):
-        return AccessLog(virtual_host=name == "vhost").read
+        return _behind_prefixes(AccessLog(virtual_host=name == "vhost").read)
     if name == "auto":
         return _any_of(AccessLog(virtual_host=None).read, JsonLines(visitor=visitor or "visitor").read)
     if "%" in name or "$" in name:
-        return LogFormat(name, visitor=visitor).read
+        return _behind_prefixes(LogFormat(name, visitor=visitor).read)
     raise ConfigError(f"format takes {', '.join(FORMATS)}, or a LogFormat, not {quote(name.encode())}")
 
 
+def _behind_prefixes(read: Read) -> Read:
+    """Make a reader that looks behind what others have put before a line."""
+
+    def read_line(line: bytes) -> Record | str:
+        record = read(line)
+        return record if type(record) is Record else _read_inside(line, read, record)
+
+    return read_line
+
+
 def _any_of(access_log: Read, json_lines: Read) -> Read:
-    def read(line: bytes) -> Record | str:
+    """Make a reader of lines of JSON or of other lines, also behind what others have put before them."""
+
+    def read_inside(line: bytes) -> Record | str:
         return json_lines(line) if line.startswith(b"{") else access_log(line)
 
+    def read(line: bytes) -> Record | str:
+        record = json_lines(line) if line.startswith(b"{") else access_log(line)
+        return record if type(record) is Record else _read_inside(line, read_inside, record)
+
     return read
+
+
+def _read_inside(line: bytes, read: Read, reason: Record | str) -> Record | str:
+    inside = without_prefix(line)
+    return reason if len(inside) == len(line) else read(inside)

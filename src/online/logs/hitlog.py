@@ -25,7 +25,7 @@ from online.errors import ConfigError, OnlineError, quote
 from online.limits import Limits
 from online.logs.formats import FORMATS, AccessLog, CsvColumns, SeparatedValues, reader_of
 from online.logs.jsonlines import JsonFields
-from online.logs.records import NO_TIME, Read
+from online.logs.records import NO_ADDRESS, NO_TIME, Read, one_address
 from online.terms import SEEN_MAX_MS, SEEN_MIN_MS
 
 #: A line beyond this is skipped. Apache and nginx take request lines of 8 KiB unless told otherwise.
@@ -36,6 +36,7 @@ MAX_SAMPLES = 5
 
 _CHUNK_BYTES = 128 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
+_MAX_ADDRESSES = 50_000
 _MAX_USER_BYTES = Limits.max_user
 _MAX_URL_BYTES = Limits.max_url
 
@@ -73,14 +74,22 @@ def every_request(read: Read, *, url_prefix: bytes = b"") -> Parse:
     `url_prefix` is put before every url.
     """
 
+    addresses: dict[bytes, bytes] = {}
+
     def parse(line: bytes) -> LoggedHit | str:
         record = read(line)
         if isinstance(record, str):
             return record
         seen_ms, address, user, _, url, *_ = record
-        return checked(
-            address if address and user == b"-" else user, url_prefix + url if url else url, seen_ms
-        )
+        if address and user == b"-":
+            user = addresses.get(address, b"")
+            if not user:
+                if len(addresses) >= _MAX_ADDRESSES:
+                    addresses.clear()
+                user = addresses[address] = one_address(address)
+                if not user:
+                    return NO_ADDRESS
+        return checked(user, url_prefix + url if url else url, seen_ms)
 
     return parse
 

@@ -14,7 +14,6 @@ and `server` are the only ones that open sockets.
 
 import errno
 import os
-import re
 import socket
 import stat
 import sys
@@ -35,6 +34,7 @@ from online.errors import ConfigError
 from online.logs.formats import reader_of
 from online.logs.pages import NO_PAGE_VIEW, Pages, PageView, guest_key, key_beside
 from online.logs.rules import Network, Rules, load_rules
+from online.logs.syslogheader import message_of
 from online.serve.config import Address
 from online.serve.verbs import SyslogCounts
 
@@ -56,30 +56,6 @@ MAX_KNOWN = 4096
 
 #: Sizes of SO_RCVBUF beyond net.core.rmem_max, for those who may (CAP_NET_ADMIN).
 SO_RCVBUFFORCE = 33
-
-_PRIORITY = re.compile(
-    rb"<\d{1,3}>(?:"
-    # RFC 5424: version, time, host, program, process, message id, structured data.
-    rb'1 \S++ \S++ \S++ \S++ \S++ (?:-|(?:\[(?:[^\]"\\]|"(?:[^"\\]|\\.)*+"|\\.)*+\])++) ?(?:\xef\xbb\xbf)?'
-    # RFC 3164: time, host (which nginx and HAProxy may leave out), program.
-    rb"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d "
-    rb"(?:[^\s:\[]++ |[0-9A-Fa-f]*+:[0-9A-Fa-f]*+:[0-9A-Fa-f:.]*+ )?+[^\s:\[]++(?:\[[^\]\s]*+\])?+: ?"
-    # The same with a time of ISO 8601, as rsyslog and logger write it.
-    rb"|\d{4}-\d\d-\d\dT\S++ (?:[^\s\[]++ )?+[^\s:\[]++(?:\[[^\]\s]*+\])?+: ?"
-    rb")",
-    re.DOTALL,
-)
-
-
-def message_of(datagram: bytes) -> bytes:
-    """Return the message of a datagram: what follows the header of syslog, if there is one.
-
-    >>> message_of(b"<190>Nov 22 23:55:00 web1 nginx: ::1 - -")
-    b'::1 - -'
-    """
-    header = _PRIORITY.match(datagram)
-    return (datagram[header.end() :] if header else datagram).rstrip(b"\n\r\0")
-
 
 class Settings(NamedTuple):
     """What a server is told about syslog."""

@@ -57,7 +57,7 @@ LIMITS_REACHED = (
 
 
 #: Why a line that came over syslog was no hit, as INFO lists it: not a page view, or not understood at all.
-SYSLOG_SKIPPED = ("method", "status", "file", "target", "dropped", "not_understood")
+SYSLOG_SKIPPED = ("method", "status", "file", "target", "dropped", "aside", "not_understood")
 
 
 @dataclass
