@@ -132,6 +132,8 @@ def _sources(args: argparse.Namespace, places: Places) -> list[Log | Pipe]:
             raise ConfigError(f"cannot read {path}: No such file or directory")
         if not os.path.exists(path):
             print(f"online feed: {path} is not there yet, waiting for it", file=sys.stderr)
+        for loss in () if args.once else log.losses:
+            print(f"online feed: {loss}", file=sys.stderr)
         sources.append(log)
         places.add(log)
     return sources

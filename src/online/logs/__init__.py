@@ -8,7 +8,10 @@
     formats     lines -> records, by the name of the format         -> jsonlines, logformat, prefixes, records
     rules       which requests are page views, and who the user is: the settings
     pages       records -> page views                               -> rules, records
-    hitlog      whole logs -> hits                                  -> formats, jsonlines, records
-    follow      logs that grow, through rotation                    -> hitlog
-    places      how far each log was sent, to a file and back       -> follow
+    lines       pieces of a log -> lines
+    packing     what a log is packed with, and its bytes again
+    hitlog      whole logs -> hits                                  -> formats, jsonlines, lines, packing, records
+    rotation    where a log's files are after they were renamed, copied or packed  -> packing
+    follow      logs that grow, through rotation                    -> hitlog, lines, packing, rotation
+    places      how far each log was sent, to a file and back       -> follow, rotation
 """

@@ -20,8 +20,6 @@ from online.logs.logformat import LogFormat
 from online.logs.prefixes import without_prefix
 from online.logs.records import EMPTY, INSIDE, METHOD, TARGET, Dates, Read, Record, is_name, no_such_time, read_time
 
-_BZIP2_MAGIC = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")  # of a file with content, and of an empty one
-
 # Common and combined
 
 
@@ -113,8 +111,6 @@ class AccessLog:
     def _reason(self, line: bytes) -> str:
         if not line.strip():
             return EMPTY
-        if _BZIP2_MAGIC.match(line):
-            return "it is bzip2, unpack it first"
         date = self._DATE_FIELD.match(line)
         if date is not None and date[1] is None:
             return "its date is not written like [10/Oct/2000:13:55:36 -0700]"
