@@ -443,6 +443,7 @@ def test_check_counts_by_reason_and_fails_where_nothing_is_understood(tmp_path):
 
 UNDERSTOOD = {
     "caddy_json.log": ("guest", "/beta/", "2023-12-23 23:17:54"),
+    "common.log.bz2": ('member "theboss"', "/", "2012-02-19 23:42:07"),
     "common.log.gz": ('member "admin"', "/form", "2012-02-10 23:42:07"),
     "static_ignores.log": ('member "theuser"', "/", "2012-02-10 21:41:07"),
     "traefik_json.log": ("bot", "/my/app/auth", "2023-08-11 11:39:21"),

@@ -35,7 +35,7 @@ _BROWSERS = re.compile(
 
 #: Programs and libraries, by words within agents that are none of browsers'.
 _PROGRAMS = re.compile(
-    r"http|curl|wget|fetch|request|client|library|libwww|\blwp\b|url|\bapi\b|\bsdk\b|agent|monitor|probe|prob\b|check"
+    r"http|curl|wget|fetch|request|client|library|libwww|\blwp\b|url|\bapi\b|\bsdk\b|agent(?:/|$)|monitor|probe|prob\b|check"
     r"|ping|health|watch|test|bench|load|script|python|perl|ruby|php|java\b|java/|golang|go-|\bgo\b|rust|node\b|node-"
     r"|deno\b|bun/|dart|swift|kotlin|erlang|elixir|hackney|okhttp|axios|undici|\bgot\b|guzzle|faraday|typhoeus|excon"
     r"|mechanize|scrapy|aiohttp|reqwest|hyper/|ureq|isahc|surf/|akka|netty|reactor|vert\.?x|feign|unirest|resty|colly"
