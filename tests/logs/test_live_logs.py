@@ -90,7 +90,8 @@ def test_varnishncsa_is_fed(tmp_path, server, client):
         get(port, "/a?x=1", "/forum//caf%C3%A9#x")
         get(port, "/a", agent=MONITOR)
         get(port, "http://www.example.com/b", agent=BROWSER)
-        log = subprocess.run([program("varnishncsa"), "-n", tmp_path / "v", "-d"], capture_output=True, check=True).stdout
+        ncsa = [program("varnishncsa"), "-n", tmp_path / "v", "-d"]
+        log = subprocess.run(ncsa, capture_output=True, check=True).stdout
     assert b'"GET http://' in log
     done = subprocess.run(
         command("feed", "-", "--url", server.url), input=log, env=environment(), capture_output=True, check=True

@@ -50,7 +50,7 @@ class AccessLog:
     _PLAIN_LINE = re.compile(
         rb'([^\x00-\x20"<\xef]++) [^\x00-\x20"]++ ([^\x00-\x20"\[]++) \[(' + Dates.PATTERN + rb")\] "
         rb'"([-\w]++) ([^ "]++) [^"]*+" (\d{3}) (?:\d++|-)'
-        rb'(?: "[^"]*+" "([^"]*+)"(?: "([^"]*+)")?+)?+'
+        rb'(?: "[^"]*+" "([^"]++)"(?: "([^"]*+)")?+)?+'
     )
     _VIRTUAL_HOST = re.compile(rb"([-\w.*]++)(?:[: ]\d++)? ")  # Apache's "%v:%p", "%v %p" or "%v", before a good line
     _DATE_FIELD = re.compile(rb'[^\["]*+\[(?:(' + Dates.PATTERN + rb')|[^\]"]*+)\]')
