@@ -466,3 +466,16 @@ def test_real_log_is_understood_or_refused_but_never_wrongly(capsys):
         assert len(found[name]) == 1
         assert found[name][0].startswith(who)
         assert f' on "{url}" at {when}' in found[name][0]
+
+
+def test_log_that_is_not_found_again_is_said(tmp_path, server):
+    log, state = tmp_path / "access.log", tmp_path / "state"
+    log.write_text(line("lost"))
+    arguments = (log, "--state", state, "--url", url_of(server), "--from-start")
+    assert run_command("feed", *arguments, "--once").returncode == 0
+    log.unlink()
+    log.write_text(line("found"))
+    follower = Follower(*arguments)
+    said = follower.popen.stderr.readline()
+    assert said.startswith(f"online feed: cannot find the file that was {log}, read to byte ")
+    follower.popen.kill()

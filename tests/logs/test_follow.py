@@ -342,6 +342,23 @@ def test_packed_log_is_read_once_from_its_start_alone(path):
         Log(str(path), is_followed=False)
 
 
+def test_packing_that_is_not_read_is_refused_with_the_way_to_read_it(path):
+    write(path, b"\x28\xb5\x2f\xfd" + b"x" * 100)
+    for is_followed in (True, False):
+        with pytest.raises(LogError, match="it is packed with zstd, and cannot be followed; unpack it first: zstd -dc"):
+            Log(str(path), from_start=True, is_followed=is_followed)
+
+
+def test_file_between_that_is_not_read_is_a_loss_that_is_told(path, stopped):
+    os.utime(path, (1_000, 1_000))
+    path.rename(f"{path}.2")
+    write(path.with_name("access.log.1.zst"), b"\x28\xb5\x2f\xfd" + b"x" * 100)
+    write(path, C + b"\n")
+    lines, log = resumed(path, stopped)
+    assert lines == [B, C]
+    assert f"{path}.1.zst: it is packed with zstd" in log.problem
+
+
 def test_mark_and_zeros_are_no_part_of_a_line(path):
     log = Log(str(path))
     write(path, b"\xef\xbb\xbfa\nb\n")

@@ -24,7 +24,7 @@ from typing import NamedTuple, Protocol
 
 from online.logs.hitlog import LogError
 from online.logs.lines import MAX_LINE_BYTES, Lines
-from online.logs.packing import MAGIC_BYTES, Damage, Unpackable, packed_with, unpacked
+from online.logs.packing import MAGIC_BYTES, Damage, Unpackable, packed_with, unpacked, way_to_read
 from online.logs.rotation import HEAD_BYTES, Found, Rotation
 from online.logs.rotation import Place as Place
 
@@ -293,7 +293,10 @@ class Log:
             elif place.head:  # something had been settled of it
                 self.losses.append(_loss(self._path, place))
         for file in rotation.between(found) if found is not None else ():
-            self._files.append(_opened(file.path, may_be_packed=True))
+            try:
+                self._files.append(_opened(file.path, may_be_packed=True))
+            except LogError as error:
+                self.losses.append(str(error))
 
 
 def _loss(path: Path, place: Place) -> str:
@@ -309,7 +312,8 @@ def _opened(path: Path, *, may_be_packed: bool = False) -> _File | _Packed:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise LogError(f"cannot read {path}: it is no regular file; standard input is -")
         begin = os.pread(descriptor, MAGIC_BYTES, 0)
-        if may_be_packed and packed_with(begin):
+        name = packed_with(begin)
+        if may_be_packed and name and not way_to_read(name):
             return _Packed(descriptor)
         _check_plain(begin, f"cannot read {path}: ")
     except LogError:
@@ -323,7 +327,8 @@ def _check_plain(begin: bytes, what: str = "") -> None:
     name = packed_with(begin)
     if name:
         how = "is in UTF-16" if name == "UTF-16" else f"is packed with {name}"
-        raise LogError(f"{what}it {how}, and cannot be followed; online feed --once --from-start FILE reads it")
+        way = way_to_read(name) or "online feed --once --from-start FILE reads it"
+        raise LogError(f"{what}it {how}, and cannot be followed; {way}")
 
 
 def _at_end(file: _File) -> _File:

@@ -53,6 +53,11 @@ def packed_with(head: bytes) -> str:
     return next((name for name, magic in _MAGIC.items() if magic.match(head)), "")
 
 
+def way_to_read(name: str) -> str:
+    """Tell how to read what is packed with a program whose work is not read here; "" if it is."""
+    return f"unpack it first: {_PROGRAMS[name]} FILE | online ... -" if name in _PROGRAMS else ""
+
+
 def unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Pass plain bytes on, and unpack others, in pieces of bounded size. Raises Damage and Unpackable."""
     head = b""
@@ -60,7 +65,7 @@ def unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
         head += chunk
     name = packed_with(head)
     if name in _PROGRAMS:
-        raise Unpackable(f"is packed with {name}; unpack it first: {_PROGRAMS[name]} FILE | online ... -")
+        raise Unpackable(f"is packed with {name}; {way_to_read(name)}")
     yield from _UNPACK[name](chain([head], chunks)) if name else chain([head], chunks)
 
 
