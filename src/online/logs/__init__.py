@@ -2,9 +2,9 @@
 
     records     what a line says; times and quotes
     syslogheader  the header of a syslog message, taken off
-    prefixes    what containers and others put before lines, taken off  -> syslogheader
-    jsonlines   lines of JSON -> records                            -> records
-    logformat   a `LogFormat` of Apache -> a reader of its lines    -> records
+    prefixes    what containers and others put before lines, taken off  -> syslogheader, records
+    jsonlines   lines of JSON -> records                            -> prefixes, records
+    logformat   a `LogFormat` of Apache -> a reader of its lines    -> prefixes, records
     formats     lines -> records, by the name of the format         -> jsonlines, logformat, prefixes, records
     rules       which requests are page views, and who the user is: the settings
     pages       records -> page views                               -> rules, records

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from online.errors import ConfigError, quote
 from online.logs.jsonlines import JSON_PRESETS, JsonFields, JsonLines
 from online.logs.logformat import LogFormat
-from online.logs.prefixes import without_prefix
+from online.logs.prefixes import read_behind
 from online.logs.records import EMPTY, INSIDE, METHOD, TARGET, Dates, Read, Record, is_name, no_such_time, read_time
 
 # Common and combined
@@ -55,12 +55,14 @@ class AccessLog:
     _VIRTUAL_HOST = re.compile(rb"([-\w.*]++)(?:[: ]\d++)? ")  # Apache's "%v:%p", "%v %p" or "%v", before a good line
     _DATE_FIELD = re.compile(rb'[^\["]*+\[(?:(' + Dates.PATTERN + rb')|[^\]"]*+)\]')
 
-    def __init__(self, *, virtual_host: bool | None = False) -> None:
+    def __init__(self, *, virtual_host: bool | None = False, inside: Read | None = None) -> None:
         """`virtual_host`: whether lines begin with the name of the host that was asked; None: find out.
 
-        To find out, a line is first read as one without it.
+        To find out, a line is first read as one without it. `inside` reads what stands behind words that containers
+        or syslog have put before a line; without it such a line is not understood.
         """
         self._virtual_host = virtual_host
+        self._inside = inside
         self._dates = Dates()
         self._last_date = b""
         self._last_ms = 0
@@ -68,7 +70,7 @@ class AccessLog:
     def read(self, line: bytes) -> Record | str:
         """Make a record of one line without its newline, or tell why it cannot be done. O(length)."""
         if self._virtual_host:
-            return self._read_after_host(line) or self._reason(line)
+            return self._read_after_host(line) or self._otherwise(line)
         match = self._PLAIN_LINE.fullmatch(line) if b"\\" not in line else None
         if match is None:
             return self._read_any(line)
@@ -86,7 +88,7 @@ class AccessLog:
             return self._record(match, b"")
         if self._virtual_host is None and (record := self._read_after_host(line)):
             return record
-        return self._reason(line)
+        return self._otherwise(line)
 
     def _read_after_host(self, line: bytes) -> Record | str:
         """Read what follows the name of the virtual host; "" if the line is not like that."""
@@ -103,6 +105,9 @@ class AccessLog:
         if match[9] == b"":  # it is there, and empty
             agent = b"-"
         return Record(seen_ms, address, user, method, url or request or b"-", status, agent, host, b"", forwarded)
+
+    def _otherwise(self, line: bytes) -> Record | str:
+        return read_behind(line, self._inside, self._reason(line))
 
     @staticmethod
     def _is_user(match: re.Match[bytes]) -> bool:
@@ -186,41 +191,24 @@ def reader_of(
     """
     if name in ("csv", "tsv"):
         return SeparatedValues(columns or CsvColumns(0, 1, 2), b"\t" if name == "tsv" else b",").read
+    visitor_field = visitor or "visitor"
     if fields is not None or name in JSON_PRESETS:
         chosen = fields or (None if name == "json" else JSON_PRESETS[name])
-        return _behind_prefixes(JsonLines(chosen, visitor=visitor or "visitor").read)
+        return JsonLines(chosen, visitor=visitor_field, inside=JsonLines(chosen, visitor=visitor_field).read).read
     if name in ("common", "combined", "vhost"):
-        return _behind_prefixes(AccessLog(virtual_host=name == "vhost").read)
+        is_vhost = name == "vhost"
+        return AccessLog(virtual_host=is_vhost, inside=AccessLog(virtual_host=is_vhost).read).read
     if name == "auto":
-        return _any_of(AccessLog(virtual_host=None).read, JsonLines(visitor=visitor or "visitor").read)
+        inside = _any_of(AccessLog(virtual_host=None).read, JsonLines(visitor=visitor_field).read)
+        lines, objects = AccessLog(virtual_host=None, inside=inside), JsonLines(visitor=visitor_field, inside=inside)
+        return _any_of(lines.read, objects.read)
     if "%" in name or "$" in name:
-        return _behind_prefixes(LogFormat(name, visitor=visitor).read)
+        return LogFormat(name, visitor=visitor, inside=LogFormat(name, visitor=visitor).read).read
     raise ConfigError(f"format takes {', '.join(FORMATS)}, or a LogFormat, not {quote(name.encode())}")
 
 
-def _behind_prefixes(read: Read) -> Read:
-    """Make a reader that looks behind what others have put before a line."""
-
-    def read_line(line: bytes) -> Record | str:
-        record = read(line)
-        return record if type(record) is Record else _read_inside(line, read, record)
-
-    return read_line
-
-
 def _any_of(access_log: Read, json_lines: Read) -> Read:
-    """Make a reader of lines of JSON or of other lines, also behind what others have put before them."""
-
-    def read_inside(line: bytes) -> Record | str:
+    def read(line: bytes) -> Record | str:
         return json_lines(line) if line.startswith(b"{") else access_log(line)
 
-    def read(line: bytes) -> Record | str:
-        record = json_lines(line) if line.startswith(b"{") else access_log(line)
-        return record if type(record) is Record else _read_inside(line, read_inside, record)
-
     return read
-
-
-def _read_inside(line: bytes, read: Read, reason: Record | str) -> Record | str:
-    inside = without_prefix(line)
-    return reason if len(inside) == len(line) else read(inside)

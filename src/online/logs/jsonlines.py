@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from online.errors import quote
-from online.logs.records import EMPTY, METHOD, Record, read_time
+from online.logs.prefixes import read_behind, wrapped_line
+from online.logs.records import EMPTY, METHOD, Read, Record, read_time
 from online.terms import SEEN_MIN_MS
 from online_client.pageviews import PURPOSES, STATUSES, purpose_of
 
@@ -93,11 +94,15 @@ class JsonLines:
     b'/x'
     """
 
-    def __init__(self, fields: JsonFields | None = None, *, visitor: str = "visitor") -> None:
+    def __init__(
+        self, fields: JsonFields | None = None, *, visitor: str = "visitor", inside: Read | None = None
+    ) -> None:
         """Without `fields` they are those of the preset whose names an object has.
 
-        `visitor` is the field that knows a visitor again.
+        `visitor` is the field that knows a visitor again. `inside` reads what stands behind words that others have put
+        before a line, and lines that an object holds whole; without it they are not understood.
         """
+        self._inside = inside
         presets = {name: _JsonRecords(preset._replace(visitor=visitor)) for name, preset in JSON_PRESETS.items()}
         self._presets = presets
         self._records = None if fields is None else _JsonRecords(fields._replace(visitor=visitor))
@@ -109,13 +114,21 @@ class JsonLines:
         except ValueError:
             document = _loosely_loaded(line)
         if type(document) is not dict:
-            return EMPTY if not line.strip() else "it is no JSON object"
+            return read_behind(line, self._inside, "it is no JSON object" if line.strip() else EMPTY)
+        records = self._records or self._recognised(document)
+        if records is None:
+            return self._read_wrapped(document)
         try:
-            return (self._records or self._recognised(document)).make(document)
+            return records.make(document)
         except UnicodeEncodeError:
             return "it holds half a character, a lone surrogate"
 
-    def _recognised(self, document: dict[str, Any]) -> "_JsonRecords":
+    def _read_wrapped(self, document: dict[str, Any]) -> Record | str:
+        line = wrapped_line(document)
+        return self._inside(line) if line and self._inside else self._presets["json"].make(document)
+
+    def _recognised(self, document: dict[str, Any]) -> "_JsonRecords | None":
+        """Return the records of what has such names, None if nothing has."""
         if "url" in document:
             return self._presets["json"]
         if isinstance(document.get("request"), dict):
@@ -124,7 +137,7 @@ class JsonLines:
             return self._presets["traefik"]
         if not _NGINX_NAMES.isdisjoint(document):
             return self._presets["nginx"]
-        return self._presets["json"]
+        return None
 
 
 def _loosely_loaded(line: bytes) -> Any:
@@ -176,7 +189,8 @@ class _JsonRecords:
             url = url or b"-"  # what is no page view is not asked whose it is
         if not agent and _is_told(document, self._names.agent):
             agent = b"-"
-        purpose = b"" if self._purpose_name and self._purpose_name not in document else self._purpose(document)
+        name = self._purpose_name
+        purpose = b"" if name and name not in document else self._purpose(document)
         return Record(
             self._last_ms, address, user or b"-", method, url, status, agent, host, visitor, forwarded, purpose
         )

@@ -6,7 +6,8 @@ Not here: the formats that have names (formats).
 import re
 
 from online.errors import ConfigError, quote
-from online.logs.records import EMPTY, INSIDE, METHOD, TARGET, Dates, Record, is_name, no_such_time, read_time
+from online.logs.prefixes import read_behind
+from online.logs.records import EMPTY, INSIDE, METHOD, TARGET, Dates, Read, Record, is_name, no_such_time, read_time
 
 _HOST = rb"(?:[-\w.*]++|\[[0-9A-Fa-f:.]++\])?+(?::\d++)?"
 _ISO = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)"
@@ -49,11 +50,14 @@ class LogFormat:
     b'theo'
     """
 
-    def __init__(self, text: str, *, visitor: str = "") -> None:
+    def __init__(self, text: str, *, visitor: str = "", inside: Read | None = None) -> None:
         """`visitor` is the directive or variable that knows a visitor again, such as `%{session}C`.
+
+        `inside` reads what stands behind words that others have put before a line.
 
         Raises ConfigError for a format that does not tell time and url, and a user or an address.
         """
+        self._inside = inside
         self._line = re.compile(_line_pattern(text, visitor), re.DOTALL)
         told = self._line.groupindex
         wanted = {"time": ("time",), "url": ("url", "target"), "user": ("user", "address", "visitor")}
@@ -65,10 +69,10 @@ class LogFormat:
         """Make a record of one line without its newline, or tell why it cannot be done. O(length)."""
         match = self._line.fullmatch(line)
         if match is None:
-            return EMPTY if not line.strip() else _ANOTHER
+            return read_behind(line, self._inside, _ANOTHER if line.strip() else EMPTY)
         told = match.groupdict(b"")
         if told.get("address", b"")[:1] in _STRANGE or (b" " in told.get("user", b"") and not is_name(told["user"])):
-            return _ANOTHER
+            return read_behind(line, self._inside, _ANOTHER)
         seen_ms = read_time(told["time"])
         if seen_ms is None:
             return no_such_time(told["time"])

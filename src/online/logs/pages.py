@@ -89,12 +89,13 @@ class Pages:
         self._bot_names: dict[tuple[bytes, bytes], bytes] = {}
         self._members: dict[bytes, bool] = {}  #: whether they may be called so
         self._clients: dict[tuple[bytes, bytes], bytes] = {}
-        self._host = b""
+        self._last = b"", b""  #: target and host of the last page view
 
     @property
     def host(self) -> bytes:
         """The host that the last page view was of, in its one form: for who keeps hosts apart. Empty if not told."""
-        return normal_host(self._host)
+        target, host = self._last
+        return read_target(target).host or normal_host(host)
 
     def parse(self, line: bytes) -> PageView | str:
         """Make a page view of one line without its newline, or tell why it is none.
@@ -116,11 +117,9 @@ class Pages:
             return self._reasons.get(url) or self._why_no_page(url)
         if purpose and is_aside(purpose.decode("latin-1")):
             return ASIDE
-        if url[:1] != b"/":
-            host = read_target(url).host or host
-        self._host = host
+        self._last = url, host
         if self._rules.with_host:
-            page = normal_host(host) + page
+            page = self.host + page
         if self._rules.guests_only or user in (b"-", b'""', b""):
             if forwarded and self._rules.trust_proxy:
                 address = self._client(address, forwarded)

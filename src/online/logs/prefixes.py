@@ -8,9 +8,9 @@ Not here: the lines themselves (formats), and headers of syslog (syslogheader).
 """
 
 import re
+from typing import Any
 
-import orjson
-
+from online.logs.records import Read, Record
 from online.logs.syslogheader import without_header
 
 _COLOUR = rb"(?:\x1b\[[\d;]*+m)*+"
@@ -38,7 +38,6 @@ def without_prefix(line: bytes) -> bytes:
     >>> without_prefix(b"web-1  | 2026-11-27T04:20:00.1Z stdout F ::1 - -")
     b'::1 - -'
     """
-    line = _unwrapped(line) if line.startswith(b"{") else line
     for _ in range(_MAX_PREFIXES):
         prefix = _PREFIX.match(line)
         shorter = line[prefix.end() :] if prefix else without_header(line)
@@ -48,14 +47,15 @@ def without_prefix(line: bytes) -> bytes:
     return line
 
 
-def _unwrapped(line: bytes) -> bytes:
-    try:
-        document = orjson.loads(line)
-    except ValueError:
-        return line
-    if isinstance(document, dict):
-        for name in _WRAPPERS:
-            text = document.get(name)
-            if isinstance(text, str) and text:
-                return text.encode("utf-8", "surrogatepass").rstrip(b"\r\n")
-    return line
+def read_behind(line: bytes, read: Read | None, reason: str) -> Record | str:
+    """Read what stands behind prefixes by `read`; where there are none, give the reason why the line is no record."""
+    if read is None:
+        return reason
+    inside = without_prefix(line)
+    return reason if len(inside) == len(line) else read(inside)
+
+
+def wrapped_line(document: dict[str, Any]) -> bytes:
+    """Return the line of another log that JSON holds, without prefixes of its own; empty if it holds none."""
+    texts = [text for name in _WRAPPERS if isinstance(text := document.get(name), str)]
+    return without_prefix(texts[0].encode("utf-8", "surrogatepass").rstrip(b"\r\n")) if texts else b""
