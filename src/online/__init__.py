@@ -4,7 +4,7 @@ The map, for a newcomer. Each folder has a map of its own in its `__init__`. An 
 what its end may import; nothing imports against it, and a test reads these maps and holds them true.
 
     core    who is online: the compiled index, its dialects, and its model in plain Python
-    logs    access logs: lines -> records -> page views -> hits
+    logs    access logs: lines -> records -> page views -> hits     -> online_client
     keep    what outlives the process                               -> core
     serve   the server: sockets, housekeeping, configuration        -> keep, logs, core
     cli     the command line, and where the parts are put together  -> serve, keep, logs, core, online_client

@@ -1,6 +1,9 @@
 """Logs that grow are followed through every way of rotation: no line is lost, none is handed out twice."""
 
+import bz2
 import errno
+import gzip
+import lzma
 import os
 import random
 
@@ -150,13 +153,228 @@ def test_next_run_begins_another_file_at_its_start(path):
     assert news(Log(str(path), places=first.places)) == [b"f"]
 
 
-def test_next_run_begins_at_the_start_when_the_file_it_knew_is_gone(path):
-    write(path, b"a\n")
+# --- rotation while nobody looks
+
+#: Each as long as a line of a log is: a file is known by its beginning.
+A, B, C, D = (b"%s 198.51.100.7 - - [01/Mar/2024:12:00:00 +0000] GET /" % name for name in (b"a", b"b", b"c", b"d"))
+
+
+@pytest.fixture
+def stopped(path):
+    """A feed that has read A, and whose log has got B since. Gives its places."""
+    write(path, A + b"\n")
     first = Log(str(path), from_start=True)
-    news(first)
-    path.rename(path.with_name("elsewhere"))
-    write(path, b"b\n")
-    assert news(Log(str(path), places=first.places)) == [b"b"]
+    assert news(first) == [A]
+    places = first.places
+    first.close()
+    write(path, B + b"\n")
+    return places
+
+
+def resumed(path, places, **options):
+    log = Log(str(path), places=places, is_followed=False, **options)
+    lines = news(log)
+    log.close()
+    return lines, log
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "access.log.1",
+        "access-2026-11-27T04-34-43.596.log",
+        "access-20261127.log",
+        "access.log-20261127",
+        "2026-11-27.access",
+        "elsewhere",
+        "old/access.log",
+        "old/access-20261127.log",
+    ],
+)
+def test_renamed_file_is_found_whatever_its_name(path, stopped, name):
+    path.with_name("old").mkdir()
+    path.rename(path.parent / name)
+    write(path, C + b"\n")
+    lines, log = resumed(path, stopped)
+    assert (lines, log.losses, log.problem) == ([B, C], [], "")
+
+
+def test_file_is_found_in_a_folder_that_is_named(tmp_path, path, stopped):
+    there = tmp_path / "there" / "deeper"
+    there.mkdir(parents=True)
+    path.rename(there / "access.log")
+    write(path, C + b"\n")
+    assert resumed(path, stopped, folders=[there])[0] == [B, C]
+
+
+@pytest.mark.parametrize(("pack", "ending"), [(gzip.compress, "gz"), (bz2.compress, "bz2"), (lzma.compress, "xz")])
+def test_packed_file_is_read_on(path, stopped, pack, ending):
+    path.with_name(f"access.log.1.{ending}").write_bytes(pack(path.read_bytes()))
+    path.unlink()
+    write(path, C + b"\n")
+    lines, log = resumed(path, stopped)
+    assert (lines, log.losses) == ([B, C], [])
+    again = Log(str(path), places=stopped)
+    again.read().settle()
+    assert [place.offset for place in again.places] == [2 * len(A) + 2]
+    assert resumed(path, again.places)[0] == [C]
+    assert news(again) == [C]
+    assert [place.offset for place in again.places] == [len(C) + 1]  # of what is packed nothing more comes
+
+
+def test_large_packed_file_is_read_on_in_its_middle(path):
+    lines = [b"%07d 198.51.100.7 - - [01/Mar/2024:12:00:00 +0000] GET /" % number for number in range(100_000)]
+    write(path, b"\n".join(lines[:60_000]) + b"\n")
+    first = Log(str(path), from_start=True)
+    assert news(first) == lines[:60_000]
+    write(path, b"\n".join(lines[60_000:]) + b"\n")
+    path.with_name("access.log.1.gz").write_bytes(gzip.compress(path.read_bytes(), 1))
+    path.unlink()
+    path.touch()
+    assert resumed(path, first.places)[0] == lines[60_000:]
+
+
+def test_copy_of_a_truncated_file_is_read_on(path, stopped):
+    path.with_name("access.log.1").write_bytes(path.read_bytes())
+    os.truncate(path, 0)
+    write(path, C + b"\n")
+    lines, log = resumed(path, stopped)
+    assert (lines, log.losses) == ([B, C], [])
+
+
+def test_files_that_were_rotated_between_are_read(path, stopped):
+    os.utime(path, (1_000, 1_000))
+    path.rename(f"{path}.3")
+    path.with_name("access.log.2.gz").write_bytes(gzip.compress(C + b"\n"))
+    os.utime(path.with_name("access.log.2.gz"), (2_000, 2_000))
+    write(path.with_name("access.log.1"), D + b"\n")
+    for other in ("access.log.4", "access_ssl.log.1", "error.log.1", "access.log.old"):  # older, or another log's
+        write(path.with_name(other), b"not this\n")
+    os.utime(path.with_name("access.log.4"), (500, 500))
+    write(path, b"now\n")
+    lines, log = resumed(path, stopped)
+    assert (lines, log.losses) == ([B, C, D, b"now"], [])
+
+
+def test_file_that_cannot_be_found_is_a_loss_that_is_told(path, stopped):
+    path.unlink()
+    write(path, C + b"\n")
+    lines, log = resumed(path, stopped)
+    assert lines == [C]
+    told = f"cannot find the file that was {path}, read to byte {len(A) + 1:,}: what came after, if anything, is lost"
+    assert [loss.partition(";")[0] for loss in log.losses] == [told]
+    assert log.problem.startswith(told)  # which makes a feed fail that runs once
+    followed = Log(str(path), places=stopped)
+    news(followed)
+    assert (len(followed.losses), followed.problem) == (1, "")
+
+
+def test_damaged_packed_file_is_a_loss_that_is_told(path, stopped):
+    packed = gzip.compress(path.read_bytes() + os.urandom(100_000).hex().encode())
+    path.with_name("access.log.1.gz").write_bytes(packed[:-1000])
+    path.unlink()
+    write(path, C + b"\n")
+    lines, log = resumed(path, stopped)
+    assert lines[0] == B
+    assert lines[-1] == C
+    assert "the gzip data ends early" in log.problem
+
+
+def test_another_file_with_the_same_inode_is_not_read_on(path, stopped):
+    path.rename(f"{path}.1")
+    path.with_name("access.log.1").write_bytes(D + b"\n" + D + b"\n" + D + b"\n")
+    write(path, C + b"\n")
+    lines, log = resumed(path, stopped)
+    assert lines == [C]
+    assert len(log.losses) == 1
+
+
+def test_device_may_have_another_number_after_a_restart(path, stopped):
+    places = [place._replace(device=place.device + 1) for place in stopped]
+    lines, log = resumed(path, places)
+    assert (lines, log.losses) == ([B], [])
+
+
+def test_file_of_which_nothing_was_settled_is_no_loss(path):
+    write(path, b"")
+    first = Log(str(path))
+    assert [place.offset for place in first.places] == [0]
+    path.unlink()
+    write(path, A + b"\n")
+    lines, log = resumed(path, first.places)
+    assert (lines, log.losses) == ([A], [])
+
+
+def test_renamed_file_is_forgotten_by_the_run_after_it_was_read(path, stopped, monkeypatch):
+    os.utime(path, (1_000, 1_000))
+    path.rename(f"{path}.1")
+    write(path, C + b"\n")
+    log = Log(str(path), places=stopped)
+    assert news(log) == [B, C]
+    again = Log(str(path), places=log.places)
+    assert news(again) == []
+    assert len(again.places) == 1
+
+
+# --- what is in a file
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_log_in_utf_16_is_refused_once_with_the_reason(path, encoding):
+    text = (b"\xff\xfe" if encoding == "utf-16-le" else b"") + "a\nb\n".encode(encoding)
+    write(path, text)
+    with pytest.raises(LogError, match=f"cannot read {path}: it is in UTF-16, and cannot be followed"):
+        Log(str(path))
+    assert news(Log(str(path), from_start=True, is_followed=False)) == [b"a", b"b"]
+    path.unlink()
+    log = Log(str(path))
+    write(path, text)
+    assert log.read() is None
+    assert "it is in UTF-16" in log.problem
+
+
+def test_packed_log_is_read_once_from_its_start_alone(path):
+    path.write_bytes(gzip.compress(b"a\nb"))
+    assert news(Log(str(path), from_start=True, is_followed=False)) == [b"a", b"b"]
+    with pytest.raises(LogError, match="it is packed with gzip, and cannot be followed"):
+        Log(str(path), from_start=True)
+    with pytest.raises(LogError, match="--from-start reads it"):
+        Log(str(path), is_followed=False)
+
+
+def test_packing_that_is_not_read_is_refused_with_the_way_to_read_it(path):
+    write(path, b"\x28\xb5\x2f\xfd" + b"x" * 100)
+    for is_followed in (True, False):
+        with pytest.raises(LogError, match="it is packed with zstd, and cannot be followed; unpack it first: zstd -dc"):
+            Log(str(path), from_start=True, is_followed=is_followed)
+
+
+def test_file_between_that_is_not_read_is_a_loss_that_is_told(path, stopped):
+    os.utime(path, (1_000, 1_000))
+    path.rename(f"{path}.2")
+    write(path.with_name("access.log.1.zst"), b"\x28\xb5\x2f\xfd" + b"x" * 100)
+    write(path, C + b"\n")
+    lines, log = resumed(path, stopped)
+    assert lines == [B, C]
+    assert f"{path}.1.zst: it is packed with zstd" in log.problem
+
+
+def test_mark_and_zeros_are_no_part_of_a_line(path):
+    log = Log(str(path))
+    write(path, b"\xef\xbb\xbfa\nb\n")
+    assert news(log) == [b"a", b"b"]
+    os.truncate(path, 0)
+    write(path, b"\0" * 1_000_000 + b"c\n\0\0d\n")
+    assert news(log) == [b"c", b"d"]
+
+
+def test_packed_bytes_through_a_pipe_are_refused():
+    reader, writer = os.pipe()
+    os.write(writer, gzip.compress(b"a\n"))
+    with pytest.raises(LogError, match="cannot read standard input: it is packed with gzip"):
+        Pipe(reader).read()
+    os.close(writer)
+    os.close(reader)
 
 
 def test_log_that_is_not_followed_ends_where_the_file_ends(path):

@@ -104,6 +104,18 @@ def test_hostile_line_is_refused_at_once(line):
         (b"2024-03-01T12:00:00.250999999Z", NOON_MS + 250),
         (b"2024-03-01 12:00:00", NOON_MS),
         (b"01/Mar/2024:07:00:00 -0500", NOON_MS),
+        (b"01/Mar/2024:07:00:00.250 -0500", NOON_MS + 250),
+        (b"1709294400250999", NOON_MS + 250),
+        (b"1709294400250999999", NOON_MS + 250),
+        (b"2024/03/01 12:00:00", NOON_MS),
+        (b"2024/03/01 12:00:00.250", NOON_MS + 250),
+        (b"Fri, 01 Mar 2024 12:00:00 GMT", NOON_MS),
+        (b"Friday, 01-Mar-24 12:00:00 UTC", NOON_MS),
+        (b"2016-12-31T23:59:60Z", 1_483_228_800_000),
+        (b"2016-12-31T23:59:60.5+00:00", 1_483_228_800_500),
+        (b"2016-12-31T23:60:60Z", None),
+        (b"9" * 20, 99_999_999_999_999),
+        (b"9" * 21, None),
         (b"27/Oct/2024:02:30:00 +0200", 1_729_989_000_000),
         (b"27/Oct/2024:02:30:00 +0100", 1_729_992_600_000),  # an hour later, by the clock the same
         (b"", None),
@@ -167,6 +179,99 @@ def test_header_that_came_twice_is_told_whole():
     assert reader_of()(line).forwarded == b"203.0.113.9,198.51.100.7"
 
 
+@pytest.mark.parametrize("empty", ["", "-", None])
+def test_agent_that_is_there_and_empty_was_not_sent(empty):
+    line = json.loads(as_json()) | {"agent": empty}
+    assert reader_of()(json.dumps(line).encode()).agent == b"-"
+    assert reader_of()(as_json(agent=None)).agent == b""  # the line does not tell
+    assert reader_of()(COMBINED.replace(AGENT, (empty or "").encode())).agent == b"-"
+    assert reader_of()(COMBINED.partition(b' "-" ')[0]).agent == b""
+    assert reader_of(NGINX)(COMBINED.replace(AGENT, b"")).agent == b"-"
+
+
+def caddy_line(headers, **changed):
+    request = {"client_ip": "::1", "method": "GET", "host": "h", "uri": "/a"} | changed
+    if headers is not None:
+        request["headers"] = headers
+    return json.dumps({"ts": 1709294400, "status": 200, "request": request}).encode()
+
+
+def test_headers_that_are_told_tell_of_each_and_in_any_case():
+    assert reader_of()(caddy_line({})).agent == b"-"
+    assert reader_of()(caddy_line(None)).agent == b""
+    assert reader_of()(caddy_line({"user-agent": ["A/1"]})).agent == b"A/1"
+    assert reader_of()(caddy_line({"USER-AGENT": "A/1", "x-forwarded-for": ["1.1.1.1"]})).forwarded == b"1.1.1.1"
+    assert reader_of()(caddy_line({"forwarded": ["for=1.1.1.1"]})).forwarded == b"for=1.1.1.1"
+    assert reader_of()(traefik_line()).agent == b""
+    assert reader_of()(traefik_line(**{"request_User-Agent": ""})).agent == b"-"
+
+
+def traefik_line(**more):
+    return json.dumps({"RequestPath": "/a", "ClientHost": "::1", "StartUTC": "2024-03-01T12:00:00Z"} | more).encode()
+
+
+@pytest.mark.parametrize("empty", ["", "-", None])
+def test_field_that_is_empty_gives_way_to_the_next(empty):
+    line = caddy_line({}, client_ip=empty, remote_ip="192.0.2.1")
+    assert reader_of()(line).address == b"192.0.2.1"
+
+
+def test_purpose_is_told_by_headers_where_they_are():
+    nginx = {"time_local": DATE.decode(), "request_uri": "/a", "remote_addr": "::1"}
+    for line in (
+        as_json(purpose="prefetch"),
+        caddy_line({"User-Agent": ["A/1"], "Sec-Purpose": ["prefetch;prerender"]}),
+        caddy_line({"sec-purpose": "prefetch"}),
+        caddy_line({"X-Moz": ["prefetch"]}),
+        traefik_line(**{"request_Sec-Purpose": "prefetch"}),
+        json.dumps(nginx | {"http_purpose": "prefetch"}).encode(),
+    ):
+        assert reader_of()(line).purpose.startswith(b"prefetch")
+    for line in (
+        caddy_line({"Hx-Request": ["true"]}),
+        caddy_line({"X-Requested-With": ["XMLHttpRequest"]}),
+        json.dumps(nginx | {"http_x_requested_with": "XMLHttpRequest"}).encode(),
+        json.dumps(nginx | {"http_hx_request": "true"}).encode(),
+    ):
+        assert reader_of()(line).purpose == b"fragment"
+    for line in (
+        as_json(),
+        caddy_line({"X-Requested-With": ["com.example.app"]}),
+        caddy_line({"Hx-Request": ["true"], "Hx-Boosted": ["true"]}),
+        traefik_line(),
+        json.dumps(nginx).encode(),
+    ):
+        assert reader_of()(line).purpose == b""
+    assert reader_of('%h %t "%r" "%{Sec-Purpose}i"')(b"h [" + DATE + b'] "GET / H" "prefetch"').purpose == b"prefetch"
+    assert reader_of('$msec $remote_addr $uri "$http_x_moz"')(b'1709294400 h /a "prefetch"').purpose == b"prefetch"
+
+
+@pytest.mark.parametrize("name", ["time_iso8601", "@timestamp", "timestamp", "ts"])
+def test_time_may_have_another_name(name):
+    line = json.dumps({name: "2024-03-01T12:00:00Z", "url": "/a", "address": "::1"}).encode()
+    assert reader_of()(line).seen_ms == NOON_MS
+
+
+def test_whole_request_line_tells_method_and_url():
+    line = {"@timestamp": "2024-03-01T12:00:00Z", "request": "POST /a?b=1 HTTP/2.0", "remote_addr": "::1"}
+    record = reader_of()(json.dumps(line).encode())
+    assert (record.method, record.url) == (b"POST", b"/a?b=1")
+    line |= {"request": "\x16\x03\x01", "status": 400}
+    assert reader_of()(json.dumps(line).encode()).status == b"400"
+
+
+@pytest.mark.parametrize(
+    "given", [{"url": ""}, {"url": None}, {"address": ""}, {"url": "", "address": "", "method": ""}]
+)
+def test_request_that_was_refused_is_understood_whatever_else_it_lacks(given):
+    assert reader_of()(as_json(status=400, **given)).status == b"400"
+    assert isinstance(reader_of()(as_json(status=200, **given)), str)
+
+
+def test_status_may_be_a_number_of_any_kind():
+    assert {reader_of()(as_json(status=status)).status for status in (200, 200.0, "200")} == {b"200"}
+
+
 @pytest.mark.parametrize("depth", [10, 900, 990, 1_000, 1_020])
 def test_lists_in_lists_are_no_text(depth):
     nested = b"[" * depth + b"1709294400" + b"]" * depth
@@ -187,11 +292,11 @@ def test_bytes_that_are_not_utf_8_stay_as_they_are():
         (b"{", "it is no JSON object"),
         (as_json()[:-10], "it is no JSON object"),
         (b'{"url": "/\\ud800", "time": 1709294400, "address": "h"}', "it holds half a character, a lone surrogate"),
-        (as_json(time=None), "it has no time, the field time"),
+        (as_json(time=None), "it has no time, the field time; --fields time=NAME reads another"),
         (as_json(time="noon"), 'its time is "noon", which is no time'),
-        (as_json(time=True), "it has no time, the field time"),
-        (as_json(url=None), "it has no url, the field url"),
-        (as_json(url={"a": 1}), "it has no url, the field url"),
+        (as_json(time=True), "it has no time, the field time; --fields time=NAME reads another"),
+        (as_json(url=None), "it has no url, the field url; --fields url=NAME reads another"),
+        (as_json(url={"a": 1}), "it has no url, the field url; --fields url=NAME reads another"),
         (as_json(address=None), "it names neither a user nor an address"),
         (b'{"time": Infinity, "url": "/", "address": "h"}', 'its time is "inf", which is no time'),
         (b'{"time": 1e400, "url": "/", "address": "h"}', 'its time is "inf", which is no time'),

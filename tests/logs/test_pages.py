@@ -9,6 +9,7 @@ from online.errors import ConfigError
 from online.logs import pages
 from online.logs.formats import reader_of
 from online.logs.pages import (
+    ASIDE,
     DROPPED,
     FILE,
     METHOD,
@@ -19,7 +20,7 @@ from online.logs.pages import (
     guest_key,
     key_beside,
 )
-from online.logs.records import Record
+from online.logs.records import NO_ADDRESS, Record
 from online.logs.rules import Rules, add_rule_arguments, load_rules, read_network, rules_from
 
 NOON_MS = 1_709_294_400_000
@@ -34,8 +35,8 @@ def view(key=KEY, url_prefix=b"", rules=(), **request):
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST", b""])
-@pytest.mark.parametrize("status", [b"200", b"206", b"301", b"304", b"-", b""])
-def test_request_answered_without_error_is_a_page_view(method, status):
+@pytest.mark.parametrize("status", [b"200", b"203", b"206", b"304", b""])
+def test_request_answered_with_a_page_is_a_page_view(method, status):
     assert view(method=method, status=status).url == b"/a"
 
 
@@ -49,7 +50,14 @@ def test_request_answered_without_error_is_a_page_view(method, status):
         ({"url": b"/favicon.ico"}, FILE),
         ({"url": b"/a/B.JPG?x=1"}, FILE),
         ({"url": b"/robots.txt"}, FILE),
-        ({"url": b"http://example.org/a"}, TARGET),
+        ({"url": b"/s.css#x"}, FILE),
+        ({"url": b"/s.css;v=3"}, FILE),
+        ({"url": b"/s%2Ecss"}, FILE),
+        ({"url": b"http://example.org/s.css?v=3"}, FILE),
+        ({"url": b"ftp://example.org/a"}, TARGET),
+        ({"url": b"example.org:443", "method": b"CONNECT"}, METHOD),
+        ({"purpose": b"prefetch;prerender"}, ASIDE),
+        ({"purpose": b"XMLHttpRequest"}, ASIDE),
         ({"url": b"\\x16\\x03"}, TARGET),
         ({"url": b"-"}, TARGET),
     ],
@@ -57,6 +65,19 @@ def test_request_answered_without_error_is_a_page_view(method, status):
 def test_other_request_is_none_and_says_why(request_, reason):
     assert view(**request_) == reason
     assert reason in pages.NO_PAGE_VIEW
+
+
+@pytest.mark.parametrize(
+    "status",
+    [b"-", b"-1", b"0", b"000", b"101", b"103", b"201", b"202", b"204", b"205", b"207", b"301", b"302", b"307", b"499"],
+)
+def test_answer_that_leaves_the_browser_where_it_is_is_no_page_view(status):
+    assert view(status=status) == STATUS
+
+
+def test_status_and_method_are_judged_before_all_else():
+    assert view(status=b"400", url=b"", address=b"", seen_ms=0) == STATUS
+    assert view(method=b"PRI", url=b"*", address=b"") == METHOD
 
 
 @pytest.mark.parametrize("url", [b"/", b"/a.b/c", b"/a.php", b"/js", b"/?f=a.js", b"/v1.2/", b"/.."])
@@ -71,6 +92,40 @@ def test_query_goes_but_for_the_parameters_that_are_kept():
     assert view(url=b"/a?c=2&b=1&b=9", rules=rules).url == b"/a?c=2&b=1"
     assert view(url=b"/a?x=3", rules=rules).url == b"/a"
     assert view(url=b"/a?b", rules=rules).url == b"/a?b="
+
+
+@pytest.mark.parametrize(
+    ("url", "page"),
+    [
+        (b"/a#top", b"/a"),
+        (b"/a?x#top", b"/a"),
+        (b"http://www.example.com/a", b"/a"),
+        (b"HTTPS://h:443/x?y", b"/x"),
+        (b"http://h", b"/"),
+        (b"//forum/./b/../a", b"/forum/a"),
+        (b"/caf%C3%A9", "/café".encode()),
+        (b"/caf%c3%a9", "/café".encode()),
+        (b"/caf\xc3\xa9", "/café".encode()),
+        (b"/caf\\xC3\\xA9", "/café".encode()),
+        (b"/%61%20b", b"/a b"),
+        (b"/\xe9%0A", b"/%E9%0A"),
+        (b'/say/\\"hi\\"', b'/say/"hi"'),
+        (b"/a;jsessionid=AB12", b"/a"),
+    ],
+)
+def test_page_has_one_url(url, page):
+    assert view(url=url).url == page
+
+
+def test_host_is_that_of_the_target_if_it_has_one():
+    rules = {"with_host": True}
+    assert view(url=b"http://WWW.Example.com:80/a", host=b"other", rules=rules).url == b"www.example.com/a"
+    assert view(url=b"/a", host=b"WWW.example.com:443", rules=rules).url == b"www.example.com/a"
+    found = Pages(lambda line: record, Rules(), key=KEY)
+    record = Record(NOON_MS, b"::1", b"-", b"GET", b"/a", b"200", BROWSER, b"Shop.example.com:443")
+    assert (found.parse(b"").url, found.host) == (b"/a", b"shop.example.com")
+    record = record._replace(url=b"http://www.example.com/b")
+    assert (found.parse(b"").url, found.host) == (b"/b", b"www.example.com")
 
 
 def test_url_is_rewritten_by_one_rule_after_the_other():
@@ -110,6 +165,67 @@ def test_name_of_a_guest_depends_on_address_and_key_alone():
     assert len(names) == 1
     assert view(address=b"198.51.100.8").user not in names
     assert view(key=b"l" * 32).user not in names
+
+
+def test_person_and_bot_of_one_address_are_two_users():
+    person = view()
+    monitor, other = view(agent=b"curl/8.5.0"), view(agent=b"Wget/1.21")
+    assert re.fullmatch(rb"bot-[0-9a-f]{16}", monitor.user)
+    assert monitor.kind == "bot"
+    assert len({person.user, monitor.user, other.user}) == 3
+    assert monitor == view(agent=b"curl/8.5.0", url=b"/a#x")
+    assert view(agent=b"curl/8.5.0", address=b"198.51.100.8").user != monitor.user
+    assert view(agent=b"curl/8.5.0", key=b"l" * 32).user != monitor.user
+
+
+def test_bot_of_a_shown_address_is_no_guest_either():
+    rules = {"keep_addresses": True}
+    assert view(rules=rules).user == b"198.51.100.7"
+    assert re.fullmatch(rb"bot-[0-9a-f]{16}-198\.51\.100\.7", view(agent=b"curl/8.5.0", rules=rules).user)
+
+
+def test_cookie_of_a_bot_is_not_shown():
+    for rules in ({}, {"keep_addresses": True}):
+        found = view(agent=b"curl/8.5.0", address=b"", visitor=b"s7", rules=rules)
+        assert re.fullmatch(rb"bot-[0-9a-f]{16}", found.user)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        b"::ffff:198.51.100.7",
+        b"::FFFF:C633:6407",
+        b"198.51.100.7:51000",
+        b"[::ffff:198.51.100.7]:443",
+        b'"198.51.100.7"',
+    ],
+)
+def test_address_is_one_however_it_is_written(address):
+    assert view(address=address) == view()
+    assert view(address=address, agent=b"curl/8.5.0") == view(agent=b"curl/8.5.0")
+
+
+def test_name_of_a_host_is_one_in_capitals_too():
+    assert view(address=b"Host.example.org").user == view(address=b"host.example.org").user
+
+
+@pytest.mark.parametrize(
+    "address", [b"<190>192.0.2.1", b"2026-11-27T04:20:00Z", b"04:20:00", b"1.1.1.1,", b"nginx:", b"[pod/web]", b"a b"]
+)
+def test_what_is_no_address_is_nobody(address):
+    for agent in (BROWSER, b"curl/8.5.0"):
+        assert view(address=address, agent=agent) == NO_ADDRESS
+
+
+@pytest.mark.parametrize("user", [b"203.0.113.9", b"2001:db8::9", b"203.0.113.9:51000"])
+def test_address_is_never_a_members_name(user):
+    assert view(user=user) == "its user is an address"
+
+
+def test_site_has_bots_of_its_own():
+    assert view(agent=b"ShopApp/3").kind == "guest"
+    assert view(agent=b"ShopApp/3", rules={"bots": ("^nothing$", "^ShopApp/")}).kind == "bot"
+    assert view(rules={"bots": ("^ShopApp/",)}).kind == "guest"
 
 
 def test_visitor_goes_before_the_address_and_is_never_shown():
@@ -164,6 +280,12 @@ TRUSTED = {"trust_proxy": (read_network("10.0.0.0/8"), read_network("2001:db8::/
         (b"10.0.0.1", b"unknown", b"10.0.0.1"),
         (b"10.0.0.1", b"1.1.1.1, nonsense, 10.0.0.3", b"10.0.0.3"),
         (b"10.0.0.1", b"10.0.0.2", b"10.0.0.2"),
+        (b"10.0.0.1", b"203.0.113.9:51000", b"203.0.113.9"),
+        (b"10.0.0.1:40000", b"[2001:db9::9]:443", b"2001:db9::9"),
+        (b"10.0.0.1", b"203.0.113.15,", b"203.0.113.15"),
+        (b"10.0.0.1", b"\\x22203.0.113.17\\x22", b"203.0.113.17"),
+        (b"10.0.0.1", b'for=\\"[2001:db9::9]:443\\";proto=https', b"2001:db9::9"),
+        (b"10.0.0.1", b"for=1.1.1.1, for=203.0.113.9;by=10.0.0.1", b"203.0.113.9"),
         (b"198.51.100.9", b"198.51.100.7", b"198.51.100.9"),
         (b"host.example.org", b"198.51.100.7", b"host.example.org"),
     ],
@@ -171,7 +293,7 @@ TRUSTED = {"trust_proxy": (read_network("10.0.0.0/8"), read_network("2001:db8::/
 def test_forwarded_address_is_believed_of_trusted_proxies_alone(address, forwarded, client):
     rules = {"keep_addresses": True}
     assert view(address=address, forwarded=forwarded, rules=rules | TRUSTED).user == client
-    assert view(address=address, forwarded=forwarded, rules=rules).user == address
+    assert view(address=address, forwarded=forwarded, rules=rules).user == view(address=address, rules=rules).user
 
 
 def test_what_no_index_takes_is_refused():
@@ -242,10 +364,10 @@ def test_rules_are_the_same_from_a_file_and_from_options(tmp_path):
     path = tmp_path / "rules.toml"
     path.write_text(
         'keep_params = ["p"]\nrewrite = [["^/t", "/topic"]]\nwith_host = true\nguests_only = true\nvisitor = "%{s}C"\n'
-        'keep_addresses = true\ntrust_proxy = ["10.0.0.0/8"]\nguest_key = "key"\n'
+        'keep_addresses = true\ntrust_proxy = ["10.0.0.0/8"]\nguest_key = "key"\nbots = ["^X/"]\n'
     )
     options = ["--keep-param", "p", "--rewrite", "^/t", "/topic", "--with-host", "--guests-only", "--visitor", "%{s}C"]
-    options += ["--keep-addresses", "--trust-proxy", "10.0.0.0/8", "--guest-key", "key"]
+    options += ["--keep-addresses", "--trust-proxy", "10.0.0.0/8", "--guest-key", "key", "--bot", "^X/"]
     assert load_rules(path) == parsed("--rules", str(path)) == parsed(*options) != Rules()
     assert parsed("--rules", str(path), "--keep-param", "q").keep_params == ("q",)
 
@@ -272,6 +394,7 @@ def test_extensions_and_methods_are_told_in_a_file(tmp_path):
         ("rewrite = [['a']]", "rewrite takes a list of pairs"),
         ("rewrite = [['(', '']]", r"rewrite takes regular expressions; '\(' -> ''"),
         ("rewrite = [['a', '\\1']]", r"rewrite takes regular expressions; 'a' -> '\\\\1'"),
+        ("bots = ['(']", r"bots takes regular expressions; '\('"),
         ("with_host = 1", "with_host takes true or false"),
         ("visitor = ''", "visitor takes text"),
         ("trust_proxy = ['10.0.0.1/8']", "trust_proxy takes a network such as 10.0.0.0/8, not '10.0.0.1/8'"),
@@ -290,5 +413,7 @@ def test_wrong_rule_is_named_with_its_file(tmp_path, text, message):
 def test_wrong_option_is_refused():
     with pytest.raises(ConfigError, match=r"--rewrite takes regular expressions"):
         parsed("--rewrite", "(", "")
+    with pytest.raises(ConfigError, match=r"--bot takes regular expressions"):
+        parsed("--bot", "(")
     with pytest.raises(SystemExit):
         parsed("--trust-proxy", "everybody")

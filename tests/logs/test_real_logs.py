@@ -95,6 +95,7 @@ def test_every_byte_of_a_damaged_log_before_the_damage_is_read(tmp_path):
 
 FORMATS_UNDERSTOOD = {
     "common.log": (b"theuser", b"/", "2012-02-10 21:42:07"),
+    "common.log.bz2": (b"theboss", b"/", "2012-02-19 23:42:07"),
     "common.log.gz": (b"admin", b"/form", "2012-02-10 23:42:07"),
     "icecast2.log": (b"theuser", b"/", "2012-02-10 21:42:07"),
     "ncsa_extended.log": (b"theuser", b"/", "2012-02-10 21:42:07"),

@@ -177,7 +177,7 @@ def apache_configuration(folder, port, inside):
         PidFile {folder}/pid
         ErrorLog {folder}/error.log
         Listen 127.0.0.1:{port}
-        Redirect 204 /forum
+        Redirect 203 /forum
         User www-data
         Group www-data
         LogFormat "%h %l %u %t \\"%r\\" %>s %O \\"%{{Referer}}i\\" \\"%{{User-Agent}}i\\"" combined

@@ -19,6 +19,10 @@ The map, for a newcomer. An arrow is an allowed import; nothing imports against 
     aio         anyio's streams around the protocol                 -> protocol, client
     reporter    a buffer and a thread around a client               -> client, forks
     presence    answers for pages: a client and its last answers    -> client, aio, forks
+    addresses   addresses in their one form, and the client behind proxies
+    agents      which agents are bots
+    pageviews   which requests are page views
+    urls        one url for one page
     web         what a page view is, and whose                      -> reporter
     wsgi, asgi, flask, django/      the frameworks                  -> web, presence; flask -> wsgi
 

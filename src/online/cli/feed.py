@@ -132,6 +132,8 @@ def _sources(args: argparse.Namespace, places: Places) -> list[Log | Pipe]:
             raise ConfigError(f"cannot read {path}: No such file or directory")
         if not os.path.exists(path):
             print(f"online feed: {path} is not there yet, waiting for it", file=sys.stderr)
+        for loss in () if args.once else log.losses:
+            print(f"online feed: {loss}", file=sys.stderr)
         sources.append(log)
         places.add(log)
     return sources
@@ -310,18 +312,28 @@ def _is_ready(pipe: Pipe, timeout_s: float) -> bool:
 
 
 def _check(logs: list[str], pages: Pages) -> int:
-    """Tell how the first lines of logs are understood."""
+    """Tell how the first lines of logs are understood. Returns 1 if no line of a log is."""
+    code = 0
     for log in logs:
         reader = LogReader()
         counts: Counter[str] = Counter()
+        reasons: Counter[str] = Counter()
         for number, line in enumerate(islice(reader.lines_of(log), CHECKED_LINES), 1):
             found = pages.parse(line) if len(line) <= MAX_LINE_BYTES else TOO_LONG
-            what = "page views" if isinstance(found, PageView) else NO_PAGE_VIEW.get(found, "not understood")
+            what = "page views" if isinstance(found, PageView) else NO_PAGE_VIEW.get(found, _NOT_UNDERSTOOD)
             counts[what] += 1
+            if what == _NOT_UNDERSTOOD:
+                # Reasons that quote what they found would be one each.
+                reasons[str(found).partition('"')[0].rstrip(" :,")] += 1
             if number <= SHOWN_LINES:
                 print(f"line {number}: {quote(line)}\n  {_shown(found)}")
         print(f"{log}: {_sum(counts)}")
-    return 0
+        for reason, number in reasons.most_common():
+            print(f"  {number:,} not understood: {reason}")
+        if counts.total() == counts[_NOT_UNDERSTOOD]:
+            print(f"online feed: no line of {log} was understood", file=sys.stderr)
+            code = 1
+    return code
 
 
 def _shown(found: PageView | str) -> str:
@@ -331,12 +343,15 @@ def _shown(found: PageView | str) -> str:
     return f"{found.kind} {quote(found.user)} on {quote(found.url)} at {seen}"
 
 
+_NOT_UNDERSTOOD = "not understood"
+
 _SUMMED = {
     "method": "of other methods",
-    "status": "errors",
+    "status": "whose status shows no page",
     "file": "of files",
     "target": "of no page",
     "dropped": "left nothing by a rewrite",
+    "aside": "fetched for later or for a part of a page",
 }
 
 

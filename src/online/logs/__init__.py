@@ -1,12 +1,17 @@
 """Access logs: lines -> records -> page views -> hits.
 
     records     what a line says; times and quotes
-    jsonlines   lines of JSON -> records                            -> records
-    logformat   a `LogFormat` of Apache -> a reader of its lines    -> records
-    formats     lines -> records, by the name of the format         -> jsonlines, logformat, records
+    syslogheader  the header of a syslog message, taken off
+    prefixes    what containers and others put before lines, taken off  -> syslogheader, records
+    jsonlines   lines of JSON -> records                            -> prefixes, records
+    logformat   a `LogFormat` of Apache -> a reader of its lines    -> prefixes, records
+    formats     lines -> records, by the name of the format         -> jsonlines, logformat, prefixes, records
     rules       which requests are page views, and who the user is: the settings
     pages       records -> page views                               -> rules, records
-    hitlog      whole logs -> hits                                  -> formats, jsonlines, records
-    follow      logs that grow, through rotation                    -> hitlog
-    places      how far each log was sent, to a file and back       -> follow
+    lines       pieces of a log -> lines
+    packing     what a log is packed with, and its bytes again
+    hitlog      whole logs -> hits                                  -> formats, jsonlines, lines, packing, records
+    rotation    where a log's files are after they were renamed, copied or packed  -> packing
+    follow      logs that grow, through rotation                    -> hitlog, lines, packing, rotation
+    places      how far each log was sent, to a file and back       -> follow, rotation
 """

@@ -17,9 +17,8 @@ from typing import NamedTuple
 from online.errors import ConfigError, quote
 from online.logs.jsonlines import JSON_PRESETS, JsonFields, JsonLines
 from online.logs.logformat import LogFormat
-from online.logs.records import EMPTY, INSIDE, METHOD, TARGET, Dates, Read, Record, no_such_time, read_time
-
-_BZIP2_MAGIC = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")  # of a file with content, and of an empty one
+from online.logs.prefixes import read_behind
+from online.logs.records import EMPTY, INSIDE, METHOD, TARGET, Dates, Read, Record, is_name, no_such_time, read_time
 
 # Common and combined
 
@@ -36,9 +35,11 @@ class AccessLog:
     """
 
     # A user may contain spaces, but one that begins with "- " comes from a line with another field before the
-    # host, and would be a wrong name. Apache writes an empty user as "", a name like any other.
+    # host, and would be a wrong name; see is_name. Apache writes an empty user as "", a name like any other. No host
+    # begins with a priority of syslog, or with the mark that a text is UTF-8.
     _LINE = re.compile(
-        rb'([^\x00-\x20"]++) [^\x00-\x20"]++ (""|(?!- [^\[])[^\x00-\x1f"\[]+?) \[(' + Dates.PATTERN + rb")\] "
+        rb'([^\x00-\x20"<\xef]++) ([^\x00-\x20"]++) (""|(?!- [^\[])(?:[^\x00-\x1f"\\]|\\.)+?)'
+        rb" \[(" + Dates.PATTERN + rb")\] "
         rb'"(?:(' + METHOD + rb") ++(" + TARGET + rb")(?<! )" + INSIDE + rb"|(" + INSIDE + rb'))" '
         rb"(\d{3}|-) (?:\d++|-)"
         rb'(?: ++"' + INSIDE + rb'" ++"(' + INSIDE + rb')"(?: ++"(' + INSIDE + rb')")?+)?+'
@@ -47,19 +48,21 @@ class AccessLog:
     )
     # Nearly every line, in less than half the time: without escapes, and nothing after the forwarded field.
     _PLAIN_LINE = re.compile(
-        rb'([^\x00-\x20"]++) [^\x00-\x20"]++ ([^\x00-\x20"\[]++) \[(' + Dates.PATTERN + rb")\] "
+        rb'([^\x00-\x20"<\xef]++) [^\x00-\x20"]++ ([^\x00-\x20"\[]++) \[(' + Dates.PATTERN + rb")\] "
         rb'"([-\w]++) ([^ "]++) [^"]*+" (\d{3}) (?:\d++|-)'
-        rb'(?: "[^"]*+" "([^"]*+)"(?: "([^"]*+)")?+)?+'
+        rb'(?: "[^"]*+" "([^"]++)"(?: "([^"]*+)")?+)?+'
     )
-    _VIRTUAL_HOST = re.compile(rb"([-\w.*]++)(?::\d++)? ")  # Apache's "%v:%p" or "%v", before a good line
+    _VIRTUAL_HOST = re.compile(rb"([-\w.*]++)(?:[: ]\d++)? ")  # Apache's "%v:%p", "%v %p" or "%v", before a good line
     _DATE_FIELD = re.compile(rb'[^\["]*+\[(?:(' + Dates.PATTERN + rb')|[^\]"]*+)\]')
 
-    def __init__(self, *, virtual_host: bool | None = False) -> None:
+    def __init__(self, *, virtual_host: bool | None = False, inside: Read | None = None) -> None:
         """`virtual_host`: whether lines begin with the name of the host that was asked; None: find out.
 
-        To find out, a line is first read as one without it.
+        To find out, a line is first read as one without it. `inside` reads what stands behind words that containers
+        or syslog have put before a line; without it such a line is not understood.
         """
         self._virtual_host = virtual_host
+        self._inside = inside
         self._dates = Dates()
         self._last_date = b""
         self._last_ms = 0
@@ -67,7 +70,7 @@ class AccessLog:
     def read(self, line: bytes) -> Record | str:
         """Make a record of one line without its newline, or tell why it cannot be done. O(length)."""
         if self._virtual_host:
-            return self._read_after_host(line) or self._reason(line)
+            return self._read_after_host(line) or self._otherwise(line)
         match = self._PLAIN_LINE.fullmatch(line) if b"\\" not in line else None
         if match is None:
             return self._read_any(line)
@@ -81,30 +84,38 @@ class AccessLog:
 
     def _read_any(self, line: bytes) -> Record | str:
         match = self._LINE.fullmatch(line)
-        if match is not None:
+        if match is not None and self._is_user(match):
             return self._record(match, b"")
         if self._virtual_host is None and (record := self._read_after_host(line)):
             return record
-        return self._reason(line)
+        return self._otherwise(line)
 
     def _read_after_host(self, line: bytes) -> Record | str:
         """Read what follows the name of the virtual host; "" if the line is not like that."""
         host = self._VIRTUAL_HOST.match(line)
         match = host and self._LINE.fullmatch(line, host.end())
-        return self._record(match, host[1]) if host and match else ""
+        return self._record(match, host[1]) if host and match and self._is_user(match) else ""
 
     def _record(self, match: re.Match[bytes], host: bytes) -> Record | str:
-        address, user, date, method, url, request, status, agent, forwarded = match.groups(b"")
+        address, _, user, date, method, url, request, status, agent, forwarded = match.groups(b"")
         seen_ms = self._dates.read(date)
         if seen_ms is None:
             return no_such_time(date)
+        user = user.replace(b'\\"', b'"')  # as Apache escapes it
+        if match[9] == b"":  # it is there, and empty
+            agent = b"-"
         return Record(seen_ms, address, user, method, url or request or b"-", status, agent, host, b"", forwarded)
+
+    def _otherwise(self, line: bytes) -> Record | str:
+        return read_behind(line, self._inside, self._reason(line))
+
+    @staticmethod
+    def _is_user(match: re.Match[bytes]) -> bool:
+        return b" " not in match[3] or (match[2] == b"-" and is_name(match[3]))
 
     def _reason(self, line: bytes) -> str:
         if not line.strip():
             return EMPTY
-        if _BZIP2_MAGIC.match(line):
-            return "it is bzip2, unpack it first"
         date = self._DATE_FIELD.match(line)
         if date is not None and date[1] is None:
             return "its date is not written like [10/Oct/2000:13:55:36 -0700]"
@@ -180,15 +191,19 @@ def reader_of(
     """
     if name in ("csv", "tsv"):
         return SeparatedValues(columns or CsvColumns(0, 1, 2), b"\t" if name == "tsv" else b",").read
+    visitor_field = visitor or "visitor"
     if fields is not None or name in JSON_PRESETS:
         chosen = fields or (None if name == "json" else JSON_PRESETS[name])
-        return JsonLines(chosen, visitor=visitor or "visitor").read
+        return JsonLines(chosen, visitor=visitor_field, inside=JsonLines(chosen, visitor=visitor_field).read).read
     if name in ("common", "combined", "vhost"):
-        return AccessLog(virtual_host=name == "vhost").read
+        is_vhost = name == "vhost"
+        return AccessLog(virtual_host=is_vhost, inside=AccessLog(virtual_host=is_vhost).read).read
     if name == "auto":
-        return _any_of(AccessLog(virtual_host=None).read, JsonLines(visitor=visitor or "visitor").read)
+        inside = _any_of(AccessLog(virtual_host=None).read, JsonLines(visitor=visitor_field).read)
+        lines, objects = AccessLog(virtual_host=None, inside=inside), JsonLines(visitor=visitor_field, inside=inside)
+        return _any_of(lines.read, objects.read)
     if "%" in name or "$" in name:
-        return LogFormat(name, visitor=visitor).read
+        return LogFormat(name, visitor=visitor, inside=LogFormat(name, visitor=visitor).read).read
     raise ConfigError(f"format takes {', '.join(FORMATS)}, or a LogFormat, not {quote(name.encode())}")
 
 

@@ -1,10 +1,10 @@
-"""Access-log lines -> hits: reads logs, plain or gzip, from their first line to their last.
+"""Access-log lines -> hits: reads logs, plain or packed, from their first line to their last.
 
 Not here: what a line says (formats), which requests are page views (pages), following a log that still grows
 (follow), and what a hit means (index).
 
 1. Memory is bounded, whatever a log holds: a longer line than MAX_LINE_BYTES is never kept whole, and
-   a gzip file is inflated piece by piece.
+   a packed file is unpacked piece by piece.
 2. A line gives one hit or one reason why not; no line stops the reading, and none is dropped uncounted.
 3. A parser is a function from one line, without its newline, to a hit or a reason. It knows no file, so
    every other way in for log lines can use it as it is.
@@ -14,28 +14,26 @@ import argparse
 import os
 import stat
 import sys
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from io import BufferedReader
-from itertools import chain
 from typing import NamedTuple, cast
 
 from online.errors import ConfigError, OnlineError, quote
 from online.limits import Limits
 from online.logs.formats import FORMATS, AccessLog, CsvColumns, SeparatedValues, reader_of
 from online.logs.jsonlines import JsonFields
-from online.logs.records import NO_TIME, Read
+from online.logs.lines import MAX_LINE_BYTES as MAX_LINE_BYTES
+from online.logs.lines import Lines
+from online.logs.packing import Damage, Unpackable, unpacked
+from online.logs.records import NO_ADDRESS, NO_TIME, Read, one_address
 from online.terms import SEEN_MAX_MS, SEEN_MIN_MS
-
-#: A line beyond this is skipped. Apache and nginx take request lines of 8 KiB unless told otherwise.
-MAX_LINE_BYTES = 64 * 1024
 
 #: So many skipped lines are kept to be shown.
 MAX_SAMPLES = 5
 
 _CHUNK_BYTES = 128 * 1024
-_GZIP_MAGIC = b"\x1f\x8b"
+_MAX_ADDRESSES = 50_000
 _MAX_USER_BYTES = Limits.max_user
 _MAX_URL_BYTES = Limits.max_url
 
@@ -73,14 +71,22 @@ def every_request(read: Read, *, url_prefix: bytes = b"") -> Parse:
     `url_prefix` is put before every url.
     """
 
+    addresses: dict[bytes, bytes] = {}
+
     def parse(line: bytes) -> LoggedHit | str:
         record = read(line)
         if isinstance(record, str):
             return record
         seen_ms, address, user, _, url, *_ = record
-        return checked(
-            address if address and user == b"-" else user, url_prefix + url if url else url, seen_ms
-        )
+        if address and user == b"-":
+            user = addresses.get(address, b"")
+            if not user:
+                if len(addresses) >= _MAX_ADDRESSES:
+                    addresses.clear()
+                user = addresses[address] = one_address(address)
+                if not user:
+                    return NO_ADDRESS
+        return checked(user, url_prefix + url if url else url, seen_ms)
 
     return parse
 
@@ -130,7 +136,7 @@ class LogReader:
         self.bytes_read = 0  #: of all logs, as they are on the disk; compare `log_bytes`
 
     def read(self, path: str) -> Iterator[LoggedHit]:
-        """Yield the hits of the log at `path`, `-` for standard input; gzip is recognised by its content.
+        """Yield the hits of the log at `path`, `-` for standard input; what it is packed with is told by its content.
 
         Raises LogError if it cannot be read, is empty, or is damaged, then after the hits before the damage.
         """
@@ -152,7 +158,7 @@ class LogReader:
         before = self.lines
         try:
             with _opened(path) as file:
-                for lines in _split(_inflated(self._chunks(file))):
+                for lines in _split(unpacked(self._chunks(file))):
                     for line in lines:
                         self.lines += 1
                         yield line
@@ -160,8 +166,10 @@ class LogReader:
             raise LogError(f"cannot read {log}: it is a directory, name the logs in it") from None
         except OSError as error:
             raise LogError(f"cannot read {log}: {error.strerror or error}") from error
-        except (EOFError, zlib.error) as error:
+        except Damage as error:
             raise LogError(f"{log} is damaged after line {self.lines - before}: {error}") from error
+        except Unpackable as error:
+            raise LogError(f"{log} {error}") from None
         if self.lines == before:
             raise LogError(f"{log} is empty")
 
@@ -204,55 +212,10 @@ def _opened(path: str) -> AbstractContextManager[BufferedReader]:
 
 def _split(chunks: Iterator[bytes]) -> Iterator[list[bytes]]:
     """Yield lists of lines without their newlines; a line that is too long is cut, and still too long."""
-    rest = b""
+    lines = Lines()
     for chunk in chunks:
-        lines = (rest + chunk).split(b"\n")
-        rest = lines.pop()[: MAX_LINE_BYTES + 1]
-        yield lines
-    if rest:
-        yield [rest]
-
-
-def _inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Pass plain bytes on and inflate gzip, in pieces of bounded size.
-
-    Raises zlib.error or EOFError at damage, when all that can be read before it has been yielded.
-    """
-    first = next(chunks, b"")
-    if len(first) < len(_GZIP_MAGIC):
-        first += next(chunks, b"")
-    if first.startswith(_GZIP_MAGIC):
-        yield from _gunzipped(chain([first], chunks))
-    else:
-        yield from chain([first], chunks)
-
-
-def _gunzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    member = None
-    for chunk in chunks:
-        while chunk:
-            if member is None:
-                chunk = chunk.lstrip(b"\0")  # archives may be padded with zeros
-                member = zlib.decompressobj(zlib.MAX_WBITS | 16) if chunk else None
-                continue
-            yield from _piece(member, chunk)
-            chunk = member.unconsumed_tail or member.unused_data
-            if member.eof:
-                member = None
-    if member is not None:
-        yield member.flush()
-        raise EOFError("the gzip data ends early")
-
-
-def _piece(member: "zlib._Decompress", chunk: bytes) -> Iterator[bytes]:
-    """Inflate some of `chunk`. zlib gives nothing of a piece with damage in it: go again, byte by byte."""
-    before = member.copy()
-    try:
-        yield member.decompress(chunk, _CHUNK_BYTES)
-    except zlib.error:
-        for start in range(len(chunk)):
-            yield before.decompress(chunk[start : start + 1])
-        raise
+        yield lines.take(chunk)
+    yield lines.last()
 
 
 def add_format_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,8 @@ Not here: the formats that have names (formats).
 import re
 
 from online.errors import ConfigError, quote
-from online.logs.records import EMPTY, INSIDE, METHOD, TARGET, Dates, Record, no_such_time, read_time
+from online.logs.prefixes import read_behind
+from online.logs.records import EMPTY, INSIDE, METHOD, TARGET, Dates, Read, Record, is_name, no_such_time, read_time
 
 _HOST = rb"(?:[-\w.*]++|\[[0-9A-Fa-f:.]++\])?+(?::\d++)?"
 _ISO = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)"
@@ -26,10 +27,20 @@ _PARTS: dict[str, tuple[str, bytes | None]] = {
     **dict.fromkeys(("%s", "%>s", "%<s", "$status"), ("status", rb"\d{3}|-")),
     **dict.fromkeys(("%{user-agent}i", "$http_user_agent"), ("agent", None)),
     **dict.fromkeys(("%{x-forwarded-for}i", "$http_x_forwarded_for"), ("forwarded", None)),
+    **dict.fromkeys(("%{forwarded}i", "$http_forwarded"), ("forwarded", None)),
+    **dict.fromkeys(("%{sec-purpose}i", "%{purpose}i", "%{x-purpose}i", "%{x-moz}i"), ("purpose", None)),
+    **dict.fromkeys(("$http_sec_purpose", "$http_purpose", "$http_x_purpose", "$http_x_moz"), ("purpose", None)),
+    **dict.fromkeys(("%{x-requested-with}i", "$http_x_requested_with"), ("purpose", None)),
     **dict.fromkeys(("%v", "%V", "%{host}i", "$host", "$http_host", "$server_name"), ("host", _HOST)),
     "%%": ("", rb"%"),
 }
 _PART = re.compile(r"(%[!\d,]*[<>]?(?:\{[^}]*\})?(?:\^t[io]|[A-Za-z%])|\$is_args\$args|\$\w+|\$\{\w+\})")
+
+
+#: How no address begins, but a line with something before it may: controls, a priority of syslog, the mark of UTF-8.
+_STRANGE = frozenset(bytes([byte]) for byte in (*range(0x21), *b"<\xef"))
+
+_ANOTHER = "it is not in the format given"
 
 
 class LogFormat:
@@ -39,11 +50,14 @@ class LogFormat:
     b'theo'
     """
 
-    def __init__(self, text: str, *, visitor: str = "") -> None:
+    def __init__(self, text: str, *, visitor: str = "", inside: Read | None = None) -> None:
         """`visitor` is the directive or variable that knows a visitor again, such as `%{session}C`.
+
+        `inside` reads what stands behind words that others have put before a line.
 
         Raises ConfigError for a format that does not tell time and url, and a user or an address.
         """
+        self._inside = inside
         self._line = re.compile(_line_pattern(text, visitor), re.DOTALL)
         told = self._line.groupindex
         wanted = {"time": ("time",), "url": ("url", "target"), "user": ("user", "address", "visitor")}
@@ -55,8 +69,10 @@ class LogFormat:
         """Make a record of one line without its newline, or tell why it cannot be done. O(length)."""
         match = self._line.fullmatch(line)
         if match is None:
-            return EMPTY if not line.strip() else "it is not in the format given"
+            return read_behind(line, self._inside, _ANOTHER if line.strip() else EMPTY)
         told = match.groupdict(b"")
+        if told.get("address", b"")[:1] in _STRANGE or (b" " in told.get("user", b"") and not is_name(told["user"])):
+            return read_behind(line, self._inside, _ANOTHER)
         seen_ms = read_time(told["time"])
         if seen_ms is None:
             return no_such_time(told["time"])
@@ -68,10 +84,11 @@ class LogFormat:
             get("method") or get("verb", b""),
             (get("url") or get("target") or get("other") or b"-") + get("query", b""),
             get("status", b""),
-            get("agent", b""),
+            b"-" if told.get("agent") == b"" else get("agent", b""),
             get("host", b""),
             get("visitor", b""),
             get("forwarded", b""),
+            get("purpose", b""),
         )
 
 

@@ -5,7 +5,8 @@ syslog).
 
 1. What is no page view has a reason that is one of NO_PAGE_VIEW, so that reasons can be counted.
 2. No address and no cookie leaves this module in clear, unless `keep_addresses` says so for addresses: who is
-   not logged in is a guest, named by a keyed hash of it. The same key gives the same names.
+   not logged in is a guest, named by a keyed hash of it, or a bot, named by one of its agent too, so that a person
+   and a program behind one address are two. The same key gives the same names.
 3. X-Forwarded-For is believed only when the request came from a trusted proxy, and read from the right: what
    a client wrote into it stands further left.
 4. Memory is bounded: caches are emptied when they are full.
@@ -14,31 +15,38 @@ syslog).
 
 import os
 import re
-from collections.abc import Sequence
 from hashlib import blake2b
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from online import errors, files
 from online.errors import ConfigError
 from online.limits import Limits
-from online.logs.records import Read
-from online.logs.rules import Network, Rules
+from online.logs.records import NO_ADDRESS, Read, one_address
+from online.logs.rules import Rules
 from online.terms import SEEN_MAX_MS, SEEN_MIN_MS
+from online_client.addresses import client_of, normal_address
+from online_client.agents import is_bot
+from online_client.pageviews import STATUSES, is_aside, is_file
+from online_client.urls import normal_host, page_url, read_target
 
-METHOD, STATUS, FILE, TARGET, DROPPED = (
+METHOD, STATUS, FILE, TARGET, DROPPED, ASIDE = (
     "it is no page view: its method is another than GET, HEAD or POST",
-    "it is no page view: its status is that of an error",
+    "it is no page view: its status shows no page, as 200, 203, 206 and 304 do",
     "it is no page view: its url is that of a file",
     "it is no page view: its url does not begin with /",
     "it is no page view: a rewrite leaves nothing of its url",
+    "it is no page view: it was fetched for later, or for a part of a page",
 )
 
 #: Reason -> its name among counts; every other reason is that a line was not understood.
-NO_PAGE_VIEW = {METHOD: "method", STATUS: "status", FILE: "file", TARGET: "target", DROPPED: "dropped"}
+NO_PAGE_VIEW = {
+    METHOD: "method", STATUS: "status", FILE: "file", TARGET: "target", DROPPED: "dropped", ASIDE: "aside",
+}  # fmt: skip
 
 _NO_USER = "it names neither a user nor an address"
+_ADDRESS_AS_USER = "its user is an address"
+_NO_STATUS = b""  #: of a log that does not tell
 
 #: Entries of a cache, and bytes of what it is looked up by. Those of a busy site's pages, visitors and browsers
 #: fit; all caches together take 100 MB at the worst, and a few as a rule.
@@ -68,15 +76,26 @@ class Pages:
         self._key = key
         self._url_prefix = url_prefix
         self._methods = frozenset(method.encode() for method in rules.methods)
-        self._not_pages = frozenset(f".{extension.lower()}".encode() for extension in rules.not_pages)
+        self._not_pages = frozenset(extension.lower() for extension in rules.not_pages)
         self._keep_params = [name.encode() for name in rules.keep_params]
         self._rewrites = [(re.compile(old.encode()), new.encode()) for old, new in rules.rewrite]
         self._urls: dict[bytes, bytes] = {}
         self._reasons: dict[bytes, str] = {}
+        self._own_bots = re.compile("|".join(f"(?:{each})" for each in rules.bots)) if rules.bots else None
+        self._statuses = frozenset(str(status).encode() for status in STATUSES) | {_NO_STATUS}
         self._guests: dict[bytes, bytes] = {}  #: by their addresses
         self._visitors: dict[bytes, bytes] = {}  #: by what knows them again
         self._bots: dict[bytes, bool] = {}
+        self._bot_names: dict[tuple[bytes, bytes], bytes] = {}
+        self._members: dict[bytes, bool] = {}  #: whether they may be called so
         self._clients: dict[tuple[bytes, bytes], bytes] = {}
+        self._last = b"", b""  #: target and host of the last page view
+
+    @property
+    def host(self) -> bytes:
+        """The host that the last page view was of, in its one form: for who keeps hosts apart. Empty if not told."""
+        target, host = self._last
+        return read_target(target).host or normal_host(host)
 
     def parse(self, line: bytes) -> PageView | str:
         """Make a page view of one line without its newline, or tell why it is none.
@@ -86,29 +105,24 @@ class Pages:
         record = self._read(line)
         if isinstance(record, str):
             return record
-        seen_ms, address, user, method, url, status, agent, host, visitor, forwarded = record
+        seen_ms, address, user, method, url, status, agent, host, visitor, forwarded, purpose = record
         if method not in self._methods and method:
             return METHOD
-        if status[:1] in (b"4", b"5"):
+        if status not in self._statuses:
             return STATUS
         page = self._urls.get(url)
         if page is None:
             page = self._page(url)
         if not page:
             return self._reasons.get(url) or self._why_no_page(url)
+        if purpose and is_aside(purpose.decode("latin-1")):
+            return ASIDE
+        self._last = url, host
         if self._rules.with_host:
-            page = host.lower() + page
-        kind = "member"
+            page = self.host + page
         if self._rules.guests_only or user in (b"-", b'""', b""):
-            kind = "guest"
             if forwarded and self._rules.trust_proxy:
                 address = self._client(address, forwarded)
-            if visitor not in (b"", b"-"):
-                user = self._visitors.get(visitor) or self._visitor(visitor)
-            elif address:
-                user = self._guests.get(address) or self._guest(address)
-            else:
-                return _NO_USER
             if len(agent) > _MAX_CACHED_BYTES:  # what tells a bot stands at the beginning
                 agent = agent[:_MAX_CACHED_BYTES]
             is_bot = self._bots.get(agent)
@@ -116,6 +130,19 @@ class Pages:
                 is_bot = self._is_bot(agent)
             if is_bot:
                 kind = "bot"
+                user = self._bot_names.get((address, agent)) or self._bot(address, agent, visitor)
+            elif visitor not in (b"", b"-"):
+                kind = "guest"
+                user = self._visitors.get(visitor) or self._visitor(visitor)
+            else:
+                kind = "guest"
+                user = self._guests.get(address) or self._guest(address)
+            if not user:
+                return NO_ADDRESS if address else _NO_USER
+        else:
+            kind = "member"
+            if not (self._members.get(user) or self._is_member(user)):
+                return _ADDRESS_AS_USER
         if len(user) > _MAX_USER_BYTES:
             return f"its user has {len(user):,} bytes, 1 to {_MAX_USER_BYTES:,} are taken"
         if len(page) > _MAX_URL_BYTES:
@@ -128,27 +155,28 @@ class Pages:
 
     def _page(self, url: bytes) -> bytes:
         """Make the url of a page of a request target; empty if it is none."""
-        page = b"" if self._is_file(url) or not url.startswith(b"/") else self._rewritten(self._without_query(url))
+        target = read_target(_unescaped(url))
+        path = page_url(target.path) if target.path else b""
+        page = b"" if not path or self._is_file(path) else self._rewritten(self._with_query(path, target.query))
         page = page and self._url_prefix + page
         _put(self._urls, url, page, len(url))
         return page
 
     def _why_no_page(self, url: bytes) -> str:
-        reason = TARGET if not url.startswith(b"/") else FILE if self._is_file(url) else DROPPED
+        path = read_target(_unescaped(url)).path
+        reason = TARGET if not path else FILE if self._is_file(page_url(path)) else DROPPED
         _put(self._reasons, url, reason, len(url))
         return reason
 
-    def _is_file(self, url: bytes) -> bool:
-        _, dot, extension = url.partition(b"?")[0].rpartition(b"/")[2].rpartition(b".")
-        return dot + extension.lower() in self._not_pages
+    def _is_file(self, path: bytes) -> bool:
+        return is_file(path.decode("latin-1"), self._not_pages)
 
-    def _without_query(self, url: bytes) -> bytes:
-        page, _, query = url.partition(b"?")
+    def _with_query(self, path: bytes, query: bytes) -> bytes:
         if not self._keep_params or not query:
-            return page
+            return path
         given = dict(each.partition(b"=")[::2] for each in reversed(query.split(b"&")))
         kept = [name + b"=" + given[name] for name in self._keep_params if name in given]
-        return page + b"?" + b"&".join(kept) if kept else page
+        return path + b"?" + b"&".join(kept) if kept else path
 
     def _rewritten(self, page: bytes) -> bytes:
         if len(page) > _MAX_URL_BYTES:
@@ -158,22 +186,40 @@ class Pages:
         return page
 
     def _client(self, address: bytes, forwarded: bytes) -> bytes:
-        """Find the client behind trusted proxies: the last address that is none of theirs."""
+        """Find the client behind trusted proxies."""
         key = address, forwarded
         client = self._clients.get(key)
         if client is None:
-            client = address
-            for each in reversed(forwarded.split(b",")):
-                if not _is_within(client, self._rules.trust_proxy) or _address(each.strip()) is None:
-                    break
-                client = each.strip()
+            told = _unescaped(forwarded).decode("latin-1")
+            client = client_of(address.decode("latin-1"), told, self._rules.trust_proxy).encode("latin-1")
             _put(self._clients, key, client, len(forwarded))
         return client
 
     def _guest(self, address: bytes) -> bytes:
-        name = address if self._rules.keep_addresses else self._hidden(address, b"address")
+        """Name a guest by an address, however that is written; empty if it is none."""
+        known = one_address(address)
+        name = known if self._rules.keep_addresses or not known else self._hidden(known, b"address")
         _put(self._guests, address, name, len(address))
         return name
+
+    def _bot(self, address: bytes, agent: bytes, visitor: bytes) -> bytes:
+        """Name a bot by its agent and an address, or where none is told by what else knows it; empty without either."""
+        known = one_address(address)
+        known_by = known or (b"" if address else visitor)
+        if not known_by:
+            return b""
+        name = b"bot-" + self._digest(known_by + b" " + agent, b"bot")
+        if known and self._rules.keep_addresses:
+            name += b"-" + known
+        if known:
+            _put(self._bot_names, (address, agent), name, len(address) + len(agent))
+        return name
+
+    def _is_member(self, user: bytes) -> bool:
+        """Tell whether a name may be shown: an address that a format has in its place may not."""
+        is_name = normal_address(user.decode("latin-1")) is None
+        _put(self._members, user, is_name, len(user))
+        return is_name
 
     def _visitor(self, visitor: bytes) -> bytes:
         name = self._hidden(visitor, b"visitor")
@@ -182,15 +228,26 @@ class Pages:
 
     def _hidden(self, text: bytes, what: bytes) -> bytes:
         """Name a guest so that nobody can tell the text, nor be another guest by sending a text of one's own."""
-        return b"guest-" + blake2b(text, key=self._key, person=what, digest_size=8).hexdigest().encode()
+        return b"guest-" + self._digest(text, what)
+
+    def _digest(self, text: bytes, what: bytes) -> bytes:
+        return blake2b(text, key=self._key, person=what, digest_size=8).hexdigest().encode()
 
     def _is_bot(self, agent: bytes) -> bool:
-        """Tell if an agent is a program's; `-`, which no browser sends, is one. 150 us."""
-        from crawleruseragents import is_crawler  # takes 10 ms to import
+        """Tell if an agent is a program's; `-` says that none was sent, and empty that it is not told."""
+        found = is_bot(agent.decode("latin-1") if agent else None, self._own_bots)
+        _put(self._bots, agent, found, len(agent))
+        return found
 
-        is_bot = agent == b"-" or (bool(agent) and is_crawler(agent.decode("latin-1")))
-        _put(self._bots, agent, is_bot, len(agent))
-        return is_bot
+
+_ESCAPE = re.compile(rb'\\(?:x([0-9A-Fa-f]{2})|(["\\]))')
+
+
+def _unescaped(text: bytes) -> bytes:
+    r"""Undo what servers do to bytes that would spoil a line: `\xHH`, `\"` and `\\`. Browsers send no backslash."""
+    if b"\\" not in text:
+        return text
+    return _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]) if found[1] else found[2], text)
 
 
 def _put(cached: dict[Any, Any], key: Any, value: Any, size: int) -> None:
@@ -200,20 +257,6 @@ def _put(cached: dict[Any, Any], key: Any, value: Any, size: int) -> None:
     if len(cached) >= _MAX_CACHED:
         cached.clear()
     cached[key] = value
-
-
-def _address(text: bytes) -> IPv4Address | IPv6Address | None:
-    """Read an address; one of IPv4 that is written as IPv6, as a socket for both does, is one of IPv4."""
-    try:
-        address = ip_address(text.decode("latin-1"))
-    except ValueError:
-        return None
-    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
-
-
-def _is_within(text: bytes, networks: Sequence[Network]) -> bool:
-    address = _address(text)
-    return address is not None and any(address in network for network in networks)
 
 
 # The key

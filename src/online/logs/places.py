@@ -11,7 +11,8 @@ from typing import Any, Self
 
 from online import files
 from online.errors import StateError
-from online.logs.follow import Log, Place
+from online.logs.follow import Log
+from online.logs.rotation import Place
 
 VERSION = 1
 

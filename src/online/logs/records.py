@@ -6,10 +6,12 @@ Not here: the ways of writing it (formats, jsonlines, logformat).
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 from online.errors import quote
-from online.terms import SEEN_MIN_MS
+from online.terms import SEEN_MAX_MS, SEEN_MIN_MS
+from online_client.addresses import normal_address
 
 NO_TIME = "it has no time"
 EMPTY = "it is empty"
@@ -24,14 +26,43 @@ class Record(NamedTuple):
     method: bytes
     url: bytes  #: the request target
     status: bytes = b""
-    agent: bytes = b""
+    agent: bytes = b""  #: `-` if none was sent; empty if the line does not tell
     host: bytes = b""  #: the site that was asked
     visitor: bytes = b""  #: what knows a visitor again, such as a cookie
-    forwarded: bytes = b""  #: X-Forwarded-For
+    forwarded: bytes = b""  #: X-Forwarded-For, or Forwarded
+    purpose: bytes = b""  #: for what else than to be looked at a page is fetched, such as `prefetch`
 
 
 #: What makes a record of one line, or tells why it cannot, in words that follow "line 7: ".
 Read = Callable[[bytes], Record | str]
+
+
+# Who asked
+
+#: A name of a host, or what a log has in place of an address. What has a colon is an address or nothing.
+_NAME = re.compile(rb"[^\x00-\x20:<>\[\]{}()|\"'\\,;*?]{1,255}")
+
+NO_ADDRESS = "what stands in place of its address is none"
+
+
+def one_address(address: bytes) -> bytes:
+    """Return an address in its one form, without a port, or the name of a host in small letters.
+
+    Empty if it is neither. A socket of Unix, which nginx logs as `unix:`, is a name.
+    """
+    known = normal_address(address.decode("latin-1"))
+    if known is not None:
+        return known.encode()
+    return address.lower() if _NAME.fullmatch(address) or address == b"unix:" else b""
+
+
+def is_name(user: bytes) -> bool:
+    """Tell a name, which may have spaces, from words that stand before the fields of a line and would be a wrong name.
+
+    Behind such words come the fields themselves, and so a `-` or an address.
+    """
+    words = user.decode("latin-1").split(" ")
+    return len(words) == 1 or ("-" not in words and not any(map(normal_address, words)))
 
 
 # Quotes
@@ -89,30 +120,56 @@ def _day(key: bytes) -> int | None:
     return round(day.timestamp()) + (zone_s if key[11:12] == b"-" else -zone_s)
 
 
-_NUMBER = re.compile(rb"\d{1,18}(?:\.\d{0,9})?")
-_DATE = re.compile(Dates.PATTERN)
+_NUMBER = re.compile(rb"(\d{1,20})(?:\.(\d{0,9}))?")
+_DATE = re.compile(rb"(" + Dates.PATTERN[: Dates.PATTERN.index(b" ")] + rb")(?:[.,](\d{1,9}))?( [+-][01]\d[0-5]\d)")
+_LEAP = re.compile(r"(\d\d:\d\d):60")
 _dates = Dates()
 
 
 def read_time(time: bytes) -> int | None:
     """Read any way of writing a time that says all of it, as milliseconds since 1970; None if it is none.
 
-    Seconds or milliseconds since 1970, told apart by their size; ISO 8601 (UTC unless it says otherwise); or
-    the date of the common format.
+    Seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size; ISO 8601, also with `/`
+    (UTC unless it says otherwise); the date of the common format; or that of HTTP. A leap second is the first second
+    of the next minute.
     """
-    if _NUMBER.fullmatch(time):
-        whole, _, fraction = time.partition(b".")
-        number = int(whole)
-        return number if number >= SEEN_MIN_MS else number * 1000 + int(fraction[:3].ljust(3, b"0"))
-    if _DATE.fullmatch(time):
-        return _dates.read(time)
+    number = _NUMBER.fullmatch(time)
+    if number is not None:
+        return _read_number(int(number[1]), number[2] or b"")
+    date = _DATE.fullmatch(time)
+    if date is not None:
+        seen_ms = _dates.read(date[1] + date[3])
+        return None if seen_ms is None else seen_ms + _milliseconds(date[2] or b"")
+    return _read_moment(time.decode("latin-1"))
+
+
+def _read_number(number: int, fraction: bytes) -> int:
+    if number < SEEN_MIN_MS:
+        return number * 1000 + _milliseconds(fraction)
+    while number > SEEN_MAX_MS:
+        number //= 1000
+    return number
+
+
+def _milliseconds(fraction: bytes) -> int:
+    return int(fraction[:3].ljust(3, b"0"))
+
+
+def _read_moment(text: str) -> int | None:
+    """Read ISO 8601, or a date of HTTP."""
+    whole = _LEAP.sub(r"\1:59", text, count=1)
     try:
-        moment = datetime.fromisoformat(time.decode("ascii"))
-    except ValueError:
+        moment = parsedate_to_datetime(whole) if text[:1].isalpha() else datetime.fromisoformat(_with_dashes(whole))
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
+    return (moment - _EPOCH) // timedelta(milliseconds=1) + (1000 if whole != text else 0)
+
+
+def _with_dashes(text: str) -> str:
+    """Make ISO 8601 of `2026/11/27 04:20:00`, as Caddy writes it."""
+    return text[:10].replace("/", "-") + text[10:] if text[4:5] == "/" else text
 
 
 def no_such_time(time: bytes) -> str:

@@ -8,70 +8,14 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from online import errors
 from online.errors import ConfigError
-
-#: What a page is not called: the files that browsers fetch for a page, and what only programs read.
-NOT_PAGES = frozenset(
-    [
-        "avif",
-        "bmp",
-        "css",
-        "csv",
-        "cur",
-        "eot",
-        "flac",
-        "gif",
-        "gz",
-        "ico",
-        "jpeg",
-        "jpg",
-        "js",
-        "json",
-        "m3u8",
-        "m4a",
-        "m4s",
-        "m4v",
-        "map",
-        "mjs",
-        "mov",
-        "mp3",
-        "mp4",
-        "mpd",
-        "oga",
-        "ogg",
-        "ogv",
-        "opus",
-        "otf",
-        "pdf",
-        "png",
-        "rss",
-        "svg",
-        "tar",
-        "tgz",
-        "tif",
-        "tiff",
-        "ts",
-        "ttf",
-        "txt",
-        "wasm",
-        "wav",
-        "webm",
-        "webmanifest",
-        "webp",
-        "woff",
-        "woff2",
-        "xml",
-        "zip",
-    ]
-)
-METHODS = frozenset({"GET", "HEAD", "POST"})
-
-Network: TypeAlias = IPv4Network | IPv6Network
+from online_client.addresses import Network as Network
+from online_client.addresses import read_network as read_network
+from online_client.pageviews import FILES, METHODS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +24,14 @@ class Rules:
 
     keep_params: tuple[str, ...] = ()  #: parameters of the query that tell pages apart; all others go
     rewrite: tuple[tuple[str, str], ...] = ()  #: pattern and replacement, one after the other
-    not_pages: frozenset[str] = NOT_PAGES  #: extensions
+    not_pages: frozenset[str] = FILES  #: extensions
     methods: frozenset[str] = METHODS
     with_host: bool = False  #: begin urls with the host that was asked
     guests_only: bool = False  #: nobody is logged in by the web server, whatever name a line has
     visitor: str = ""  #: the field, directive or variable that knows a guest again, such as %{session}C
     keep_addresses: bool = False  #: name guests by their addresses
     trust_proxy: tuple[Network, ...] = ()  #: whose X-Forwarded-For is believed
+    bots: tuple[str, ...] = ()  #: patterns of agents that are bots, beside those that are known
     guest_key: Path | None = None  #: the file of the key that names guests
 
 
@@ -103,12 +48,14 @@ def _networks(value: Any) -> tuple[Network, ...]:
     return tuple(map(read_network, _texts(value)))
 
 
-def read_network(text: str) -> Network:
-    """Read `10.0.0.0/8` or one address. Raises ValueError."""
-    try:
-        return ip_network(text)
-    except ValueError:
-        raise ValueError(f"takes a network such as 10.0.0.0/8, not {text!r}") from None
+def _patterns(value: Any) -> tuple[str, ...]:
+    patterns = _texts(value)
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"takes regular expressions; {pattern!r}: {error}") from None
+    return patterns
 
 
 def _rewrites(value: Any) -> tuple[tuple[str, str], ...]:
@@ -146,6 +93,7 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
     "visitor": _text,
     "keep_addresses": _switch,
     "trust_proxy": _networks,
+    "bots": _patterns,
     "guest_key": lambda value: Path(_text(value)),
 }
 
@@ -212,6 +160,12 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="believe the X-Forwarded-For of requests that come from there, such as 10.0.0.0/8",
     )
+    group.add_argument(
+        "--bot",
+        metavar="PATTERN",
+        action="append",
+        help="an agent in which this is found is a bot, beside those that are known, such as '^OurMonitor/'",
+    )
 
 
 def _network_argument(text: str) -> Network:
@@ -226,19 +180,20 @@ def rules_from(args: argparse.Namespace) -> Rules:
     rules = Rules() if args.rules is None else load_rules(args.rules)
     given = {
         "keep_params": args.keep_param and tuple(args.keep_param),
-        "rewrite": args.rewrite and _checked_rewrites(args.rewrite),
+        "rewrite": args.rewrite and _checked("--rewrite", _rewrites, args.rewrite),
         "with_host": args.with_host,
         "guests_only": args.guests_only,
         "visitor": args.visitor,
         "keep_addresses": args.keep_addresses,
         "guest_key": args.guest_key,
         "trust_proxy": args.trust_proxy and tuple(args.trust_proxy),
+        "bots": args.bot and _checked("--bot", _patterns, args.bot),
     }
     return replace(rules, **{name: value for name, value in given.items() if value is not None})
 
 
-def _checked_rewrites(pairs: list[list[str]]) -> tuple[tuple[str, str], ...]:
+def _checked(option: str, read: Callable[[Any], Any], given: Any) -> Any:
     try:
-        return _rewrites(pairs)
+        return read(given)
     except ValueError as error:
-        raise ConfigError(f"--rewrite {error}") from None
+        raise ConfigError(f"{option} {error}") from None

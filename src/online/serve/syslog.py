@@ -12,7 +12,6 @@ mean (index).
    datagram that comes.
 """
 
-import re
 import socket
 import sys
 import time
@@ -32,13 +31,14 @@ from online.core.wire import Service, apply_hits
 from online.logs.formats import reader_of
 from online.logs.pages import NO_PAGE_VIEW, Pages, PageView, guest_key, key_beside
 from online.logs.rules import Network, Rules, load_rules
+from online.logs.syslogheader import message_of
 from online.serve.config import Address, Config
 from online.serve.listeners import open_datagrams
 from online.serve.parts import Part
 from online.serve.verb import Lines
 
 #: Why a line was no hit, as INFO lists it: not a page view, or not understood at all.
-SKIPPED = ("method", "status", "file", "target", "dropped", "not_understood")
+SKIPPED = ("method", "status", "file", "target", "dropped", "aside", "not_understood")
 
 #: How long a turn may take, but for its last line.
 TURN_S = 0.001
@@ -58,30 +58,6 @@ MAX_KNOWN = 4096
 
 #: Sizes of SO_RCVBUF beyond net.core.rmem_max, for those who may (CAP_NET_ADMIN).
 SO_RCVBUFFORCE = 33
-
-_PRIORITY = re.compile(
-    rb"<\d{1,3}>(?:"
-    # RFC 5424: version, time, host, program, process, message id, structured data.
-    rb'1 \S++ \S++ \S++ \S++ \S++ (?:-|(?:\[(?:[^\]"\\]|"(?:[^"\\]|\\.)*+"|\\.)*+\])++) ?(?:\xef\xbb\xbf)?'
-    # RFC 3164: time, host (which nginx and HAProxy may leave out), program.
-    rb"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d "
-    rb"(?:[^\s:\[]++ |[0-9A-Fa-f]*+:[0-9A-Fa-f]*+:[0-9A-Fa-f:.]*+ )?+[^\s:\[]++(?:\[[^\]\s]*+\])?+: ?"
-    # The same with a time of ISO 8601, as rsyslog and logger write it.
-    rb"|\d{4}-\d\d-\d\dT\S++ (?:[^\s\[]++ )?+[^\s:\[]++(?:\[[^\]\s]*+\])?+: ?"
-    rb")",
-    re.DOTALL,
-)
-
-
-def message_of(datagram: bytes) -> bytes:
-    """Return the message of a datagram: what follows the header of syslog, if there is one.
-
-    >>> message_of(b"<190>Nov 22 23:55:00 web1 nginx: ::1 - -")
-    b'::1 - -'
-    """
-    header = _PRIORITY.match(datagram)
-    return (datagram[header.end() :] if header else datagram).rstrip(b"\n\r\0")
-
 
 @dataclass
 class SyslogCounts:

@@ -1,0 +1,162 @@
+"""Where the files of a log are, after they were renamed, copied or packed while nobody looked.
+
+Not here: reading them on (follow), and keeping how far they were read (places).
+
+1. A file is known by device, inode and its first bytes, whatever its name, in the log's folder, in a folder inside it,
+   or in one that is named. A device may have another number after a restart of the machine.
+2. A copy, and what was packed, is another file: it is known by its first bytes alone, among files that are named like
+   the log, and only if there are enough bytes to tell.
+3. What was rotated since lies between: files that are named as the known one is but for digits, and written later.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from online.logs.packing import MAGIC_BYTES, Damage, Unpackable, packed_with, unpacked
+
+#: By so many of its first bytes a file is known again: they span the time of its first line.
+HEAD_BYTES = 128
+
+#: Fewer could be those of another log, too.
+_TELLING_BYTES = 40
+
+#: So many folders inside the log's are looked into, and so many files of each.
+_MAX_FOLDERS, _MAX_FILES = 100, 10_000
+
+_PACKED_NAME = re.compile(r"\.(?:gz|bz2|xz|zst|lz4|zip|Z)$")
+
+
+class Place(NamedTuple):
+    """How far a file has been read; in this shape it is stored. Of a packed file the bytes count that were packed."""
+
+    device: int
+    inode: int
+    head: str  #: its first bytes, in hexadecimal
+    offset: int
+
+    @property
+    def head_bytes(self) -> bytes:
+        return bytes.fromhex(self.head)
+
+
+class Found(NamedTuple):
+    """A file that may be a log's."""
+
+    path: Path
+    device: int
+    inode: int
+    size: int
+    modified_s: float
+
+
+class Rotation:
+    """The files that lie where a log's may be."""
+
+    def __init__(self, path: Path, folders: Sequence[Path] = ()) -> None:
+        """`folders` are looked into too, beside the log's own."""
+        self._path = path
+        self._files = list(_files_of(path, folders))
+        self._given: set[tuple[int, int]] = set()
+
+    def find(self, place: Place) -> Found | None:
+        """Find the file of a place, or a copy of it; each file once. O(files)."""
+        head = place.head_bytes
+        same = [file for file in self._files if file.inode == place.inode and self._is_free(file)]
+        same.sort(key=lambda file: file.device != place.device)
+        if not head:  # nothing was settled yet
+            return self._give(next((file for file in same if file.device == place.device), None))
+        found = next((file for file in same if is_same(file.path, head, place.offset)), None)
+        return self._give(found or self._find_copy(head, place))
+
+    def between(self, found: Found) -> list[Found]:
+        """Return what was rotated after a file that is no longer at the log's path, the oldest first."""
+        if found.path.resolve() == self._path.resolve():
+            return []
+        shape = _shape(found.path)
+        later = [
+            file
+            for file in self._files
+            if self._is_free(file) and _shape(file.path) == shape and file.modified_s > found.modified_s
+        ]
+        later.sort(key=lambda file: file.modified_s)
+        return [file for file in later if self._give(file)]
+
+    def _find_copy(self, head: bytes, place: Place) -> Found | None:
+        if len(head) < _TELLING_BYTES:
+            return None
+        stem = self._path.name.partition(".")[0]
+        alike = [file for file in self._files if file.path.name.startswith(stem) and self._is_free(file)]
+        return next((file for file in alike if is_same(file.path, head, place.offset)), None)
+
+    def _is_free(self, file: Found) -> bool:
+        return (file.device, file.inode) not in self._given
+
+    def _give(self, file: Found | None) -> Found | None:
+        if file is not None:
+            self._given.add((file.device, file.inode))
+        return file
+
+
+def is_same(path: Path, head: bytes, offset: int) -> bool:
+    """Tell whether a file, perhaps packed, begins with `head` and is read to `offset` at most. False if unreadable."""
+    try:
+        with open(path, "rb") as file:
+            begin = file.read(max(len(head), MAGIC_BYTES))
+            if not packed_with(begin):
+                return begin.startswith(head) and os.fstat(file.fileno()).st_size >= offset
+            file.seek(0)
+            return _begin_of(unpacked(iter(lambda: file.read(HEAD_BYTES * 64), b"")), len(head)) == head
+    except OSError:
+        return False
+
+
+def _begin_of(pieces: Iterator[bytes], length: int) -> bytes:
+    begin = b""
+    try:
+        while len(begin) < length:
+            begin += next(pieces)
+    except (StopIteration, Damage, Unpackable):
+        pass
+    return begin[:length]
+
+
+def _files_of(path: Path, folders: Sequence[Path]) -> Iterator[Found]:
+    own = [path.parent, path.resolve().parent]
+    seen: set[tuple[int, int]] = set()
+    for folder in dict.fromkeys([*own, *_folders_in(path.parent), *folders]):
+        for file in _regular_files(folder):
+            if (file.device, file.inode) not in seen:
+                seen.add((file.device, file.inode))
+                yield file
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(each.path) for each in entries if each.is_dir(follow_symlinks=False))[:_MAX_FOLDERS]
+    except OSError:
+        return []
+
+
+def _regular_files(folder: Path) -> Iterator[Found]:
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(each.path for each in entries)[:_MAX_FILES]
+    except OSError:
+        return
+    for name in names:
+        try:
+            status = os.stat(name)
+        except OSError:  # it has gone, or leads nowhere
+            continue
+        if stat.S_ISREG(status.st_mode):
+            yield Found(Path(name), status.st_dev, status.st_ino, status.st_size, status.st_mtime)
+
+
+def _shape(path: Path) -> str:
+    """Return a name without its digits, and without what tells that it is packed."""
+    return re.sub(r"\d+", "", _PACKED_NAME.sub("", path.name))
