@@ -55,7 +55,10 @@ def test_every_guide_is_linked_from_the_front_door():
 PROTOCOL = ROOT / "docs" / "protocol.md"
 
 #: Verbs that our client needs no method for: Redis clients use them, or it sends them by itself.
-OF_REDIS = {"SITE", "ECHO", "QUIT", "RESET", "AUTH", "HELLO", "CLIENT", "SELECT", "CONFIG", "COMMAND"}
+OF_REDIS = {
+    *("SITE", "ECHO", "QUIT", "RESET", "AUTH", "HELLO", "CLIENT", "SELECT", "CONFIG", "COMMAND"),
+    *("MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH"),
+}
 
 
 def usages_of(document):

@@ -78,7 +78,7 @@ def test_other_times_get_no_hint(seen_ms):
         (errors.bad_number("limit", 2**70, 0, 1000), f"limit takes 0 to 1000, not {2**70}"),
         (errors.not_a_number("limit", b"3\n0"), r'limit takes a whole number, not "3\n0"'),
         (errors.bad_kind(b"boss"), 'kind takes member, guest, hidden or bot, not "boss"'),
-        (errors.too_many("users", 1001, 1000), "1001 users in one question, the limit max_limit is 1000"),
+        (errors.too_many("users", 1001, 1000), "1001 users in one question, max_limit is 1000"),
         (
             errors.bad_cursor(b"x\r\n"),
             r'cursor takes the one from the last reply to the same question, not "x\r\n"; '

@@ -134,7 +134,7 @@ def bad_cursor(cursor: bytes) -> RangeError:
 
 def too_many(what: str, count: int, limit: int) -> RangeError:
     """More names in one question than a reply may hold."""
-    return RangeError(f"{count} {what} in one question, the limit max_limit is {limit}")
+    return RangeError(f"{count} {what} in one question, max_limit is {limit}")
 
 
 def within_one_page() -> RangeError:

@@ -632,10 +632,10 @@ def bad_questions():
         (lambda index, **now: index.kinds(b"x" * 2049, **now), "url has 2049 bytes"),
         (lambda index, **now: index.counts([b"/a", b""], **now), "url is empty"),
         (lambda index, **now: index.counts([b"x" * 2049], **now), "url has 2049 bytes"),
-        (lambda index, **now: index.counts([b"/a"] * 1001, **now), "1001 urls in one question, the limit max_limit is 1000"),
+        (lambda index, **now: index.counts([b"/a"] * 1001, **now), "1001 urls in one question, max_limit is 1000"),
         (lambda index, **now: index.seen([b"theo", b""], **now), "user is empty"),
         (lambda index, **now: index.seen([b"x" * 257], **now), "user has 257 bytes, the limit is 256"),
-        (lambda index, **now: index.seen([b"theo"] * 1001, **now), "1001 users in one question, the limit max_limit is 1000"),
+        (lambda index, **now: index.seen([b"theo"] * 1001, **now), "1001 users in one question, max_limit is 1000"),
         (lambda index, **now: index.page(b"", **now), "url is empty"),
         (lambda index, **now: index.page(b"x" * 2049, **now), "url has 2049 bytes"),
         (lambda index, **now: index.page(b"/a", 1001, **now), number.format("limit", 0, 1000, 1001)),
@@ -980,7 +980,7 @@ def test_own_limits_on_names_and_lists(make_index):
         (lambda: index.hit(b"ada", b"/abcd", now_ms=NOW), "^url has 5 bytes, the limit is 4"),
         (lambda: index.users(b"adam", now_ms=NOW), "^prefix has 4 bytes, the limit is 3"),
         (lambda: index.users(b"", 3, now_ms=NOW), "^limit takes 0 to 2, not 3"),
-        (lambda: index.seen([b"ada"] * 3, now_ms=NOW), "^3 users in one question, the limit max_limit is 2"),
+        (lambda: index.seen([b"ada"] * 3, now_ms=NOW), "^3 users in one question, max_limit is 2"),
         (lambda: index.section(b"/abcd", now_ms=NOW), "^prefix has 5 bytes, the limit is 4"),
     ]:
         with pytest.raises(RangeError, match=message):

@@ -132,8 +132,8 @@ BAD_INPUT = [
     ("COUNT", ["", 1801], "RANGE within_s takes 1 to 1800, not 1801"),
     ("COUNT", ["", "x"], 'RANGE within_s takes a whole number, not "x"'),
     ("COUNT", ["/x", 5], "RANGE within_s counts the whole site"),
-    ("SEEN", ["a"] * 1001, "RANGE 1001 users in one question, the limit max_limit is 1000"),
-    ("COUNTS", ["/x"] * 1001, "RANGE 1001 urls in one question, the limit max_limit is 1000"),
+    ("SEEN", ["a"] * 1001, "RANGE 1001 users in one question, max_limit is 1000"),
+    ("COUNTS", ["/x"] * 1001, "RANGE 1001 urls in one question, max_limit is 1000"),
     # cursors
     ("PAGE", ["/x", 1, "x"], f'RANGE {NOT_A_CURSOR} "x"'),
     ("PAGE", ["/x", 1, NASTY], f"RANGE {NOT_A_CURSOR} {NASTY_SHOWN}"),
@@ -576,7 +576,7 @@ def test_as_many_items_as_max_items_are_taken(dialect):
     n_names = 65_536 - (write is DIALECTS["resp"][0])
     names = ["x"] * n_names
     assert read(feed(connection, write("SEEN", names))) == (
-        f"RANGE {n_names} users in one question, the limit max_limit is 1000"
+        f"RANGE {n_names} users in one question, max_limit is 1000"
     )
     assert read(feed(connection, write("CONFIG", names))) is None
     assert not connection.is_closing
