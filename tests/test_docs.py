@@ -177,3 +177,26 @@ def test_the_examples_of_the_protocol_are_what_a_server_answers(server, version)
             assert msgid == number
             reply = result if error is None else error
         assert without_chance(reply) == without_chance(expected(line, version)), command
+
+
+# Files and folders that the documents of the code name are there.
+
+HOUSE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/performance.md")]
+PATH = re.compile(r"`((?:src/online|client/src|ext|tests|bench|docs|core|serve|logs|keep|cli)/[\w./*-]*)`")
+
+
+@pytest.mark.parametrize("document", HOUSE, ids=lambda path: path.name)
+def test_files_that_are_named_are_there(document):
+    for path in PATH.findall(document.read_text()):
+        where = ROOT if (ROOT / path.split("/")[0]).exists() else ROOT / "src" / "online"
+        if path not in ("ext/NAME.pyx", "src/online/core/NAME.pxd", "ext/core.html"):
+            assert list(where.glob(path)), path
+
+
+def test_modules_in_the_picture_are_there():
+    picture = (ROOT / "docs" / "architecture.md").read_text().split("```")[1]
+    named = re.findall(r"^│ ([a-z]+(?:, [a-z]+)*)  +\S.*?(?:  ([a-z]+)  +\S.*)?│", picture, re.MULTILINE)
+    modules = {each for names, other in named for each in [*names.split(", "), other] if each}
+    assert {"reactor", "connection", "resp", "verbs", "core", "ahead", "table", "arena"} <= modules
+    for module in modules - {"streams"}:
+        assert (ROOT / "ext" / f"{module}.pyx").exists(), module
