@@ -1,9 +1,18 @@
-"""Links within the documents lead somewhere: to a file, and to a heading of it."""
+"""Links within the documents lead somewhere: to a file, and to a heading of it. What the protocol says is so."""
 
+import inspect
+import json
 import re
+import shlex
+import socket
 from pathlib import Path
 
 import pytest
+from tests.serving import server_process
+from tests.wiring import RespError, read_pack, read_resp, request, resp
+
+from online_client import Client
+from online_client import verbs as client_verbs
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "client" / "README.md"]
@@ -39,3 +48,155 @@ def test_the_front_door_sets_nginx_up_as_its_guide_does():
 def test_every_guide_is_linked_from_the_front_door():
     linked = {(ROOT / link).resolve() for link in LINK.findall((ROOT / "README.md").read_text())}
     assert set(ROOT.glob("docs/*.md")) - linked == set()
+
+
+# The protocol: its tables are those of README and of the client, and its examples are what a server answers.
+
+PROTOCOL = ROOT / "docs" / "protocol.md"
+
+#: Verbs that our client needs no method for: Redis clients use them, or it sends them by itself.
+OF_REDIS = {
+    *("SITE", "ECHO", "QUIT", "RESET", "AUTH", "HELLO", "CLIENT", "SELECT", "CONFIG", "COMMAND"),
+    *("MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH"),
+}
+
+
+def usages_of(document):
+    """The usages in the first column of the table of verbs of a document, by verb."""
+    section = document.read_text().partition("\n## Verbs\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`[A-Z].*?`) \|", section, re.MULTILINE)
+    return {usage.split()[0]: usage for cell in cells for usage in re.findall(r"`([^`]+)`", cell)}
+
+
+def wire_names(verb):
+    """The arguments of a verb of the client, by the names that they have on the wire."""
+    on_the_wire = {"within": "within_s", "urls": "url", "users": "user"}
+    return [on_the_wire.get(each, each) for each in inspect.signature(getattr(client_verbs, verb.lower())).parameters]
+
+
+def test_the_protocol_has_the_verbs_of_the_front_door():
+    described, listed = usages_of(PROTOCOL), usages_of(ROOT / "README.md")
+    assert set(described) == set(listed)
+    with_arguments = {verb: usage for verb, usage in listed.items() if " " in usage}
+    assert len(with_arguments) > 10
+    assert {verb: described[verb] for verb in with_arguments} == with_arguments
+
+
+def test_the_protocol_has_the_verbs_of_the_client():
+    described = usages_of(PROTOCOL)
+    functions = {name.upper() for name, _ in inspect.getmembers(client_verbs, inspect.isfunction)}
+    assert {name for name in functions if hasattr(Client, name.lower())} == set(described) - OF_REDIS
+    for verb in set(described) - OF_REDIS - {"PING"}:  # whose text the client does not need
+        arguments = dict.fromkeys(re.findall(r"[a-z_]+", described[verb].partition(" ")[2]))
+        assert wire_names(verb) == list(arguments), verb
+
+
+@pytest.fixture
+def server():
+    with server_process() as process, socket.create_connection(("127.0.0.1", process.port)) as talk:
+        talk.settimeout(10)
+        yield talk
+
+
+def told(talk, message, read):
+    """Send a message and return its one reply; `read` gives all the replies in some bytes, or fails."""
+    talk.sendall(message)
+    data = b""
+    while True:
+        received = talk.recv(65536)
+        assert received, f"closed after {data!r}"
+        data += received
+        try:
+            [reply] = read(data)
+        except (AssertionError, ValueError):
+            continue
+        return reply
+
+
+def read_replies(data):
+    assert data.endswith(b"\r\n")
+    return read_resp(data)
+
+
+@pytest.mark.parametrize("usage", usages_of(PROTOCOL).values())
+def test_a_usage_in_the_protocol_is_the_server_s(server, usage):
+    verb, _, arguments = usage.partition(" ")
+    too_many = [] if arguments and not arguments.startswith("[") else ["x"] * 20
+    reply = told(server, resp(verb, *too_many), read_replies)
+    if isinstance(reply, RespError) and "wrong number of arguments" in reply:
+        assert reply == f"ERR wrong number of arguments for {verb}: {len(too_many)}; usage: {usage}"
+    else:
+        assert verb in ("QUIT", "COMMAND")
+
+
+def examples():
+    """The examples of the protocol: a command and the line that answers it."""
+    blocks = re.findall(r"^```\n(> .*?)^```", PROTOCOL.read_text(), re.MULTILINE | re.DOTALL)
+    return [tuple(each.rstrip("\n").split("\n")) for block in blocks for each in block.split("> ")[1:]]
+
+
+def expected(line, version):
+    """What a reply looks like that an example shows, in a dialect (0: MessagePack)."""
+    try:
+        reply = json.loads(line)
+    except ValueError:
+        return RespError(line)
+    if isinstance(reply, dict) and version == 2:
+        return [item for pair in reply.items() for item in pair]
+    return reply
+
+
+def without_chance(reply):
+    """A reply with a word in place of what differs from run to run: times, and the text of cursors."""
+    if isinstance(reply, RespError):
+        return reply
+    if isinstance(reply, bytes):
+        return without_chance(reply.decode())
+    if isinstance(reply, list):
+        return [without_chance(item) for item in reply]
+    if isinstance(reply, dict):
+        return {without_chance(key): without_chance(value) for key, value in reply.items()}
+    if isinstance(reply, int) and reply > 10**12:
+        return "a time"
+    if isinstance(reply, str) and re.fullmatch(r"[0-9a-f]+-[0-9a-f]+\.[0-9a-f]{16}", reply):
+        return "a cursor"
+    return reply
+
+
+@pytest.mark.parametrize("version", [2, 3, 0])
+def test_the_examples_of_the_protocol_are_what_a_server_answers(server, version):
+    assert len(examples()) > 30
+    if version:
+        told(server, resp("HELLO", version), read_replies)
+    for number, (command, line) in enumerate(examples()):
+        words = shlex.split(command)
+        if version:
+            reply = told(server, command.encode() + b"\r\n", read_replies)
+        else:
+            msgid, error, result = told(server, request(*words, msgid=number), read_pack)
+            assert msgid == number
+            reply = result if error is None else error
+        assert without_chance(reply) == without_chance(expected(line, version)), command
+
+
+# Files and folders that the documents of the code name are there.
+
+HOUSE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/performance.md")]
+PATH = re.compile(r"`((?:src/online|client/src|ext|tests|bench|docs|core|serve|logs|keep|cli)/[\w./*-]*)`")
+
+
+@pytest.mark.parametrize("document", HOUSE, ids=lambda path: path.name)
+def test_files_that_are_named_are_there(document):
+    for path in PATH.findall(document.read_text()):
+        where = ROOT if (ROOT / path.split("/")[0]).exists() else ROOT / "src" / "online"
+        if path not in ("ext/NAME.pyx", "src/online/core/NAME.pxd", "ext/core.html"):
+            assert list(where.glob(path)), path
+
+
+def test_modules_in_the_picture_are_there():
+    picture = (ROOT / "docs" / "architecture.md").read_text().split("```")[1]
+    named = re.findall(r"^│ ([a-z]+(?:, [a-z]+)*)  +\S.*?(?:  ([a-z]+)  +\S.*)?│", picture, re.MULTILINE)
+    modules = {each for names, other in named for each in [*names.split(", "), other] if each}
+    assert {"reactor", "connection", "resp", "verbs", "core", "ahead", "table", "arena"} <= modules
+    for module in modules - {"streams"}:
+        assert (ROOT / "ext" / f"{module}.pyx").exists(), module

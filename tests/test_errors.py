@@ -42,12 +42,12 @@ def test_quote_shows_every_byte_in_printable_ascii():
 
 
 def test_empty_name():
-    assert str(errors.bad_name("user", b"", 256)) == "user is empty, it takes 1 to 256 bytes"
+    assert str(errors.bad_name("user", b"", 256)) == "user is empty; it takes 1 to 256 bytes"
 
 
 def test_long_name():
     error = errors.bad_name("url", b"/" * 2049, 2048)
-    assert str(error) == f'url has 2049 bytes, at most 2048 are taken: "{"/" * 64}"...'
+    assert str(error) == f'url has 2049 bytes, the limit is 2048: "{"/" * 64}"...'
 
 
 @pytest.mark.parametrize("seen_ms", [NOW_S, NOW_S + 1, SEEN_MIN_MS // 1000])
@@ -78,18 +78,18 @@ def test_other_times_get_no_hint(seen_ms):
         (errors.bad_number("limit", 2**70, 0, 1000), f"limit takes 0 to 1000, not {2**70}"),
         (errors.not_a_number("limit", b"3\n0"), r'limit takes a whole number, not "3\n0"'),
         (errors.bad_kind(b"boss"), 'kind takes member, guest, hidden or bot, not "boss"'),
-        (errors.too_many("users", 1001, 1000), "1001 users asked at once, at most 1000 are answered"),
+        (errors.too_many("users", 1001, 1000), "1001 users in one question, max_limit is 1000"),
         (
             errors.bad_cursor(b"x\r\n"),
-            r'cursor takes what the last reply to the same question gave, not "x\r\n"; '
-            "leave it out to start anew",
+            r'cursor takes the one from the last reply to the same question, not "x\r\n"; '
+            "leave it out to start again",
         ),
         (
             errors.scan_too_long(b"/", 100_000),
-            'more than 100000 pages begin with "/", the limit max_scan; ask for a longer prefix',
+            'more than 100000 pages, the limit max_scan, begin with "/"; ask for a longer prefix',
         ),
-        (errors.within_one_page(), 'within_s counts the whole site, leave the url empty: COUNT "" within_s'),
-        (errors.unknown_verb(b"GET /"), 'unknown verb "GET /"; the verbs are listed in the README'),
+        (errors.within_one_page(), 'within_s counts the whole site only; leave the url empty: COUNT "" within_s'),
+        (errors.unknown_verb(b"GET /"), 'unknown verb "GET /"; the README lists the verbs'),
     ],
 )
 def test_message_names_what_the_limit_and_the_value(error, message):

@@ -1,4 +1,4 @@
-"""Every error of the server, and the one place where their messages are worded.
+"""Every error of the server, and the wording of those that several modules raise.
 
     OnlineError                 code    raised when
     ├── CommandError            ERR     a verb is unknown, or has the wrong number of arguments
@@ -12,7 +12,8 @@
     ├── ConfigError             -       an option, variable or configuration file is wrong
     └── StateError              -       a state file cannot be read or written
 
-A message names what was wrong, the limit, and the value: escaped, and cut to 64 bytes.
+A message names what was wrong, the limit, and the value: escaped, and cut to 64 bytes. Framing errors are worded where
+a frame is read, errors of files and options in their module.
 """
 
 from online.terms import KINDS, SEEN_MAX_MS, SEEN_MIN_MS
@@ -92,8 +93,8 @@ def _digits(number: int) -> str:
 def bad_name(what: str, name: bytes, limit: int) -> RangeError:
     """A user or url that is empty, or longer than `limit` bytes."""
     if not name:
-        return RangeError(f"{what} is empty, it takes 1 to {limit} bytes")
-    return RangeError(f"{what} has {len(name)} bytes, at most {limit} are taken: {quote(name)}")
+        return RangeError(f"{what} is empty; it takes 1 to {limit} bytes")
+    return RangeError(f"{what} has {len(name)} bytes, the limit is {limit}: {quote(name)}")
 
 
 def bad_seen(seen_ms: int) -> RangeError:
@@ -114,48 +115,48 @@ def bad_number(what: str, value: int, low: int, high: int) -> RangeError:
 
 
 def not_a_number(what: str, value: bytes) -> RangeError:
-    """A value that is no integer of 64 bits, where one is wanted."""
+    """A value that is not an integer of 64 bits, where one is needed."""
     return RangeError(f"{what} takes a whole number, not {quote(value)}")
 
 
 def not_text(what: str) -> RangeError:
-    """An array, a map or a fraction where a name or number is wanted."""
+    """An array, a map or a fraction where a name or number is needed."""
     return RangeError(f"{what} takes text or a whole number, not an array, map or fraction")
 
 
 def bad_kind(kind: bytes) -> RangeError:
-    """A kind that is none of the four."""
+    """A kind other than the four."""
     return RangeError(f"kind takes {', '.join(KINDS[:-1])} or {KINDS[-1]}, not {quote(kind)}")
 
 
 def bad_cursor(cursor: bytes) -> RangeError:
-    """A cursor that was not given out for this very question by this server."""
+    """A cursor that this server did not give out for the same question."""
     return RangeError(
-        f"cursor takes what the last reply to the same question gave, not {quote(cursor)}; "
-        "leave it out to start anew"
+        f"cursor takes the one from the last reply to the same question, not {quote(cursor)}; "
+        "leave it out to start again"
     )
 
 
 def too_many(what: str, count: int, limit: int) -> RangeError:
     """More names in one question than a reply may hold."""
-    return RangeError(f"{count} {what} asked at once, at most {limit} are answered")
+    return RangeError(f"{count} {what} in one question, max_limit is {limit}")
 
 
 def within_one_page() -> RangeError:
     """`within_s` together with a url."""
-    return RangeError("within_s counts the whole site, leave the url empty: COUNT \"\" within_s")
+    return RangeError("within_s counts the whole site only; leave the url empty: COUNT \"\" within_s")
 
 
 def scan_too_long(prefix: bytes, limit: int) -> RangeError:
     """A section of more pages than may be added up."""
     return RangeError(
-        f"more than {limit} pages begin with {quote(prefix)}, the limit max_scan; ask for a longer prefix"
+        f"more than {limit} pages, the limit max_scan, begin with {quote(prefix)}; ask for a longer prefix"
     )
 
 
 def implausible_clock(now_ms: int) -> ConfigError:
     """A system clock that was never set."""
-    return ConfigError(f"the system clock says {now_ms} ms since 1970, which cannot be now: set it first")
+    return ConfigError(f"the system clock says {now_ms} ms since 1970, which cannot be right; set it first")
 
 
 def full(what: str, limit: int) -> FullError:
@@ -165,7 +166,7 @@ def full(what: str, limit: int) -> FullError:
 
 def unknown_verb(verb: bytes) -> CommandError:
     """A verb that this server does not have."""
-    return CommandError(f"unknown verb {quote(verb)}; the verbs are listed in the README")
+    return CommandError(f"unknown verb {quote(verb)}; the README lists the verbs")
 
 
 def wrong_arity(verb: str, usage: str, count: int) -> CommandError:
@@ -174,8 +175,8 @@ def wrong_arity(verb: str, usage: str, count: int) -> CommandError:
 
 
 def bad_hit() -> RangeError:
-    """An item of a batch that is no hit."""
-    return RangeError("a hit is an array [user, url, seen_ms, kind], the last two optional, each text or a number")
+    """An item of a batch that is not a hit."""
+    return RangeError("a hit is an array [user, url, seen_ms, kind] of text or numbers; the last two are optional")
 
 
 def token_wanted(verb: bytes) -> TokenWantedError:
@@ -189,13 +190,13 @@ def unknown_subcommand(verb: str, word: bytes, known: str) -> CommandError:
 
 
 def bad_client_name(name: bytes) -> CommandError:
-    """A client name that would not stand on one line of CLIENT LIST."""
+    """A client name that does not fit on one line of CLIENT LIST."""
     return CommandError(f"a client name takes printable ASCII without spaces, not {quote(name)}")
 
 
 def bad_database(number: bytes) -> RangeError:
-    """SELECT of a database, where sites have names."""
-    return RangeError(f"SELECT takes 0 alone, not {quote(number)}; sites have names: SITE name")
+    """SELECT of another number than 0: sites have names."""
+    return RangeError(f"SELECT takes only 0, not {quote(number)}; to choose a site, use SITE name")
 
 
 def bad_version(version: bytes) -> ProtocolVersionError:
@@ -204,28 +205,28 @@ def bad_version(version: bytes) -> ProtocolVersionError:
 
 
 def wrong_token() -> WrongTokenError:
-    """A token that is not the configured one."""
+    """Another token than the configured one."""
     return WrongTokenError("the token is wrong")
 
 
 def too_many_connections() -> OnlineError:
-    """One connection more than max_connections. The wording is Redis': its clients know it, and try again."""
+    """One connection more than max_connections. Redis' wording: its clients know it, and try again."""
     return OnlineError("max number of clients reached")
 
 
 def too_slow_frame(timeout_s: float) -> FramingError:
-    """A message that was begun and not completed in time."""
+    """A message that began and was not complete in time."""
     return FramingError(f"a message must be complete {timeout_s:g} s after its first byte")
 
 
 def too_slow_auth(timeout_s: float) -> TokenWantedError:
     """No message at all in time, where a token is needed."""
-    return TokenWantedError(f"no message within {timeout_s:g} s: a token is needed first, AUTH [site] token")
+    return TokenWantedError(f"no message within {timeout_s:g} s; send a token first: AUTH [site] token")
 
 
 def too_much_waiting(limit: int) -> FullError:
-    """The connection that takes most of max_buffers, when that is reached."""
-    return FullError(f"max_buffers is reached: {limit}; this connection has most waiting and is closed")
+    """The connection with most data waiting, when max_buffers is reached."""
+    return FullError(f"max_buffers is reached: {limit}; this connection has the most data waiting and is closed")
 
 
 def bad_setting(where: str, takes: str, value: str) -> ConfigError:
@@ -234,18 +235,18 @@ def bad_setting(where: str, takes: str, value: str) -> ConfigError:
 
 
 def bad_secret(where: str, takes: str) -> ConfigError:
-    """The same for a value that no message may show."""
-    return ConfigError(f"{where} takes {takes}, which the one given is not")
+    """The same for a value that must not be shown."""
+    return ConfigError(f"{where} takes {takes}; the one given does not fit")
 
 
 def unknown_key(where: str, near: str | None) -> ConfigError:
-    """A key of a configuration file that is no setting; `near` is the setting that was probably meant."""
-    return ConfigError(f"{where} is no setting" + (f"; did you mean {near}?" if near else ""))
+    """A key of a configuration file that is not a setting; `near` is the setting that was probably meant."""
+    return ConfigError(f"{where} is not a setting" + (f"; did you mean {near}?" if near else ""))
 
 
 def same_file(one: str, other: str, path: object) -> ConfigError:
-    """A file that would be written over: an output that is also an input, or the other output."""
-    return ConfigError(f"{one} and {other} are the same file, {path}: name another one")
+    """A file that would be overwritten: an output that is also an input, or the other output."""
+    return ConfigError(f"{one} and {other} are the same file, {path}; choose another")
 
 
 def unusable_file(where: str, path: object, why: Exception) -> ConfigError:

@@ -18,7 +18,7 @@ ACCEPT_PAUSE_S = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a server takes at most. Every field can be set by flag, environment or configuration file."""
+    """The limits of a server. Every one can be set by option, environment variable or configuration file."""
 
     max_connections: int = 10_000
     max_frame: int = MIB  #: bytes of one message
@@ -33,14 +33,14 @@ class Limits:
     max_memory: int | None = None  #: bytes of all sites; None: 75 % of what the process may use
     max_limit: int = 1_000  #: users in one reply, names in one question
     max_scan: int = 100_000  #: pages that SECTION adds up
-    max_output: int = 256 * KIB  #: waiting output of a connection beyond which its input rests
-    max_buffers: int = 256 * MIB  #: waiting input and output of all connections
+    max_output: int = 256 * KIB  #: bytes of output that wait; beyond it, a connection's input is not read
+    max_buffers: int = 256 * MIB  #: bytes of waiting input and output of all connections
     send_timeout_s: float = 10.0  #: without progress in sending
-    frame_timeout_s: float = 30.0  #: from a message's first byte to its last
-    auth_timeout_s: float = 5.0  #: to the first message, where a token is needed
+    frame_timeout_s: float = 30.0  #: from the first byte of a message to its last
+    auth_timeout_s: float = 5.0  #: until the first message, where a token is needed
 
 
-#: The part of the memory that the process may use which all sites together take at most, unless set.
+#: How much all sites together may take of the memory that the process may use, unless max_memory is set.
 MEMORY_SHARE = 0.75
 
 
@@ -68,7 +68,7 @@ def _control_group_limits(root: Path) -> Iterator[int]:
             mount, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
         else:
             continue
-        # In a container the group may be named as the host sees it: what is not there is passed over.
+        # In a container the group may have the name that the host sees: what is not there is skipped.
         path = PurePosixPath(group.lstrip("/"))
         for folder in (path, *path.parents):
             for limit in _lines(mount / folder / name):

@@ -1,4 +1,4 @@
-"""The words that every part shares: the kinds of hit, the range of a time, what an index counts.
+"""The words that all modules share: the kinds of hit, the range of a time, what an index counts.
 
 Not here: limits that an operator can set (limits.py), and errors (errors.py).
 """
@@ -14,7 +14,7 @@ KINDS = (MEMBER, GUEST, HIDDEN, BOT)
 PEOPLE = (MEMBER, GUEST, HIDDEN)
 NAMED = (MEMBER, GUEST)
 
-#: A time outside this range is refused: it is probably in seconds or in microseconds.
+#: A time outside this range is refused: it is probably in seconds or microseconds.
 SEEN_MIN_MS = 10**11
 SEEN_MAX_MS = 10**14
 
@@ -26,9 +26,9 @@ WINDOW_MAX_S = 24 * 3600
 
 
 class IndexStatistics(NamedTuple):
-    """What one index holds, and what became of the hits and leaves that it was given."""
+    """What one index holds, and how many of the hits and leaves that it was given had which outcome."""
 
-    users: int  #: sessions held, departed ones too
+    users: int  #: sessions, with those of users who left
     pages: int  #: urls with at least one session
     memory_bytes: int  #: taken from the system by sessions, pages and hash tables
     accepted: int  #: made, renewed or repeated a session

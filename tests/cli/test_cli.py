@@ -198,7 +198,7 @@ def test_settings_come_from_everywhere(tmp_path):
     config = tmp_path / "online.toml"
     config.write_text(f'listen = ["unix:{tmp_path}/socket"]\nwindow = "2min"\n')
     with server_process("--config", config, "--listen", "127.0.0.1:0", ONLINE_MAX_USER="3") as server:
-        assert ask(server, b"HIT theo /x").startswith(b"-RANGE user has 4 bytes, at most 3")
+        assert ask(server, b"HIT theo /x").startswith(b"-RANGE user has 4 bytes, the limit is 3")
         assert ask(server, b"COUNT '' 121").startswith(b"-RANGE within_s takes 1 to 120")
 
 
@@ -257,4 +257,4 @@ def test_a_wrong_line_of_a_configuration_file_is_named(tmp_path):
     config.write_text('listen = "127.0.0.1:0"\n\nwindwo = 60\n')
     ended = run_command("serve", ONLINE_CONFIG=str(config))
     assert ended.returncode == 2
-    assert ended.stderr == f"online serve: {config}, line 3: windwo is no setting; did you mean window?\n"
+    assert ended.stderr == f"online serve: {config}, line 3: windwo is not a setting; did you mean window?\n"

@@ -437,7 +437,7 @@ def test_file_that_is_a_log_is_not_written(command, tmp_path, option, name):
     log.write_bytes(LOG)
     (tmp_path / "symbolic").symlink_to(log)
     (tmp_path / "hard").hardlink_to(log)
-    with pytest.raises(ConfigError, match=f"{option} and a log are the same file, {name}: name another one"):
+    with pytest.raises(ConfigError, match=f"{option} and a log are the same file, {name}; choose another"):
         command("missing", "access.log", option, name)
     assert log.read_bytes() == LOG
 
@@ -466,7 +466,7 @@ def test_the_file_at_standard_input_is_not_written(tmp_path):
             cli_command("report", "-", "--csv", log), env=environment(), stdin=stdin, capture_output=True, text=True
         )
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == f"online report: --csv and a log are the same file, {log}: name another one\n"
+    assert ended.stderr == f"online report: --csv and a log are the same file, {log}; choose another\n"
     assert log.read_bytes() == LOG
 
 

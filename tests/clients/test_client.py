@@ -138,9 +138,9 @@ def test_names_come_back_as_they_went(client, name):
 
 def test_what_is_outside_its_limits_is_refused_by_name(client):
     for call, says in [
-        (lambda: client.hit("", "/"), "user is empty, it takes 1 to 256 bytes"),
-        (lambda: client.hit("u" * 257, "/"), "user has 257 bytes, at most 256"),
-        (lambda: client.hit("u", "/" * 2_049), "url has 2049 bytes, at most 2048"),
+        (lambda: client.hit("", "/"), "user is empty; it takes 1 to 256 bytes"),
+        (lambda: client.hit("u" * 257, "/"), "user has 257 bytes, the limit is 256"),
+        (lambda: client.hit("u", "/" * 2_049), "url has 2049 bytes, the limit is 2048"),
         (lambda: client.hit("u", "/", kind="robot"), 'kind takes .* not "robot"'),
         (lambda: client.hit("u", "/", seen_ms=-1), "seen_ms takes .* not -1"),
         (lambda: client.hit("u", "/", seen_ms=1_709_208_000), "looks like seconds"),

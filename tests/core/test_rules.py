@@ -498,7 +498,7 @@ def test_a_section_of_more_pages_than_may_be_scanned_is_refused(make_index):
         index.hit(url, url, now_ms=NOW)
     assert index.section(b"/", now_ms=NOW) == (3, 3)
     index.hit(b"/4", b"/4", kind="bot", now_ms=NOW)
-    message = 'more than 3 pages begin with "/", the limit max_scan; ask for a longer prefix'
+    message = 'more than 3 pages, the limit max_scan, begin with "/"; ask for a longer prefix'
     with pytest.raises(RangeError, match=message):
         index.section(b"/", now_ms=NOW)
     assert index.section(b"/4", now_ms=NOW) == (0, 1)
@@ -558,16 +558,16 @@ def bad_hits():
     good = {"user": b"theo", "url": b"/a", "seen_ms": NOW}
     long_shown = '"' + "x" * 64 + '"...'
     for bad, message in [
-        ({"user": b""}, "user is empty, it takes 1 to 256 bytes"),
-        ({"user": b"x" * 257}, "user has 257 bytes, at most 256 are taken: " + long_shown),
+        ({"user": b""}, "user is empty; it takes 1 to 256 bytes"),
+        ({"user": b"x" * 257}, "user has 257 bytes, the limit is 256: " + long_shown),
         (
             {"user": b'\xff\0\r\n" \\' + b"y" * 250},
-            r'user has 257 bytes, at most 256 are taken: "\xff\x00\r\n\" \\' + "y" * 57 + '"...',
+            r'user has 257 bytes, the limit is 256: "\xff\x00\r\n\" \\' + "y" * 57 + '"...',
         ),
-        ({"url": b""}, "url is empty, it takes 1 to 2048 bytes"),
-        ({"url": b"x" * 2049}, "url has 2049 bytes, at most 2048 are taken: " + long_shown),
-        ({"user": b"", "url": b"", "seen_ms": 0}, "user is empty, it takes 1 to 256 bytes"),
-        ({"url": b"", "seen_ms": 0, "kind": "x"}, "url is empty, it takes 1 to 2048 bytes"),
+        ({"url": b""}, "url is empty; it takes 1 to 2048 bytes"),
+        ({"url": b"x" * 2049}, "url has 2049 bytes, the limit is 2048: " + long_shown),
+        ({"user": b"", "url": b"", "seen_ms": 0}, "user is empty; it takes 1 to 256 bytes"),
+        ({"url": b"", "seen_ms": 0, "kind": "x"}, "url is empty; it takes 1 to 2048 bytes"),
         ({"seen_ms": 0, "kind": "x"}, "not 0"),
         ({"seen_ms": -1}, "not -1"),
         ({"seen_ms": -NOW}, f"not -{NOW}"),
@@ -603,8 +603,8 @@ def test_a_bad_hit_is_refused_and_counted_and_changes_nothing(index, hit, messag
 @pytest.mark.parametrize(
     ("leave", "message"),
     [
-        ({"user": b""}, "user is empty, it takes 1 to 256 bytes"),
-        ({"user": b"x" * 257}, "at most 256 are taken"),
+        ({"user": b""}, "user is empty; it takes 1 to 256 bytes"),
+        ({"user": b"x" * 257}, "the limit is 256"),
         ({"user": b"theo", "seen_ms": NOW // 1000}, "that looks like seconds"),
         ({"user": b"theo", "seen_ms": 2**70}, f"not {2**70}"),
     ],
@@ -622,7 +622,7 @@ def bad_questions():
     """Questions that are refused, and the message."""
     number = "{} takes {} to {}, not {}"
     for ask, message in [
-        (lambda index, **now: index.count(b"", **now), "url is empty, it takes 1 to 2048 bytes"),
+        (lambda index, **now: index.count(b"", **now), "url is empty; it takes 1 to 2048 bytes"),
         (lambda index, **now: index.count(b"x" * 2049, **now), "url has 2049 bytes"),
         (lambda index, **now: index.count(b"/a", 60, **now), "within_s counts the whole site"),
         (lambda index, **now: index.count(None, 0, **now), number.format("within_s", 1, WINDOW_S, 0)),
@@ -632,10 +632,10 @@ def bad_questions():
         (lambda index, **now: index.kinds(b"x" * 2049, **now), "url has 2049 bytes"),
         (lambda index, **now: index.counts([b"/a", b""], **now), "url is empty"),
         (lambda index, **now: index.counts([b"x" * 2049], **now), "url has 2049 bytes"),
-        (lambda index, **now: index.counts([b"/a"] * 1001, **now), "1001 urls asked at once, at most 1000"),
+        (lambda index, **now: index.counts([b"/a"] * 1001, **now), "1001 urls in one question, max_limit is 1000"),
         (lambda index, **now: index.seen([b"theo", b""], **now), "user is empty"),
-        (lambda index, **now: index.seen([b"x" * 257], **now), "user has 257 bytes, at most 256"),
-        (lambda index, **now: index.seen([b"theo"] * 1001, **now), "1001 users asked at once, at most 1000"),
+        (lambda index, **now: index.seen([b"x" * 257], **now), "user has 257 bytes, the limit is 256"),
+        (lambda index, **now: index.seen([b"theo"] * 1001, **now), "1001 users in one question, max_limit is 1000"),
         (lambda index, **now: index.page(b"", **now), "url is empty"),
         (lambda index, **now: index.page(b"x" * 2049, **now), "url has 2049 bytes"),
         (lambda index, **now: index.page(b"/a", 1001, **now), number.format("limit", 0, 1000, 1001)),
@@ -644,17 +644,17 @@ def bad_questions():
         (lambda index, **now: index.recent(-1, **now), number.format("limit", 0, 1000, -1)),
         (lambda index, **now: index.recent(2**70, **now), f"not {2**70}"),
         (lambda index, **now: index.users(b"", 1001, **now), number.format("limit", 0, 1000, 1001)),
-        (lambda index, **now: index.users(b"x" * 257, **now), "prefix has 257 bytes, at most 256"),
+        (lambda index, **now: index.users(b"x" * 257, **now), "prefix has 257 bytes, the limit is 256"),
         (lambda index, **now: index.top(1001, **now), number.format("limit", 0, 1000, 1001)),
         (lambda index, **now: index.top(-1, **now), number.format("limit", 0, 1000, -1)),
-        (lambda index, **now: index.top(10, b"x" * 2049, **now), "prefix has 2049 bytes, at most 2048"),
-        (lambda index, **now: index.section(b"x" * 2049, **now), "prefix has 2049 bytes, at most 2048"),
-        (lambda index, **now: index.recent(9, "", **now), 'not ""; leave it out to start anew'),
+        (lambda index, **now: index.top(10, b"x" * 2049, **now), "prefix has 2049 bytes, the limit is 2048"),
+        (lambda index, **now: index.section(b"x" * 2049, **now), "prefix has 2049 bytes, the limit is 2048"),
+        (lambda index, **now: index.recent(9, "", **now), 'not ""; leave it out to start again'),
         (lambda index, **now: index.recent(9, "forged", **now), 'not "forged"; leave it out'),
         (lambda index, **now: index.recent(9, ".", **now), 'not "."; leave it out'),
         (lambda index, **now: index.recent(9, "é\r\n", **now), r'not "\xc3\xa9\r\n"; leave it out'),
         (lambda index, **now: index.recent(9, "\ud800", **now), r'not "\\ud800"; leave it out'),
-        (lambda index, **now: index.users(b"", 9, "x" * 10_000, **now), '"...; leave it out to start anew'),
+        (lambda index, **now: index.users(b"", 9, "x" * 10_000, **now), '"...; leave it out to start again'),
         (lambda index, **now: index.page(b"/none", 9, "forged", **now), 'not "forged"; leave it out'),
     ]:
         yield pytest.param(ask, message, id=message)
@@ -701,7 +701,7 @@ def cursors(index):
     ],
 )
 def test_a_cursor_of_another_question_is_refused(index, cursors, verb, ask):
-    with pytest.raises(RangeError, match=r"^cursor takes what the last reply to the same question gave"):
+    with pytest.raises(RangeError, match=r"^cursor takes the one from the last reply to the same question"):
         ask(index, cursors[verb])
 
 
@@ -976,12 +976,12 @@ def test_own_limits_on_names_and_lists(make_index):
     index.hit(b"ada", b"/abc", now_ms=NOW)
     assert index.seen([b"ada", b"ben"], now_ms=NOW) == [(b"/abc", NOW), None]
     for call, message in [
-        (lambda: index.hit(b"adam", b"/", now_ms=NOW), "^user has 4 bytes, at most 3"),
-        (lambda: index.hit(b"ada", b"/abcd", now_ms=NOW), "^url has 5 bytes, at most 4"),
-        (lambda: index.users(b"adam", now_ms=NOW), "^prefix has 4 bytes, at most 3"),
+        (lambda: index.hit(b"adam", b"/", now_ms=NOW), "^user has 4 bytes, the limit is 3"),
+        (lambda: index.hit(b"ada", b"/abcd", now_ms=NOW), "^url has 5 bytes, the limit is 4"),
+        (lambda: index.users(b"adam", now_ms=NOW), "^prefix has 4 bytes, the limit is 3"),
         (lambda: index.users(b"", 3, now_ms=NOW), "^limit takes 0 to 2, not 3"),
-        (lambda: index.seen([b"ada"] * 3, now_ms=NOW), "^3 users asked at once, at most 2"),
-        (lambda: index.section(b"/abcd", now_ms=NOW), "^prefix has 5 bytes, at most 4"),
+        (lambda: index.seen([b"ada"] * 3, now_ms=NOW), "^3 users in one question, max_limit is 2"),
+        (lambda: index.section(b"/abcd", now_ms=NOW), "^prefix has 5 bytes, the limit is 4"),
     ]:
         with pytest.raises(RangeError, match=message):
             call()

@@ -55,7 +55,7 @@ def test_one_bad_hit_of_a_thousand_is_reported_and_the_others_taken():
     hits[499] = ["", "/x"]
     accepted, ignored, refused, error = one_pack(feed(wiring.connect(), request("hits", *hits)))
     assert (accepted, ignored, refused) == (999, 0, 1)
-    assert error == ["RANGE", "hit 500 of the batch: user is empty, it takes 1 to 256 bytes"]
+    assert error == ["RANGE", "hit 500 of the batch: user is empty; it takes 1 to 256 bytes"]
     assert wiring.index.count(b"/x", now_ms=NOW) == 999
     assert wiring.index.statistics().refused == 1
 

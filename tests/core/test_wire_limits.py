@@ -38,7 +38,7 @@ NASTY = b"\0 \"\r\n'\xff"
 NASTY_SHOWN = r'"\x00 \"\r\n' + "'" + r'\xff"'
 
 NOT_SEEN_MS = f"seen_ms takes milliseconds since 1970, {10**11} to {10**14}, not"
-NOT_A_CURSOR = "cursor takes what the last reply to the same question gave, not"
+NOT_A_CURSOR = "cursor takes the one from the last reply to the same question, not"
 
 BAD_INPUT = [
     # verbs
@@ -68,16 +68,16 @@ BAD_INPUT = [
     ("PING", ["a", "b"], "ERR wrong number of arguments for PING: 2; usage: PING [text]"),
     ("TIME", ["a"], "ERR wrong number of arguments for TIME: 1;"),
     # names
-    ("HIT", ["", "/x"], "RANGE user is empty, it takes 1 to 256 bytes"),
-    ("HIT", [None, "/x"], "RANGE user is empty, it takes 1 to 256 bytes"),
-    ("HIT", ["a", ""], "RANGE url is empty, it takes 1 to 2048 bytes"),
-    ("HIT", ["a", None], "RANGE url is empty, it takes 1 to 2048 bytes"),
-    ("HIT", ["u" * 257, "/x"], f'RANGE user has 257 bytes, at most 256 are taken: "{"u" * 64}"...'),
-    ("HIT", ["a", "/" * 2049], f'RANGE url has 2049 bytes, at most 2048 are taken: "{"/" * 64}"...'),
-    ("HIT", [b"\xff" * 257, "/x"], rf'RANGE user has 257 bytes, at most 256 are taken: "{chr(92) + "xff"}'),
-    ("HIT", [NASTY * 40, "/x"], f"RANGE user has {len(NASTY) * 40} bytes, at most 256 are taken: {NASTY_SHOWN[:-1]}"),
-    ("HIT", ["a" * 1_000_000, "/x"], "RANGE user has 1000000 bytes, at most 256 are taken"),
-    ("LEAVE", ["u" * 257], "RANGE user has 257 bytes, at most 256 are taken"),
+    ("HIT", ["", "/x"], "RANGE user is empty; it takes 1 to 256 bytes"),
+    ("HIT", [None, "/x"], "RANGE user is empty; it takes 1 to 256 bytes"),
+    ("HIT", ["a", ""], "RANGE url is empty; it takes 1 to 2048 bytes"),
+    ("HIT", ["a", None], "RANGE url is empty; it takes 1 to 2048 bytes"),
+    ("HIT", ["u" * 257, "/x"], f'RANGE user has 257 bytes, the limit is 256: "{"u" * 64}"...'),
+    ("HIT", ["a", "/" * 2049], f'RANGE url has 2049 bytes, the limit is 2048: "{"/" * 64}"...'),
+    ("HIT", [b"\xff" * 257, "/x"], rf'RANGE user has 257 bytes, the limit is 256: "{chr(92) + "xff"}'),
+    ("HIT", [NASTY * 40, "/x"], f"RANGE user has {len(NASTY) * 40} bytes, the limit is 256: {NASTY_SHOWN[:-1]}"),
+    ("HIT", ["a" * 1_000_000, "/x"], "RANGE user has 1000000 bytes, the limit is 256"),
+    ("LEAVE", ["u" * 257], "RANGE user has 257 bytes, the limit is 256"),
     ("LEAVE", [""], "RANGE user is empty"),
     ("COUNT", ["/" * 2049], "RANGE url has 2049 bytes"),
     ("KINDS", ["/" * 2049], "RANGE url has 2049 bytes"),
@@ -87,8 +87,8 @@ BAD_INPUT = [
     ("COUNTS", ["/x", "/" * 2049], "RANGE url has 2049 bytes"),
     ("SEEN", ["a", ""], "RANGE user is empty"),
     ("SEEN", ["a", "u" * 257], "RANGE user has 257 bytes"),
-    ("USERS", ["u" * 257], "RANGE prefix has 257 bytes, at most 256 are taken"),
-    ("SECTION", ["/" * 2049], "RANGE prefix has 2049 bytes, at most 2048 are taken"),
+    ("USERS", ["u" * 257], "RANGE prefix has 257 bytes, the limit is 256"),
+    ("SECTION", ["/" * 2049], "RANGE prefix has 2049 bytes, the limit is 2048"),
     # times
     ("HIT", ["a", "/x", -1], f"RANGE {NOT_SEEN_MS} -1"),
     ("HIT", ["a", "/x", 0], f"RANGE {NOT_SEEN_MS} 0"),
@@ -132,8 +132,8 @@ BAD_INPUT = [
     ("COUNT", ["", 1801], "RANGE within_s takes 1 to 1800, not 1801"),
     ("COUNT", ["", "x"], 'RANGE within_s takes a whole number, not "x"'),
     ("COUNT", ["/x", 5], "RANGE within_s counts the whole site"),
-    ("SEEN", ["a"] * 1001, "RANGE 1001 users asked at once, at most 1000 are answered"),
-    ("COUNTS", ["/x"] * 1001, "RANGE 1001 urls asked at once, at most 1000 are answered"),
+    ("SEEN", ["a"] * 1001, "RANGE 1001 users in one question, max_limit is 1000"),
+    ("COUNTS", ["/x"] * 1001, "RANGE 1001 urls in one question, max_limit is 1000"),
     # cursors
     ("PAGE", ["/x", 1, "x"], f'RANGE {NOT_A_CURSOR} "x"'),
     ("PAGE", ["/x", 1, NASTY], f"RANGE {NOT_A_CURSOR} {NASTY_SHOWN}"),
@@ -574,7 +574,7 @@ def test_as_many_items_as_max_items_are_taken(dialect):
     n_names = 65_536 - (write is DIALECTS["resp"][0])
     names = ["x"] * n_names
     assert read(feed(connection, write("SEEN", names))) == (
-        f"RANGE {n_names} users asked at once, at most 1000 are answered"
+        f"RANGE {n_names} users in one question, max_limit is 1000"
     )
     assert read(feed(connection, write("CONFIG", names))) is None
     assert not connection.is_closing

@@ -191,8 +191,8 @@ def test_a_site_may_have_any_name(line, name):
 
 
 def test_a_name_of_a_site_has_limits(line):
-    assert line.ask("SITE", "") == "RANGE site is empty, it takes 1 to 64 bytes"
-    assert line.ask("SITE", "s" * 65).startswith("RANGE site has 65 bytes, at most 64 are taken")
+    assert line.ask("SITE", "") == "RANGE site is empty; it takes 1 to 64 bytes"
+    assert line.ask("SITE", "s" * 65).startswith("RANGE site has 65 bytes, the limit is 64")
     assert line.connection.site == b"default"
 
 
@@ -356,7 +356,7 @@ def test_select_0_leads_back_to_the_site_that_was_authenticated_for(line):
 
 @pytest.mark.parametrize("number", ["1", "15", "-1", "shop"])
 def test_select_of_another_database_is_refused(line, number):
-    error = f'RANGE SELECT takes 0 alone, not "{number}"; sites have names: SITE name'
+    error = f'RANGE SELECT takes only 0, not "{number}"; to choose a site, use SITE name'
     assert line.ask("SELECT", number) == error
 
 
@@ -392,7 +392,7 @@ def test_a_client_name_stands_on_one_line(line, name):
 
 
 def test_a_client_name_has_a_limit(line):
-    assert line.ask("CLIENT", "SETNAME", "n" * 257).startswith("RANGE client name has 257 bytes, at most 256")
+    assert line.ask("CLIENT", "SETNAME", "n" * 257).startswith("RANGE client name has 257 bytes, the limit is 256")
 
 
 def test_clients_tell_of_their_library(line):
@@ -495,7 +495,7 @@ def test_the_window_and_the_limits_reach_the_sites(make_verbs):
     line = Line(make_verbs(window_s=60, max_user=3, max_url=3, max_users=1))
     for site in ("default", "shop"):
         line.ask("SITE", site)
-        assert line.ask("HIT", "four", "/x").startswith("RANGE user has 4 bytes, at most 3")
+        assert line.ask("HIT", "four", "/x").startswith("RANGE user has 4 bytes, the limit is 3")
         assert line.ask("HIT", "one", "/x") == "OK"
         assert line.ask("HIT", "two", "/x").startswith("FULL max_users")
         assert line.ask("COUNT", "", 61).startswith("RANGE within_s takes 1 to 60, not 61")
