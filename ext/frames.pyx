@@ -13,7 +13,7 @@ from online.limits import Limits
 
 from online.core.arena cimport NO_REF, ref_t
 from online.core.arguments cimport kind_name
-from online.core.codec cimport pack_array, pack_int, pack_text
+from online.core.msgpack_values cimport pack_array, pack_int, pack_text
 from online.core.connection cimport MSGPACK, Connection, Service, connection_speak
 from online.core.core cimport Core, core_later, core_oldest, core_seen_ms
 from online.core.index cimport Index, name_from

@@ -17,7 +17,8 @@ from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_M
 
 from online.core.ahead cimport core_hits
 from online.core.arguments cimport arg_kind, arg_number, arg_text, is_given
-from online.core.codec cimport ARRAY, BROKEN, COMPLETE, INCOMPLETE, SCALAR, Arg, Token, read_token
+from online.core.codec cimport BROKEN, COMPLETE, INCOMPLETE, Arg
+from online.core.msgpack_values cimport ARRAY, SCALAR, Token, read_token
 from online.core.connection cimport (
     WORK_A_TURN, WORK_ERROR, Connection, Frame, Service, core_of, index_of, put_object, scan_anew, wall_of,
     begin_reply, put_ok,

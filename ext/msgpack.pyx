@@ -14,9 +14,8 @@ from libc.string cimport memcpy
 
 from online.errors import FramingError
 
-from online.core.codec cimport (
-    ARRAY, BROKEN, COMPLETE, HUGE_NUMBER, INCOMPLETE, NUMBER, OTHER, SCALAR, TEXT, Token, buffer_used, read_token,
-)
+from online.core.codec cimport BROKEN, COMPLETE, HUGE_NUMBER, INCOMPLETE, NUMBER, OTHER, TEXT, buffer_used
+from online.core.msgpack_values cimport ARRAY, SCALAR, Token, read_token
 from online.core.connection cimport (
     MSGPACK, TALLEST_HEAD, Connection, Frame, Scan, dialect_register, frame_limit, scan_anew,
 )

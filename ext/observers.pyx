@@ -15,7 +15,7 @@ from libc.string cimport memcpy
 
 from online.core.arena cimport NO_REF, ref_t
 from online.core.arguments cimport kind_name
-from online.core.codec cimport big_endian, pack_array, pack_int, pack_text
+from online.core.msgpack_values cimport big_endian, pack_array, pack_int, pack_text
 from online.core.core cimport Hit
 from online.core.index cimport Index, bytes_from
 from online.core.skiplist cimport DEPARTED, name_of

@@ -11,7 +11,9 @@ from online import errors
 
 from online.core.arena cimport NO_REF, ref_t
 from online.core.arguments cimport arg_name, arg_text, arg_within, is_given, kind_name
-from online.core.codec cimport Arg, pack_text, resp_text
+from online.core.codec cimport Arg
+from online.core.msgpack_values cimport pack_text
+from online.core.resp_values cimport resp_text
 from online.core.connection cimport (
     MSGPACK, Connection, core_of, wall_of,
     put_array, put_int, put_line, put_nil, put_text, room, wrote,

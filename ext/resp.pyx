@@ -18,7 +18,8 @@ from online import errors
 from online.errors import FramingError
 
 from online.core.arguments cimport arg_text
-from online.core.codec cimport COMPLETE, INCOMPLETE, NIL, REFUSED, TEXT, Arg, buffer_used, parse_int
+from online.core.codec cimport COMPLETE, INCOMPLETE, NIL, REFUSED, TEXT, Arg, buffer_used
+from online.core.resp_values cimport parse_int
 from online.core.connection cimport (
     RESP, Connection, Scan, Service, dialect_register, frame_limit, scan_anew,
     room, wrote,

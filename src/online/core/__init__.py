@@ -13,9 +13,11 @@ has no source: its `.pxd` is the code.
     index       the Python surface of a core                            -> ahead, lists, sections
     sites       all indexes by name, and the memory that they share     -> index
 
-    codec       values of MessagePack and RESP <-> bytes, inline        -> skiplist
-    connection  bytes in, answers out, in turns                         -> codec, index
-    arguments   arguments of verbs, checked                             -> codec, index
+    codec       what both dialects share: buffers, arguments            -> skiplist
+    resp_values     values of RESP <-> bytes, inline                    -> skiplist
+    msgpack_values  values of MessagePack <-> bytes, inline             -> codec
+    connection  bytes in, answers out, in turns                         -> index, msgpack_values, resp_values
+    arguments   arguments of verbs, checked                             -> codec, index, resp_values
     verbs       the verb table, and how a verb is answered              -> arguments, connection
     resp        RESP: frames -> arguments                               -> verbs
     msgpack     MessagePack-RPC: frames -> arguments                    -> verbs
@@ -23,7 +25,7 @@ has no source: its `.pxd` is the code.
     questions   COUNT, PAGE and the other hot questions                 -> verbs
     transactions  MULTI and EXEC                                        -> verbs
     frames      sessions -> frames; frames of hits -> an index          -> arguments, connection
-    observers   what was written to an index, and what changed in it    -> arguments, index
+    observers   what was written to an index, and what changed in it    -> arguments, msgpack_values
     wire        puts these together, for Python                         -> frames, verbs
     reactor     plain sockets over epoll, in turns (Linux)              -> connection
 

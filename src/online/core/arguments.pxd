@@ -6,7 +6,8 @@ each call of a function that returns a struct.
 
 from libc.stdint cimport int64_t, uint32_t
 
-from online.core.codec cimport NIL, NUMBER, TEXT, Arg, parse_int
+from online.core.codec cimport NIL, NUMBER, TEXT, Arg
+from online.core.resp_values cimport parse_int
 from online.core.skiplist cimport Name
 
 cdef int arg_written(Arg* arg, str what, Name* text) except -1

@@ -14,7 +14,9 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from online.core.arena cimport ref_t
-from online.core.codec cimport Arg, Buffer, pack_array, pack_head, pack_int, pack_text, resp_line, resp_text
+from online.core.codec cimport Arg, Buffer
+from online.core.msgpack_values cimport pack_array, pack_head, pack_int, pack_text
+from online.core.resp_values cimport resp_line, resp_text
 from online.core.core cimport Core
 from online.core.index cimport Index, name_from
 from online.core.skiplist cimport Name

@@ -2,7 +2,8 @@
 
 from libc.stdint cimport uint8_t
 
-from online.core.codec cimport COMPLETE, SCALAR, Token
+from online.core.codec cimport COMPLETE
+from online.core.msgpack_values cimport SCALAR, Token
 from online.core.connection cimport Connection, frame_limit
 
 ctypedef int (*batch_t)(Connection, const uint8_t*, size_t) except -1
