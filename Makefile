@@ -8,7 +8,7 @@ PROJECTS := pyproject.toml client/pyproject.toml
 .PHONY: help run test check ab bench bench-quick clean
 
 help:
-	@echo "make run    a server on 127.0.0.1:8989 with a simulated site, and what to try on it"
+	@echo "make run    a server on 127.0.0.1:8989 with a simulated site, and what to try on it; PORT=... for another port"
 	@echo "make test   every test"
 	@echo "make check  ruff, mypy and cython-lint"
 	@echo "make ab     the hot paths, the working tree against HEAD, in half a minute; AB=COMMIT chooses another"
@@ -17,6 +17,7 @@ help:
 	@echo "make clean  remove everything that was built"
 
 $(VENV)/installed: $(PROJECTS)
+	@echo "Setting up $(VENV): this downloads packages and compiles the core, a minute or two."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "setuptools>=77" "cython>=3.1"
 	touch $(VENV)/installed
@@ -27,7 +28,7 @@ $(VENV)/built: $(VENV)/installed $(CORE)
 	touch $(VENV)/built
 
 run: $(VENV)/built
-	$(BIN)/online demo
+	$(BIN)/online demo $(if $(PORT),--listen 127.0.0.1:$(PORT))
 
 test: $(VENV)/built
 	$(BIN)/python -m pytest

@@ -1,6 +1,8 @@
 """The command line: help that teaches, exit codes, and a server as its operator sees it."""
 
+import argparse
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,7 +13,9 @@ from tests.serving import command, environment, run_command, server_process
 
 from online import __version__
 from online.cli import main as cli
+from online.cli.arguments import time_of
 from online.errors import ConfigError, FullError
+from online.serve import settings
 
 
 def test_the_version_is_told(capsys):
@@ -44,31 +48,85 @@ def test_every_command_teaches(name, capsys, monkeypatch):
     assert max(map(len, shown.splitlines())) <= 110
 
 
-def test_an_unknown_command_is_refused(capsys):
+def refused(capsys, *arguments):
+    """Return the line that says what is wrong, and where it says that more is told."""
     with pytest.raises(SystemExit, match="2"):
-        cli.main(["nonsense"])
-    assert "nonsense" in capsys.readouterr().err
+        cli.main(list(arguments))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    problem, see = captured.err.splitlines()
+    return problem, see
 
 
 @pytest.mark.parametrize(
-    "arguments", [["serve", "extra"], ["serve", "--nope"], ["serve", "--window"], ["report", "x", "--nope"]]
+    ("arguments", "problem"),
+    [
+        (["nonsense"], "online: there is no command 'nonsense'"),
+        (["servee"], "online: there is no command 'servee'; did you mean serve?"),
+        (["--nope", "serve"], "online: there is no option --nope"),
+        (["serve", "extra"], "online serve: there is one argument too many: 'extra'"),
+        (["serve", "--windw=60"], "online serve: there is no option --windw; did you mean --window?"),
+        (["serve", "--window"], "online serve: --window needs a value"),
+        (["report"], "online report: missing: LOG"),
+        (["report", "x", "--sgv", "y"], "online report: there is no option --sgv; did you mean --svg?"),
+        (["report", "x", "--rewrite", "y"], "online report: --rewrite needs 2 values"),
+        (["feed", "x", "--form-start"], "online feed: there is no option --form-start; did you mean --from-start?"),
+        (["query"], "online query: missing: VERB"),
+        (["query", "cuont"], "online query: there is no verb 'cuont'; did you mean count?"),
+        (["query", "page"], "online query page: missing: url"),
+        (["query", "page", "/", "--jsn"], "online query page: there is no option --jsn; did you mean --json?"),
+        (["query", "peak", "x"], "online query peak: there is one argument too many: 'x'"),
+        (["help", "qery"], "online: there is no command 'qery'; did you mean query?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_a_subcommand_does_not_take_is_refused_with_its_usage(arguments, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(arguments)
-    said = capsys.readouterr().err
-    assert said.startswith(f"usage: online {arguments[0]} ")
-    assert f"\nonline {arguments[0]}: error: " in said
-    assert arguments[-1] in said
-    assert said.endswith(f"\nsee: online {arguments[0]} --help\n")
+def test_what_is_wrong_is_said_in_a_line_with_what_was_meant(arguments, problem, capsys):
+    assert refused(capsys, *arguments) == (problem, f"see: {problem.partition(':')[0]} --help")
 
 
-def test_what_stands_before_a_subcommand_is_refused_with_the_usage_of_all(capsys):
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(["--nope", "serve"])
-    said = capsys.readouterr().err
-    assert said.startswith("usage: online [-h]")
-    assert said.endswith("\nonline: error: unrecognized arguments: --nope\nsee: online --help\n")
+@pytest.mark.parametrize("words", [["help", "query", "page"], ["query", "page", "--help"]])
+def test_help_is_a_command_too(words, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(words)
+    assert capsys.readouterr().out.startswith("usage: online query page ")
+
+
+def test_help_alone_is_that_of_all(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["help"])
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: online [-h]")
+    assert "\nexit codes, of every command:\n  0  " in shown
+
+
+@pytest.mark.parametrize("text", ["90", "90s", "90 s", "1.5min", "30min", "2h", "24 h", "86400"])
+def test_times_are_written_as_in_the_settings_of_a_server(text):
+    assert time_of(1, 86_400)(text) == settings.seconds(1, 86_400).read(text)
+
+
+@pytest.mark.parametrize("text", ["0.5", "25h", "1d", "", "-1", "9 0", "1e3", "min", "nan", "90 S"])
+def test_what_is_no_time_to_a_server_is_none_here(text):
+    with pytest.raises(ValueError):  # noqa: PT011
+        settings.seconds(1, 86_400).read(text)
+    says = f"takes 1s to 24h, such as 90, 90s, 30min or 2h, not {text!r}"
+    with pytest.raises(argparse.ArgumentTypeError, match=re.escape(says)):
+        time_of(1, 86_400)(text)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["report", "x", "--window"],
+        ["top", "--interval"],
+        ["query", "count", "--timeout"],
+        ["feed", "-", "--status"],
+        ["feed", "--wait"],
+    ],
+    ids=" ".join,
+)
+def test_every_option_that_takes_a_time_takes_it_in_one_way(option, capsys):
+    problem, _ = refused(capsys, *option, "soon")
+    assert re.search(rf"{option[-1]} takes \S+ to \S+, such as 90, 90s, 30min or 2h, not 'soon'$", problem)
 
 
 # What a command ends with
@@ -172,9 +230,7 @@ def test_two_servers_do_not_share_a_state_file(tmp_path):
     with server_process("--state", path) as server:
         ended = run_command("serve", "--listen", "127.0.0.1:0", "--state", path)
         assert ended.returncode == 2
-        assert ended.stderr == (
-            f"online serve: state file {path} is in use by another server; give another path\n"
-        )
+        assert ended.stderr == (f"online serve: state file {path} is in use by another server; give another path\n")
         server.end(signal.SIGKILL)
     with server_process("--state", path) as server:
         assert server.end() == 0
@@ -246,8 +302,7 @@ def test_a_port_in_use_is_said_in_a_line():
         ended = run_command("serve", "--listen", server.address)
         assert ended.returncode == 2
         assert ended.stderr == (
-            f"online serve: cannot listen on {server.address}: Address already in use, "
-            "another server listens there\n"
+            f"online serve: cannot listen on {server.address}: Address already in use, another server listens there\n"
         )
 
 

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import trio
@@ -13,6 +14,7 @@ from tests.serving import command, environment, run_command, server_process
 from online.cli import demo
 from online.cli.demo import KIND_WEIGHTS, simulate
 from online.core.index import Index
+from online.errors import ConfigError
 from online.serve.config import Address
 from online_client import Peak, TopPage
 
@@ -158,3 +160,30 @@ def test_an_address_for_other_machines_is_refused():
     assert ended.stderr == (
         "online demo: --listen 0.0.0.0:8999: the demo listens on loopback addresses or unix: only\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "variable", "listens"),
+    [
+        (None, None, "127.0.0.1:8989"),
+        (None, "127.0.0.1:18777", "127.0.0.1:18777"),
+        (None, "[::1]:18777,127.0.0.1:18778", "[::1]:18777"),
+        ("127.0.0.1:1", "127.0.0.1:18777", "127.0.0.1:1"),
+    ],
+)
+def test_the_variable_of_the_settings_reaches_the_demo(option, variable, listens):
+    environ = {} if variable is None else {"ONLINE_LISTEN": variable}
+    assert str(demo._address(option, environ)) == listens
+
+
+def test_a_wrong_variable_is_named():
+    with pytest.raises(ConfigError, match="ONLINE_LISTEN takes HOST:PORT"):
+        demo._address(None, {"ONLINE_LISTEN": "nonsense"})
+
+
+@pytest.mark.parametrize(("given", "options"), [([], ""), (["PORT=18990"], "--listen 127.0.0.1:18990")])
+def test_make_run_takes_a_port(given, options):
+    root = Path(__file__).parents[2]
+    make = ["make", "--no-print-directory", "-n", "run", *given]
+    planned = subprocess.run(make, cwd=root, env=environment(MAKEFLAGS=""), capture_output=True, text=True, check=True)
+    assert planned.stdout.splitlines()[-1].split() == [".venv/bin/online", "demo", *options.split()]

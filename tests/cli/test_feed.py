@@ -3,6 +3,8 @@
 import errno
 import os
 import re
+import signal
+import socket
 import subprocess
 import threading
 import time
@@ -22,7 +24,7 @@ from online.logs.formats import reader_of
 from online.logs.pages import Pages, PageView
 from online.logs.places import Places
 from online.logs.rules import Rules
-from online_client import Client
+from online_client import Client, LoadingError
 
 FOLDER = Path(os.environ.get("ONLINE_REAL_LOGS") or Path(__file__).parents[3] / "shared" / "data")
 
@@ -97,8 +99,10 @@ def test_log_is_fed_to_its_end(tmp_path, server, client):
     )
     done = run_command("feed", log, "--once", "--from-start", "--url", url_of(server))
     assert done.returncode == 0
-    assert "6 lines, 3 hits sent, 2 lines no page views, 1 not understood" in done.stderr
-    assert 'it is not in common or combined format: "nonsense"' in done.stderr
+    begin, end = done.stderr.splitlines()
+    assert begin == f"online feed: reading {log} from its start; sending to {url_of(server)}/default"
+    assert end.startswith("online feed: 6 lines: 3 page views, 2 left out, 1 not understood; 3 hits sent; ")
+    assert 'the first line not understood: it is not in common or combined format: "nonsense"' in end
     assert [seen and seen.url for seen in client.seen("once-ada", "once-theo", "once-no")] == ["/a", "/once", None]
     assert client.kinds().bots >= 1
 
@@ -160,14 +164,14 @@ def test_hits_wait_in_the_file_while_there_is_no_server(tmp_path):
     log.write_text("".join(line(f"user{number}") for number in range(1_000)))
     follower = Follower(log, "--from-start", "--url", f"online+unix://{socket}", "--status", "0.1")
     for told in follower.popen.stderr:
-        if "the server is away" in told:
+        if "cannot reach the server" in told:
             break
     with server_process("--listen", f"unix:{socket}"), Client(f"online+unix://{socket}") as client:
         until(lambda: client.count() == 1_000)
         code, error = follower.end()
     assert code == 0
-    assert "online feed: the server is back\n" in error
-    assert "1,000 lines, 1,000 hits sent" in error.splitlines()[-1]
+    assert "online feed: the server takes hits again\n" in error
+    assert "1,000 lines: 1,000 page views, 0 left out, 0 not understood; 1,000 hits sent" in error.splitlines()[-1]
 
 
 def test_end_without_a_server_keeps_the_place(tmp_path):
@@ -176,7 +180,7 @@ def test_end_without_a_server_keeps_the_place(tmp_path):
     nowhere = f"online+unix://{tmp_path}/none"
     follower = Follower(log, "--state", state, "--from-start", "--url", nowhere, "--status", "0.1")
     for told in follower.popen.stderr:
-        if "the server is away" in told:
+        if "cannot reach the server" in told:
             break
     assert follower.end()[0] == 0
     with Places.held(state) as places:
@@ -302,14 +306,14 @@ def test_closed_input_is_said(server):
 
 
 def test_end_of_input_waits_for_the_server_until_it_is_told_to_end():
-    follower = Follower("-", "--url", "online+unix:///nowhere/socket", stdin=subprocess.PIPE)
+    follower = Follower("-", "--url", "online+unix:///nowhere/socket", "--quiet", stdin=subprocess.PIPE)
     follower.popen.stdin.write(line("theo"))
     follower.popen.stdin.close()
     follower.popen.stdin = None
-    assert "the server is away" in follower.popen.stderr.readline()
+    assert "cannot reach the server" in follower.popen.stderr.readline()
     returned, told = follower.end()
     assert returned == 1
-    assert told.endswith("online feed: it ends, and hits were not sent: 1\n")
+    assert told.endswith("online feed: 1 hit was not sent\n")
 
 
 def test_file_that_is_not_there_yet_is_said(tmp_path, server):
@@ -325,7 +329,7 @@ def test_sender_that_fails_ends_the_feed(tmp_path, capsys, monkeypatch):
     client.call = lambda request: 1 / 0
     feed = Feed([Log(str(log), from_start=True)], Pages(reader_of(), Rules(), key=b"k"), Sender(client), Places(None))
     assert feed.run() == 1
-    assert "online feed: it has failed to send\n" in capsys.readouterr().err
+    assert "online feed: sending has failed\n" in capsys.readouterr().err
 
 
 def test_full_disk_is_said_and_the_feed_goes_on(tmp_path, capsys, monkeypatch):
@@ -370,7 +374,7 @@ def test_log_that_cannot_be_read_after_rotation_is_said_and_waited_for(tmp_path,
     log.write_text(line("rotated-after"))
     until(lambda: client.seen("rotated-after")[0])
     code, error = follower.end()
-    assert (code, error) == (0, f"online feed: {log} is no problem any more\n")
+    assert (code, error) == (0, f"online feed: {log} can be read again\n")
 
 
 def test_state_file_is_one_feeds_at_a_time(tmp_path, server):
@@ -406,7 +410,7 @@ def test_state_that_is_none_is_left_alone(tmp_path, text):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["missing.log", "--once"], "cannot read .*missing.log: No such file"),
+        (["-", "--wait", "5s"], "--wait goes with --once"),
         (["-", "--state", "/nowhere/state"], "guest_key /nowhere/.state.key: No such file"),
         (["-", "--url", "http://x"], "should begin with online://"),
         (["-", "--rewrite", "(", ""], "takes regular expressions"),
@@ -425,20 +429,11 @@ def test_check_shows_how_lines_are_understood_and_sends_nothing(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r'line 1: .*\n  member "theo" on "/forum" at 20\d\d-', done.stdout)
     assert "  it is no page view: its url is that of a file\n" in done.stdout
-    assert "of the first 3 lines 1 page views, 1 of files, 1 not understood" in done.stdout
-    assert "  1 not understood: it is not in common or combined format\n" in done.stdout
-
-
-def test_check_counts_by_reason_and_fails_where_nothing_is_understood(tmp_path):
-    log, good = tmp_path / "access.log", tmp_path / "good.log"
-    good.write_text(line(url="/a.css"))
-    log.write_text("nonsense\n" * 3 + '{"url": "/a", "time": "noon"}\n{"url": "/a", "time": "late"}\n')
-    done = run_command("feed", "--check", log, good)
-    assert done.returncode == 1
-    assert done.stderr == f"online feed: no line of {log} was understood\n"
-    assert "  3 not understood: it is not in common or combined format\n" in done.stdout
-    assert "  2 not understood: its time is\n" in done.stdout
-    assert run_command("feed", "--check", good).returncode == 0
+    assert done.stdout.endswith(
+        f"{log}: 3 lines: 1 page view, 1 left out, 1 not understood\n"
+        "  1  for files: pictures, styles, scripts and the like\n"
+        "  1  not understood: it is not in common or combined format\n"
+    )
 
 
 UNDERSTOOD = {
@@ -455,8 +450,11 @@ def test_real_log_is_understood_or_refused_but_never_wrongly(capsys):
     shown = {}
     logs = [path for name in ("formats", "odd-logs") for path in sorted((FOLDER / name).glob("*"))]
     for path in logs:
-        assert main(["feed", "--check", str(path)]) in (0, 1)
-        shown[path.name] = re.findall(r"^  ((?:member|guest|bot).*)$", capsys.readouterr().out, re.MULTILINE)
+        code = main(["feed", "--check", str(path)])
+        out = capsys.readouterr().out
+        [(lines, bad)] = re.findall(r"([\d,]+) lines?: .* ([\d,]+) not understood$", out, re.MULTILINE)
+        assert code == (1 if lines == bad else 0)
+        shown[path.name] = re.findall(r"^  ((?:member|guest|bot).*)$", out, re.MULTILINE)
     for name in ("combined_latin1_enc", "combined_with_errors", "dreamhost_apache_access", "nginx_access"):
         assert shown.pop(f"{name}.log.gz")
     shown.pop("logs_to_tests.log")
@@ -479,3 +477,196 @@ def test_log_that_is_not_found_again_is_said(tmp_path, server):
     said = follower.popen.stderr.readline()
     assert said.startswith(f"online feed: cannot find the file that was {log}, read to byte ")
     follower.popen.kill()
+
+
+# What is said at the start, and what a run ends with
+
+
+def test_where_each_log_is_read_from_is_said(tmp_path, server):
+    old, new, state = tmp_path / "old.log", tmp_path / "new.log", tmp_path / "state"
+    old.write_text(line("said"))
+    where = f"; sending to {url_of(server)}/default"
+    arguments = ("--once", "--state", state, "--url", url_of(server))
+    first = run_command("feed", old, *arguments).stderr.splitlines()[0]
+    assert first == f"online feed: reading {old} from its end{where}"
+    with old.open("a") as file:
+        file.write(line("said-later"))
+    assert run_command("feed", old, *arguments).returncode == 0
+    new.write_text(line("said-anew"))
+    second = run_command("feed", old, new, "--from-start", *arguments).stderr.splitlines()[0]
+    assert second == (f"online feed: reading {old} from where the last run ended, {new} from its start{where}")
+
+
+def test_what_the_server_ignores_is_said(tmp_path, server):
+    log = tmp_path / "access.log"
+    log.write_text(re.sub(r"\[.*?\]", "[01/Mar/2024:12:00:00 +0000]", line("of-old")))
+    done = run_command("feed", log, "--once", "--from-start", "--url", url_of(server))
+    assert done.returncode == 0
+    assert "1 hit sent, 1 of them ignored as older than the window, or than the user's newest hit;" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--once", "--from-start"), ("--check",)])
+def test_a_log_that_is_not_understood_at_all_is_a_failure(tmp_path, server, arguments):
+    log = tmp_path / "access.log"
+    log.write_text("hello world\n")
+    done = run_command("feed", log, *arguments, "--url", url_of(server))
+    assert done.returncode == 1
+    assert re.search(r"\nonline feed: no line .*was understood; .*--format", f"\n{done.stderr}")
+
+
+def test_a_check_counts_by_reason(tmp_path):
+    log = tmp_path / "access.log"
+    log.write_text("nonsense\n" * 3 + '{"url": "/a", "time": "noon"}\n{"url": "/a", "time": "late"}\n')
+    done = run_command("feed", "--check", log)
+    assert done.stdout.endswith(
+        f"{log}: 5 lines: 0 page views, 0 left out, 5 not understood\n"
+        "  3  not understood: it is not in common or combined format\n"
+        "  2  not understood: its time is\n"
+    )
+
+
+def test_an_empty_log_is_no_failure_of_a_check_unless_there_is_no_other(tmp_path):
+    (tmp_path / "empty").touch()
+    (tmp_path / "access.log").write_text(line())
+    done = run_command("feed", "--check", tmp_path / "empty", tmp_path / "access.log")
+    assert (done.returncode, done.stderr) == (0, f"online feed: {tmp_path}/empty is empty\n")
+    assert run_command("feed", "--check", tmp_path / "empty").returncode == 1
+
+
+def test_a_log_without_page_views_is_no_failure(tmp_path, server):
+    log = tmp_path / "access.log"
+    log.write_text(line(url="/a.css"))
+    assert run_command("feed", log, "--once", "--from-start", "--url", url_of(server)).returncode == 0
+    assert run_command("feed", log, "--check").returncode == 0
+
+
+@pytest.mark.parametrize("log", ["missing.log", "."])
+@pytest.mark.parametrize(
+    "command_line", [("feed", "--once"), ("feed", "--check"), ("report",), ("replay",)], ids=" ".join
+)
+def test_what_cannot_be_read_is_a_failure_of_every_command(tmp_path, log, command_line, server):
+    done = run_command(*command_line, tmp_path / log, ONLINE_URL=url_of(server))
+    assert done.returncode == 1
+    assert f"cannot read {tmp_path}" in done.stderr
+
+
+# A server that does not take hits
+
+
+@pytest.fixture
+def deaf(tmp_path):
+    """The path of a socket that takes connections and answers nothing."""
+    path = tmp_path / "deaf.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        yield path
+
+
+@pytest.mark.parametrize("is_deaf", [False, True])
+def test_once_gives_up_when_no_server_answers(tmp_path, deaf, is_deaf):
+    log, state = tmp_path / "access.log", tmp_path / "state"
+    log.write_text(line("kept"))
+    url = f"online+unix://{deaf if is_deaf else tmp_path / 'nobody.sock'}"
+    done = run_command("feed", log, "--from-start", "--state", state, "--once", "--wait", "0.3s", "--url", url)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "online feed: no server has taken the hits within 0.3s"
+    with Places.held(state) as places:
+        assert [place.offset for place in places.of(str(log))] == [0]
+
+
+def test_a_server_that_is_still_loading_is_waited_for(tmp_path, capsys):
+    log, client = tmp_path / "access.log", Absent()
+    log.write_text(line("theo"))
+    client.is_back.set()
+    answer, refusals = client.call, [LoadingError("LOADING", "not ready")] * 2
+
+    def call(request):
+        if refusals:
+            raise refusals.pop()
+        return answer(request)
+
+    client.call = call
+    pages = Pages(reader_of(), Rules(), key=b"k")
+    source = Log(str(log), from_start=True, is_followed=False)
+    assert Feed([source], pages, sender := Sender(client), Places(None), wait_s=60).run() == 0
+    assert sender.counts.sent == 1
+
+
+def test_a_wrong_token_is_not_a_server_that_is_away(tmp_path):
+    log, token = tmp_path / "access.log", tmp_path / "token"
+    log.write_text(line("kept"))
+    token.write_text("s3cret-and-long-enough")
+    with server_process("--token-file", token) as server:
+        url = f"online://:wrong-{'x' * 20}@127.0.0.1:{server.port}"
+        follower = Follower(log, "--from-start", "--quiet", "--url", url)
+        told = follower.popen.stderr.readline()
+        assert follower.end()[0] == 1
+        once = run_command("feed", log, "--from-start", "--once", "--quiet", "--url", url)
+        none = run_command("feed", log, "--from-start", "--once", "--quiet", "--url", url_of(server))
+    way = "write it in the address, as in online://:TOKEN@HOST:PORT (--url or ONLINE_URL)\n"
+    assert told == f"online feed: the server refuses hits: WRONGPASS the token is wrong: {way}"
+    assert (once.returncode, once.stderr) == (1, told * 2)
+    assert none.stderr.startswith(f"online feed: the server refuses hits: NOAUTH the server needs a token: {way}")
+
+
+ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT]
+
+
+@pytest.mark.parametrize("sent", ENDING, ids=lambda sent: sent.name)
+def test_a_signal_ends_a_feed_whose_server_hangs_and_its_place_is_saved(tmp_path, deaf, server, client, sent):
+    log, state = tmp_path / "access.log", tmp_path / "state"
+    user = f"hangs-{sent.name}"
+    log.write_text(line(user))
+    follower = Follower(log, "--state", state, "--from-start", "--url", f"online+unix://{deaf}")
+    follower.popen.stderr.readline()
+    until(lambda: state.exists())
+    follower.popen.send_signal(sent)
+    assert follower.popen.wait(9) == 0  # 5 s are promised; to wait for the answer would take 12
+    done = run_command("feed", log, "--state", state, "--once", "--url", url_of(server))
+    assert done.returncode == 0
+    assert "1 hit sent" in done.stderr
+    assert client.seen(user)[0].url == "/a"
+
+
+def test_other_signals_are_ignored_and_a_second_one_spoils_nothing(tmp_path, server, client):
+    log, state = tmp_path / "access.log", tmp_path / "state"
+    log.touch()
+    follower = Follower(log, "--state", state, "--url", url_of(server), "--status", "0.1")
+    follower.popen.stderr.readline()
+    until(lambda: state.exists())
+    for sent in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
+        follower.popen.send_signal(sent)
+    with log.open("a") as file:
+        file.write(line("after-signals"))
+    until(lambda: client.seen("after-signals")[0])
+    for _ in range(3):
+        follower.popen.send_signal(signal.SIGTERM)
+    assert follower.end()[0] == 0
+    with Places.held(state) as places:
+        assert [place.offset for place in places.of(str(log))] == [log.stat().st_size]
+
+
+def test_what_is_ignored_from_the_start_stays_so(tmp_path, server, client):
+    log = tmp_path / "access.log"
+    log.touch()
+    nohup = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command("feed", log, "--url", url_of(server))]
+    popen = subprocess.Popen(nohup, env=environment(), stderr=subprocess.PIPE, text=True)
+    with popen:
+        popen.stderr.readline()
+        popen.send_signal(signal.SIGHUP)
+        with log.open("a") as file:
+            file.write(line("under-nohup"))
+        until(lambda: client.seen("under-nohup")[0])
+        popen.terminate()
+        popen.stderr.read()
+    assert popen.returncode == 0
+
+
+def test_signals_are_in_the_help(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    for name in ("feed", "top"):
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        shown = " ".join(capsys.readouterr().out.split())
+        assert all(sent.name in shown for sent in (*ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM))

@@ -8,7 +8,9 @@ import pytest
 from tests.serving import server_process
 
 from online.cli import main as cli
-from online.cli.query import SECTIONS, Answer, as_plain_text, plain, readable, spoken_age
+from online.cli.answers import Answer, as_plain_text, plain
+from online.cli.questions import SECTIONS
+from online.cli.words import readable, spoken_age
 from online_client import Client
 from online_client.replies import Page, Seen, Viewer
 
@@ -115,7 +117,7 @@ def test_all_sections_of_info_may_be_asked_for(ask):
 def test_a_section_that_a_server_does_without_is_said(ask, monkeypatch):
     with server_process() as other:
         monkeypatch.setenv("ONLINE_URL", f"online://{other.address}")
-        assert ask("info", "syslog") == "no section syslog: the server was started without --syslog\n"
+        assert ask("info", "syslog") == "no section syslog: the server runs without --syslog\n"
 
 
 def test_a_site_without_hits(ask):
@@ -138,6 +140,77 @@ def test_hit_and_leave(ask):
     assert ask("count") == "1\n"
 
 
+def test_a_hit_that_is_ignored_says_so_and_why(ask):
+    hour_ago, minute_ago = (str(int(datetime.now(UTC).timestamp() - ago_s) * 1000) for ago_s in (3600, 60))
+    assert ask("hit", "old", "/old", hour_ago) == (
+        "ignored: it is older than the server's window, or than the moment when the user left\n"
+    )
+    assert ask("seen", "old") == "user\turl\tseen\nold\t-\t-\n"
+    assert ask("hit", "theo", "/new") == "OK\n"
+    assert ask("hit", "theo", "/old", minute_ago) == "ignored: the user has a newer hit\n"
+    assert ask("leave", "theo") == "OK\n"
+    assert ask("hit", "theo", "/old", minute_ago).startswith("ignored: it is older than ")
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["x" * 300, "/"], "RANGE user has 300 bytes, the limit is 256"),
+        (["theo", "/", "1"], "RANGE seen_ms takes milliseconds since 1970"),
+        (["theo", "/", "", "king"], "RANGE kind takes member, guest, hidden or bot"),
+    ],
+)
+def test_a_hit_that_is_refused_says_so_as_one_hit(url, capsys, args, says):
+    code, said = failing(capsys, "hit", *args)
+    assert (code, said.startswith(f"online query: {says}")) == (1, True)
+    assert "batch" not in said
+
+
+@pytest.mark.parametrize(
+    ("args", "meant"),
+    [
+        (["page", "hello"], ["/hello"]),
+        (["count", "hello"], ["/hello"]),
+        (["counts", "a", "/b", "c"], ["/a", "/c"]),
+        (["kinds", "http://example.com/a"], ["/a"]),
+        (["section", "a/"], ["/a/"]),
+        (["top", "5", "a"], ["/a"]),
+        (["hit", "theo", "forum/1"], ["/forum/1"]),
+        (["hit", "theo", "x\x1b"], ["/x\\x1b"]),
+        (["count", "/hello"], []),
+        (["count"], []),
+        (["users", "a"], []),
+        (["seen", "a"], []),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_a_url_without_a_slash_is_hinted_at(url, capsys, args, meant):
+    assert cli.main(["query", *args]) == 0
+    told = [f"online query: urls usually begin with /; did you mean {each}?" for each in meant]
+    assert capsys.readouterr().err.splitlines() == told
+
+
+def test_urls_with_a_host_are_not_hinted_at_where_they_are_known(ask, site):
+    site.hit("vera", "www.example.com/a")
+    assert ask("count", "www.example.com/a") == "1\n"
+    assert ask("page", "www.example.com/a").startswith("online\t4\nhere\t1\n")
+    assert ask("section", "www.example.com/") == "people\t1\npages\t1\n"
+
+
+def test_a_time_may_have_a_unit(ask, site):
+    assert ask("count", "", "5min") == ask("count", "", "300") == "2\n"
+
+
+def test_a_missing_token_is_explained(tmp_path, capsys):
+    (tmp_path / "token").write_text("s3cret-and-long-enough")
+    with server_process("--token-file", tmp_path / "token") as other:
+        code, said = failing(capsys, "count", "--url", f"online://{other.address}")
+        wrong = failing(capsys, "count", "--url", f"online://:wrong-{'x' * 20}@{other.address}")
+    way = "write it in the address, as in online://:TOKEN@HOST:PORT (--url or ONLINE_URL)"
+    assert (code, said) == (1, f"online query: NOAUTH the server needs a token: {way}")
+    assert wrong == (1, f"online query: WRONGPASS the token is wrong: {way}")
+
+
 def test_as_json(ask, site):
     page = json.loads(ask("page", "/a/1", "1", "--json"))
     assert (page["online"], page["here"]) == (3, 2)
@@ -149,7 +222,8 @@ def test_as_json(ask, site):
     assert json.loads(ask("--json", "count")) == 3
     assert json.loads(ask("counts", "/a/1", "/b", "--json")) == [2, 0]
     assert json.loads(ask("info", "hits", "--json"))["Hits"]["accepted"]
-    assert json.loads(ask("hit", "theo", "/a", "--json")) is None
+    assert json.loads(ask("hit", "theo", "/a", "--json")) == {"result": "accepted", "why": None}
+    assert json.loads(ask("hit", "theo", "/a", "1000000000000", "--json"))["result"] == "ignored"
 
 
 def test_on_a_terminal(ask, site, monkeypatch):
@@ -208,7 +282,7 @@ def test_a_wrong_address(capsys):
         (["--json", "count", "/a/1"], "2\n"),
         (["count", "/a/1", "--timeout", "20", "--json"], "2\n"),
         (["count", "", "--json", "300"], "2\n"),
-        (["count", "--json", "--", "-x"], "0\n"),
+        (["users", "--json", "--", "-x"], '{\n  "users": [],\n  "cursor": null\n}\n'),
         (["top", "--json", "0"], "[]\n"),
         (["counts", "/a/1", "--timeout=20", "/a/2"], "people\turl\n2\t/a/1\n1\t/a/2\n"),
     ],
@@ -222,7 +296,7 @@ def test_wrong_usage(capsys, args):
     with pytest.raises(SystemExit) as caught:
         cli.main(["query", *args])
     assert caught.value.code == 2
-    assert "usage: online" in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith(" --help\n")
 
 
 @pytest.mark.parametrize(
@@ -230,7 +304,7 @@ def test_wrong_usage(capsys, args):
     [
         (["info", "nosuch"], "takes server, clients, memory, hits, sites, limits or syslog, not 'nosuch'"),
         *(
-            (args, f"--timeout: takes 0.001 to 86,400 seconds, not {args[args.index('--timeout') + 1]!r}")
+            (args, f"--timeout takes 0.001s to 24h, such as 90, 90s, 30min or 2h, not {value!r}")
             for value in ("-1", "0", "x", "nan", "inf", "1e99", "")
             for args in (["--timeout", value, "count"], ["count", "--timeout", value])
         ),

@@ -190,7 +190,7 @@ def test_at_max_the_server_ends_as_the_log_did(client, log, capsys):
     assert err == ""
     assert out.splitlines()[0].startswith("Sent 5 hits in ")
     assert "accepted 4, ignored 1 as too old, refused 0" in out
-    assert "Skipped 1 of 6 lines" in out
+    assert "1 of 6 lines was left out; the first is " in out
 
 
 def test_several_logs_are_one_stream(client, log):
@@ -247,7 +247,7 @@ def test_a_server_that_is_not_there_is_named(log, capsys):
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["-", "--speed", "max"], "--speed max reads a log twice, standard input cannot be"),
+        (["-", "--speed", "max"], "--speed max reads a log twice, which standard input cannot be"),
         (["access.log", "--url", "http://h"], "should begin with online://"),
     ],
 )

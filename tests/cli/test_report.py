@@ -1,6 +1,6 @@
 """`online report`: its figures against a plain model, its points over time, and what it prints and draws."""
 
-import argparse
+import gzip
 import io
 import json
 import os
@@ -15,14 +15,23 @@ import pytest
 from tests.serving import command as cli_command
 from tests.serving import environment
 
-from online.cli import report
+from online.cli import picture, reading, report, report_text
+from online.cli.arguments import Parser
+from online.cli.axis import people_step, time_ticks
 from online.cli.main import main
-from online.cli.report import MAX_POINTS, STEPS_S, Point, Survey, survey
+from online.cli.outcomes import in_words
+from online.cli.survey import MAX_POINTS, STEPS_S, Survey, survey
+from online.cli.visits import Calendar, Visits
+from online.cli.words import LINES, VIEWS
 from online.errors import ConfigError
 from online.logs.hitlog import LoggedHit
+from online.logs.pages import NO_PAGE_VIEW
 
 NOON_MS = 1_709_294_400_000  # 2024-03-01 12:00:00 UTC
 YEAR_S = 365 * 24 * 3600
+
+
+NOT_COMMON = "not understood: it is not in common or combined format"
 
 
 def hit(user, url, second):
@@ -108,6 +117,12 @@ def test_figures_of_a_few_hits():
         first_ms=NOON_MS - 1_800_000,
         last_ms=NOON_MS + 5_000_000,
         late=1,
+        top=[(b"/a", 3), (b"/b", 2), (b"/c", 1)],
+        days=[Visits("2024-03-01", 6, 4)],
+        months=[Visits("2024-03", 6, 4)],
+        years=[Visits("2024", 6, 4)],
+        hours=[Visits("11:00", 1, 1), Visits("12:00", 4, 3), Visits("13:00", 1, 1)],
+        average=(1820 + 1800 + 1800) / 5000,
         peak=3,
         peak_at_ms=NOON_MS + 30_000,
         peak_pages=2,
@@ -175,9 +190,9 @@ def test_most_between_points_is_exact(seeded):
     since_ms, people = 0, 0
     for point in found.points:
         between = [count for now_ms, count in counts if since_ms < now_ms <= point.at_ms]
-        assert point.most == max([people, *between])
+        assert point.peak == max([people, *between])
         since_ms, people = point.at_ms, point.people
-    assert max(point.most for point in found.points) == found.peak
+    assert max(point.peak for point in found.points) == found.peak
 
 
 @pytest.mark.parametrize("span_s", [1, 60, 3600, 86_400, 40 * 86_400, 13 * YEAR_S, 60 * YEAR_S])
@@ -195,7 +210,8 @@ def test_points_are_regular_and_few_over_any_time(span_s):
 def test_silent_years_have_points_with_nobody():
     found = survey(hits_of((b"ada", b"/a", 0), (b"ada", b"/a", 10 * YEAR_S)))
     assert {point.people for point in found.points[1:-1]} == {0}
-    assert found.points[-1] == Point(NOON_MS + 10 * YEAR_S * 1000, 1, 1)
+    assert found.points[-1].people == found.points[-1].peak == 1
+    assert sum(point.average > 0 for point in found.points) == 1  # half an hour of the first days
 
 
 def test_steps_divide_one_another():
@@ -203,22 +219,25 @@ def test_steps_divide_one_another():
 
 
 def test_table_lists_the_points():
-    found = survey(hits_of((b"ada", b"/a", 0), (b"theo", b"/a", 1.5)))
-    assert report.table(found) == (
-        "time,people,most\n2024-03-01T12:00:00Z,1,1\n2024-03-01T12:00:01Z,1,1\n2024-03-01T12:00:01.500Z,2,2\n"
-    )
+    found = survey(hits_of((b"ada", b"/a", 0), (b"theo", b"/a", 1.5), (b"theo", b"/a", 2)))
+    assert report_text.table(found).splitlines() == [
+        "time,people,average,peak",
+        "2024-03-01T12:00:00Z,1,1.00,1",
+        "2024-03-01T12:00:01Z,1,1.00,1",
+        "2024-03-01T12:00:02Z,2,1.50,2",
+    ]
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
 def test_chart_fits_the_width(seeded, width):
-    lines = report.chart(seeded[1], width).splitlines()
+    lines = report_text.chart(seeded[1], width).splitlines()
     assert lines
     assert max(len(line) for line in lines[1:]) <= width
 
 
 def test_chart_draws_each_column_as_high_as_its_most():
     found = survey([hit(b"u%d" % number, b"/a", number) for number in range(80)])
-    lines = report.chart(found, 85).splitlines()
+    lines = report_text.chart(found, 85).splitlines()
     assert lines[1] == f"80 │{'▁▂▃▄▅▆▇█':>80}"
     assert lines[10] == "   │▁▂▃▄▅▆▇█" + "█" * 72
     assert lines[11].startswith(" 0 ┼┬───")
@@ -226,8 +245,8 @@ def test_chart_draws_each_column_as_high_as_its_most():
 
 
 def test_chart_without_room_or_time_is_left_out():
-    assert report.chart(survey(hits_of((b"ada", b"/a", 0), (b"ada", b"/a", 9))), 12) == ""
-    assert report.chart(survey(hits_of((b"ada", b"/a", 0))), 80) == ""
+    assert report_text.chart(survey(hits_of((b"ada", b"/a", 0), (b"ada", b"/a", 9))), 12) == ""
+    assert report_text.chart(survey(hits_of((b"ada", b"/a", 0))), 80) == ""
 
 
 @pytest.mark.parametrize(
@@ -236,8 +255,8 @@ def test_chart_without_room_or_time_is_left_out():
         (0, ["12:00:00"]),
         (5, ["12:00:00", "12:00:01", "12:00:02", "12:00:03", "12:00:04", "12:00:05"]),
         (3600, ["12:00", "12:10", "12:20", "12:30", "12:40", "12:50", "13:00"]),
-        (86_400, ["12:00", "15:00", "18:00", "21:00", "2 Mar", "03:00", "06:00", "09:00", "12:00"]),
-        (6 * 86_400, ["2 Mar", "3 Mar", "4 Mar", "5 Mar", "6 Mar", "7 Mar"]),
+        (86_400, ["12:00", "15:00", "18:00", "21:00", "2 Mar 2024", "03:00", "06:00", "09:00", "12:00"]),
+        (6 * 86_400, [f"{day} Mar 2024" for day in range(2, 8)]),
         (200 * 86_400, ["Apr 2024", "May 2024", "Jun 2024", "Jul 2024", "Aug 2024", "Sep 2024"]),
         (2 * YEAR_S, ["Apr 2024", "Jul 2024", "Oct 2024", "Jan 2025", "Apr 2025", "Jul 2025", "Oct 2025", "Jan 2026"]),
         (12 * YEAR_S, ["2026", "2028", "2030", "2032", "2034", "2036"]),
@@ -246,14 +265,14 @@ def test_chart_without_room_or_time_is_left_out():
     ],
 )
 def test_time_axis_has_round_moments(span_s, labels):
-    ticks = report._time_ticks(NOON_MS, NOON_MS + span_s * 1000, 10)
+    ticks = time_ticks(NOON_MS, NOON_MS + span_s * 1000, 10)
     assert [label for _, label in ticks] == labels
     assert all(NOON_MS <= at_ms <= NOON_MS + span_s * 1000 for at_ms, _ in ticks)
 
 
 @pytest.mark.parametrize("people", [1, 2, 7, 8, 9, 15, 59, 100, 17_427, 999_999, 10_000_000])
 def test_people_axis_has_few_round_steps(people):
-    step = report._people_step(people)
+    step = people_step(people)
     assert str(step).rstrip("0") in {"1", "2", "5"}
     assert people <= 8 * step
     assert step == 1 or people >= 3 * step
@@ -262,20 +281,21 @@ def test_people_axis_has_few_round_steps(people):
 @pytest.mark.parametrize("hits", [hits_of((b"ada", b"/a", 0)), shop_hits(1), hits_of((b"a", b"/", 0), (b"b", b"/", 9))])
 def test_picture_is_whole_and_labelled(hits):
     found = survey(hits)
-    root = ElementTree.fromstring(report.picture(found, "a <b> & \x1b \udcff"))
+    root = ElementTree.fromstring(picture.picture(found, "a <b> & \x1b \udcff", VIEWS))
     texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
     assert texts[0] == "People online"
     assert texts[1].startswith("a <b> & ? ?: ")
-    assert any(text.startswith(f"{found.peak} at 2024-03-01 12:") for text in texts)
+    assert any(text.startswith(f"peak: {found.peak} at 2024-03-01 12:") for text in texts)
     assert any(text.startswith("2024-03-01 1") and text.endswith(" UTC") for text in texts)
+    assert texts[-2:] == ["average", "peak"]
 
 
 def test_picture_stays_inside_its_frame():
-    root = ElementTree.fromstring(report.picture(survey(shop_hits(2)), "log"))
+    root = ElementTree.fromstring(picture.picture(survey(shop_hits(2)), "log", LINES))
     line = root.find("{http://www.w3.org/2000/svg}polyline").get("points")
     for x, y in (map(float, pair.split(",")) for pair in line.split()):
-        assert report._LEFT <= x <= report._RIGHT
-        assert report._TOP <= y <= report._BOTTOM
+        assert picture._LEFT <= x <= picture._RIGHT
+        assert picture._TOP <= y <= picture._BOTTOM
 
 
 # --- the command
@@ -295,7 +315,7 @@ def command(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "60")
 
     def run(*arguments):
-        parser = argparse.ArgumentParser("online report")
+        parser = Parser("online report")
         report.add_arguments(parser)
         code = report.run(parser.parse_args(arguments))
         return code, *capsys.readouterr()
@@ -307,15 +327,22 @@ def test_report_says_when_most_people_were_online_and_where(command, tmp_path):
     (tmp_path / "access.log").write_bytes(LOG)
     code, out, err = command("access.log")
     assert (code, err) == (0, "")
-    summary, online, *rest = out.split("\n\n")
-    assert summary == "3 hits by 3 users on 2 urls, 2024-03-01 12:00:00 to\n2024-03-01 12:10:00 UTC"
+    summary, online, days, hours, top, top_then, drawn, statuses = out.split("\n\n")
+    assert summary == "3 page views by 3 visitors on 2 pages, 2024-03-01 12:00:00\nto 2024-03-01 12:10:00 UTC"
     assert online == (
         "Most people online at once: 3, on 2 pages, at\n2024-03-01 12:10:00 UTC\n"
-        "(online: a hit within the last 30 min)"
+        "People online on average: 2.0\n"
+        "(online: a page view within the last 30min)"
     )
-    assert rest[0] == "Top pages then\n  2  /a\n  1  /b"
-    assert rest[1].startswith("People online over time (UTC)\n3 │")
-    assert len(rest) == 2
+    assert [line.split() for line in days.splitlines()] == [
+        ["By", "day", "(UTC)", "page", "views", "visitors"],
+        ["2024-03-01", "3", "3"],
+    ]
+    assert [line.split() for line in hours.splitlines()][1:] == [["12:00", "3", "3"]]
+    assert top == "Top pages, by page views\n  2  /a\n  1  /b"
+    assert top_then == "Top pages at the peak, by people\n  2  /a\n  1  /b"
+    assert drawn.startswith("Most people online over time (UTC)\n3 │")
+    assert statuses == "Statuses of all lines: 200 (3)\n"
 
 
 def test_several_logs_are_one_stream(command, tmp_path):
@@ -326,18 +353,52 @@ def test_several_logs_are_one_stream(command, tmp_path):
     assert "Most people online at once: 4, on 3 pages, at\n2024-03-01 12:10:01 UTC" in out
 
 
-def test_logs_in_the_wrong_order_are_noticed(command, tmp_path):
-    (tmp_path / "1").write_bytes(LOG)
-    (tmp_path / "2").write_bytes(logged("eve", "/c", 3599))
-    _, out, _ = command("2", "1")
-    assert "3 hits came more than 30 min late, and made nobody online;\nare the logs given oldest first?" in out
+def test_logs_given_newest_first_are_read_oldest_first(command, tmp_path):
+    (tmp_path / "access.log").write_bytes(logged("eve", "/c", 3599))
+    (tmp_path / "access.log.1").write_bytes(b"no line\n" + LOG)
+    (tmp_path / "access.log.2.gz").write_bytes(gzip.compress(LOG.replace(b"Mar/2024", b"Feb/2024")))
+    (tmp_path / "empty").touch()
+    code, out, err = command("access.log", "access.log.1", "empty", "access.log.2.gz")
+    assert (code, err) == (
+        0,
+        "online report: the logs are read oldest first: access.log.2.gz, access.log.1, access.log, empty\n"
+        "online report: empty is empty\n",
+    )
+    assert "out of order" not in out
+    assert out.startswith("7 page views by 4 visitors")
+
+
+def test_lines_out_of_order_are_told(command, tmp_path):
+    (tmp_path / "log").write_bytes(logged("eve", "/c", 3599) + LOG)
+    _, out, _ = command("log")
+    assert "3 page views stood more than 30min out of order in the logs, and made nobody online." in out.replace(
+        "\n", " "
+    )
+
+
+@pytest.mark.parametrize("again", ["log", "./log", "symbolic", "hard"])
+def test_the_same_log_twice_is_said_and_read_once(command, tmp_path, again):
+    (tmp_path / "log").write_bytes(LOG)
+    (tmp_path / "symbolic").symlink_to("log")
+    (tmp_path / "hard").hardlink_to(tmp_path / "log")
+    code, out, err = command("log", again)
+    assert (code, err) == (0, f"online report: {again} and log are the same log, which is read once\n")
+    assert out.startswith("3 page views")
+
+
+def test_a_copy_of_a_log_is_noticed(command, tmp_path):
+    (tmp_path / "log").write_bytes(LOG)
+    (tmp_path / "log.gz").write_bytes(gzip.compress(LOG))
+    code, out, err = command("log", "log.gz")
+    assert (code, err) == (0, "online report: log.gz begins as log does: is it the same log twice?\n")
+    assert out.startswith("6 page views")
 
 
 def test_window_and_top_are_options(command, tmp_path):
     (tmp_path / "access.log").write_bytes(LOG)
     _, out, _ = command("access.log", "--window", "90", "--top", "0")
     assert "Most people online at once: 2, on 1 page, at\n2024-03-01 12:00:10 UTC" in out
-    assert "the last 90 s)" in out
+    assert "the last 90s)" in out
     assert "Top pages" not in out
 
 
@@ -345,14 +406,16 @@ def test_csv_logs_are_read(command, tmp_path):
     (tmp_path / "clicks").write_bytes(b"u1,12,x,pv,1709294400\nu2,12,x,pv,1709294401\n")
     code, out, _ = command("clicks", "--format", "csv", "--columns", "user,item,,,time", "--url-prefix", "/item/")
     assert code == 0
+    assert out.startswith("2 hits by 2 users on 1 url,")
     assert "  2  /item/12\n" in out
 
 
-def test_skipped_lines_are_counted_and_shown_harmless(command, tmp_path):
+def test_lines_that_are_not_understood_are_counted_and_shown_harmless(command, tmp_path):
     (tmp_path / "access.log").write_bytes(LOG + b"\x1b[2Jbroken\n" * 7)
     code, out, _ = command("access.log")
     assert code == 0
-    assert "Skipped 7 of 10 lines, the first:\n  access.log line 4: it is not in common or combined format\n" in out
+    assert f"\n\n7 of 10 lines are left out:\n  7  {NOT_COMMON}\n\nNot understood, the first 5:\n" in out
+    assert "  access.log line 4: it is not in common or combined format\n" in out
     assert r'    "\x1b[2Jbroken"' in out
     assert "\x1b" not in out
 
@@ -362,8 +425,8 @@ def test_urls_are_shown_harmless_and_fit_the_width(command, tmp_path):
         logged("a", "/\x1b[31m\u202e", 0) + logged("b", "/é", 0) + logged("c", "/" + "x" * 500, 0)
     )
     _, out, _ = command("access.log")
-    shown = out.split("Top pages then\n")[1].splitlines()[:3]
-    assert shown == ["  1  /\\x1b[31m\\u202e", "  1  /" + "x" * 51 + "...", "  1  /é"]
+    shown = out.split("Top pages at the peak, by people\n")[1].splitlines()[:3]
+    assert shown == ["  1  /%1B[31m%E2%80%AE", "  1  /" + "x" * 51 + "...", "  1  /é"]
 
 
 def test_terminal_without_block_characters_gets_question_marks(command, tmp_path, monkeypatch):
@@ -381,7 +444,9 @@ def test_figures_come_as_json(command, tmp_path):
     assert code == 0
     assert json.loads(out) == {
         "lines": 5,
-        "skipped": 1,
+        "left_out": {"not_understood": 1},
+        "bots": 0,
+        "statuses": {"200": 4},
         "hits": 4,
         "users": 4,
         "urls": 3,
@@ -389,11 +454,16 @@ def test_figures_come_as_json(command, tmp_path):
         "window_s": 1800,
         "first": "2024-03-01T12:00:00Z",
         "last": "2024-03-01T12:10:00Z",
+        "average": 1.983,
+        "top": [["/a", 2], ["/%FF", 1], ["/b", 1]],
+        "days": [{"period": "2024-03-01", "hits": 4, "users": 4}],
+        "months": [{"period": "2024-03", "hits": 4, "users": 4}],
+        "hours": [{"period": "12:00", "hits": 4, "users": 4}],
         "peak": {
             "people": 4,
             "at": "2024-03-01T12:10:00Z",
             "pages": 3,
-            "top": [["/a", 2], ["/b", 1], ["/\udcff", 1]],
+            "top": [["/a", 2], ["/%FF", 1], ["/b", 1]],
         },
     }
 
@@ -403,19 +473,50 @@ def test_time_series_is_written_as_csv_and_svg(command, tmp_path):
     code, _, err = command("access.log", "--csv", "o.csv", "--svg", "o.svg")
     assert (code, err) == (0, "")
     rows = (tmp_path / "o.csv").read_text().splitlines()
-    assert (rows[0], rows[-1]) == ("time,people,most", "2024-03-01T12:10:00Z,3,3")
+    assert (rows[0], rows[-1]) == ("time,people,average,peak", "2024-03-01T12:10:00Z,3,2.00,3")
     assert ElementTree.parse(tmp_path / "o.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 
-def test_file_that_cannot_be_written_is_named(command, tmp_path):
+@pytest.mark.parametrize("option", ["--csv", "--svg"])
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [("no/o.csv", "No such file or directory"), (".", "Is a directory"), ("dangling", "No such file or directory")],
+)
+def test_a_file_that_cannot_be_written_is_named_before_anything_is_read(command, tmp_path, option, path, why):
+    (tmp_path / "dangling").symlink_to("no/o.csv")
+    with pytest.raises(ConfigError, match=f"{option}: cannot write {path}: {why}"):
+        command("missing", option, path)
+
+
+def test_to_try_a_file_leaves_it_as_it_is(command, tmp_path):
+    (tmp_path / "old.svg").write_bytes(b"mine")
+    assert command("missing", "--csv", "new.csv", "--svg", "old.svg")[0] == 1
+    assert (tmp_path / "old.svg").read_bytes() == b"mine"
+    assert not (tmp_path / "new.csv").exists()
+
+
+def test_a_file_that_cannot_be_written_any_more_is_named(command, tmp_path):
     (tmp_path / "access.log").write_bytes(LOG)
-    code, out, err = command("access.log", "--csv", "no/o.csv", "--svg", ".")
-    assert code == 1
-    assert out.startswith("3 hits")
-    assert err == (
-        "online report: cannot write no/o.csv: No such file or directory\n"
-        "online report: cannot write .: Is a directory\n"
-    )
+    code, out, err = command("access.log", "--csv", "/dev/full")
+    assert out.startswith("3 page views")
+    assert (code, err) == (1, "online report: cannot write /dev/full: No space left on device\n")
+
+
+@pytest.mark.parametrize(("option", "begins"), [("--csv", "time,people,average,peak\n2024-"), ("--svg", "<svg xmlns=")])
+def test_a_dash_is_standard_output(command, tmp_path, option, begins):
+    (tmp_path / "access.log").write_bytes(LOG + b"broken\n")
+    code, out, err = command("access.log", option, "-")
+    assert (code, err) == (0, "")
+    assert out.startswith(begins)
+    assert "page views" not in out.partition("<title>")[0]
+    assert not (tmp_path / "-").exists()
+
+
+def test_standard_output_takes_one_thing(command):
+    with pytest.raises(ConfigError, match="--csv and --svg are the same file, standard output"):
+        command("missing", "--csv", "-", "--svg", "-")
+    with pytest.raises(ConfigError, match="--json goes to standard output itself"):
+        command("missing", "--csv", "-", "--json")
 
 
 @pytest.mark.parametrize("columns", [40, 80])
@@ -425,9 +526,9 @@ def test_text_fits_the_width_and_no_time_is_broken(command, tmp_path, monkeypatc
     (tmp_path / "access.log").write_bytes(b"".join(lines) + b"\xff\x1b" * 99 + b"\n" + LOG)
     _, out, _ = command("access.log", "--window", "60")
     assert max(map(len, out.splitlines())) <= columns
-    assert out.startswith("2,003 hits by 63 users on 302 urls,")
+    assert out.startswith("2,003 page views by 63 visitors on 302")
     assert "2024-03-01 12:33:19 UTC\n\n" in out
-    assert "are the logs given oldest first?" in out.replace("\n", " ")
+    assert "out of order" in out.replace("\n", " ")
 
 
 @pytest.mark.parametrize("option", ["--csv", "--svg"])
@@ -487,12 +588,28 @@ def test_log_that_cannot_be_read_is_named_and_the_others_are_reported(command, t
     (tmp_path / "empty").write_bytes(b"")
     code, out, err = command("missing", "access.log", ".", "empty")
     assert code == 1
-    assert out.startswith("3 hits")
+    assert out.startswith("3 page views")
     assert err == (
+        "online report: empty is empty\n"
         "online report: cannot read missing: No such file or directory\n"
         "online report: cannot read .: it is a directory, name the logs in it\n"
-        "online report: empty is empty\n"
     )
+
+
+@pytest.mark.parametrize("empty", [b"", gzip.compress(b"")])
+def test_an_empty_log_among_good_ones_is_no_failure(command, tmp_path, empty):
+    (tmp_path / "access.log").write_bytes(LOG)
+    (tmp_path / "empty").write_bytes(empty)
+    code, out, err = command("empty", "access.log")
+    assert (code, err) == (0, "online report: empty is empty\n")
+    assert out.startswith("3 page views")
+
+
+def test_empty_logs_alone_are_a_failure(command, tmp_path):
+    (tmp_path / "empty").touch()
+    code, out, err = command("empty")
+    assert (code, out) == (1, "")
+    assert err == "online report: empty is empty\nonline report: no line of empty is a page view\n"
 
 
 def test_nothing_read_is_one_line(command):
@@ -502,18 +619,21 @@ def test_nothing_read_is_one_line(command):
 def test_log_without_a_single_hit_is_named(command, tmp_path):
     (tmp_path / "access.log").write_bytes(b"not\na\nlog\n")
     code, out, err = command("access.log")
-    assert (code, err) == (1, "online report: no line of access.log is a hit\n")
-    assert out.startswith("No hits.\n\nSkipped 3 of 3 lines, namely:\n")
+    assert (code, err) == (
+        1,
+        "online report: no line of access.log is a page view; see --format for how it may be written\n",
+    )
+    assert out.startswith(f"No page views.\n\n3 of 3 lines are left out:\n  3  {NOT_COMMON}\n\nNot understood:\n")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "LOG"),
-        (["log", "--window", "59"], "--window: takes 60 to 86400, not '59'"),
-        (["log", "--window", "-1"], "--window: takes 60 to 86400, not '-1'"),
-        (["log", "--window", "soon"], "--window: takes 60 to 86400, not 'soon'"),
-        (["log", "--top", "1001"], "--top: takes 0 to 1000, not '1001'"),
+        (["log", "--window", "59"], "--window takes 1min to 24h, such as 90, 90s, 30min or 2h, not '59'"),
+        (["log", "--window", "-1"], "--window takes 1min to 24h, such as 90, 90s, 30min or 2h, not '-1'"),
+        (["log", "--window", "soon"], "--window takes 1min to 24h, such as 90, 90s, 30min or 2h, not 'soon'"),
+        (["log", "--top", "1001"], "--top takes 0 to 1,000, not '1001'"),
         (["log", "--format", "xml"], "--format"),
     ],
 )
@@ -530,7 +650,7 @@ def test_long_log_shows_its_progress_on_a_terminal_only(command, tmp_path, monke
             return True
 
     (tmp_path / "access.log").write_bytes(LOG)
-    monkeypatch.setattr(report, "LONG_LOG_BYTES", 0)
+    monkeypatch.setattr(reading, "LONG_LOG_BYTES", 0)
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     code, out, _ = command("access.log")
@@ -542,25 +662,169 @@ def test_long_log_shows_its_progress_on_a_terminal_only(command, tmp_path, monke
     assert quiet.getvalue() == ""
 
 
-def test_page_views_of_people_alone_count_if_that_is_asked_for(tmp_path, capsys):
-    line = '%s - %s [01/Mar/2024:12:00:00 +0000] "GET %s HTTP/1.1" %d 5 "-" "%s"\n'
-    requests = [
-        ("h1", "-", "/forum?page=2", 200, "Firefox"),
-        ("h2", "theo", "/forum", 200, "Firefox"),
-        ("h3", "-", "/a.css", 200, "Firefox"),
-        ("h4", "-", "/gone", 404, "Firefox"),
-        ("h5", "-", "/forum", 200, "Googlebot/2.1"),
-    ]
-    log = tmp_path / "access.log"
-    log.write_text("".join(line % request for request in requests))
+VIEW = '%s - %s [01/Mar/2024:12:00:00 +0000] "%s %s HTTP/1.1" %d 5 "-" "%s"\n'
 
+MIXED = [
+    ("192.0.2.1", "-", "GET", "/forum?page=2", 200, "Firefox"),
+    ("192.0.2.2", "theo", "GET", "/forum", 200, "Firefox"),
+    ("192.0.2.3", "-", "GET", "/a.css", 200, "Firefox"),
+    ("192.0.2.3", "-", "GET", "/b.css", 200, "Firefox"),
+    ("192.0.2.4", "-", "GET", "/gone", 404, "Firefox"),
+    ("192.0.2.5", "-", "GET", "/forum", 200, "Googlebot/2.1"),
+    ("192.0.2.5", "-", "GET", "/news", 200, "Googlebot/2.1"),
+    ("192.0.2.5", "-", "GET", "/more", 200, "Googlebot/2.1"),
+    ("192.0.2.6", "-", "DELETE", "/forum", 200, "Firefox"),
+    ("192.0.2.6", "-", "GET", "x", 200, "Firefox"),
+]
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    log = tmp_path / "access.log"
+    log.write_text("".join(VIEW % request for request in MIXED) + "nonsense\n")
+    return str(log)
+
+
+def test_page_views_of_people_count_unless_all_lines_are_asked_for(mixed, capsys):
     def figures(*options):
-        assert main(["report", str(log), "--json", *options]) == 0
+        assert main(["report", mixed, "--json", *options]) == 0
         found = json.loads(capsys.readouterr().out)
         return found["hits"], found["users"], found["urls"]
 
-    assert figures() == (5, 5, 4)
-    assert figures("--pages-only") == (2, 2, 1)
-    assert figures("--pages-only", "--keep-param", "page") == (2, 2, 2)
-    assert main(["report", str(log), "--keep-param", "page"]) == 2
-    assert "is asked with --pages-only alone" in capsys.readouterr().err
+    assert figures() == figures("--pages-only") == (2, 2, 1)
+    assert figures("--keep-param", "page") == (2, 2, 2)
+    assert figures("--all-lines") == (10, 6, 8)
+
+
+def test_what_is_left_out_is_counted_by_reason(mixed, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = command(mixed)
+    assert code == 0
+    assert out.split("\n\n")[-3] == ("Bots: 3 page views by 1 bot, which no figure above counts.")
+    assert out.split("\n\n")[-2] == (
+        "9 of 11 lines are left out:\n"
+        "  3  page views by bots\n"
+        "  2  for files: pictures, styles, scripts and the like\n"
+        "  1  with a status that shows no page, such as 404\n"
+        "  1  with another method than GET, HEAD or POST\n"
+        "  1  with a target that is no path\n"
+        f"  1  {NOT_COMMON}"
+    )
+    assert out.split("\n\n")[-1].startswith("Not understood:\n")
+    assert "Statuses of all lines: 200 (9), 404 (1)\n" in out
+
+
+def test_reasons_come_as_json(mixed, command):
+    found = json.loads(command(mixed, "--json")[1])
+    reasons = {"bot": 3, "file": 2, "status": 1, "method": 1, "target": 1, "not_understood": 1}
+    assert (found["lines"], found["left_out"], found["bots"]) == (11, reasons, 1)
+    assert found["statuses"] == {"200": 9, "404": 1}
+
+
+@pytest.mark.parametrize("name", sorted(NO_PAGE_VIEW.values()))
+def test_every_reason_has_words(name):
+    assert in_words(name) not in ("", name)
+
+
+def test_odd_statuses_are_one(command, tmp_path):
+    line = '{"time": 1709294400, "user": "u", "url": "/", "status": "%s"}\n'
+    (tmp_path / "log").write_text("".join(line % status for status in ("200", "odd", "2", "", "1e9")))
+    assert json.loads(command("log", "--json", "--all-lines")[1])["statuses"] == {"200": 1, "other": 3}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--all-lines", "--pages-only"], "--all-lines and --pages-only are opposites"),
+        (["--all-lines", "--keep-param", "x"], "options about page views and users do not go with --all-lines"),
+        (["--format", "csv", "--guests-only"], "do not go with a CSV or TSV log without --pages-only"),
+    ],
+)
+def test_options_that_do_not_go_together(command, options, message):
+    with pytest.raises(ConfigError, match=message):
+        command("log", *options)
+
+
+# --- averages, days and hours
+
+
+@pytest.mark.slow
+def test_averages_are_exact(seeded):
+    hits, found = seeded
+    model = Model(hits, 60)
+    before_ms = found.begin_ms
+    for point in found.points:
+        # People change at hits and at whole seconds alone.
+        moments = {before_ms, point.at_ms, *range(-(-before_ms // 1000) * 1000, point.at_ms, 1000)}
+        moments |= {now_ms for now_ms in model.now_ms if before_ms < now_ms < point.at_ms}
+        people_ms = sum((end - begin) * model.people_at(begin) for begin, end in pairwise(sorted(moments)))
+        took_ms = point.at_ms - before_ms
+        assert point.average == pytest.approx(people_ms / took_ms if took_ms else point.people)
+        before_ms = point.at_ms
+
+
+@pytest.mark.parametrize("span_s", [1, 3600, 40 * 86_400, 13 * YEAR_S])
+def test_the_average_of_the_whole_is_that_of_its_points(span_s):
+    found = survey([hit(b"u%d" % (number % 7), b"/a", span_s * number / 500) for number in range(501)])
+    times = [found.begin_ms, *(point.at_ms for point in found.points)]
+    people_ms = sum(
+        point.average * (end - begin) for point, (begin, end) in zip(found.points, pairwise(times), strict=True)
+    )
+    assert found.average == pytest.approx(people_ms / (found.last_ms - found.begin_ms))
+
+
+def test_the_picture_of_years_draws_peak_and_average(tmp_path):
+    busy = [hit(b"u%d" % number, b"/a", 2 * YEAR_S + number) for number in range(50)]
+    found = survey(
+        [hit(b"ada", b"/a", day * 86_400) for day in range(2 * 365)] + busy + [hit(b"ada", b"/a", 4 * YEAR_S)]
+    )
+    root = ElementTree.fromstring(picture.picture(found, "log", VIEWS))
+    line = root.find("{http://www.w3.org/2000/svg}polyline").get("points")
+    heights = {float(pair.split(",")[1]) for pair in line.split()}
+    assert min(heights) > picture._BOTTOM - 10  # half an hour a day is no height
+    area = root.findall("{http://www.w3.org/2000/svg}path")[-3].get("d")
+    assert f"V{picture._TOP}" in area
+    labels = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "Jan 2026" in labels
+
+
+def test_days_and_hours_count_users_once():
+    calendar = Calendar()
+    day_s, hour_s = 86_400, 3600
+    for user, second in [
+        (b"a", 0),
+        (b"a", 60),
+        (b"b", 0),
+        (b"a", day_s),
+        (b"b", day_s - 1),
+        (b"c", 40 * day_s + hour_s),
+    ]:
+        calendar.add(user, NOON_MS + second * 1000)
+    assert calendar.days() == [
+        Visits("2024-03-01", 3, 2),
+        Visits("2024-03-02", 2, 2),
+        Visits("2024-04-10", 1, 1),
+    ]
+    assert calendar.months() == [Visits("2024-03", 5, 2), Visits("2024-04", 1, 1)]
+    assert calendar.years() == [Visits("2024", 6, 3)]
+    assert calendar.hours() == [Visits("11:00", 1, 1), Visits("12:00", 4, 2), Visits("13:00", 1, 1)]
+
+
+def test_a_user_who_comes_after_midnight_out_of_order_is_counted_once():
+    calendar = Calendar()
+    for user, day in [(b"a", 0), (b"b", 1), (b"a", 0), (b"c", 0), (b"b", 2), (b"d", 0)]:
+        calendar.add(user, NOON_MS + day * 86_400_000)
+    assert calendar.days() == [Visits("2024-03-01", 4, 2), Visits("2024-03-02", 1, 1), Visits("2024-03-03", 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("days", "title", "rows"), [(31, "By day", 31), (32, "By month", 2), (1095, "By month", 36), (1200, "By year", 4)]
+)
+def test_long_lists_of_days_are_told_by_months_or_years(command, tmp_path, days, title, rows):
+    line = '{"time": %d, "user": "u", "url": "/"}\n'
+    start_s = 1_704_067_200  # 2024-01-01
+    (tmp_path / "log").write_text("".join(line % (start_s + day * 86_400) for day in range(days)))
+    section = command("log")[1].split("\n\n")[2].splitlines()
+    assert section[0].startswith(f"{title} (UTC)")
+    assert len(section) == rows + 1
+    assert sum(int(row.split()[1]) for row in section[1:]) == days

@@ -74,7 +74,7 @@ def test_a_frame():
         "    seen  users, newest first         page",
         "     0 s  user0                       /forum/0",
         "    30 s  user1                       /forum/1",
-        "q quit  tab list  s sort  / filter  p pause  + - every 2 s  ? help",
+        "q quit  tab list  s sort  / filter  p pause  +/- every 2s  ? help",
     ]
 
 
@@ -108,7 +108,11 @@ def test_one_frame_alone_has_no_keys_and_no_empty_lines():
 def test_pages_by_url_are_those_with_most_people():
     view = press(View(), "s")
     lines = shown(SNAPSHOT, view, height=10)
-    assert [line.split() for line in lines[3:6]] == [["people", "pages,", "by", "url"], ["999", "/y"], ["1,000", "/z"]]
+    assert [line.split() for line in lines[3:6]] == [
+        ["people", "pages,", "those", "with", "most", "people,", "by", "url"],
+        ["999", "/y"],
+        ["1,000", "/z"],
+    ]
 
 
 def test_titles_say_what_is_shown():
@@ -127,7 +131,7 @@ def test_what_is_not_known_yet_is_not_made_up():
 
 def test_trouble_stands_above_the_last_figures():
     lines = shown(replace(SNAPSHOT, trouble="gone", retry_s=0.5))
-    assert lines[1:3] == ["gone", "no answer, next try in 0.5 s"]
+    assert lines[1:3] == ["gone", "no answer, next try in 0.5s"]
     assert lines[3:] == shown(SNAPSHOT, height=22)[1:]
 
 
@@ -160,6 +164,34 @@ def test_long_names_are_cut(name):
     lines = shown(Snapshot(name, hostile, name), height=24)
     assert len(lines) == 24
     assert max(map(cell_len, lines)) == 80
+
+
+def nobody(**counts):
+    kinds = Kinds(**{"members": 0, "guests": 0, "hidden": 0, "bots": 0, **counts})
+    return replace(SNAPSHOT, figures=figures(n_pages=0, n_users=0, kinds=kinds))
+
+
+@pytest.mark.parametrize(
+    ("counts", "pages", "users"),
+    [
+        ({}, "nobody yet", "nobody yet"),
+        ({"bots": 1}, "nobody but 1 bot: they are counted, and never listed; curl is one", "nobody yet"),
+        ({"bots": 1_000}, "nobody but 1,000 bots: they are counted, and never listed; curl is one", "nobody yet"),
+        ({"hidden": 1}, "nobody yet", "hidden users only"),
+    ],
+)
+def test_empty_lists_say_why(counts, pages, users):
+    lines = shown(nobody(**counts), height=10)
+    assert lines[4].strip() == pages
+    assert lines[6].strip() == users
+
+
+def test_a_filter_that_finds_nothing_says_what_was_looked_for():
+    view = pressed("/", *"for", "enter", "tab", "/", *"x\x1b", "enter")
+    lines = shown(nobody(members=9), view, height=10)
+    assert lines[4].strip() == "no page with people begins with for or /for"
+    assert lines[6].strip() == "no user begins with x"
+    assert shown(nobody(), pressed("/", *"/for"), height=10)[4].strip() == "no page with people begins with /for"
 
 
 # Keys
@@ -383,6 +415,14 @@ def test_what_is_asked_for(url):
         assert [session.user for session in alike.users] == ["theo"]
 
 
+def test_a_filter_finds_urls_without_their_slash(url):
+    with Client(url) as client:
+        client.hits([("vera", "a/without"), ("jo", "/a/without")])
+        assert ask(client, pressed("/", *"a/2"), 10, None).pages == [TopPage("/a/2", 1)]
+        assert ask(client, pressed("/", *"a/w"), 10, None).pages == [TopPage("a/without", 1)]
+        assert ask(client, pressed("/", *"nowhere"), 10, None).pages == []
+
+
 def test_a_server_that_allows_few_rows_is_asked_for_fewer():
     with server_process("--max-limit", "10") as process, Client(f"online://{process.address}") as client:
         client.hits([(n, f"/{n}") for n in range(20)])
@@ -426,7 +466,7 @@ def test_a_wrong_address(capsys):
 def test_a_wrong_interval(value, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["top", "--interval", value])
-    assert f"--interval: takes 0.1 to 3,600 seconds, not {value!r}" in capsys.readouterr().err
+    assert f"--interval takes 0.1s to 1h, such as 90, 90s, 30min or 2h, not {value!r}" in capsys.readouterr().err
 
 
 # A real terminal
@@ -508,12 +548,12 @@ def test_a_session(url):
             client.hit("vera", "/b")
         shown.wait_for("people 4 ")
         shown.type("s")
-        shown.wait_for("pages, by url")
+        shown.wait_for("pages, those with most people, by url")
         shown.type("\t/the")
         shown.wait_for("users that begin with: the_")
         shown.wait_until(lambda lines: "vera" not in "\n".join(lines))
         shown.type("\r?")
-        shown.wait_for("Any key goes back.")
+        shown.wait_for("Press any key to go back.")
         shown.type("xp")
         shown.wait_for(" paused ")
         shown.type("q")
@@ -532,13 +572,27 @@ def test_a_resized_terminal_is_filled_again(url):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGQUIT, 0), (signal.SIGINT, 130)]
+)
 def test_a_signal_gives_the_terminal_back(url, sent, code):
     with terminal("--url", url) as shown:
         shown.wait_for("people 3 ")
         shown.popen.send_signal(sent)
         assert shown.end() == code
         assert termios.tcgetattr(shown.theirs) == shown.attributes
+
+
+@pytest.mark.slow
+def test_other_signals_change_nothing(url):
+    with terminal("--url", url) as shown:
+        shown.wait_for("people 3 ")
+        for sent in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
+            shown.popen.send_signal(sent)
+        shown.type("s")
+        shown.wait_for("most people, by url")
+        shown.type("q")
+        assert shown.end() == 0
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from online.cli.report import survey
+from online.cli.survey import survey
 from online.logs.hitlog import CsvColumns, CsvParser, LogError, LogReader
 
 FOLDER = Path(os.environ.get("ONLINE_REAL_LOGS") or Path(__file__).parents[3] / "shared" / "data")

@@ -1,7 +1,7 @@
-"""`online demo`: a server with a simulated site, so that a newcomer sees something move.
+"""`online demo`: a server with a simulated site, so that a newcomer sees something happen.
 
-Not its job: to measure anything. Nothing that it shows is real: people, pages and visits are drawn from a
-seeded generator, and go into the server through a connection like anybody's.
+Not its job: to measure anything. Nothing that it shows is real: people, pages and visits come from a seeded
+generator, and reach the server through a connection like anybody's.
 """
 
 import heapq
@@ -13,7 +13,7 @@ import sys
 import textwrap
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate, count
 from pathlib import Path
 from random import Random
@@ -26,7 +26,7 @@ from online.errors import ConfigError
 from online.serve.config import DEFAULT_LISTEN, Address, Config
 from online.serve.loading import read_value
 from online.serve.server import Server
-from online.serve.settings import LISTEN, number
+from online.serve.settings import LISTEN, PREFIX, number
 from online.terms import BOT, GUEST, HIDDEN, MEMBER
 from online_client import verbs
 from online_client.protocol import Protocol
@@ -41,6 +41,8 @@ KIND_WEIGHTS = {MEMBER: 55, GUEST: 38, HIDDEN: 4, BOT: 3}
 SEND_EVERY_S = 0.25
 SHOW_EVERY_S = 1
 SHOW_IN_LOG_EVERY_S = 10
+
+LISTEN_VARIABLE = f"{PREFIX}LISTEN"
 
 WIDTH = 80  #: of a terminal that nobody has widened
 
@@ -228,10 +230,10 @@ def _shortest(path: str) -> str:
 # The command
 
 _DESCRIPTION = """\
-Run a server together with a simulated site, to look around: a few thousand made-up people
-browse made-up pages. It says what to try, and shows from second to second how many are online.
+Run a server with a simulated site, to look around: a few thousand made-up people browse
+made-up pages. It says what to try, and shows every second how many people are online.
 
-Nothing is kept: the server holds all of it in memory and forgets it at the end."""
+Nothing is saved: everything is in memory, and gone at the end."""
 
 _EXAMPLES = """\
 examples:
@@ -243,19 +245,32 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Describe `online demo`."""
     parser.description = _DESCRIPTION
     parser.epilog = _EXAMPLES
+    parser.add_argument(
+        "--listen", metavar="ADDRESS", help=f"where to listen (default: {LISTEN_VARIABLE}, or {DEFAULT_LISTEN[0]})"
+    )
     for flag, metavar, default, text in (
-        ("--listen", "ADDRESS", str(DEFAULT_LISTEN[0]), "where to listen"),
         ("--people", "N", "3000", "about how many people are online"),
         ("--seed", "N", "1", "another seed makes another crowd"),
     ):
         parser.add_argument(flag, metavar=metavar, default=default, help=f"{text} (default: {default})")
 
 
+def _address(option: str | None, environ: Mapping[str, str]) -> Address:
+    """Read where to listen: the option, or the first address of the variable of the server's settings."""
+    where, text = "--listen", option
+    if text is None and LISTEN_VARIABLE in environ:
+        where, text = LISTEN_VARIABLE, environ[LISTEN_VARIABLE].partition(",")[0]
+    if text is None:
+        return DEFAULT_LISTEN[0]
+    address: Address = read_value(LISTEN, where, text)
+    if not address.is_local:
+        raise ConfigError(f"{where} {address}: the demo listens on loopback addresses or unix: only")
+    return address
+
+
 def run(args: Namespace) -> int:
     """Run the demo until SIGTERM or SIGINT. Raises ConfigError when it cannot start."""
-    address = read_value(LISTEN, "--listen", args.listen)
-    if not address.is_local:
-        raise ConfigError(f"--listen {address}: the demo listens on loopback addresses or unix: only")
+    address = _address(args.listen, os.environ)
     people = read_value(number(10, 100_000), "--people", args.people)
     seed = read_value(number(0, 10**18), "--seed", args.seed)
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)

@@ -1,59 +1,66 @@
-"""`online feed`: follows access logs and tells a running server of the page views in them, as they happen.
+"""`online feed`: follows access logs and reports the page views in them to a running server, as they happen.
 
 Not here: following (follow), what lines say (formats), which are page views and whose (pages), sending (sending),
 remembering how far it is (places), and what hits mean (the server).
 
-1. A file waits, a pipe cannot, and no file that waits holds up a pipe. While the server is away files are not read
-   on; of what comes through a pipe the oldest is dropped.
-2. How far a file is settled goes to the state file only when the server has answered for every line before.
-   What is sent twice, after a crash, changes nothing there.
-3. One thread reads and one sends. What they share is the sender's queue, and its counts.
-4. What may pass does not end it: a server that is away, a log that cannot be read yet, a full disk. It is said once,
-   and again when it is over.
+1. A file can wait, a pipe cannot, and a file that waits never holds up a pipe. While the server is away, files are
+   not read on; of what comes through a pipe, the oldest hits are dropped.
+2. A place in a file is saved only when the server has answered for every line before it. Lines that are sent twice,
+   after a crash, change nothing there.
+3. One thread reads and one sends. They share the sender's queue and its counts, and nothing else.
+4. What may pass does not end a feed: a server that is away, a log that cannot be read yet, a full disk. It is said
+   once, and again when it is over.
+5. A signal ends a feed within 5 s, with its places saved, whatever the server does.
 """
 
 import argparse
 import os
 import select
-import signal
 import sys
 import time
-from collections import Counter
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
+from online.cli.arguments import add_server_argument, time_of
+from online.cli.outcomes import Outcomes, is_empty_log
 from online.cli.sending import TIMEOUT_S, Batch, Sender
+from online.cli.signals import TOLD, end_by
+from online.cli.words import explained, many, span
 from online.errors import ConfigError, OnlineError, StateError, quote
 from online.logs.follow import Block, Log, Pipe
-from online.logs.hitlog import MAX_LINE_BYTES, TOO_LONG, LogReader, add_format_arguments, read_from
+from online.logs.hitlog import MAX_LINE_BYTES, TOO_LONG, LogError, LogReader, add_format_arguments, read_from
 from online.logs.pages import NO_PAGE_VIEW, Pages, PageView, guest_key, key_beside
 from online.logs.places import Places
 from online.logs.rules import add_rule_arguments, rules_from
-from online_client import AddressError, Client
+from online_client import AddressError, Client, ServerError, TokenWantedError, WrongTokenError
 
 #: How often files are looked at for news.
 POLL_S = 0.2
 
 STATE_EVERY_S = 1.0
 
-#: How long the end may take: for what waits to be sent.
+#: How long at the end what waits is still read and sent.
 FAREWELL_S = 2.0
+
+#: How long `--once` waits for a server that does not answer, unless it is told.
+WAIT_S = 30.0
 
 CHECKED_LINES, SHOWN_LINES = 10_000, 20
 
-_DESCRIPTION = """\
-Follow access logs like `tail -F` and tell a running server of every page view in them, as it happens. Logs may be
-rotated in any way. A - is standard input, so that a web server can write to this command directly.
+_DESCRIPTION = f"""\
+Follow access logs like `tail -F` and report every page view in them to a running server, as it happens. Logs may be
+rotated in any way. - is standard input, so that a web server can write to this command directly.
 
-A page view is a GET, HEAD or POST that was answered without an error and is not of a file such as a picture; its url
-goes without the query. The user is who was logged in, or else a guest, whose name is made of a secret key and the
-address and tells neither. Programs that are known by their agent are bots. All of that can be changed below; --check
-shows for a log how each line is understood, and sends nothing.
+A page view is a GET, HEAD or POST that was answered without an error, and not for a file such as a picture; its url is
+cut at the query. Who has logged in is known by that name; everybody else is a guest, named by a keyed hash of the
+address. Programs are known by their user agent, and count as bots. Options change all of this. --check shows how the
+lines of a log are understood, and sends nothing.
 
-A log is read from its end on, or with --state from where the last run came to. Then nothing is lost between the runs,
-and guests keep their names."""
+A log is read from its end, or with --state from where the last run ended: then nothing between two runs is lost, and
+guests keep their names.
+
+{TOLD} The place in each log is saved then, also while the server is away or hangs."""
 
 _EPILOG = """\
 examples:
@@ -76,22 +83,34 @@ the best format, in nginx' configuration:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe `online feed`."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
-    parser.add_argument("logs", metavar="FILE", nargs="+", help="a log, also one to come; - is standard input")
     parser.add_argument(
-        "--url",
-        dest="server",
-        help="the server and its site (default: ONLINE_URL, or online://127.0.0.1:8989/default)",
+        "logs", metavar="FILE", nargs="+", help="a log, which need not be there yet; - is standard input"
     )
-    parser.add_argument("--state", metavar="FILE", type=Path, help="where it is kept how far the logs were sent")
-    parser.add_argument("--from-start", action="store_true", help="begin a log at its start, where nothing is kept")
+    add_server_argument(parser)
+    parser.add_argument("--state", metavar="FILE", type=Path, help="a file that remembers how far each log was sent")
     parser.add_argument(
-        "--once", action="store_true", help="end where the logs end, when the server has everything, and follow none"
+        "--from-start", action="store_true", help="read a log from its start if no place of it is saved"
     )
-    parser.add_argument("--check", action="store_true", help="show how the first lines are understood, send nothing")
     parser.add_argument(
-        "--status", metavar="SECONDS", type=float, default=60.0, help="how often to tell how it goes (default: 60)"
+        "--once", action="store_true", help="stop at the end of the logs, when the server has everything"
     )
-    parser.add_argument("--quiet", action="store_true", help="tell only what goes wrong")
+    parser.add_argument(
+        "--wait",
+        metavar="TIME",
+        type=time_of(0, 86_400),
+        help=f"with --once: how long to wait for a server that does not answer (default: {span(WAIT_S)})",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="show how the first lines are understood, and send nothing"
+    )
+    parser.add_argument(
+        "--status",
+        metavar="TIME",
+        type=time_of(0.1, 86_400),
+        default=60.0,
+        help="how often to print how it goes (default: 1min)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="print only problems")
     add_format_arguments(parser)
     add_rule_arguments(parser)
 
@@ -106,16 +125,33 @@ def run(args: argparse.Namespace) -> int:
     pages = Pages(read_from(args, visitor=rules.visitor), rules, key=key, url_prefix=args.url_prefix)
     if args.check:
         return _check(args.logs, pages)
+    if args.wait is not None and not args.once:
+        raise ConfigError("--wait goes with --once: without it a feed waits for its server as long as it takes")
     try:
         client = Client(args.server, timeout=TIMEOUT_S)
     except AddressError as error:
         raise ConfigError(str(error)) from None
-    status_s = float("inf") if args.quiet else max(args.status, 0.1)
+    wait_s = (WAIT_S if args.wait is None else args.wait) if args.once else None
     with Places.held(args.state) as places:
-        feed = Feed(_sources(args, places), pages, Sender(client), places)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: feed.stop())
-        return feed.run(status_s)
+        sources: list[Log | Pipe] = []
+        feed = Feed(sources, pages, Sender(client), places, wait_s=wait_s)
+        end_by(feed.stop)  # before anything is said: who reads it may send a signal at once
+        sources += _sources(args, places)
+        if not args.quiet:
+            told = ", ".join(_whence(source, args, places) for source in sources)
+            print(f"online feed: reading {told}; sending to {client.address}", file=sys.stderr)
+        return feed.run(float("inf") if args.quiet else args.status)
+
+
+def _whence(source: Log | Pipe, args: argparse.Namespace, places: Places) -> str:
+    """Say from where on a source is read."""
+    if isinstance(source, Pipe):
+        return source.name
+    kept = places.of(source.name)
+    if any(place.offset for place in source.places if place in kept):
+        return f"{source.name} from where the last run ended"
+    is_from_start = args.from_start or kept or not source.places
+    return f"{source.name} from its {'start' if is_from_start else 'end'}"
 
 
 def _sources(args: argparse.Namespace, places: Places) -> list[Log | Pipe]:
@@ -129,7 +165,7 @@ def _sources(args: argparse.Namespace, places: Places) -> list[Log | Pipe]:
         path = os.path.abspath(path)
         log = Log(path, places=places.of(path), from_start=args.from_start, is_followed=not args.once)
         if args.once and not os.path.exists(path):
-            raise ConfigError(f"cannot read {path}: No such file or directory")
+            raise LogError(f"cannot read {path}: No such file or directory")
         if not os.path.exists(path):
             print(f"online feed: {path} is not there yet, waiting for it", file=sys.stderr)
         for loss in () if args.once else log.losses:
@@ -139,27 +175,27 @@ def _sources(args: argparse.Namespace, places: Places) -> list[Log | Pipe]:
     return sources
 
 
-@dataclass
-class Lines:
-    """What has become of the lines that were read."""
-
-    count: int = 0
-    no_page_views: int = 0
-    not_understood: int = 0
-    first_reason: str = ""  #: why the first line that was not understood was not
-
-
 class Feed:
     """Reads, and hands what it reads to a sender."""
 
-    def __init__(self, sources: list[Log | Pipe], pages: Pages, sender: Sender, places: Places) -> None:
+    def __init__(
+        self,
+        sources: list[Log | Pipe],
+        pages: Pages,
+        sender: Sender,
+        places: Places,
+        *,
+        wait_s: float | None = None,
+    ) -> None:
+        """`wait_s`: how long a server may go without answering; None for ever."""
         self._sources = sources
+        self._wait_s = wait_s
         self._places = places
         self._parse = pages.parse
         self._sender = sender
-        self._can_go_on = places.is_kept and not any(isinstance(source, Pipe) for source in sources)
-        self._lines = Lines()
-        self._told: dict[str, bool] = {}  #: what goes wrong now
+        self._can_go_on = False  #: whether a next run sends what this one could not
+        self._outcomes = Outcomes()
+        self._told: dict[str, str] = {}  #: what goes wrong now, and of which kind it is
         self._failure = ""
         self._is_stopped = False
         self._until_s: float | None = None  #: when what waits is given up
@@ -170,30 +206,36 @@ class Feed:
 
     def run(self, status_s: float = float("inf")) -> int:
         """Feed until `stop`, or until all sources have ended. Returns an exit code."""
+        self._can_go_on = self._places.is_kept and not any(isinstance(source, Pipe) for source in self._sources)
         self._sender.start()
         self._save()  # where this run begins: a crash loses nothing from here on
         next_status_s = time.monotonic() + status_s
         next_save_s = time.monotonic() + STATE_EVERY_S
         try:
-            while self._sources and not self._is_stopped and self._sender.is_running:
+            while self._sources and not self._is_stopped and not self._failure and self._sender.is_running:
                 if not self._read_all() and self._sources:
                     self._rest()
                 if time.monotonic() >= next_save_s:
                     self._save()
                     next_save_s = time.monotonic() + STATE_EVERY_S
-                self._tell_if_away()
+                self._look_at_server()
                 if time.monotonic() >= next_status_s:
                     print(self._status(), file=sys.stderr)
                     next_status_s += status_s
             if not self._sender.is_running:
-                self._failure = "it has failed to send"
+                self._failure = "sending has failed"
             self._drain_pipes()
         except OnlineError as error:
             self._failure = str(error)
         is_whole = self._sender.finish(self._may_go_on, POLL_S)
         is_kept = self._save()
         if not is_whole and not self._can_go_on:
-            self._failure = self._failure or f"it ends, and hits were not sent: {self._sender.waiting:,}"
+            waiting = self._sender.waiting
+            self._failure = self._failure or f"{many(waiting, 'hit')} {'was' if waiting == 1 else 'were'} not sent"
+        if self._outcomes.is_nothing_understood and not self._is_stopped:
+            self._failure = (
+                self._failure or "no line was understood; --check shows why, --format says how they are written"
+            )
         counts = self._sender.counts
         if status_s != float("inf") or counts.dropped or counts.refused:
             print(self._status(), file=sys.stderr)
@@ -203,13 +245,14 @@ class Feed:
 
     def _drain_pipes(self) -> None:
         """Read what was written before the end came: a web server that starts again leaves it to nobody else."""
-        until_s = time.monotonic() + FAREWELL_S
-        while self._is_stopped and time.monotonic() < until_s and self._read_all():
-            pass
+        if self._is_stopped:
+            self._until_s = time.monotonic() + FAREWELL_S
+            while time.monotonic() < self._until_s and self._read_all():
+                pass
 
     def _may_go_on(self) -> bool:
         """Tell if what waits at the end may still be sent: as long as it takes, unless there is a reason to end."""
-        self._tell_if_away()
+        self._look_at_server()
         if self._until_s is None and (self._is_stopped or self._failure):
             self._until_s = time.monotonic() + FAREWELL_S
         return self._until_s is None or time.monotonic() < self._until_s
@@ -220,17 +263,28 @@ class Feed:
             self._places.save()
         except StateError as error:
             problem = str(error)
-        self._tell("state", problem, over="the state file can be written again")
+        self._tell("state", "state", problem, over="the state file can be written again")
         return not problem
 
-    def _tell_if_away(self) -> None:
-        error = self._sender.counts.last_error
-        self._tell("server", f"the server is away: {error}" if error else "", over="the server is back")
+    def _look_at_server(self) -> None:
+        """Say when hits cannot be sent, and give up if the server is not to be waited for any longer."""
+        trouble = self._sender.counts.trouble
+        words = _in_words(trouble)
+        self._tell("server", words.partition(":")[0], words, over="the server takes hits again")
+        if self._wait_s is None or self._failure or self._is_stopped:
+            return
+        if isinstance(trouble, TokenWantedError | WrongTokenError):  # to wait would not help
+            self._give_up(words)
+        elif self._sender.unanswered_s > self._wait_s:
+            self._give_up(f"no server has taken the hits within {span(self._wait_s)}")
 
-    def _tell(self, what: str, problem: str, *, over: str) -> None:
-        """Say so when something begins to go wrong, and when that is over."""
-        if bool(problem) != self._told.get(what, False):
-            self._told[what] = bool(problem)
+    def _give_up(self, failure: str) -> None:
+        self._failure, self._until_s = failure, time.monotonic()
+
+    def _tell(self, what: str, kind: str, problem: str, *, over: str) -> None:
+        """Say so when something begins to go wrong, or goes wrong in another way, and when that is over."""
+        if (kind if problem else "") != self._told.get(what, ""):
+            self._told[what] = kind if problem else ""
             print(f"online feed: {problem or over}", file=sys.stderr)
 
     def _read_all(self) -> bool:
@@ -249,24 +303,25 @@ class Feed:
         if self._sender.is_full or self._is_stopped:
             return None
         block = log.read()
-        self._tell(log.name, log.problem, over=f"{log.name} is no problem any more")
+        self._tell(log.name, "log", log.problem, over=f"{log.name} can be read again")
         if log.is_ended:
             self._failure = self._failure or log.problem
         return block
 
     def _batch(self, block: Block, *, may_be_dropped: bool) -> Batch:
-        parse, counts = self._parse, self._lines
-        hits = []
+        parse, outcomes = self._parse, self._outcomes
+        hits, left_out = [], []
         for line in block.lines:
             hit = parse(line) if len(line) <= MAX_LINE_BYTES else TOO_LONG
             if not isinstance(hit, str):
                 hits.append(hit)
             elif hit in NO_PAGE_VIEW:
-                counts.no_page_views += 1
+                left_out.append(hit)
             else:
-                counts.not_understood += 1
-                counts.first_reason = counts.first_reason or f"{hit}: {quote(line)}"
-        counts.count += len(block.lines)
+                outcomes.take(hit, line)
+        outcomes.take_all(left_out)
+        outcomes.lines += len(block.lines)
+        outcomes.hits += len(hits)
         return Batch(hits, block.settle, may_be_dropped=may_be_dropped)
 
     def _rest(self) -> None:
@@ -280,24 +335,32 @@ class Feed:
             time.sleep(POLL_S)
 
     def _status(self) -> str:
-        lines, counts = self._lines, self._sender.counts
-        parts = [
-            f"{lines.count:,} lines, {counts.sent:,} hits sent, {lines.no_page_views:,} lines no page views,"
-            f" {lines.not_understood:,} not understood"
-        ]
-        if lines.first_reason:
-            parts.append(f"the first not understood: {lines.first_reason}")
+        counts = self._sender.counts
+        parts = [self._outcomes.in_short(), f"{many(counts.sent, 'hit')} sent"]
+        if counts.ignored:
+            parts[-1] += f", {counts.ignored:,} of them ignored as older than the window, or than the user's newest hit"
+        for line in self._outcomes.samples[:1]:
+            parts.append(f"the first line not understood: {line.reason}: {line.text}")
         if counts.dropped:
-            parts.append(f"{counts.dropped:,} hits dropped while the server was away")
+            parts.append(f"{many(counts.dropped, 'hit')} dropped while the server was away")
         if counts.refused:
-            parts.append(f"{counts.refused:,} hits refused, the first: {counts.first_refusal}")
+            parts.append(f"{many(counts.refused, 'hit')} refused, the first: {counts.first_refusal}")
         behind = sum(source.behind_bytes for source in self._sources if isinstance(source, Log))
-        parts.append(f"behind by {behind:,} bytes and {self._sender.waiting:,} hits")
+        parts.append(f"behind by {many(behind, 'byte')} and {many(self._sender.waiting, 'hit')}")
         if counts.sent:
-            parts.append(f"the last hit sent was {counts.lag_s:.1f} s old")
-        if counts.last_error:
-            parts.append(f"the server is away: {counts.last_error}")
+            parts.append(f"the last hit sent was {counts.lag_s:.1f}s old")
+        if counts.trouble:
+            parts.append(_in_words(counts.trouble))
         return "online feed: " + "; ".join(parts)
+
+
+def _in_words(trouble: Exception | None) -> str:
+    """Say why hits cannot be sent: whether the server is away, or does not want them."""
+    if trouble is None:
+        return ""
+    if isinstance(trouble, ServerError):
+        return f"the server refuses hits: {explained(trouble)}"
+    return f"cannot reach the server: {explained(trouble)}"
 
 
 def _read_pipe(pipe: Pipe) -> Block | None:
@@ -312,28 +375,38 @@ def _is_ready(pipe: Pipe, timeout_s: float) -> bool:
 
 
 def _check(logs: list[str], pages: Pages) -> int:
-    """Tell how the first lines of logs are understood. Returns 1 if no line of a log is."""
-    code = 0
+    """Show how the first lines of logs are understood.
+
+    Returns 1 if a log cannot be read, or is not understood at all, or if all logs are empty.
+    """
+    problems = False
+    lines = 0
     for log in logs:
-        reader = LogReader()
-        counts: Counter[str] = Counter()
-        reasons: Counter[str] = Counter()
-        for number, line in enumerate(islice(reader.lines_of(log), CHECKED_LINES), 1):
-            found = pages.parse(line) if len(line) <= MAX_LINE_BYTES else TOO_LONG
-            what = "page views" if isinstance(found, PageView) else NO_PAGE_VIEW.get(found, _NOT_UNDERSTOOD)
-            counts[what] += 1
-            if what == _NOT_UNDERSTOOD:
-                # Reasons that quote what they found would be one each.
-                reasons[str(found).partition('"')[0].rstrip(" :,")] += 1
-            if number <= SHOWN_LINES:
-                print(f"line {number}: {quote(line)}\n  {_shown(found)}")
-        print(f"{log}: {_sum(counts)}")
-        for reason, number in reasons.most_common():
-            print(f"  {number:,} not understood: {reason}")
-        if counts.total() == counts[_NOT_UNDERSTOOD]:
-            print(f"online feed: no line of {log} was understood", file=sys.stderr)
-            code = 1
-    return code
+        outcomes = Outcomes()
+        try:
+            _check_lines(log, pages, outcomes)
+        except LogError as error:
+            problems = problems or not is_empty_log(error)
+            print(f"online feed: {error}", file=sys.stderr)
+        lines += outcomes.lines
+        if outcomes.is_nothing_understood:
+            problems = True
+            print(f"online feed: no line of {log} was understood; --format says how they are written", file=sys.stderr)
+    return 1 if problems or not lines else 0
+
+
+def _check_lines(log: str, pages: Pages, outcomes: Outcomes) -> None:
+    for number, line in enumerate(islice(LogReader().lines_of(log), CHECKED_LINES), 1):
+        found = pages.parse(line) if len(line) <= MAX_LINE_BYTES else TOO_LONG
+        outcomes.lines += 1
+        if isinstance(found, str):
+            outcomes.take(found, line)
+        else:
+            outcomes.hits += 1
+        if number <= SHOWN_LINES:
+            print(f"line {number}: {quote(line)}\n  {_shown(found)}")
+    is_part = "the first " if outcomes.lines == CHECKED_LINES else ""
+    print("\n  ".join([f"{log}: {is_part}{outcomes.in_short()}", *outcomes.table()]))
 
 
 def _shown(found: PageView | str) -> str:
@@ -341,20 +414,3 @@ def _shown(found: PageView | str) -> str:
         return found
     seen = datetime.fromtimestamp(found.seen_ms / 1000, UTC).isoformat(sep=" ", timespec="milliseconds")
     return f"{found.kind} {quote(found.user)} on {quote(found.url)} at {seen}"
-
-
-_NOT_UNDERSTOOD = "not understood"
-
-_SUMMED = {
-    "method": "of other methods",
-    "status": "whose status shows no page",
-    "file": "of files",
-    "target": "of no page",
-    "dropped": "left nothing by a rewrite",
-    "aside": "fetched for later or for a part of a page",
-}
-
-
-def _sum(counts: Counter[str]) -> str:
-    shown = ", ".join(f"{number:,} {_SUMMED.get(what, what)}" for what, number in counts.most_common())
-    return f"of the first {counts.total():,} lines {shown}"

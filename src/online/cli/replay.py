@@ -1,9 +1,9 @@
-"""`online replay`: feeds logs to a running server as live traffic, re-stamped to now.
+"""`online replay`: sends logs to a running server as live traffic, with times moved to now.
 
 Not here: reading logs (hitlog), and what hits mean (the server, which judges them as it does all others).
 Every hit of a log counts as a member's.
 
-How times are re-stamped, `t` being the time in the log:
+How times are moved, `t` being the time in the log:
 1. At a speed S the first hit is now, and every other one at `start + (t - t of the first) / S`. It is sent
    when that moment has come, so nothing is ever stamped in the future. A hit out of order keeps its place in
    time: it comes late, with its own time, as it did to the log.
@@ -20,6 +20,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from online.cli.arguments import add_server_argument
+from online.cli.outcomes import is_empty_log
+from online.cli.words import explained, many
+from online.errors import ConfigError
 from online.logs.hitlog import LogError, LoggedHit, LogReader, add_format_arguments, log_bytes, reader_from
 from online.terms import SEEN_MIN_MS
 from online_client import AddressError, BatchResult, Client, OnlineError
@@ -40,11 +44,11 @@ COUNTED_BYTES = 32 << 20
 SPEED_MIN, SPEED_MAX = 0.001, 1_000_000.0
 
 _DESCRIPTION = """\
-Feed access logs to a running server as if their visitors were there now.
+Send access logs to a running server as if their visitors were there now.
 
-At a speed of 1 the hits come as they came then, at 60 an hour passes in a minute. With --speed max everything
-is sent at once, stamped so that the logs end now: the server then shows the site as it was at the end of the
-logs. What is too old for its window it ignores; the summary tells how much that was."""
+At a speed of 1 the hits come as fast as they came then; at 60 an hour passes in a minute. With --speed max everything
+is sent at once, with times moved so that the logs end now: the server then shows the site as it was at the end of the
+logs. The server ignores what is older than its window; the summary says how much that was."""
 
 _EPILOG = """\
 examples:
@@ -57,19 +61,15 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe `online replay`."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
-    parser.add_argument("logs", metavar="LOG", nargs="+", help="a log, also one in gzip; - is standard input")
+    parser.add_argument("logs", metavar="LOG", nargs="+", help="a log, plain or gzip; - is standard input")
     parser.add_argument(
         "--speed",
         metavar="N",
         type=_speed,
         default=1.0,
-        help="so many times as fast as it happened, or max: all at once (default: 1)",
+        help="how many times as fast as it happened, or max: all at once (default: 1)",
     )
-    parser.add_argument(
-        "--url",
-        dest="server",
-        help="the server and its site (default: ONLINE_URL, or online://127.0.0.1:8989/default)",
-    )
+    add_server_argument(parser)
     add_format_arguments(parser)
 
 
@@ -85,38 +85,33 @@ def _speed(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do `online replay`. Returns 0, 1 if a log was not read or the server did not take it, 2 for wrong
-    usage."""
+    """Do `online replay`. Returns 0, or 1 if a log was not read or the server did not take it. Raises ConfigError."""
     try:
         client = Client(args.server, timeout=TIMEOUT_S)
-        _check_logs(args)
-    except (AddressError, _UsageError) as error:
-        print(f"online replay: {error}", file=sys.stderr)
-        return 2
+    except AddressError as error:
+        raise ConfigError(str(error)) from None
+    _check_logs(args)
     reader = reader_from(args)
     errors: list[str] = []
+    notes: list[str] = []
     traffic = Traffic(client, now_ms=_now_ms, sleep=time.sleep)
     began_s = time.monotonic()
     try:
         client.ping()  # before anything is read, which may take long
         stamp, total_hits = _plan(args)
         with _progress(reader, args.logs, total_hits=total_hits) as show:
-            traffic.feed(_hits(reader, args.logs, errors), stamp, show)
+            traffic.feed(_hits(reader, args.logs, errors, notes), stamp, show)
         if not traffic.hits and not errors:
             errors.append(f"no line of {', '.join(map(_name, args.logs))} is a hit")
     except OnlineError as error:
-        errors.append(str(error))
+        errors.append(explained(error))
     finally:  # Ctrl-C ends a long replay, and what was sent is worth knowing
         client.close()
         if reader.lines:
             print(_summary(traffic, reader, time.monotonic() - began_s))
-    for message in errors:
+    for message in (*notes, *errors):
         print(f"online replay: {message}", file=sys.stderr)
     return 1 if errors else 0
-
-
-class _UsageError(Exception):
-    """Options that do not go together."""
 
 
 #: From the time in a log to the time that is sent, both in milliseconds since 1970.
@@ -142,10 +137,10 @@ def ending(end_ms: int, greatest_ms: int) -> Stamp:
 
 
 def _check_logs(args: argparse.Namespace) -> None:
-    """Raise _UsageError if a log would have to be read twice and cannot."""
+    """Raise ConfigError if a log would have to be read twice and cannot."""
     for log in args.logs if args.speed == math.inf else ():
         if log == "-" or (os.path.exists(log) and not os.path.isfile(log) and not os.path.isdir(log)):
-            raise _UsageError(f"--speed max reads a log twice, {_name(log)} cannot be: save it to a file first")
+            raise ConfigError(f"--speed max reads a log twice, which {_name(log)} cannot be: save it to a file first")
 
 
 def _plan(args: argparse.Namespace) -> tuple[Stamp, int | None]:
@@ -158,7 +153,7 @@ def _plan(args: argparse.Namespace) -> tuple[Stamp, int | None]:
         return live(_now_ms(), args.speed), None
     reader = reader_from(args)
     with _progress(reader, args.logs, "Reading") as show:
-        greatest_ms, total_hits = _greatest(_hits(reader, args.logs, []), show)
+        greatest_ms, total_hits = _greatest(_hits(reader, args.logs, [], []), show)
     return live(_now_ms(), args.speed) if is_live else ending(_now_ms(), greatest_ms), total_hits
 
 
@@ -176,13 +171,13 @@ def _greatest(hits: Iterable[LoggedHit], show: Callable[[int], None]) -> tuple[i
     return greatest_ms, number
 
 
-def _hits(reader: LogReader, logs: Sequence[str], errors: list[str]) -> Iterator[LoggedHit]:
-    """Read all logs as one stream; what cannot be read goes to `errors`, and the next one follows."""
+def _hits(reader: LogReader, logs: Sequence[str], errors: list[str], notes: list[str]) -> Iterator[LoggedHit]:
+    """Read all logs as one stream. A log that cannot be read is an error, an empty one a note."""
     for log in logs:
         try:
             yield from reader.read(log)
         except LogError as error:
-            errors.append(str(error))
+            (notes if is_empty_log(error) else errors).append(str(error))
 
 
 class Traffic:
@@ -247,7 +242,7 @@ def _progress(
         def show(hits: int) -> None:
             rate = hits / max(time.monotonic() - began_s, 0.001)
             completed = reader.bytes_read if total_hits is None else hits
-            progress.update(task, completed=completed, hits=f"{hits:,} hits, {rate:,.0f} hits/s")
+            progress.update(task, completed=completed, hits=f"{many(hits, 'hit')}, {rate:,.0f} hits/s")
 
         yield show
 
@@ -256,15 +251,15 @@ def _summary(traffic: Traffic, reader: LogReader, took_s: float) -> str:
     result = traffic.result
     rate = traffic.hits / max(took_s, 0.001)
     lines = [
-        f"Sent {traffic.hits:,} {'hit' if traffic.hits == 1 else 'hits'} in {took_s:,.1f} s, {rate:,.0f} hits/s.",
+        f"Sent {many(traffic.hits, 'hit')} in {took_s:,.1f} s, {rate:,.0f} hits/s.",
         f"The server accepted {result.accepted:,}, ignored {result.ignored:,} as too old, refused {result.refused:,}.",
     ]
     if result.first_error:
-        lines.append(f"The first that it refused: {result.first_error}")
+        lines.append(f"The first one refused: {result.first_error}")
     if reader.skipped:
         sample = reader.samples[0]
         lines.append(
-            f"Skipped {reader.skipped:,} of {reader.lines:,} lines, the first being {sample.log}, line {sample.number}:"
-            f" {sample.reason}."
+            f"{reader.skipped:,} of {many(reader.lines, 'line')} {'was' if reader.skipped == 1 else 'were'} left out;"
+            f" the first is {sample.log}, line {sample.number}: {sample.reason}."
         )
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from online.cli.query import readable, spoken_age
+from online.cli.words import many, readable, span, spoken_age
 from online_client import Kinds, Session, TopPage
 
 #: What + and - choose from.
@@ -29,18 +29,19 @@ _HELP = """\
 
 q           quit
 tab         go to the other list, also with left and right
-s           sort this list in another way, also with up and down
-/           show only what begins with ...; users come by name then
-esc         show all again
+s           sort this list another way, also with up and down
+/           show only what begins with ...; users are sorted by name then
+esc         show everything again
 p           pause, and go on
-+ -         a longer, a shorter time between two frames
++ -         more time, less time between two frames
 ?           this help
 
-People are members, guests and hidden users. No list has hidden users or bots.
-Hits are those that this site accepted since the last frame. The memory is that
-of all sites of the server.
+People are members, guests and hidden users. Bots are counted on their own.
+Hidden users and bots are never listed.
+hits/s counts what this site accepted since the last frame. Memory is that of
+all sites of the server.
 
-Any key goes back."""
+Press any key to go back."""
 
 
 # How it is looked at
@@ -78,7 +79,7 @@ class View:
 
     @property
     def users_by_name(self) -> bool:
-        """Say if users come by name; the server knows no other order of those that begin alike."""
+        """Say if users are sorted by name: the server has no other order for those that begin alike."""
         return self.lists[USERS].sort == "name" or self.lists[USERS].prefix != ""
 
     def with_focused(self, shown: Shown) -> "View":
@@ -204,16 +205,16 @@ class Snapshot:
 def render(snapshot: Snapshot, view: View, height: int) -> RenderableType:
     """Lay out a frame of at most `height` lines, 2 or more; a live one has as many, and the keys on the last."""
     foot = [_foot(view)] if view.is_live else []
-    head = list(_head(snapshot))[: height - len(foot)]
+    head = list(_head(snapshot, view))[: height - len(foot)]
     room = height - len(head) - len(foot)
     body: list[Text | Table] = []
     if view.is_helping:
         body = [_line(line) for line in _HELP.splitlines()[:room]]
         room -= len(body)
     elif snapshot.figures is not None and room >= 4:  # both titles, and something below them
-        pages, users = snapshot.figures.pages, snapshot.figures.users
-        n_pages, n_users = _share(room - 2, len(pages), len(users))
-        body = [_pages(pages[:n_pages], view), _users(users[:n_users], view)]
+        figures = snapshot.figures
+        n_pages, n_users = _share(room - 2, len(figures.pages) or 1, len(figures.users) or 1)
+        body = [_pages(figures, n_pages, view), _users(figures, n_users, view)]
         room -= 2 + n_pages + n_users
     blank = [Text()] * (room if view.is_live else 0)
     return Group(*head, *body, *blank, *foot)
@@ -225,7 +226,7 @@ def _share(room: int, first: int, second: int) -> tuple[int, int]:
     return first, min(second, room - first)
 
 
-def _head(snapshot: Snapshot) -> Iterator[Text]:
+def _head(snapshot: Snapshot, view: View) -> Iterator[Text]:
     figures = snapshot.figures
     address = [("", readable(snapshot.address))]
     if figures is None:
@@ -235,15 +236,16 @@ def _head(snapshot: Snapshot) -> Iterator[Text]:
         yield _facts([*address, ("up", spoken_age(figures.uptime)), memory])
     if snapshot.trouble:
         yield _line(readable(snapshot.trouble), "bold red")
-        yield _line(f"no answer, next try in {snapshot.retry_s:g} s", "red")
+        yield _line(f"no answer, next try in {span(snapshot.retry_s)}", "red")
     if figures is None:
         return
     counts = figures.kinds
     named = ("people", "members", "guests", "hidden", "bots")
     yield _facts((name, f"{getattr(counts, name):,}") for name in named)
     rate = "-" if figures.rate.per_s is None else f"{figures.rate.per_s:,.0f}"
+    rates = [("hits/s", rate)] if view.is_live else []  # one frame alone can have none
     ago = "" if figures.peak_age is None else f", {spoken_age(figures.peak_age)} ago"
-    yield _facts([("hits/s", rate), ("pages", f"{figures.n_pages:,}"), ("peak", f"{figures.peak:,}{ago}")])
+    yield _facts([*rates, ("pages", f"{figures.n_pages:,}"), ("peak", f"{figures.peak:,}{ago}")])
 
 
 def _facts(facts: Iterable[tuple[str, str]]) -> Text:
@@ -260,7 +262,12 @@ def _cut(text: Text) -> Text:
     return text
 
 
-_SPOKEN_SORTS = {"people": "most people first", "url": "by url", "newest": "newest first", "name": "by name"}
+_SPOKEN_SORTS = {
+    "people": "most people first",
+    "url": "those with most people, by url",
+    "newest": "newest first",
+    "name": "by name",
+}
 
 
 def _title(what: str, place: int, sort: str, view: View) -> Text:
@@ -270,24 +277,45 @@ def _title(what: str, place: int, sort: str, view: View) -> Text:
     return Text(f"{title}, {_SPOKEN_SORTS[sort]}", "reverse" if view.is_live and place == view.focus else "dim")
 
 
-def _pages(pages: Sequence[TopPage], view: View) -> Table:
+def _pages(figures: Figures, rows: int, view: View) -> Table:
     sort = view.lists[PAGES].sort
     table = _table()
     table.add_column("people", justify="right", no_wrap=True, min_width=8)
     table.add_column(_title("pages", PAGES, sort, view), no_wrap=True, ratio=1)
+    pages = figures.pages[:rows]
     for page in sorted(pages, key=lambda page: page.url) if sort == "url" else pages:
         table.add_row(f"{page.people:,}", Text(readable(page.url)))
+    if not pages:
+        table.add_row("", Text(_why_no_pages(figures, view.lists[PAGES].prefix), "dim"))
     return table
 
 
-def _users(users: Sequence[Session], view: View) -> Table:
+def _why_no_pages(figures: Figures, prefix: str) -> str:
+    if prefix:
+        with_slash = "" if prefix.startswith("/") else f" or /{readable(prefix)}"
+        return f"no page with people begins with {readable(prefix)}{with_slash}"
+    bots = figures.kinds.bots
+    if figures.kinds.people == 0 and bots:
+        return f"nobody but {many(bots, 'bot')}: they are counted, and never listed; curl is one"
+    return "nobody yet"
+
+
+def _users(figures: Figures, rows: int, view: View) -> Table:
     table = _table()
     table.add_column("seen", justify="right", no_wrap=True, min_width=8)
     table.add_column(_title("users", USERS, "name" if view.users_by_name else "newest", view), no_wrap=True, ratio=2)
     table.add_column("page", no_wrap=True, ratio=3)
-    for session in users:
+    for session in figures.users[:rows]:
         table.add_row(spoken_age(session.age), Text(readable(session.user)), Text(readable(session.url)))
+    if not figures.users:
+        table.add_row("", Text(_why_no_users(figures, view.lists[USERS].prefix), "dim"), "")
     return table
+
+
+def _why_no_users(figures: Figures, prefix: str) -> str:
+    if prefix:
+        return f"no user begins with {readable(prefix)}"
+    return "hidden users only" if figures.kinds.people else "nobody yet"
 
 
 def _table() -> Table:
@@ -299,5 +327,5 @@ def _foot(view: View) -> Text:
         what = "pages" if view.focus == PAGES else "users"
         return _line(f"{what} that begin with: {readable(view.focused.prefix)}_   enter keep  esc undo")
     paused = Text.assemble((" paused ", "reverse"), "  ") if view.is_paused else Text()
-    hints = f"q quit  tab list  s sort  / filter  p pause  + - every {view.interval_s:g} s  ? help"
+    hints = f"q quit  tab list  s sort  / filter  p pause  +/- every {span(view.interval_s)}  ? help"
     return _cut(Text.assemble(paused, (hints, "dim")))

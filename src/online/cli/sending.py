@@ -2,8 +2,8 @@
 
 Not its job: where hits come from (feed), and what goes over the wire (online_client).
 
-1. Nothing grows without bound: beyond MAX_WAITING_HITS or MAX_WAITING_BATCHES the sender `is_full`. Who can wait
-   does so then; of what cannot, the oldest is dropped and counted.
+1. Nothing grows without bound: beyond MAX_WAITING_HITS or MAX_WAITING_BATCHES the sender `is_full`. Then sources
+   that can wait do so; of hits that cannot wait, the oldest are dropped and counted.
 2. A batch is settled when the server has answered for every hit in it, whatever it answered. One that is given up
    is not.
 3. The counts of hits are written by the thread alone, but for `dropped`.
@@ -31,8 +31,11 @@ MESSAGE_HITS = 2_000
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
-#: How long a message that is on its way at the end may take.
+#: How long an answer may take.
 TIMEOUT_S = 10.0
+
+#: How long a message that is on its way at the end is waited for, after all else was given up.
+LAST_ANSWER_S = 1.0
 
 #: What a server may answer to a batch as a whole, and take the same batch later.
 _MAY_PASS = ("LOADING", "NOAUTH", "WRONGPASS")
@@ -53,10 +56,11 @@ class Counts:
 
     dropped: int = 0
     sent: int = 0
+    ignored: int = 0  #: of those sent: older than the server's window, or than the user's newest hit
     refused: int = 0
     first_refusal: str = ""
     lag_s: float = 0.0  #: how old the newest hit was when the server had it
-    last_error: str = ""  #: why the server is away, empty if it is not
+    trouble: OnlineError | None = None  #: why hits cannot be sent now; None if they can
 
 
 class Sender:
@@ -72,6 +76,13 @@ class Sender:
         self._is_whole = True  #: nothing was given up
         self._thread = Thread(target=self._run, name="online-feed", daemon=True)
         self._max_hits = client_verbs.MAX_BATCH_HITS
+        self._asking_since_s: float | None = None  #: when what has no answer yet was first sent
+
+    @property
+    def unanswered_s(self) -> float:
+        """How long the server has not taken what is being sent to it."""
+        since_s = self._asking_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
 
     @property
     def waiting(self) -> int:
@@ -107,7 +118,10 @@ class Sender:
             self._changed.wait_for(lambda: not self.is_full, timeout_s)
 
     def finish(self, may_go_on: Callable[[], bool], every_s: float) -> bool:
-        """Send what waits as long as it `may_go_on`, asked so often; then end. Tell if all was settled."""
+        """Send what waits as long as it `may_go_on`, asked so often; then end. Tell if all was settled.
+
+        A thread that still waits for an answer then is left to die with the process.
+        """
         with self._changed:
             self._is_finishing = True
             self._changed.notify_all()
@@ -116,9 +130,9 @@ class Sender:
         with self._changed:
             self._is_ended = True
             self._changed.notify_all()
-        self._thread.join(TIMEOUT_S)
+        self._thread.join(LAST_ANSWER_S)
         self._client.close()
-        return self._is_whole and not self._queue
+        return self._is_whole and not self._queue and not self.is_running
 
     def _has_joined(self, batch: Batch) -> bool:
         """Put what a pipe gives, often one line at a time, to what it gave before, if that is small."""
@@ -172,6 +186,7 @@ class Sender:
         if len(packed) > client_verbs.MAX_BATCH_BYTES:
             return self._send_halves(hits)
         request = replace(client_verbs.batch([]), params=packed)
+        self._asking_since_s = self._asking_since_s or time.monotonic()
         pause_s = FIRST_PAUSE_S
         while True:
             try:
@@ -180,13 +195,13 @@ class Sender:
             except FramingError:  # this server takes smaller messages only
                 if len(hits) > 1:
                     return self._send_halves(hits)
-                self._count(hits, BatchResult(0, 0, 1, "a hit is larger than the server takes messages"))
+                self._count(hits, BatchResult(0, 0, 1, "a hit is larger than the server's limit for a message"))
                 return True
             except OnlineError as error:
                 if isinstance(error, ServerError) and error.code not in _MAY_PASS:
                     self._count(hits, BatchResult(0, 0, len(hits), str(error)))
                     return True
-                self.counts.last_error = str(error)
+                self.counts.trouble = error
             if not self._pause(pause_s * random.uniform(0.5, 1.0)):
                 return False
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -197,8 +212,9 @@ class Sender:
 
     def _count(self, hits: Sequence[PageView], result: BatchResult) -> None:
         counts = self.counts
-        counts.last_error = ""
+        counts.trouble = self._asking_since_s = None
         counts.sent += result.accepted + result.ignored
+        counts.ignored += result.ignored
         counts.refused += result.refused
         counts.first_refusal = counts.first_refusal or result.first_error or ""
         counts.lag_s = max(0.0, time.time() - hits[-1].seen_ms / 1000)

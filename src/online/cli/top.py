@@ -17,18 +17,20 @@ import time
 import tty
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from select import select
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from rich.console import Console
 
-from online.cli.query import readable
+from online.cli.arguments import add_server_argument, time_of
 from online.cli.screen import PAGES, USERS, Figures, Rate, Snapshot, View, keys, press, render
-from online_client import AddressError, Client, OnlineError, ProtocolError, RangeError
+from online.cli.signals import ENDING, IGNORED
+from online.cli.words import explained
+from online_client import AddressError, Client, OnlineError, ProtocolError, RangeError, TopPage
 from online_client.verbs import MAX_LIMIT
 
 TIMEOUT_S = 2.0
@@ -37,14 +39,20 @@ INTERVAL_MIN_S, INTERVAL_MAX_S = 0.1, 3_600.0
 #: A server that does not answer is asked again after the first of these, then after twice as long each time.
 RETRY_MIN_S, RETRY_MAX_S = 0.5, 8.0
 
+#: SIGINT is not among them: it raises KeyboardInterrupt, which gives the terminal back, too.
+_ENDING = tuple(number for number in ENDING if number != signal.SIGINT)
+
 T = TypeVar("T")
 
 _DESCRIPTION = """\
-Watch a running server: how many people are online, hits a second, the pages with most people, and who came
-last. The keys are told at the bottom, and by ? in full. If the server goes away it says so, and goes on when
-the server is back.
+Watch a running server: how many people and bots are online, hits a second, the pages with most people, and who came
+last. The last line names the keys, and ? explains them. If the server goes away, this says so and goes on when the
+server is back.
 
-Without a terminal, or on a dumb one, it prints one frame and ends."""
+Without a terminal, or on a dumb one, it prints one frame and ends.
+
+SIGTERM, SIGHUP and SIGQUIT end it cleanly, as q does; SIGUSR1, SIGUSR2 and SIGALRM are ignored. SIGINT (Ctrl-C) ends it
+with exit code 130."""
 
 _EPILOG = """\
 examples:
@@ -58,34 +66,24 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe `online top`."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    add_server_argument(parser)
     parser.add_argument(
-        "--url",
-        dest="server",
-        help="the server and its site (default: ONLINE_URL, or online://127.0.0.1:8989/default)",
-    )
-    parser.add_argument(
-        "--interval", metavar="S", type=_interval, default=2.0, help="seconds between two frames (default: 2)"
+        "--interval",
+        metavar="TIME",
+        type=time_of(INTERVAL_MIN_S, INTERVAL_MAX_S),
+        default=2.0,
+        help="time between two frames (default: 2s)",
     )
     parser.add_argument("--once", action="store_true", help="print one frame and end")
 
 
-def _interval(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not INTERVAL_MIN_S <= seconds <= INTERVAL_MAX_S:
-        raise argparse.ArgumentTypeError(f"takes {INTERVAL_MIN_S:g} to {INTERVAL_MAX_S:,.0f} seconds, not {text!r}")
-    return seconds
-
-
 def run(args: argparse.Namespace) -> int:
-    """Show frames until a key or SIGTERM ends it. Returns 0, 1 if the one frame could not be had, 2 for a wrong
+    """Show frames until a key or a signal ends it. Returns 0, 1 if the one frame could not be had, 2 for a wrong
     address."""
     try:
         client = Client(args.server, timeout=TIMEOUT_S)
     except AddressError as error:
-        print(f"online top: {readable(str(error))}", file=sys.stderr)
+        print(f"online top: {explained(error)}", file=sys.stderr)
         return 2
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # ? for what the encoding of the output does not have
@@ -124,11 +122,19 @@ def ask(client: Client, view: View, rows: int, before: Rate | None) -> Figures:
         rate=before.look(now_s, accepted) if before else Rate(now_s, accepted),
         peak=peak.people,
         peak_age=None if peak.at is None else max(timedelta(0), datetime.now(UTC) - peak.at),
-        pages=_as_many(lambda limit: client.top(limit, shown_pages.prefix), rows),
+        pages=_pages(client, shown_pages.prefix, rows),
         users=_as_many(
             lambda limit: client.users(shown_users.prefix, limit) if view.users_by_name else client.recent(limit), rows
         ).users,
     )
+
+
+def _pages(client: Client, prefix: str, rows: int) -> list[TopPage]:
+    """Ask for the top pages that begin with what was typed; if none does, with a / before it, as urls have it."""
+    found = _as_many(lambda limit: client.top(limit, prefix), rows)
+    if found or not prefix or prefix.startswith("/"):
+        return found
+    return _as_many(lambda limit: client.top(limit, f"/{prefix}"), rows)
 
 
 def _as_many(question: Callable[[int], T], limit: int) -> T:
@@ -177,7 +183,7 @@ class Watcher:
             self._failures = 0
         except OnlineError as error:
             self._failures += 1
-            trouble = str(error)
+            trouble = explained(error)
         self._question, self._asked_s = question, time.monotonic()
         self.snapshot = replace(self.snapshot, figures=figures, trouble=trouble, retry_s=self._retry_s())
 
@@ -199,7 +205,7 @@ def _show_once(client: Client, view: View, console: Console) -> int:
     try:
         figures = ask(client, view, _rows(console), None)
     except OnlineError as error:
-        print(f"online top: {readable(str(error))}", file=sys.stderr)
+        print(f"online top: {explained(error)}", file=sys.stderr)
         return 1
     console.print(render(Snapshot(str(client.address), figures), view, console.height - 1))  # a line for the prompt
     return 0
@@ -219,7 +225,7 @@ def _show(watcher: Watcher, view: View, console: Console) -> View:
             ready, _, _ = select([sys.stdin, told], [], [], watcher.wait_s(view))
             if told in ready:
                 signals = os.read(told, 64)
-                if signal.SIGTERM in signals:
+                if any(number in signals for number in _ENDING):
                     return replace(view, has_ended=True)
                 if signal.SIGTSTP in signals:
                     return view
@@ -233,6 +239,12 @@ def _show(watcher: Watcher, view: View, console: Console) -> View:
     return view
 
 
+def _give_back(terminal: int, attributes: list[Any]) -> None:
+    """Set a terminal as it was, unless it has been closed."""
+    with suppress(termios.error):
+        termios.tcsetattr(terminal, termios.TCSADRAIN, attributes)
+
+
 @contextmanager
 def _take_over(console: Console) -> Iterator[int]:
     """Take the terminal, and give it back as it was. Yields a file that has a byte for every signal, its number."""
@@ -243,9 +255,11 @@ def _take_over(console: Console) -> Iterator[int]:
         undo.callback(os.close, tell)
         os.set_blocking(tell, False)
         undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(tell, warn_on_full_buffer=False))
-        for number in (signal.SIGTERM, signal.SIGTSTP, signal.SIGWINCH):
+        for number in (*_ENDING, signal.SIGTSTP, signal.SIGWINCH):
             undo.callback(signal.signal, number, signal.signal(number, lambda *_: None))
-        undo.callback(termios.tcsetattr, terminal, termios.TCSADRAIN, termios.tcgetattr(terminal))
+        for ignored in IGNORED:
+            undo.callback(signal.signal, ignored, signal.signal(ignored, signal.SIG_IGN))
+        undo.callback(_give_back, terminal, termios.tcgetattr(terminal))
         tty.setcbreak(terminal)
         undo.enter_context(console.screen())
         yield told

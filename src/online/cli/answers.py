@@ -1,0 +1,232 @@
+"""Answers of a server, laid out as facts and a table of text: on a terminal, in a pipe, and as JSON.
+
+Not here: which verb has which answer (questions).
+
+1. Names come from visitors of a site. None reaches a terminal or a pipe with a control character in it.
+2. Each answer is laid out once; a terminal and a pipe differ in the frame alone.
+"""
+
+import argparse
+import io
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from online.cli.words import readable, spoken_age
+from online_client.replies import (
+    Kinds,
+    Listing,
+    Page,
+    Peak,
+    Section,
+    Seen,
+    Session,
+    Site,
+    TopPage,
+    Viewer,
+)
+
+
+class Answer(NamedTuple):
+    """What is shown of a reply: facts, each with its name ("" for one that stands alone), then a table."""
+
+    facts: Sequence[tuple[str, str]] = ()
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+
+
+@dataclass(frozen=True)
+class HitOutcome:
+    """What became of a hit, and why."""
+
+    result: str
+    why: str | None = None
+
+
+#: Why a hit is ignored.
+HAS_NEWER = "the user has a newer hit"
+TOO_OLD = "it is older than the server's window, or than the moment when the user left"
+
+
+def is_nothing(reply: object) -> bool:
+    """Whether an answer says that there is nobody and nothing."""
+    match reply:
+        case Kinds():
+            return reply.people == reply.bots == 0
+        case Page():
+            return reply.here == 0
+        case Section():
+            return reply.pages == 0
+        case list():  # of pages, or of counts
+            return not any(reply)
+    return reply == 0
+
+
+# As JSON
+
+
+def plain(value: object) -> object:
+    """Make dictionaries, lists, text and numbers of a reply: times in ISO 8601, ages in seconds (`age_s`)."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds")
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if is_dataclass(value):
+        named = ((field.name, getattr(value, field.name)) for field in fields(value))
+        return {name + "_s" * isinstance(item, timedelta): plain(item) for name, item in named}
+    return value
+
+
+# Laid out
+
+
+def _spoken_time(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def number(reply: int, args: argparse.Namespace) -> Answer:
+    return Answer([("", str(reply))])
+
+
+def text(reply: str, args: argparse.Namespace) -> Answer:
+    return Answer([("", reply)])
+
+
+def hit(reply: HitOutcome, args: argparse.Namespace) -> Answer:
+    return Answer([("", "OK" if reply.why is None else f"{reply.result}: {reply.why}")])
+
+
+def done(reply: None, args: argparse.Namespace) -> Answer:
+    return Answer([("", "OK")])
+
+
+def time(reply: datetime, args: argparse.Namespace) -> Answer:
+    return Answer([("", _spoken_time(reply))])
+
+
+def counts(reply: list[int], args: argparse.Namespace) -> Answer:
+    return Answer(columns=("people", "url"), rows=[(str(n), url) for n, url in zip(reply, args.urls, strict=True)])
+
+
+def kinds(reply: Kinds, args: argparse.Namespace) -> Answer:
+    counts = reply.people, reply.members, reply.guests, reply.hidden, reply.bots
+    return Answer(list(zip(("people", "members", "guests", "hidden", "bots"), map(str, counts), strict=True)))
+
+
+def page(reply: Page, args: argparse.Namespace) -> Answer:
+    facts = [("online", str(reply.online)), ("here", str(reply.here)), *_cursor(reply.cursor)]
+    return Answer(facts, ("user", "seen", "kind"), [_viewer(viewer) for viewer in reply.users])
+
+
+def _viewer(viewer: Viewer) -> Sequence[str]:
+    return viewer.user, spoken_age(viewer.age), viewer.kind
+
+
+def listing(reply: Listing, args: argparse.Namespace) -> Answer:
+    columns = "user", "url", "seen", "kind"
+    return Answer(_cursor(reply.cursor), columns, [_session(session) for session in reply.users])
+
+
+def _session(session: Session) -> Sequence[str]:
+    return session.user, session.url, spoken_age(session.age), session.kind
+
+
+def _cursor(cursor: str | None) -> list[tuple[str, str]]:
+    """What continues a list, if it goes on."""
+    return [] if cursor is None else [("cursor", cursor)]
+
+
+def seen(reply: list[Seen | None], args: argparse.Namespace) -> Answer:
+    rows = [
+        (user, "-", "-") if seen is None else (user, seen.url, spoken_age(seen.age))
+        for user, seen in zip(args.users, reply, strict=True)
+    ]
+    return Answer(columns=("user", "url", "seen"), rows=rows)
+
+
+def section(reply: Section, args: argparse.Namespace) -> Answer:
+    return Answer([("people", str(reply.people)), ("pages", str(reply.pages))])
+
+
+def top(reply: list[TopPage], args: argparse.Namespace) -> Answer:
+    return Answer(columns=("people", "url"), rows=[(str(page.people), page.url) for page in reply])
+
+
+def peak(reply: Peak, args: argparse.Namespace) -> Answer:
+    if reply.at is None:
+        return Answer([("people", "0")])
+    ago = max(timedelta(0), datetime.now(UTC) - reply.at)
+    return Answer([("people", str(reply.people)), ("at", f"{_spoken_time(reply.at)}, {spoken_age(ago)} ago")])
+
+
+def sites(reply: list[Site], args: argparse.Namespace) -> Answer:
+    return Answer(columns=("people", "site"), rows=[(str(site.people), site.name) for site in reply])
+
+
+def info(reply: dict[str, dict[str, str]], args: argparse.Namespace) -> Answer:
+    rows = [
+        (section, *row)
+        for section, values in reply.items()
+        for name, value in values.items()
+        for row in _info_rows(name, value)
+    ]
+    if not rows:  # syslog is the one section that a server may do without
+        return Answer(facts=[("", "no section syslog: the server runs without --syslog")])
+    return Answer(columns=("section", "name", "value"), rows=rows)
+
+
+def _info_rows(name: str, value: str) -> list[tuple[str, str]]:
+    """Lay out a value of INFO; that of a site is many: `people=3,users=4,...`."""
+    if not name.startswith("site_"):
+        return [(name, value)]
+    each = (part.partition("=") for part in value.split(","))
+    return [(f"{name} {key}", number) for key, _, number in each]
+
+
+# Shown
+
+
+def show(answer: Answer) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # ? for what the encoding of the output does not have
+    if sys.stdout.isatty():
+        _show_on_terminal(answer)
+    else:
+        print(as_plain_text(answer))
+
+
+def as_plain_text(answer: Answer) -> str:
+    """Write facts and table with a tab between cells, and an empty line between the two."""
+    facts = [fact if fact[0] else fact[1:] for fact in answer.facts]
+    table = [answer.columns, *answer.rows] if answer.columns else []
+    return "\n\n".join(_lines(part) for part in (facts, table) if part)
+
+
+def _lines(rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join("\t".join(map(readable, row)) for row in rows)
+
+
+def _show_on_terminal(answer: Answer) -> None:
+    # Slow to import, and of no use elsewhere.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    width = max((len(name) + 2 for name, _ in answer.facts if name), default=0)
+    for name, value in answer.facts:
+        console.print(Text.assemble((name.ljust(width), "dim"), readable(value)), soft_wrap=True)
+    if answer.columns:
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+        for column in answer.columns:
+            is_right = column in ("people", "seen")
+            table.add_column(column, justify="right" if is_right else "left", overflow="fold", no_wrap=is_right)
+        for row in answer.rows:
+            table.add_row(*(Text(readable(cell)) for cell in row))
+        console.print(table)

@@ -1,0 +1,145 @@
+"""How a command line is read: what is wrong in one line, what was probably meant, and where to read more.
+
+Not here: which commands and options there are.
+"""
+
+import argparse
+import difflib
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, NoReturn
+
+from online.cli.words import span
+
+WRONG = 2  #: the exit code
+
+#: The units of a time, in seconds, as the server's settings have them too.
+UNITS_S = {"": 1, "s": 1, "min": 60, "h": 3600}
+
+_TIME = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([A-Za-z]*)", re.ASCII)
+
+#: How argparse says some things, and how we do.
+_PLAINER = (
+    (r"argument (\S+): (takes .*)", r"\1 \2"),
+    (r"argument (\S+): expected one argument", r"\1 needs a value"),
+    (r"argument (\S+): expected (\d+) arguments", r"\1 needs \2 values"),
+    (r"argument (\S+): (.*)", r"\1: \2"),
+    (r"the following arguments are required: (.*)", r"missing: \1"),
+)
+
+
+class Formatter(argparse.HelpFormatter):
+    """Fills paragraphs, and leaves those alone that have indented lines: lists and examples."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = textwrap.dedent(text).strip().split("\n\n")
+        fill = partial(textwrap.fill, width=width, break_long_words=False, break_on_hyphens=False)
+        return "\n\n".join(each if "\n " in each else fill(each) for each in paragraphs)
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses in one line, with what was probably meant, and with where to read more."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, "formatter_class": Formatter, **options})
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG, f"{self.prog}: {_plainly(message)}\nsee: {self.prog} --help\n")
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Read arguments; what is not known is refused here, by the parser that is nearest to it."""
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.refuse(unknown[0])
+        return namespace, unknown
+
+    def refuse(self, unknown: str) -> NoReturn:
+        """End with an argument that nobody knows."""
+        if not unknown.startswith("-"):
+            self.error(f"there is one argument too many: {unknown!r}")
+        option = unknown.partition("=")[0]
+        self.error(f"there is no option {option}{did_you_mean(option, self._option_string_actions)}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            what = str(action.metavar or action.dest).lower()
+            self.error(f"there is no {what} {value!r}{did_you_mean(str(value), action.choices)}")
+
+
+def _plainly(message: str) -> str:
+    """Say it as we do.
+
+    >>> _plainly("argument --window: takes 1min to 24h, not '5'")
+    "--window takes 1min to 24h, not '5'"
+    """
+    for pattern, plainer in _PLAINER:
+        if re.fullmatch(pattern, message, re.DOTALL):
+            return re.sub(pattern, plainer, message, flags=re.DOTALL)
+    return message
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Name the known word that is most like this one, to be put behind an error; nothing if none is like it.
+
+    >>> did_you_mean("servee", ["serve", "query"])
+    '; did you mean serve?'
+    """
+    names = {each.lstrip("-"): each for each in known}
+    near = difflib.get_close_matches(word.lower().lstrip("-"), names, n=1, cutoff=0.65)
+    return f"; did you mean {names[near[0]]}?" if near else ""
+
+
+# Options and values
+
+
+def add_server_argument(parser: argparse.ArgumentParser, *, default: Any = None) -> None:
+    """Add the option that says which server is meant."""
+    parser.add_argument(
+        "--url",
+        dest="server",
+        default=default,
+        help="the server and its site (default: ONLINE_URL, or online://127.0.0.1:8989/default)",
+    )
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """Make what reads a whole number."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"takes {low:,} to {high:,}, not {text!r}")
+        return int(text)
+
+    return read
+
+
+def time_of(low_s: float, high_s: float) -> Callable[[str], float]:
+    """Make what reads a time: seconds, or a number with one of UNITS_S behind it."""
+
+    def read(text: str) -> float:
+        match = _TIME.fullmatch(text)
+        seconds = float(match[1]) * UNITS_S[match[2]] if match and match[2] in UNITS_S else -1.0
+        if not low_s <= seconds <= high_s:
+            raise argparse.ArgumentTypeError(
+                f"takes {span(low_s)} to {span(high_s)}, such as 90, 90s, 30min or 2h, not {text!r}"
+            )
+        return seconds
+
+    return read
+
+
+def whole_time(low_s: int, high_s: int) -> Callable[[str], int]:
+    """Make what reads a time of whole seconds."""
+    read_time = time_of(low_s, high_s)
+
+    def read(text: str) -> int:
+        seconds = read_time(text)
+        if seconds != int(seconds):
+            raise argparse.ArgumentTypeError(f"takes whole seconds, not {text!r}")
+        return int(seconds)
+
+    return read

@@ -1,0 +1,101 @@
+"""What has become of the lines of logs: counted by reason, and told in words.
+
+Not here: the reasons (pages).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from online.cli.words import many
+from online.errors import quote
+from online.logs.hitlog import LogError
+from online.logs.pages import NO_PAGE_VIEW
+
+#: So many lines that were not understood are kept to be shown.
+MAX_SAMPLES = 5
+
+BOT, NOT_UNDERSTOOD = "bot", "not_understood"
+
+#: Names of reasons in words. One that is not here is told in those of the line's own reason.
+_WORDS = {
+    "file": "for files: pictures, styles, scripts and the like",
+    BOT: "page views by bots",
+    "status": "with a status that shows no page, such as 404",
+    "method": "with another method than GET, HEAD or POST",
+    "target": "with a target that is no path",
+    "dropped": "with a url of which a rewrite leaves nothing",
+    NOT_UNDERSTOOD: "not understood",
+}
+
+
+class Sample(NamedTuple):
+    """A line that was not understood: of which log, its number from 1, its text quoted and cut, and why."""
+
+    log: str
+    number: int
+    text: str
+    reason: str
+
+
+class Outcomes:
+    """Counts lines, and keeps the first that were not understood."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.hits = 0
+        self.left_out: Counter[str] = Counter()  #: by the name of the reason
+        self.samples: list[Sample] = []
+        self._reasons: Counter[str] = Counter()  #: why lines were not understood
+
+    @property
+    def not_understood(self) -> int:
+        return self.left_out[NOT_UNDERSTOOD]
+
+    @property
+    def is_nothing_understood(self) -> bool:
+        """Whether there were lines, and none of them was understood."""
+        return self.lines > 0 and self.not_understood == self.lines
+
+    def take(self, reason: str, line: bytes, log: str = "", number: int = 0) -> None:
+        """Count a line that gave no hit."""
+        name = NO_PAGE_VIEW.get(reason, NOT_UNDERSTOOD)
+        self.left_out[name] += 1
+        if name != NOT_UNDERSTOOD:
+            return
+        self._reasons[reason.partition('"')[0].rstrip(" :,")] += 1  # without what it quotes of the line
+        if len(self.samples) < MAX_SAMPLES:
+            self.samples.append(Sample(log, number, quote(line), reason))
+
+    def take_all(self, reasons: Iterable[str]) -> None:
+        """Count lines that gave no hit and were understood: each reason is one of NO_PAGE_VIEW."""
+        self.left_out.update(map(NO_PAGE_VIEW.__getitem__, reasons))
+
+    def table(self) -> Iterator[str]:
+        """Yield a row for each reason, with its number, the greatest first."""
+        counts = Counter({in_words(name): n for name, n in self.left_out.items() if name != NOT_UNDERSTOOD})
+        counts += Counter({f"{in_words(NOT_UNDERSTOOD)}: {reason}": n for reason, n in self._reasons.items()})
+        rows = counts.most_common()
+        digits = max((len(f"{number:,}") for _, number in rows), default=0)
+        return (f"{number:>{digits},}  {words}" for words, number in rows)
+
+    def in_short(self, hits: str = "page view") -> str:
+        """Tell it on one line: `12 lines: 6 page views, 5 left out, 1 not understood`."""
+        bad = self.not_understood
+        others = self.left_out.total() - bad
+        return f"{many(self.lines, 'line')}: {many(self.hits, hits)}, {others:,} left out, {bad:,} not understood"
+
+
+def is_empty_log(error: LogError) -> bool:
+    """Whether a log could be read, and had no line."""
+    return str(error).endswith(" is empty")
+
+
+def in_words(name: str) -> str:
+    """Tell the name of a reason in words.
+
+    >>> in_words("not_understood")
+    'not understood'
+    """
+    told = {name: reason.removeprefix("it is no page view: ") for reason, name in NO_PAGE_VIEW.items()}
+    return _WORDS.get(name) or told.get(name, name)

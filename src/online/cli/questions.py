@@ -1,0 +1,180 @@
+"""The verbs of `online query`: for each its arguments, the request, and how the answer is laid out.
+
+Not here: what a verb sends and answers (online_client.verbs), and how answers are laid out (answers).
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from online.cli import answers
+from online.cli.answers import Answer, HitOutcome
+from online.cli.arguments import whole_time
+from online.terms import KINDS, MEMBER
+from online_client import Client
+
+#: What INFO tells of.
+SECTIONS = ("server", "clients", "memory", "hits", "sites", "limits", "syslog")
+
+
+class Argument(NamedTuple):
+    """An argument of a verb: its name, and the rest of what argparse is told. "" stands for "not given"."""
+
+    name: str
+    options: dict[str, Any]
+    is_url: bool = False  #: a url, or what urls begin with
+
+
+class Verb(NamedTuple):
+    summary: str
+    arguments: Sequence[Argument]
+    ask: Callable[[Client, argparse.Namespace], Any]
+    lay_out: Callable[[Any, argparse.Namespace], Answer]
+
+
+def _whole(text: str) -> int | None:
+    """Read a whole number; "" stands for "not given"."""
+    try:
+        return int(text) if text else None
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes a whole number, not {text!r}") from None
+
+
+def _section_name(text: str) -> str:
+    """Read a section of INFO, in any case; "" stands for "not given"."""
+    if text and text.lower() not in SECTIONS:
+        raise argparse.ArgumentTypeError(f"takes {_SECTIONS_SPOKEN}, not {text!r}")
+    return text
+
+
+_SECTIONS_SPOKEN = f"{', '.join(SECTIONS[:-1])} or {SECTIONS[-1]}"
+
+
+def _within(text: str) -> int | None:
+    """Read seconds, of which the server judges how many may be, or a time with a unit; "" stands for "not given"."""
+    if not text or text.lstrip("-").isdecimal():
+        return _whole(text)
+    return whole_time(1, 24 * 3600)(text)
+
+
+def _required(name: str, help: str, *, is_url: bool = False) -> Argument:
+    return Argument(name, {"help": help}, is_url)
+
+
+def _optional(name: str, help: str, *, is_url: bool = False, **options: Any) -> Argument:
+    return Argument(name, {"help": help, "nargs": "?", **options}, is_url)
+
+
+def _several(name: str, metavar: str, help: str, *, is_url: bool = False) -> Argument:
+    return Argument(name, {"help": help, "metavar": metavar, "nargs": "+"}, is_url)
+
+
+def _hit(client: Client, args: argparse.Namespace) -> HitOutcome:
+    """Report a hit as a batch of one: only a batch is answered by what became of it."""
+    result = client.hits([(args.user, args.url, args.seen_ms, args.kind)])
+    if result.refused:  # asked again alone, so that the error does not speak of a batch
+        client.hit(args.user, args.url, seen_ms=args.seen_ms, kind=args.kind)
+    if not result.ignored:
+        return HitOutcome("accepted")
+    [seen] = client.seen(args.user)
+    return HitOutcome("ignored", answers.HAS_NEWER if seen else answers.TOO_OLD)
+
+
+_URL = _required("url", "the page, such as /forum/1", is_url=True)
+_ANY_URL = _optional("url", "the page, such as /forum/1 (default: the whole site)", is_url=True)
+_CURSOR = _optional("cursor", "the cursor of an earlier answer, to continue it")
+_WHEN = _optional("seen_ms", "when, in milliseconds since 1970 (default: now)", type=_whole)
+
+
+def _limit(default: int) -> Argument:
+    return _optional("limit", f"how many at most (default: {default})", type=_whole, default=default)
+
+
+VERBS: dict[str, Verb] = {
+    "count": Verb(
+        "count the people online, on the site or on a page",
+        [_ANY_URL, _optional("within_s", "only those seen within this time, such as 300 or 5min", type=_within)],
+        lambda client, args: client.count(args.url, within=args.within_s),
+        answers.number,
+    ),
+    "counts": Verb(
+        "count the people on each of several pages",
+        [_several("urls", "url", "the pages", is_url=True)],
+        lambda client, args: client.counts(*args.urls),
+        answers.counts,
+    ),
+    "kinds": Verb(
+        "count members, guests, hidden users and bots, on the site or on a page",
+        [_ANY_URL],
+        lambda client, args: client.kinds(args.url),
+        answers.kinds,
+    ),
+    "page": Verb(
+        "list who is on a page, newest first",
+        [_URL, _limit(30), _CURSOR],
+        lambda client, args: client.page(args.url, args.limit, args.cursor),
+        answers.page,
+    ),
+    "recent": Verb(
+        "list who is on the site, newest first",
+        [_limit(30), _CURSOR],
+        lambda client, args: client.recent(args.limit, args.cursor),
+        answers.listing,
+    ),
+    "users": Verb(
+        "list who is on the site, by name",
+        [_optional("prefix", "what the names begin with", default=""), _limit(30), _CURSOR],
+        lambda client, args: client.users(args.prefix, args.limit, args.cursor),
+        answers.listing,
+    ),
+    "seen": Verb(
+        "show where users are, and when they were last seen",
+        [_several("users", "user", "the users")],
+        lambda client, args: client.seen(*args.users),
+        answers.seen,
+    ),
+    "section": Verb(
+        "count people and pages over all urls that begin alike",
+        [_required("prefix", "what the urls begin with, such as /forum/", is_url=True)],
+        lambda client, args: client.section(args.prefix),
+        answers.section,
+    ),
+    "top": Verb(
+        "list the pages with the most people",
+        [_limit(10), _optional("prefix", "only urls that begin with this", default="", is_url=True)],
+        lambda client, args: client.top(args.limit, args.prefix),
+        answers.top,
+    ),
+    "peak": Verb(
+        "show the most people ever online at once, and when that was",
+        [],
+        lambda client, args: client.peak(),
+        answers.peak,
+    ),
+    "sites": Verb("list the sites of the server", [], lambda client, args: client.sites(), answers.sites),
+    "info": Verb(
+        "show how the server is doing",
+        [_optional("section", f"only this section: {_SECTIONS_SPOKEN}", type=_section_name)],
+        lambda client, args: client.info(args.section),
+        answers.info,
+    ),
+    "ping": Verb("check that the server answers", [], lambda client, args: client.ping(), answers.text),
+    "time": Verb("show the server's time", [], lambda client, args: client.time(), answers.time),
+    "hit": Verb(
+        "report that a user has loaded a page",
+        [
+            _required("user", "the user"),
+            _URL,
+            _WHEN,
+            Argument("kind", {"nargs": "?", "default": MEMBER, "help": f"{', '.join(KINDS)} (default: {MEMBER})"}),
+        ],
+        _hit,
+        answers.hit,
+    ),
+    "leave": Verb(
+        "take a user offline",
+        [_required("user", "the user"), _WHEN],
+        lambda client, args: client.leave(args.user, seen_ms=args.seen_ms),
+        answers.done,
+    ),
+}

@@ -1,0 +1,113 @@
+"""Names, numbers and times as the command line reads and writes them."""
+
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from online_client import TokenWantedError, WrongTokenError
+
+# Names
+
+
+def readable(text: str) -> str:
+    r"""Return `text` on one line, with escapes for what is not printable.
+
+    >>> readable("a\tb\x1b[31m\udcff\u202e")
+    'a\\tb\\x1b[31m\\xff\\u202e'
+    """
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    if 0xDC80 <= ord(char) <= 0xDCFF:  # a byte that is not UTF-8
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return ascii(char)[1:-1]
+
+
+def readable_bytes(name: bytes, width: int) -> str:
+    """Show a name on one line of `width`, with nothing in it that a terminal would obey."""
+    text = name[: 4 * width].decode("utf-8", "backslashreplace")
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+    return cut(shown, width)
+
+
+def cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(0, width - 3)] + "..."
+
+
+# Errors
+
+_TOKEN_WAY = "write it in the address, as in online://:TOKEN@HOST:PORT (--url or ONLINE_URL)"
+
+
+def explained(error: Exception) -> str:
+    """Say on one line what went wrong, and of a token what to do about it here."""
+    if isinstance(error, TokenWantedError):
+        return f"NOAUTH the server needs a token: {_TOKEN_WAY}"
+    if isinstance(error, WrongTokenError):
+        return f"{readable(str(error))}: {_TOKEN_WAY}"
+    return readable(str(error))
+
+
+# Numbers
+
+
+class Nouns(NamedTuple):
+    """What the things are called that are counted."""
+
+    hit: str
+    user: str
+    url: str
+
+
+#: Of page views of people, and of all lines of a log.
+VIEWS, LINES = Nouns("page view", "visitor", "page"), Nouns("hit", "user", "url")
+
+
+def many(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+# Times
+
+
+def spoken_age(age: timedelta) -> str:
+    """Say an age in one or two units.
+
+    >>> [spoken_age(timedelta(seconds=s)) for s in (0, 12.9, 60, 185, 3_600, 8_100, 90_000)]
+    ['0 s', '12 s', '1 min', '3 min', '1 h', '2 h 15 min', '1 d 1 h']
+    """
+    seconds = int(age.total_seconds())
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes = seconds // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    large, small, units = (*divmod(minutes, 60), ("h", "min"))
+    if large >= 24:
+        large, small, units = (*divmod(large, 24), ("d", "h"))
+    return f"{large} {units[0]}" + (f" {small} {units[1]}" if small else "")
+
+
+def span(seconds: float) -> str:
+    """Write a length of time as options take it, in the largest unit that divides it.
+
+    >>> [span(s) for s in (0.1, 90, 1_800, 86_400)]
+    ['0.1s', '90s', '30min', '24h']
+    """
+    for unit_s, unit in ((3600, "h"), (60, "min")):
+        if seconds and seconds % unit_s == 0:
+            return f"{seconds // unit_s:g}{unit}"
+    return f"{seconds:g}s"
+
+
+def moment(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms // 1000, UTC)
+
+
+def utc(at_ms: int) -> str:
+    return f"{moment(at_ms):%Y-%m-%d %H:%M:%S}"
+
+
+def iso(at_ms: int) -> str:
+    fraction = f".{at_ms % 1000:03}" if at_ms % 1000 else ""
+    return f"{moment(at_ms):%Y-%m-%dT%H:%M:%S}{fraction}Z"

@@ -1,0 +1,85 @@
+"""The verbs of the server, the client, `online query` and README are the same, with the same arguments."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from online.cli.questions import VERBS
+from online_client import Client, verbs
+from online_client.aio import AsyncClient
+
+ROOT = Path(__file__).parents[2]
+
+
+def server_usages():
+    """The verb table of the server, by name: each row is a string that begins with the verb, in capital letters."""
+    sources = [*ROOT.glob("ext/*.pyx"), *ROOT.glob("src/online/core/wire.py")]
+    row = re.compile(r'^(?:verb\(|    \()"(([A-Z]+)(?: [^"]*)?)", ', re.MULTILINE)
+    return {name: usage for path in sources for usage, name in row.findall(path.read_text())}
+
+
+def readme_usages():
+    """The table of verbs in README, by name."""
+    section = (ROOT / "README.md").read_text().partition("\n## Verbs\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`[A-Z].*?) \|", section, re.MULTILINE)
+    return {usage.split()[0]: usage for cell in cells for usage in re.findall(r"`([^`]+)`", cell)}
+
+
+def readme_verbs_of(answer):
+    """The verbs in rows of the table whose answer has a word in it."""
+    section = (ROOT / "README.md").read_text().partition("\n## Verbs\n")[2].partition("\n## ")[0]
+    rows = re.findall(rf"^\| (`[A-Z].*?) \| .*{answer}", section, re.MULTILINE)
+    return {usage.split()[0] for row in rows for usage in re.findall(r"`([^`]+)`", row)}
+
+
+def client_verbs():
+    """The verbs that both clients have a method for."""
+    names = {name for name, _ in inspect.getmembers(verbs, inspect.isfunction)}
+    methods = {name.upper() for name in names if hasattr(Client, name)}
+    assert methods == {name.upper() for name in names if hasattr(AsyncClient, name)}
+    return methods
+
+
+def words_of(usage):
+    """The arguments in a usage, each once: `COUNTS url [url ...]` has `url`."""
+    return list(dict.fromkeys(re.findall(r"[a-z_]+", usage)))
+
+
+def client_words(name):
+    """The arguments of a client's method, called as the server calls them."""
+    called = {"within": "within_s", "urls": "url", "users": "user"}
+    return [called.get(each, each) for each in inspect.signature(getattr(verbs, name.lower())).parameters]
+
+
+def query_words(name):
+    return [argument.options.get("metavar", argument.name) for argument in VERBS[name.lower()].arguments]
+
+
+SERVER = server_usages()
+README = readme_usages()
+
+#: What our clients send by themselves, and what only Redis clients send; two of those verbs are of use to all.
+NOT_ASKED = {"SITE"} | (readme_verbs_of("Redis") - {"PING", "TIME"})
+ASKED = sorted(set(SERVER) - NOT_ASKED)
+
+
+def test_the_tables_are_found():
+    assert {"HIT", "PAGE", "TOP", "COMMAND"} <= set(SERVER) & set(README)
+    assert set(SERVER) >= NOT_ASKED > {"SITE", "AUTH"}
+
+
+def test_readme_lists_every_verb_of_the_server():
+    assert set(README) == set(SERVER)
+
+
+def test_clients_and_query_have_every_verb_that_is_asked():
+    assert client_verbs() == set(ASKED)
+    assert {name.upper() for name in VERBS} == set(ASKED)
+
+
+@pytest.mark.parametrize("name", sorted(set(ASKED) - {"PING", "TIME"}))
+def test_a_verb_has_the_same_arguments_everywhere(name):
+    assert README[name] == SERVER[name]
+    assert client_words(name) == query_words(name) == words_of(SERVER[name])
