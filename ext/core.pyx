@@ -120,10 +120,6 @@ cdef int64_t core_seen_ms(const Core* core, ref_t session) noexcept nogil:
     return ms_of(core, record_at(&core.skiplist, session).key)
 
 
-cdef inline bint are_people(int kind) noexcept nogil:
-    return kind <= HIDDEN
-
-
 cdef bint core_is_named(const Core* core, ref_t session) noexcept nogil:
     """Whether lists may name this session. O(1)."""
     return names(record_at(&core.skiplist, session).kind)
@@ -245,10 +241,27 @@ cdef inline void forget_overdue(Core* core, int kind) noexcept nogil:
     core.overdue_unnamed -= not names(kind)
 
 
-cdef inline void note_change(Core* core, ref_t page) noexcept nogil:
-    """Tell the observer that the site has changed and, unless `page` is NO_REF, that page. Expiry comes here, too."""
-    if core.changed != NULL:
-        core.changed(core.changed_to, page)
+cdef inline void note_change(Core* core, ref_t page, int kind, int by) noexcept nogil:
+    """Tell all who watch. Every change comes here, expiry too."""
+    cdef Watch* watch = core.watches
+    while watch != NULL:
+        watch.changed(watch, page, kind, by)
+        watch = watch.next
+
+
+cdef void core_watch(Core* core, Watch* watch) noexcept nogil:
+    """Let `watch` be told of changes. O(1)."""
+    watch.next = core.watches
+    core.watches = watch
+
+
+cdef void core_unwatch(Core* core, Watch* watch) noexcept nogil:
+    """Undo `core_watch`, if it was done. O(watches)."""
+    cdef Watch** link = &core.watches
+    while link[0] != NULL and link[0] != watch:
+        link = &link[0].next
+    if link[0] != NULL:
+        link[0] = watch.next
 
 
 cdef void attach(Core* core, ref_t session, int kind, ref_t page, int64_t seen_ms) noexcept nogil:
@@ -268,7 +281,7 @@ cdef void attach(Core* core, ref_t session, int kind, ref_t page, int64_t seen_m
     if page != NO_REF:
         enter_page(core, session)
     count_session(core, kind, seen_ms, 1)
-    note_change(core, page)
+    note_change(core, page, kind, 1)
 
 
 cdef void detach(Core* core, ref_t session) noexcept nogil:
@@ -282,7 +295,7 @@ cdef void detach(Core* core, ref_t session) noexcept nogil:
     if record.page != NO_REF:
         leave_page(core, session)
     skiplist_unlink(&core.skiplist, BY_TIME, session)
-    note_change(core, record.page)
+    note_change(core, record.page, record.kind, -1)
 
 
 cdef void link_name(Core* core, ref_t session, ref_t finger) noexcept nogil:

@@ -5,7 +5,6 @@ Its job: to stand between Python and core.pyx, and to examine an index for tests
 
 cimport cython
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 import os
@@ -26,7 +25,9 @@ from online.core.lists cimport (
     core_continue, core_cursor, core_cursor_bytes, core_has_more, core_list, core_list_page, core_list_recent,
     core_list_users,
 )
-from online.core.sections cimport Ranked, core_section, core_top
+from online.core.sections cimport (
+    ANSWERED, TOO_LONG, Asked, Ranked, core_section, core_top, sections_close, sections_retire,
+)
 from online.core.skiplist cimport (
     BY_NAME, BY_PAGE, BY_TIME, DEPARTED, MAX_HEIGHT, MAX_NAME_BYTES, PAGE,
     Name, Order, Record, Skiplist, later_by, name_of, page_at, record_at,
@@ -215,6 +216,7 @@ cdef class Index:
             raise out_of_memory(self)
 
     def __dealloc__(self):
+        sections_close(&self.core)
         core_close(&self.core)
 
     def __reduce__(self):
@@ -232,6 +234,7 @@ cdef class Index:
     def expire(self, most=None, *, now_ms):
         cdef int64_t n = INT64_MAX if most is None else number_from("most", most, 0, INT64_MAX)
         advance(self, now_ms)
+        sections_retire(&self.core)
         return core_expire_some(&self.core, n)
 
     def count(self, bytes url=None, within_s=None, *, now_ms):
@@ -304,33 +307,30 @@ cdef class Index:
 
     def section(self, bytes prefix not None, *, now_ms):
         cdef Name name = checked_name(self, "prefix", prefix, True)
-        cdef int64_t people, n_pages
-        self.expire(now_ms=now_ms)
-        if not core_section(&self.core, name, &people, &n_pages):
+        cdef int64_t people, n_pages, left = INT64_MAX
+        cdef Asked asked
+        advance(self, now_ms)
+        asked = core_section(&self.core, name, &left, &people, &n_pages)
+        if asked == TOO_LONG:
             raise errors.scan_too_long(prefix, self.core.max_scan)
+        if asked != ANSWERED:
+            raise out_of_memory(self)
         return people, n_pages
 
     def top(self, limit=10, bytes prefix not None=b"", *, now_ms):
         cdef Core* core = &self.core
-        cdef Name name = NO_NAME
-        cdef int64_t most = number_from("limit", limit, 0, core.max_limit)
+        cdef Name name = checked_name(self, "prefix", prefix, True)
+        cdef int64_t most = number_from("limit", limit, 0, core.max_limit), left = INT64_MAX
         cdef int64_t n, i
-        cdef Ranked* heap
+        cdef Ranked* ranked
         cdef bint collects
-        name = checked_name(self, "prefix", prefix, True)
-        self.expire(now_ms=now_ms)
-        most = min(most, <int64_t>table_used(&core.pages))
-        if most == 0:
-            return []
-        heap = <Ranked*>malloc(most * sizeof(Ranked))
-        if heap == NULL:
-            raise MemoryError
+        advance(self, now_ms)
+        if core_top(core, name, most, &left, &ranked, &n) != ANSWERED:
+            raise out_of_memory(self)
         collects = PyGC_Disable()  # as in `listed`
         try:
-            n = core_top(core, name, heap, most)
-            return [(bytes_from(name_of(&core.skiplist, heap[i].page)), heap[i].people) for i in range(n)]
+            return [(bytes_from(name_of(&core.skiplist, ranked[i].page)), ranked[i].people) for i in range(n)]
         finally:
-            free(heap)
             if collects:
                 PyGC_Enable()
 

@@ -16,7 +16,7 @@ from libc.string cimport memcpy
 from online.core.arena cimport NO_REF, ref_t
 from online.core.arguments cimport kind_name
 from online.core.msgpack_values cimport big_endian, pack_array, pack_int, pack_text
-from online.core.core cimport Hit
+from online.core.core cimport Hit, Watch, core_unwatch, core_watch
 from online.core.index cimport Index, bytes_from
 from online.core.skiplist cimport DEPARTED, name_of
 
@@ -151,32 +151,34 @@ cdef void note_written(void* to, const Hit* hit, int64_t seen_ms) noexcept nogil
     notes.n_hits += 1
 
 
+cdef struct Noting:
+    Watch watch                                          # the first, so that it stands for the struct
+    void* changed
+
 cdef class Changed:
     """The urls of pages that have gained or lost a session, and whether anybody came, moved or went at all."""
 
     cdef Index _index
+    cdef Noting noting
     cdef set urls
     cdef bint has_changed
     cdef readonly bint is_incomplete
 
     def __init__(self, Index index not None):
-        if index.core.changed != NULL:
-            raise ValueError("somebody observes what changes in this index already")
+        self.close()
         self.urls = set()
         self._index = index
-        index.core.changed_to = <void*>self
-        index.core.changed = note_changed
+        self.noting.changed = <void*>self
+        self.noting.watch.changed = note_changed
+        core_watch(&index.core, &self.noting.watch)
 
     def close(self):
-        if self._index is not None and self._index.core.changed_to == <void*>self:
-            self._index.core.changed = NULL
-            self._index.core.changed_to = NULL
+        if self._index is not None:
+            core_unwatch(&self._index.core, &self.noting.watch)
         self._index = None
 
     def __dealloc__(self):
-        if self._index is not None:
-            self._index.core.changed = NULL
-            self._index.core.changed_to = NULL
+        self.close()
 
     def take(self):
         taken = (self.has_changed, frozenset(self.urls))
@@ -185,8 +187,8 @@ cdef class Changed:
         return taken
 
 
-cdef void note_changed(void* to, ref_t page) noexcept with gil:
-    cdef Changed self = <Changed>to
+cdef void note_changed(Watch* watch, ref_t page, int kind, int by) noexcept with gil:
+    cdef Changed self = <Changed>(<Noting*>watch).changed
     self.has_changed = True
     if page == NO_REF:
         return

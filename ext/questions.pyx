@@ -19,15 +19,14 @@ from online.core.connection cimport (
     put_array, put_int, put_line, put_nil, put_text, room, wrote,
 )
 from online.core.core cimport (
-    Core, core_expire_some, core_find_user, core_is_named, core_page_people, core_people_within, core_seen_ms,
-    core_settle_page,
+    Core, core_find_user, core_is_named, core_page_people, core_people_within, core_seen_ms, core_settle_page,
 )
 from online.core.index cimport bytes_from, name_from
 from online.core.lists cimport (
     CURSOR_TAG_BYTES, OF_PAGE, OF_RECENT, OF_USERS, Listing, Scope,
     core_continue, core_cursor, core_has_more, core_list, core_list_page, core_list_recent, core_list_users,
 )
-from online.core.sections cimport core_section
+from online.core.sections cimport ANSWERED, NO_MEMORY, TOO_LONG, Asked, Ranked, core_section, core_top
 from online.core.skiplist cimport DEPARTED, MAX_NAME_BYTES, Name, Record, name_of, page_at, record_at
 from online.core.verbs cimport ANY, LATER, verb
 
@@ -38,6 +37,9 @@ cdef enum:
     LONGEST_CURSOR = CURSOR_TAG_BYTES + 2 * MAX_NAME_BYTES
     KIND_BYTES = 16                                      # room for a kind in either dialect
     DEFAULT_LIMIT = 30                                   # users in a list, where none is given
+    DEFAULT_TOP = 10                                     # pages in TOP, where none is given
+    WORK_TOP = 128                                       # to put thousands of pages in order
+    PAGES_A_QUESTION = 4_096                             # pages that SECTION and TOP look at in a turn
     EXPIRED_A_QUESTION = 256                             # sessions that a question drops in a turn
 
 #: Kinds as they stand in lists, in either dialect: written once, and copied ever after.
@@ -221,18 +223,47 @@ cdef int verb_seen(Connection c, Arg* args, int64_t n_args) except -1:
 cdef int verb_section(Connection c, Arg* args, int64_t n_args) except -1:
     cdef Core* core = core_of(c)
     cdef Name prefix
-    cdef int64_t people, n_pages
+    cdef int64_t people, n_pages, left = PAGES_A_QUESTION
+    cdef Asked asked
     arg_name(&args[0], "prefix", core.max_url, True, &prefix)
-    core_expire_some(core, EXPIRED_A_QUESTION)
-    if core.overdue:
-        return LATER
-    if not core_section(core, prefix, &people, &n_pages):
-        c.work += core.max_scan // PAGES_A_UNIT
-        raise errors.scan_too_long(bytes_from(prefix), core.max_scan)
-    c.work += n_pages // PAGES_A_UNIT
+    asked = core_section(core, prefix, &left, &people, &n_pages)
+    if asked != ANSWERED:
+        return put_off(c, core, asked, prefix)
+    c.work += (PAGES_A_QUESTION - left) // PAGES_A_UNIT
     put_array(c, 2)
     put_int(c, people)
     return put_int(c, n_pages)
+
+
+cdef int verb_top(Connection c, Arg* args, int64_t n_args) except -1:
+    cdef Core* core = core_of(c)
+    cdef Name prefix = name_from(b"")
+    cdef int64_t limit = min(<int64_t>DEFAULT_TOP, c.service.max_limit), left = PAGES_A_QUESTION, n, i
+    cdef Ranked* ranked
+    cdef Asked asked
+    if is_given(args, n_args, 0):
+        arg_within(&args[0], "limit", 0, c.service.max_limit, &limit)
+    if is_given(args, n_args, 1):
+        arg_name(&args[1], "prefix", core.max_url, True, &prefix)
+    asked = core_top(core, prefix, limit, &left, &ranked, &n)
+    if asked != ANSWERED:
+        return put_off(c, core, asked, prefix)
+    c.work += WORK_TOP + (PAGES_A_QUESTION - left) // PAGES_A_UNIT + n // USERS_A_UNIT
+    put_array(c, n)
+    for i in range(n):
+        put_array(c, 2)
+        put_text(c, name_of(&core.skiplist, ranked[i].page))
+        put_int(c, ranked[i].people)
+    return 0
+
+
+cdef int put_off(Connection c, Core* core, Asked asked, Name prefix) except -1:
+    """Say why a question about a section has no answer, unless it is to be asked again."""
+    if asked == TOO_LONG:
+        raise errors.scan_too_long(bytes_from(prefix), core.max_scan)
+    if asked == NO_MEMORY:
+        raise errors.full("max_memory", core.skiplist.arena.purse.limit_bytes)
+    return LATER
 
 
 cdef int verb_ping(Connection c, Arg* args, int64_t n_args) except -1:
@@ -256,5 +287,6 @@ verb("RECENT [limit [cursor]]", verb_recent, 0, 2)
 verb("USERS [prefix [limit [cursor]]]", verb_users, 0, 3)
 verb("SEEN user [user ...]", verb_seen, 1, ANY)
 verb("SECTION prefix", verb_section, 1, 1)
+verb("TOP [limit [prefix]]", verb_top, 0, 2)
 verb("PING [text]", verb_ping, 0, 1)
 verb("ECHO text", verb_echo, 1, 1)

@@ -1,43 +1,109 @@
-"""Sums over pages: how many people are in a section, and which pages have most.
+"""Sections of a site: how many people and pages are under a prefix, and which pages have most people.
 
-Its job: SECTION and TOP on a core. Not its job: who the people are (lists).
+Its job: SECTION and TOP, exact and in slices. Not its job: who the people are (lists), and what a page is (core).
+
+A large section is walked page by page, a slice in each turn, and then kept up to date as hits come, as long as
+somebody asks for it. So only the first question of a section takes time, and no question makes others wait.
+
+- **Sums.** Pages before `at`, in order of url, have been counted. What changes before `at` is added to the sums; what
+  changes behind it will be counted when the walk gets there.
+- **Ranks.** Pages are ranked by people, equals by url. The *hot* ones, a few thousand, are all that rank at or above
+  a bound. A page becomes hot or ceases to be when its people cross the bound: two comparisons a hit. When too many are
+  hot, the bound rises to leave half of them. When fewer are hot than one answer may list, the bound falls to the
+  bottom, and another walk finds those that are missing; meanwhile `sure` is the old bound, above which none is missing.
+- A page ranks by all its sessions, overdue or not, so nothing is answered while any is overdue.
+
+Invariants, of each section that is kept:
+1. `at` is NO_REF or a page of the section; what is before it has been looked at.
+2. `hot` holds no page that ranks below `least`, all those before `at` that do not, and all at or above `sure`.
+3. No page stands in `hot` when it goes: it has passed the bound before, which is never below one person.
 """
 
-from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memset
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
 
-from online.core.arena cimport NO_REF, ref_t
-from online.core.core cimport Core, core_page_people
+from online.core.arena cimport NO_REF, purse_give, purse_take, ref_t
+from online.core.core cimport (
+    Core, Watch, are_people, core_expire_some, core_page_people, core_unwatch, core_watch, sessions_on,
+)
 from online.core.lists cimport first_from
-from online.core.skiplist cimport BY_NAME, Name, begins_with, compare_names, name_of, next_of, record_at
-from online.core.table cimport Slots
-
-cdef extern from *:
-    """
-    #define prefetch(at) __builtin_prefetch((at), 1)
-    """
-    void prefetch(const void* at) noexcept nogil
+from online.core.skiplist cimport BY_NAME, Name, begins_with, compare_names, name_of, next_of, same_name
 
 cdef enum:
-    TOP_AHEAD = 8                                        # slots by which TOP fetches pages ahead
+    KEPT = 8                                             # sections of a site
+    KEPT_MS = 10_000                                     # since somebody asked
+    AT_ONCE = 1_024                                      # pages of a section that is not worth keeping
+    PAGES_A_SESSION = 8                                  # pages can be looked at in the time that it takes to drop one
+    HOT_LEAST = 1_000                                    # pages that TOP can always list; more if max_limit is more
+
+cdef Bound BOTTOM                                        # every page with people is at or above it
+BOTTOM.people = 1
+BOTTOM.url.at = ""
+BOTTOM.url.n_bytes = 0
 
 
-cdef bint core_section(Core* core, Name prefix, int64_t* people, int64_t* n_pages) noexcept nogil:
-    """Add up people and pages over the urls that begin with `prefix`; False beyond `max_scan` pages."""
-    cdef ref_t page = first_from(core, core.urls, prefix)
-    people[0] = n_pages[0] = 0
-    while page != core.urls and begins_with(name_of(&core.skiplist, page), prefix):
-        if n_pages[0] == core.max_scan:
-            return False
-        n_pages[0] += 1
-        people[0] += core_page_people(core, page)
-        page = next_of(&core.skiplist, BY_NAME, page)
-    return True
+# A hash set of pages. It is twice as large as it needs to be, and never grows.
+
+cdef inline uint32_t slot_of(const Section* section, ref_t page) noexcept nogil:
+    return <uint32_t>(<uint64_t>page * <uint64_t>0x9E3779B97F4A7C15 >> 32) & section.mask  # Fibonacci hashing
+
+
+cdef void heat(Section* section, ref_t page) noexcept nogil:
+    """Let a page be hot, if it is not."""
+    cdef uint32_t i = slot_of(section, page)
+    while section.hot[i] != NO_REF:
+        if section.hot[i] == page:
+            return
+        i = (i + 1) & section.mask
+    section.hot[i] = page
+    section.n_hot += 1
+    if section.n_hot == section.most:
+        raise_bound(section)
+
+
+cdef void cool(Section* section, ref_t page) noexcept nogil:
+    """Let a page not be hot. The slots behind it move up, as far as that brings them nearer to their own."""
+    cdef uint32_t i = slot_of(section, page), j, home
+    while section.hot[i] != page:
+        if section.hot[i] == NO_REF:
+            return
+        i = (i + 1) & section.mask
+    j = i
+    while True:
+        j = (j + 1) & section.mask
+        if section.hot[j] == NO_REF:
+            break
+        home = slot_of(section, section.hot[j])
+        if ((j - home) & section.mask) >= ((j - i) & section.mask):
+            section.hot[i] = section.hot[j]
+            i = j
+    section.hot[i] = NO_REF
+    section.n_hot -= 1
+
+
+# Ranks
+
+cdef inline bint is_bound(const Bound* bound, int64_t people, Name url) noexcept nogil:
+    """Whether a page is at or above a bound."""
+    if people != bound.people:
+        return people > bound.people
+    return bound.url.n_bytes == 0 or compare_names(url, bound.url) <= 0
+
+
+cdef inline bint is_bottom(const Bound* bound) noexcept nogil:
+    return bound.people == BOTTOM.people and bound.url.n_bytes == 0
+
+
+cdef inline void set_bound(Bound* bound, const Bound* other) noexcept nogil:
+    bound.people = other.people
+    bound.url.n_bytes = other.url.n_bytes
+    memcpy(<char*>bound.url.at, other.url.at, other.url.n_bytes)
 
 
 cdef inline bint ranks_below(const Core* core, const Ranked* one, const Ranked* other) noexcept nogil:
-    """Whether a page has fewer people, or as many and the later url. Places without people are all alike."""
-    if one.people != other.people or one.people == 0:
+    """Whether a page has fewer people, or as many and the later url."""
+    if one.people != other.people:
         return one.people < other.people
     return compare_names(name_of(&core.skiplist, one.page), name_of(&core.skiplist, other.page)) > 0
 
@@ -57,48 +123,305 @@ cdef void sift_down(const Core* core, Ranked* heap, int64_t n, int64_t i) noexce
     heap[i] = moved
 
 
-cdef inline void rank(const Core* core, ref_t page, Ranked* heap, int64_t n) noexcept nogil:
-    """Let a page take the place of the lowest in the heap, if it ranks above."""
+cdef int64_t highest(Section* section, int64_t most) noexcept nogil:
+    """Put the `most` highest of the hot pages into `room`, as a heap with the lowest on top; return how many."""
+    cdef const Core* core = section.core
+    cdef Ranked* heap = section.room
     cdef Ranked ranked
-    ranked.people = core_page_people(core, page)
-    ranked.page = page
-    if ranks_below(core, &heap[0], &ranked):
-        heap[0] = ranked
-        sift_down(core, heap, n, 0)
+    cdef int64_t n = 0, i
+    cdef uint32_t slot
+    if most == 0:
+        return 0
+    for slot in range(section.mask + 1):
+        ranked.page = section.hot[slot]
+        if ranked.page == NO_REF:
+            continue
+        ranked.people = core_page_people(core, ranked.page)
+        if n < most:
+            heap[n] = ranked
+            n += 1
+            if n == most:
+                for i in range(n // 2 - 1, -1, -1):
+                    sift_down(core, heap, n, i)
+        elif ranks_below(core, &heap[0], &ranked):
+            heap[0] = ranked
+            sift_down(core, heap, n, 0)
+    if n < most:
+        for i in range(n // 2 - 1, -1, -1):
+            sift_down(core, heap, n, i)
+    return n
 
 
-cdef void rank_all(const Core* core, const Slots* slots, Ranked* heap, int64_t n) noexcept nogil:
-    """Rank the pages of a hash table as they stand there: side by side, so that memory can be fetched ahead."""
-    cdef uint64_t i, n_slots = 0 if slots.at == NULL else <uint64_t>slots.mask + 1
-    for i in range(n_slots):
-        if i + TOP_AHEAD < n_slots and slots.at[i + TOP_AHEAD].ref != NO_REF:
-            prefetch(record_at(&core.skiplist, slots.at[i + TOP_AHEAD].ref))
-        if slots.at[i].ref != NO_REF:
-            rank(core, slots.at[i].ref, heap, n)
-
-
-cdef int64_t core_top(Core* core, Name prefix, Ranked* heap, int64_t limit) noexcept nogil:
-    """Find the `limit` pages with most people among those that begin with `prefix`, most first; returns how many.
-
-    O(pages that begin so). `heap` has room for `limit`, at least 1.
-    """
-    cdef ref_t page
-    cdef int64_t n = limit, n_ranked = 0
+cdef void put_in_order(const Core* core, Ranked* heap, int64_t n) noexcept nogil:
+    """Turn a heap into a list, the highest rank first."""
     cdef Ranked lowest
-    memset(heap, 0, limit * sizeof(Ranked))
-    if prefix.n_bytes == 0:
-        rank_all(core, &core.pages.now, heap, limit)
-        rank_all(core, &core.pages.old, heap, limit)
-    else:
-        page = first_from(core, core.urls, prefix)
-        while page != core.urls and begins_with(name_of(&core.skiplist, page), prefix):
-            rank(core, page, heap, limit)
-            page = next_of(&core.skiplist, BY_NAME, page)
-    while n > 0:
+    while n > 1:
         n -= 1
         lowest = heap[0]
         heap[0] = heap[n]
         sift_down(core, heap, n, 0)
         heap[n] = lowest
-        n_ranked += lowest.people > 0
-    return n_ranked
+
+
+cdef void raise_bound(Section* section) noexcept nogil:
+    """Leave the higher half of the hot pages hot. O(hot pages), once for half as many that became hot."""
+    cdef int64_t n = highest(section, section.most // 2), i
+    cdef Bound least
+    least.people = section.room[0].people
+    least.url = name_of(&section.core.skiplist, section.room[0].page)
+    set_bound(&section.least, &least)
+    memset(section.hot, 0, (section.mask + 1) * sizeof(ref_t))
+    section.n_hot = 0
+    for i in range(n):
+        heat(section, section.room[i].page)
+    if is_bound(&section.sure, least.people, least.url) and section.is_summed:
+        end_walk(section)  # nothing that is missing would be hot
+
+
+cdef inline void rank_page(Section* section, ref_t page, Name url, int by) noexcept nogil:
+    """Let a page be hot or not, after it got `by` people more: -1, 0 or 1."""
+    cdef int64_t people = core_page_people(section.core, page)
+    if people > section.least.people + 1:
+        return
+    if people and is_bound(&section.least, people, url):
+        if by > 0:
+            heat(section, page)
+    elif by < 0:
+        cool(section, page)
+
+
+# The walk
+
+cdef inline void end_walk(Section* section) noexcept nogil:
+    section.at = NO_REF
+    section.is_summed = True
+    set_bound(&section.sure, &section.least)
+
+
+cdef inline void go_to(Section* section, ref_t page) noexcept nogil:
+    """Go on at a page, unless it is no longer one of the section."""
+    section.at = page
+    if page == section.core.urls or not begins_with(name_of(&section.core.skiplist, page), section.prefix):
+        end_walk(section)
+
+
+cdef void walk(Section* section, int64_t* left) noexcept nogil:
+    """Look at up to `left` pages."""
+    cdef const Core* core = section.core
+    cdef ref_t page
+    cdef int64_t people
+    while section.at != NO_REF and left[0] > 0:
+        page = section.at
+        left[0] -= 1
+        people = core_page_people(core, page)
+        if not section.is_summed:
+            section.people += people
+            section.n_pages += 1
+        go_to(section, next_of(&core.skiplist, BY_NAME, page))
+        if people and is_bound(&section.least, people, name_of(&core.skiplist, page)):
+            heat(section, page)
+
+
+cdef void walk_again(Section* section) noexcept nogil:
+    """Look for pages below the bound."""
+    set_bound(&section.sure, &section.least)
+    set_bound(&section.least, &BOTTOM)
+    go_to(section, first_from(section.core, section.core.urls, section.prefix))
+
+
+cdef void follow(Watch* watch, ref_t page, int kind, int by) noexcept nogil:
+    """Take note of a session that came to a page or left it."""
+    cdef Section* section = <Section*>watch
+    cdef const Core* core = section.core
+    cdef Name url
+    cdef int64_t n_sessions
+    if page == NO_REF:
+        return
+    url = name_of(&core.skiplist, page)
+    if not begins_with(url, section.prefix):
+        return
+    n_sessions = sessions_on(core, page)
+    if section.is_summed or compare_names(url, name_of(&core.skiplist, section.at)) < 0:
+        section.people += by * are_people(kind)
+        section.n_pages += (n_sessions == 1 and by > 0) - (n_sessions == 0)
+    if are_people(kind):
+        rank_page(section, page, url, by)
+    if n_sessions == 0 and section.at == page:  # it may go now
+        go_to(section, next_of(&core.skiplist, BY_NAME, page))
+
+
+# Sections come and go
+
+cdef int64_t bytes_of(const Section* section, const Core* core) noexcept nogil:
+    return (<int64_t>sizeof(Section) + section.prefix.n_bytes + 2 * core.max_url
+            + (section.mask + 1) * <int64_t>sizeof(ref_t) + section.most * <int64_t>sizeof(Ranked))
+
+
+cdef Section* open_section(Core* core, Name prefix) noexcept nogil:
+    """Begin to keep a section; NULL if there is no memory."""
+    cdef Section sizes
+    cdef Section* section
+    cdef char* at
+    sizes.prefix = prefix
+    sizes.most = 4 * max(<int64_t>HOT_LEAST, <int64_t>core.max_limit)
+    sizes.mask = 1
+    while sizes.mask + 1 < 2 * sizes.most:
+        sizes.mask = 2 * sizes.mask + 1
+    if not purse_take(core.skiplist.arena.purse, bytes_of(&sizes, core)):
+        return NULL
+    section = <Section*>calloc(1, bytes_of(&sizes, core))
+    if section == NULL:
+        purse_give(core.skiplist.arena.purse, bytes_of(&sizes, core))
+        return NULL
+    section.core, section.most, section.mask = core, sizes.most, sizes.mask
+    section.room = <Ranked*>(section + 1)
+    section.hot = <ref_t*>(section.room + section.most)
+    at = <char*>(section.hot + section.mask + 1)
+    section.least.url.at = at
+    section.sure.url.at = at + core.max_url
+    section.prefix.at = at + 2 * core.max_url
+    section.prefix.n_bytes = prefix.n_bytes
+    memcpy(at + 2 * core.max_url, prefix.at, prefix.n_bytes)
+    set_bound(&section.least, &BOTTOM)
+    section.sure.people = INT64_MAX
+    section.watch.changed = follow
+    core_watch(core, &section.watch)
+    section.next = <Section*>core.sections
+    core.sections = section
+    go_to(section, first_from(core, core.urls, prefix))
+    return section
+
+
+cdef void close_section(Section* section) noexcept nogil:
+    cdef Core* core = section.core
+    cdef Section** link = <Section**>&core.sections
+    while link[0] != section:
+        link = &link[0].next
+    link[0] = section.next
+    core_unwatch(core, &section.watch)
+    purse_give(core.skiplist.arena.purse, bytes_of(section, core))
+    free(section)
+
+
+cdef Section* make_place(Core* core) noexcept nogil:
+    """Return the section that a new one may take the place of, or NULL: none is to go, or all are being waited for."""
+    cdef Section* section = <Section*>core.sections
+    cdef Section* oldest = NULL
+    cdef int n = 0
+    while section != NULL:
+        n += 1
+        if (section.at == NO_REF or section.asked_ms < core.now_ms - 1_000) and (
+                oldest == NULL or section.asked_ms < oldest.asked_ms):
+            oldest = section
+        section = section.next
+    return oldest if n >= KEPT else NULL
+
+
+cdef Asked find_section(Core* core, Name prefix, Section** found) noexcept nogil:
+    """Find the section of a prefix, or begin to keep it. NOT_YET: there is no place, as all are being waited for."""
+    cdef Section* section = <Section*>core.sections
+    cdef Section* old
+    cdef int n = 0
+    while section != NULL and not same_name(section.prefix, prefix):
+        section = section.next
+        n += 1
+    if section == NULL:
+        old = make_place(core)
+        if n >= KEPT and old == NULL:
+            return NOT_YET
+        if old != NULL:
+            close_section(old)
+        section = open_section(core, prefix)
+        if section == NULL:
+            return NO_MEMORY
+    section.asked_ms = core.now_ms
+    found[0] = section
+    return ANSWERED
+
+
+cdef void sections_retire(Core* core) noexcept nogil:
+    """Keep no section any longer that nobody has asked for lately."""
+    cdef Section* section = <Section*>core.sections
+    cdef Section* following
+    while section != NULL:
+        following = section.next
+        if section.asked_ms < core.now_ms - KEPT_MS:
+            close_section(section)
+        section = following
+
+
+cdef void sections_close(Core* core) noexcept nogil:
+    """Keep no section any longer."""
+    while core.sections != NULL:
+        close_section(<Section*>core.sections)
+
+
+# Questions
+
+cdef bint is_nobody_overdue(Core* core, int64_t* left) noexcept nogil:
+    left[0] -= PAGES_A_SESSION * core_expire_some(core, left[0] // PAGES_A_SESSION)
+    return core.overdue == 0
+
+
+cdef bint sum_at_once(Core* core, Name prefix, int64_t* people, int64_t* n_pages) noexcept nogil:
+    """Add up a section of few pages; False if it has more."""
+    cdef ref_t page = first_from(core, core.urls, prefix)
+    people[0] = n_pages[0] = 0
+    while page != core.urls and begins_with(name_of(&core.skiplist, page), prefix):
+        if n_pages[0] == min(<int64_t>AT_ONCE, core.max_scan):
+            return False
+        n_pages[0] += 1
+        people[0] += core_page_people(core, page)
+        page = next_of(&core.skiplist, BY_NAME, page)
+    return True
+
+
+cdef Asked core_section(Core* core, Name prefix, int64_t* left, int64_t* people, int64_t* n_pages) noexcept nogil:
+    """Add up people and pages over the urls that begin with `prefix`; `left` falls by the pages that are looked at.
+
+    O(log n), and O(pages) if nobody has asked for this section lately.
+    """
+    cdef Section* section
+    cdef Asked asked
+    if not is_nobody_overdue(core, left):
+        return NOT_YET
+    if sum_at_once(core, prefix, people, n_pages):
+        left[0] -= n_pages[0]
+        return ANSWERED
+    asked = find_section(core, prefix, &section)
+    if asked != ANSWERED:
+        return asked
+    if not section.is_summed:
+        walk(section, left)
+    people[0], n_pages[0] = section.people, section.n_pages
+    if section.n_pages > core.max_scan:
+        return TOO_LONG
+    return ANSWERED if section.is_summed else NOT_YET
+
+
+cdef Asked core_top(Core* core, Name prefix, int64_t limit, int64_t* left, Ranked** top, int64_t* n) noexcept nogil:
+    """Find the `limit` pages with most people under `prefix`, most first; `left` falls by the pages looked at.
+
+    `top` is good until the index changes. O(limit log limit + hot pages), and O(pages) if nobody has asked for this
+    section lately.
+    """
+    cdef Section* section
+    cdef Asked asked
+    cdef Ranked* lowest
+    if not is_nobody_overdue(core, left):
+        return NOT_YET
+    asked = find_section(core, prefix, &section)
+    if asked != ANSWERED:
+        return asked
+    if section.at == NO_REF and section.n_hot < limit and not is_bottom(&section.least):
+        walk_again(section)
+    walk(section, left)
+    n[0] = highest(section, limit)
+    top[0] = lowest = section.room
+    if section.at != NO_REF and (n[0] < limit or not is_bound(
+            &section.sure, lowest.people, name_of(&core.skiplist, lowest.page))):
+        return NOT_YET
+    put_in_order(core, section.room, n[0])
+    if section.is_summed and section.n_pages <= AT_ONCE:
+        section.asked_ms = 0  # the first to go
+    return ANSWERED

@@ -310,9 +310,7 @@ class Process:
 def server_process(*args, **variables):
     """`online serve` in a process of its own, once it listens."""
     given = args if "--listen" in args else ("--listen", "127.0.0.1:0", *args)
-    popen = subprocess.Popen(
-        command("serve", *given), env=environment(**variables), stderr=subprocess.PIPE, text=True
-    )
+    popen = subprocess.Popen(command("serve", *given), env=environment(**variables), stderr=subprocess.PIPE, text=True)
     log = []
     try:
         for line in popen.stderr:

@@ -23,9 +23,7 @@ def index(make_index):
 def what_became(index):
     """The counters of hits, those that are zero left out."""
     counters = index.statistics()._asdict()
-    return {
-        name: counters[name] for name in ("accepted", "late", "stale", "skewed", "refused") if counters[name]
-    }
+    return {name: counters[name] for name in ("accepted", "late", "stale", "skewed", "refused") if counters[name]}
 
 
 def state(index, now_ms):
@@ -312,9 +310,7 @@ def test_no_answer_counts_what_has_expired(index, ask):
 def test_count_within_seconds_has_the_grain_of_a_second(index):
     for age_s in (0, 1, 59, 60, 61):
         index.hit(b"user %d" % age_s, b"/a", seen_ms=NOW - age_s * 1000, now_ms=NOW)
-    asked = {
-        within_s: index.count(within_s=within_s, now_ms=NOW + 999) for within_s in (1, 2, 59, 60, 61, 62)
-    }
+    asked = {within_s: index.count(within_s=within_s, now_ms=NOW + 999) for within_s in (1, 2, 59, 60, 61, 62)}
     assert asked == {1: 1, 2: 2, 59: 2, 60: 3, 61: 4, 62: 5}
     assert index.count(within_s=1, now_ms=NOW + 1000) == 0
 
@@ -479,9 +475,7 @@ def test_a_section_is_all_urls_that_begin_with_its_prefix(index):
     ]:
         index.hit(user, url, now_ms=NOW)
     index.hit(b"7", b"/a/bot", kind="bot", now_ms=NOW)
-    asked = {
-        prefix: index.section(prefix, now_ms=NOW) for prefix in (b"", b"/a", b"/a/", b"/\xff", b"/c", b"/a/b")
-    }
+    asked = {prefix: index.section(prefix, now_ms=NOW) for prefix in (b"", b"/a", b"/a/", b"/\xff", b"/c", b"/a/b")}
     assert asked == {
         b"": (6, 6),
         b"/a": (4, 4),
@@ -728,8 +722,7 @@ def test_a_cursor_changed_in_any_place_is_refused(index, cursors, verb):
     cursor = cursors[verb]
     ask(cursor)
     changed = [
-        cursor[:place] + ("0" if cursor[place] != "0" else "1") + cursor[place + 1 :]
-        for place in range(len(cursor))
+        cursor[:place] + ("0" if cursor[place] != "0" else "1") + cursor[place + 1 :] for place in range(len(cursor))
     ]
     cut = [cursor[:place] for place in range(len(cursor))]
     for forged in (*changed, *cut, cursor + "0", "0" + cursor, cursor + "\0", cursor.upper() + " "):
@@ -737,9 +730,7 @@ def test_a_cursor_changed_in_any_place_is_refused(index, cursors, verb):
             ask(forged)
 
 
-@pytest.mark.parametrize(
-    "now_ms", [0, -1, NOW // 1000, NOW * 1000, SEEN_MIN_MS - 1, SEEN_MAX_MS + 1, 2**63, -(2**70)]
-)
+@pytest.mark.parametrize("now_ms", [0, -1, NOW // 1000, NOW * 1000, SEEN_MIN_MS - 1, SEEN_MAX_MS + 1, 2**63, -(2**70)])
 def test_a_bad_now_is_refused_and_changes_nothing(index, now_ms):
     index.hit(b"theo", b"/a", now_ms=NOW)
     message = f"^now_ms takes {SEEN_MIN_MS} to {SEEN_MAX_MS}, not {now_ms}$"

@@ -573,9 +573,7 @@ def test_as_many_items_as_max_items_are_taken(dialect):
     connection = Wiring().connect()
     n_names = 65_536 - (write is DIALECTS["resp"][0])
     names = ["x"] * n_names
-    assert read(feed(connection, write("SEEN", names))) == (
-        f"RANGE {n_names} users in one question, max_limit is 1000"
-    )
+    assert read(feed(connection, write("SEEN", names))) == (f"RANGE {n_names} users in one question, max_limit is 1000")
     assert read(feed(connection, write("CONFIG", names))) is None
     assert not connection.is_closing
 
@@ -764,7 +762,7 @@ def test_only_the_first_line_of_a_connection_can_be_http():
     connection = Wiring().connect()
     replies = read_resp(feed(connection, b"PING\r\nGET / HTTP/1.1\r\nHost: x\r\nPING\r\n"))
     assert replies[0] == replies[3] == "PONG"
-    assert [str(reply).split(";")[0][:18] for reply in replies[1:3]] == ["ERR unknown verb \"", "ERR unknown verb \""]
+    assert [str(reply).split(";")[0][:18] for reply in replies[1:3]] == ['ERR unknown verb "', 'ERR unknown verb "']
     assert not connection.is_closing
 
 

@@ -225,8 +225,6 @@ def test_any_bytes_have_an_inside(line):
     assert len(without_prefix(line)) <= len(line)
 
 
-@pytest.mark.parametrize(
-    "piece", [b"a | ", b"\x1b[0m", b"@cee:", b"[a] ", b" ", b"\0", b"2026-11-27T04:20:00Z ", b"a"]
-)
+@pytest.mark.parametrize("piece", [b"a | ", b"\x1b[0m", b"@cee:", b"[a] ", b" ", b"\0", b"2026-11-27T04:20:00Z ", b"a"])
 def test_endless_prefixes_are_given_up(piece):
     assert isinstance(view(piece * 10_000 + b"x"), str)

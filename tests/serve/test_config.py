@@ -208,9 +208,7 @@ def test_amounts_are_plain(text):
 
 
 def test_a_long_value_is_cut_and_escaped():
-    assert refusal("--window", "\r\n" + "x" * 100) == (
-        f'--window takes 60 to 86400 seconds, not "\\r\\n{"x" * 62}"...'
-    )
+    assert refusal("--window", "\r\n" + "x" * 100) == (f'--window takes 60 to 86400 seconds, not "\\r\\n{"x" * 62}"...')
 
 
 # Addresses

@@ -1,6 +1,5 @@
 """The hub of connections: how many there may be, what they take together, and what is logged of them."""
 
-
 import pytest
 import trio
 from tests.serving import echo, echoed, in_memory, join, make_server, reached, serving, unbuffered, with_sockets
@@ -14,7 +13,7 @@ async def test_failures_are_logged_only_so_often(nursery, caplog, monkeypatch):
     server = make_server()
     monkeypatch.setattr(server.verbs, "call", lambda *args: 1 / 0)
     for _ in range(connections_module.TRACEBACKS + 5):
-        await join(server, nursery).ask(b"TOP")
+        await join(server, nursery).ask(b"SITES")
     await trio.testing.wait_all_tasks_blocked()
     assert server.statistics().connections_failed == connections_module.TRACEBACKS + 5
     assert len(caplog.records) == connections_module.TRACEBACKS

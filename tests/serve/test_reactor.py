@@ -197,7 +197,7 @@ def test_a_peer_may_break_off_in_any_state(sent):
 async def test_a_connection_that_fails_ends_alone(server):
     server.verbs.call = lambda *args: 1 / 0
     good, bad = peer_of(connect(server)), peer_of(connect(server))
-    await bad.send(b"COUNT\r\nTOP\r\nCOU")
+    await bad.send(b"COUNT\r\nSITES\r\nCOU")
     assert await bad.receive_rest() == b""
     assert await good.ask(b"COUNT") == b":0\r\n"
     assert server.statistics().connections_failed == 1

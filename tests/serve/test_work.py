@@ -40,7 +40,7 @@ def is_done(connection):
 
 
 @pytest.mark.parametrize(
-    "question", [["INFO"], ["SITES"], ["CLIENT", "LIST"], ["TOP"], ["PEAK"], ["TOP", "wrong"]], ids=" ".join
+    "question", [["INFO"], ["SITES"], ["CLIENT", "LIST"], ["PEAK"], ["SELECT", "wrong"]], ids=" ".join
 )
 def test_a_turn_ends_by_what_rare_verbs_take(verbs, slow, question):
     connection, _ = verbs.connections.open()
@@ -85,14 +85,14 @@ async def test_others_have_their_turn_while_one_asks_what_is_slow(nursery, slow)
     assert commands < 10
 
 
-@pytest.mark.parametrize("question", [b"INFO", b"INFO hits", b"SITES", b"CLIENT LIST", b"TOP"])
+@pytest.mark.parametrize("question", [b"INFO", b"INFO hits", b"SITES", b"CLIENT LIST"])
 def test_a_question_whose_answer_nobody_hears_is_not_worked_on(verbs, monkeypatch, question):
     connection, _ = verbs.connections.open()
     connection.receive(b"HIT theo /x\r\n", now_ms=NOW_MS)
     connection.take_output()
     asked = []
-    for hub in (verbs.sites, verbs.connections, verbs.tops):
-        for name in ("items", "statistics", "__iter__", "of"):
+    for hub in (verbs.sites, verbs.connections):
+        for name in ("items", "statistics", "__iter__"):
             if hasattr(type(hub), name):
                 monkeypatch.setattr(type(hub), name, asked_for(asked, name, getattr(type(hub), name)))
     connection.receive(b"CLIENT REPLY OFF\r\n" + question + b"\r\n", now_ms=NOW_MS)
@@ -114,7 +114,7 @@ def asked_for(asked, name, method):
 
 def test_errors_that_nobody_hears_are_counted_as_ever(verbs):
     connection, _ = verbs.connections.open()
-    connection.receive(b"CLIENT REPLY OFF\r\nTOP ten\r\nCLIENT NOTHING\r\nSELECT 1\r\n", now_ms=NOW_MS)
+    connection.receive(b"CLIENT REPLY OFF\r\nCONFIG ten\r\nCLIENT NOTHING\r\nSELECT 1\r\n", now_ms=NOW_MS)
     assert verbs.service.errors == 3
 
 

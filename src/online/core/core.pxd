@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from online.core.arena cimport NO_REF, Purse, ref_t
-from online.core.skiplist cimport BOT, DEPARTED, GUEST, Name, Skiplist, page_at, skiplist_draw_height
+from online.core.skiplist cimport BOT, DEPARTED, GUEST, HIDDEN, Name, Skiplist, page_at, skiplist_draw_height
 from online.core.table cimport HashKey, Table, siphash
 
 cdef extern from *:
@@ -49,9 +49,15 @@ cdef struct Second:
     uint32_t kinds[5]
 
 # Observers are told in the middle of a change. They note what they are told and do nothing else to the core. Each is
-# told in one place, which every way in for hits passes: a journal or bus sees what was written, push what changed.
+# told in one place, which every way in for hits passes: a journal or bus sees what was written, push and sections what
+# changed.
 ctypedef void (*written_t)(void* to, const Hit* hit, int64_t seen_ms) noexcept nogil
-ctypedef void (*changed_t)(void* to, ref_t page) noexcept nogil
+ctypedef void (*changed_t)(Watch* watch, ref_t page, int kind, int by) noexcept nogil
+
+cdef struct Watch:
+    # Told of each session that comes to a page (`by` is 1) or leaves it (-1), by expiry too. Departed ones: NO_REF.
+    changed_t changed
+    Watch* next
 
 cdef struct Core:
     Skiplist skiplist
@@ -84,8 +90,8 @@ cdef struct Core:
     Tally tally
     written_t written                                    # told of each hit and leave that made a session; or NULL
     void* written_to
-    changed_t changed                                    # told of each page that gains or loses a session; or NULL
-    void* changed_to
+    Watch* watches
+    void* sections                                       # that are kept, see ext/sections.pyx
     Purse own_purse
 
 cdef struct Ahead:
@@ -100,6 +106,8 @@ cdef struct Ahead:
 cdef bint core_open(Core* core, Purse* purse, const uint64_t* secrets) noexcept nogil
 cdef void core_close(Core* core) noexcept nogil
 cdef int64_t core_memory_bytes(const Core* core) noexcept nogil
+cdef void core_watch(Core* core, Watch* watch) noexcept nogil
+cdef void core_unwatch(Core* core, Watch* watch) noexcept nogil
 cdef void core_advance(Core* core, int64_t now_ms) noexcept nogil
 cdef int64_t core_expire_some(Core* core, int64_t most) noexcept nogil
 cdef bint core_settle_page(Core* core, Name url, bint with_bots, int64_t* left, ref_t* page) noexcept nogil
@@ -126,6 +134,9 @@ cdef inline uint32_t core_hash(const Core* core, Name name) noexcept nogil:
 cdef inline uint64_t key_of(int64_t ms, uint64_t tie) noexcept nogil:
     """The key of a time and a tie; see the head of ext/core.pyx."""
     return (<uint64_t>ms << TIE_BITS) | tie
+
+cdef inline bint are_people(int kind) noexcept nogil:
+    return kind <= HIDDEN
 
 cdef inline bint names(int kind) noexcept nogil:
     """Whether lists name sessions of this kind."""

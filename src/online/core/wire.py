@@ -19,7 +19,6 @@ ANY = -1
 
 #: The verbs of the host: usage, fewest and most arguments, whether it may come before AUTH, and inside of MULTI.
 RARE = (
-    ("TOP [limit [prefix]]", 0, 2, False),
     ("PEAK", 0, 0, False),
     ("SITE name", 1, 1, False),
     ("SITES", 0, 0, False),

@@ -28,8 +28,7 @@ The rare verbs:
     verbs_access  AUTH HELLO RESET QUIT                                 -> given, verbs_sites
     verbs_server  INFO CLIENT CONFIG COMMAND TIME                       -> given, verb
     verbs_sites   SITE SITES SELECT TOP PEAK                            -> given, verb
-    verb          how a verb gets its row, and what it may use          -> connections, tops
-    tops          answers of TOP, kept for a moment
+    verb          how a verb gets its row, and what it may use          -> connections
     given         arguments, checked
 
 What it is told:

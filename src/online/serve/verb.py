@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from online.core.sites import Sites
 from online.core.wire import Connection, Service
 from online.serve.connections import Connections
-from online.serve.tops import Tops
 from online.terms import IndexStatistics
 
 
@@ -29,7 +28,6 @@ class Shared:
         self.sites = sites
         self.limits = sites.limits
         self.token = token
-        self.tops = Tops(sites.limits.max_limit)
         self.sections: dict[str, Lines] = {}  #: of INFO, after those that every server has
         self.started_ms: int | None = None  #: index time; the server sets it
         self.clock_steps = 0

@@ -65,8 +65,7 @@ class Verbs(Shared):
         return index
 
     def expire(self, now_ms: int) -> Iterator[None]:
-        """Drop answers of TOP that are too old and, in slices, what has left the window on all sites."""
-        self.tops.expire(now_ms)
+        """Drop, in slices, what has left the window on all sites."""
         yield from self.sites.expire(now_ms)
 
 

@@ -1,8 +1,8 @@
-"""Rare verbs about sites and what is on them: SITE SITES SELECT TOP PEAK."""
+"""Rare verbs about sites and what is on them: SITE SITES SELECT PEAK."""
 
 from online import errors
 from online.core.wire import OK, Connection
-from online.serve.given import number, site_name
+from online.serve.given import site_name
 from online.serve.verb import Shared, is_heard, verb
 
 
@@ -25,15 +25,6 @@ def select(shared: Shared, connection: Connection, args: list[bytes], now_ms: in
         raise errors.bad_database(args[0])
     speak_of(shared, connection, shared.connections.home(connection))
     return OK
-
-
-@verb("TOP")
-def top(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
-    limit = number("limit", args, 0, low=0, high=shared.limits.max_limit, default=10)
-    prefix = args[1] if len(args) > 1 else b""
-    if connection.index is None or not is_heard(connection):
-        return []
-    return shared.tops.of(connection.site, connection.index, prefix, now_ms)[:limit]
 
 
 @verb("PEAK")
