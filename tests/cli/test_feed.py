@@ -102,7 +102,7 @@ def test_log_is_fed_to_its_end(tmp_path, server, client):
     begin, end = done.stderr.splitlines()
     assert begin == f"online feed: reading {log} from its start; sending to {url_of(server)}/default"
     assert end.startswith("online feed: 6 lines: 3 page views, 2 left out, 1 not understood; 3 hits sent; ")
-    assert 'the first line not understood: it is not in common or combined format: "nonsense"' in end
+    assert 'first line not understood: not in common or combined format: "nonsense"' in end
     assert [seen and seen.url for seen in client.seen("once-ada", "once-theo", "once-no")] == ["/a", "/once", None]
     assert client.kinds().bots >= 1
 
@@ -317,8 +317,9 @@ def test_end_of_input_waits_for_the_server_until_it_is_told_to_end():
 
 
 def test_file_that_is_not_there_yet_is_said(tmp_path, server):
-    follower = Follower(tmp_path / "access.log", "--url", url_of(server))
-    assert follower.popen.stderr.readline() == f"online feed: {tmp_path}/access.log is not there yet, waiting for it\n"
+    log = tmp_path / "access.log"
+    follower = Follower(log, "--url", url_of(server))
+    assert follower.popen.stderr.readline() == f"online feed: {log} does not exist yet, waiting for it\n"
     assert follower.end()[0] == 0
 
 
@@ -369,7 +370,7 @@ def test_log_that_cannot_be_read_after_rotation_is_said_and_waited_for(tmp_path,
     until(lambda: client.seen("rotated-before")[0])
     log.rename(tmp_path / "access.log.1")
     log.mkdir()
-    assert "access.log: it is no regular file" in follower.popen.stderr.readline()
+    assert "access.log: not a regular file" in follower.popen.stderr.readline()
     log.rmdir()
     log.write_text(line("rotated-after"))
     until(lambda: client.seen("rotated-after")[0])
@@ -402,7 +403,7 @@ def test_what_the_server_finds_too_large_goes_in_parts(tmp_path, monkeypatch):
 def test_state_that_is_none_is_left_alone(tmp_path, text):
     path = tmp_path / "state"
     path.write_text(text)
-    with pytest.raises(StateError, match="is none of online feed"), Places.held(path):
+    with pytest.raises(StateError, match="is not a state file of online feed"), Places.held(path):
         pass
     assert path.read_text() == text
 
@@ -410,7 +411,7 @@ def test_state_that_is_none_is_left_alone(tmp_path, text):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-", "--wait", "5s"], "--wait goes with --once"),
+        (["-", "--wait", "5s"], "--wait needs --once"),
         (["-", "--state", "/nowhere/state"], "guest_key /nowhere/.state.key: No such file"),
         (["-", "--url", "http://x"], "should begin with online://"),
         (["-", "--rewrite", "(", ""], "takes regular expressions"),
@@ -428,11 +429,11 @@ def test_check_shows_how_lines_are_understood_and_sends_nothing(tmp_path):
     done = run_command("feed", "--check", log)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r'line 1: .*\n  member "theo" on "/forum" at 20\d\d-', done.stdout)
-    assert "  it is no page view: its url is that of a file\n" in done.stdout
+    assert "  not a page view: the url is a file\n" in done.stdout
     assert done.stdout.endswith(
         f"{log}: 3 lines: 1 page view, 1 left out, 1 not understood\n"
-        "  1  for files: pictures, styles, scripts and the like\n"
-        "  1  not understood: it is not in common or combined format\n"
+        "  1  requests for files: images, styles, scripts and so on\n"
+        "  1  not understood: not in common or combined format\n"
     )
 
 
@@ -475,7 +476,7 @@ def test_log_that_is_not_found_again_is_said(tmp_path, server):
     log.write_text(line("found"))
     follower = Follower(*arguments)
     said = follower.popen.stderr.readline()
-    assert said.startswith(f"online feed: cannot find the file that was {log}, read to byte ")
+    assert said.startswith(f"online feed: cannot find the rotated file of {log}, which was read to byte ")
     follower.popen.kill()
 
 
@@ -494,7 +495,7 @@ def test_where_each_log_is_read_from_is_said(tmp_path, server):
     assert run_command("feed", old, *arguments).returncode == 0
     new.write_text(line("said-anew"))
     second = run_command("feed", old, new, "--from-start", *arguments).stderr.splitlines()[0]
-    assert second == (f"online feed: reading {old} from where the last run ended, {new} from its start{where}")
+    assert second == (f"online feed: reading {old} from where the last run stopped, {new} from its start{where}")
 
 
 def test_what_the_server_ignores_is_said(tmp_path, server):
@@ -502,7 +503,7 @@ def test_what_the_server_ignores_is_said(tmp_path, server):
     log.write_text(re.sub(r"\[.*?\]", "[01/Mar/2024:12:00:00 +0000]", line("of-old")))
     done = run_command("feed", log, "--once", "--from-start", "--url", url_of(server))
     assert done.returncode == 0
-    assert "1 hit sent, 1 of them ignored as older than the window, or than the user's newest hit;" in done.stderr
+    assert "1 hit sent, 1 of them ignored (older than the window or the user's newest hit);" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [("--once", "--from-start"), ("--check",)])
@@ -520,8 +521,8 @@ def test_a_check_counts_by_reason(tmp_path):
     done = run_command("feed", "--check", log)
     assert done.stdout.endswith(
         f"{log}: 5 lines: 0 page views, 0 left out, 5 not understood\n"
-        "  3  not understood: it is not in common or combined format\n"
-        "  2  not understood: its time is\n"
+        "  3  not understood: not in common or combined format\n"
+        "  2  not understood: time is not a time\n"
     )
 
 

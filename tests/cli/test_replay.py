@@ -233,7 +233,7 @@ def test_a_log_that_cannot_be_read_is_named_and_the_next_one_follows(client, log
 def test_a_log_without_hits_is_named(url, log, capsys):
     path = log("what is this\n")
     assert cli.main(["replay", path]) == 1
-    assert f"no line of {path} is a hit" in capsys.readouterr().err
+    assert f"no hits in {path}" in capsys.readouterr().err
 
 
 def test_a_server_that_is_not_there_is_named(log, capsys):
@@ -247,7 +247,7 @@ def test_a_server_that_is_not_there_is_named(log, capsys):
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["-", "--speed", "max"], "--speed max reads a log twice, which standard input cannot be"),
+        (["-", "--speed", "max"], "--speed max reads logs twice, but standard input only once"),
         (["access.log", "--url", "http://h"], "should begin with online://"),
     ],
 )

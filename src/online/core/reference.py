@@ -1,15 +1,14 @@
-"""Who is online, in plain Python on `sortedcontainers`: the rules of the compiled index, written to be read.
+"""The rules of the compiled index in plain Python on `sortedcontainers`, written to be read.
 
-Its job is to be the specification: `ReferenceIndex` has the surface, the results and the errors of
-`online.core.index.Index`, and the tests drive both side by side. Not its job: speed, or a bound on memory;
-`budget` and `seed` are taken and ignored.
+This is the specification. `ReferenceIndex` has the methods, results and errors of `online.core.index.Index`, and tests
+run both side by side. Not here: speed, or a limit on memory; `budget` and `seed` are ignored.
 
 Invariants, which `_check` asserts:
 
-1. A user has one session: the newest hit or leave of that user that was taken.
+1. A user has one session: the newest hit or leave of that user that was accepted.
 2. Every session is inside the window that ends at the greatest `now_ms` given so far.
-3. Whatever is counted or listed follows from the sessions alone.
-4. A page exists exactly while a session stands on it; departed sessions stand on none.
+3. All counts and lists follow from the sessions alone.
+4. A page exists exactly while a session is on it. Departed sessions are on no page.
 5. There are at most `max_users` sessions and `max_pages` pages.
 """
 
@@ -57,7 +56,7 @@ class _Session(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where a session stood when it was listed."""
+    """The place of a session when it was listed."""
 
     seen_ms: int
     tie: int
