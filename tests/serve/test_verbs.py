@@ -5,10 +5,9 @@ import pytest
 
 from online import __version__
 from online.core import wire
-from online.core.sites import Sites
+from online.core.sites import SITE_MAX_BYTES, Sites
 from online.core.wire import Connection
 from online.limits import Limits
-from online.serve.given import SITE_MAX_BYTES
 from online.serve.tops import KEPT as TOP_KEPT
 from online.serve.verb import VERBS
 from online.serve.verbs import Verbs, check

@@ -15,6 +15,9 @@ from online.terms import IndexStatistics
 
 DEFAULT_SITE = b"default"
 
+#: The longest name of a site.
+SITE_MAX_BYTES = 64
+
 
 class Sites(Mapping[bytes, Index]):
     """The indexes of all sites, by name, in the order in which they were opened."""
