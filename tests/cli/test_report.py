@@ -456,6 +456,7 @@ def test_figures_come_as_json(command, tmp_path):
         "last": "2024-03-01T12:10:00Z",
         "average": 1.983,
         "top": [["/a", 2], ["/%FF", 1], ["/b", 1]],
+        "referrers": [],
         "days": [{"period": "2024-03-01", "hits": 4, "users": 4}],
         "months": [{"period": "2024-03", "hits": 4, "users": 4}],
         "hours": [{"period": "12:00", "hits": 4, "users": 4}],
@@ -712,6 +713,29 @@ def test_what_is_left_out_is_counted_by_reason(mixed, command, monkeypatch):
     )
     assert out.split("\n\n")[-1].startswith("Not understood:\n")
     assert "Statuses of all lines: 200 (9), 404 (1)\n" in out
+
+
+def test_referrers_are_counted_by_host(command, tmp_path):
+    view = '192.0.2.1 - - [01/Mar/2024:12:00:00 +0000] "GET /%s HTTP/1.1" 200 5 "%s" "%s"\n'
+    from_search = [("", "https://search.example/?q=cats", "Firefox"), ("a", "http://SEARCH.example:80", "Firefox")]
+    others = [("b", "https://blog.example/post", "Firefox"), ("c", "-", "Firefox"), ("d", "", "Firefox")]
+    odd = [("e", "about:blank", "Firefox"), ("f", "https://", "Firefox"), ("g", "/search.example//", "Firefox")]
+    not_counted = [("x.css", "https://www.example/", "Firefox"), ("y", "https://spam.example/", "Googlebot/2.1")]
+    views = [*others, *from_search, *odd, *not_counted]
+    (tmp_path / "access.log").write_text("".join(view % each for each in views))
+    assert "Top referrers, by page views\n  2  search.example\n  1  blog.example\n\n" in command("access.log")[1]
+    found = json.loads(command("access.log", "--json", "--top", "1")[1])
+    assert found["referrers"] == [["search.example", 2]]
+
+
+def test_links_within_a_site_are_not_referrers_where_the_log_has_the_host(command, tmp_path):
+    line = {"time": 1709294400, "url": "/", "address": "192.0.2.1", "host": "WWW.example.com:443"}
+    referrers = ["https://www.example.com/a", "https://www.example.com.other.example/", "https://example.com/"]
+    lines = [json.dumps(line | {"referrer": each}) for each in referrers]
+    absolute = json.dumps(line | {"url": "http://shop.example/", "referrer": "http://shop.example/a"})
+    (tmp_path / "access.log").write_text("\n".join([*lines, absolute]))
+    found = json.loads(command("access.log", "--json")[1])
+    assert found["referrers"] == [["www.example.com.other.example", 1], ["example.com", 1]]
 
 
 def test_reasons_come_as_json(mixed, command):

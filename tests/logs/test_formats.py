@@ -18,7 +18,7 @@ NOON_MS = 1_709_294_400_000  # 2024-03-01 12:00:00 UTC
 DATE = b"01/Mar/2024:12:00:00 +0000"
 AGENT = b"Mozilla/5.0 (X11; Linux x86_64)"
 COMBINED = b'198.51.100.7 - theo [01/Mar/2024:12:00:00 +0000] "GET /a?b=1 HTTP/1.1" 200 5 "-" "' + AGENT + b'"'
-RECORD = Record(NOON_MS, b"198.51.100.7", b"theo", b"GET", b"/a?b=1", b"200", AGENT)
+RECORD = Record(NOON_MS, b"198.51.100.7", b"theo", b"GET", b"/a?b=1", b"200", AGENT, referrer=b"-")
 
 
 def test_examples_in_the_docstrings_hold():
@@ -139,6 +139,27 @@ def as_json(**changed):
         "address": "198.51.100.7", "forwarded": "", "agent": "A/1", "host": "www.example.org",
     } | changed  # fmt: skip
     return json.dumps({name: value for name, value in values.items() if value is not None}).encode()
+
+
+LINKED = b"https://blog.example/post"
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("auto", COMBINED.replace(b'"-"', b'"%s"' % LINKED)),
+        ("auto", COMBINED.replace(b'"-"', b'"%s"' % LINKED).replace(b"/a?b=1", b'/a\\"')),
+        ("vhost", b"www.example.org:443 " + COMBINED.replace(b'"-"', b'"%s"' % LINKED)),
+        ("%h %{sec}t %U %{Referer}i", b"::1 1709294400 /a " + LINKED),
+        ("$remote_addr $msec $request_uri $http_referer", b"::1 1709294400 /a " + LINKED),
+        ("json", b'{"time": 1709294400, "url": "/a", "user": "u", "referrer": "%s"}' % LINKED),
+        ("auto", b'{"msec": 1709294400, "request_uri": "/a", "remote_user": "u", "http_referer": "%s"}' % LINKED),
+        ("auto", b'{"time": 1709294400, "RequestPath": "/a", "ClientHost": "::1", "request_Referer": "%s"}' % LINKED),
+        ("auto", b'{"ts": 17e8, "user_id": "u", "request": {"uri": "/", "headers": {"Referer": ["%s"]}}}' % LINKED),
+    ],
+)
+def test_referrer_is_read_in_every_format(name, line):
+    assert reader_of(name)(line).referrer == LINKED
 
 
 def test_json_line_tells_all_it_holds():

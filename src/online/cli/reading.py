@@ -14,6 +14,7 @@ from online.logs.hitlog import MAX_LINE_BYTES, TOO_LONG, LogError, LoggedHit, Lo
 from online.logs.pages import Pages, PageView, guest_key
 from online.logs.records import NO_TIME, Read, Record
 from online.logs.rules import Rules
+from online_client.urls import normal_host, read_target
 
 #: Logs with a smaller total size are read before a progress bar would be noticed.
 LONG_LOG_BYTES = 1 << 20
@@ -34,11 +35,13 @@ class Reading:
         """With `rules`, the page views of people are hits. Without, every line is a hit."""
         self.outcomes = Outcomes()
         self.statuses: Counter[str] = Counter()  #: of all lines that have one
+        self.referrers: Counter[bytes] = Counter()  #: hits by the host of the page with the link
         self.bots: set[bytes] = set()
         self.errors: list[str] = []  #: logs that were not read to their end
         self.notes: list[str] = []  #: remarks that are not failures
         self._read = read
         self._log = LogReader()
+        self._record: Record | None = None  #: of the current line
         self._parse = self._parser(rules, url_prefix)
 
     @property
@@ -53,10 +56,20 @@ class Reading:
     def _counted(self, line: bytes) -> Record | str:
         """Parse a line, and count its status."""
         record = self._read(line)
-        if isinstance(record, Record) and record.status:
-            status = record.status
-            self.statuses[status.decode() if len(status) == 3 and status.isdigit() else "other"] += 1
+        if isinstance(record, Record):
+            self._record = record
+            if status := record.status:
+                self.statuses[status.decode() if len(status) == 3 and status.isdigit() else "other"] += 1
         return record
+
+    def _count_hit(self) -> None:
+        """Count the hit of the current record, and its referrer if that is another host than the record's own."""
+        self.outcomes.hits += 1
+        record = self._record
+        if record is not None and len(record.referrer) > 1:  # neither empty nor `-`
+            host = read_target(record.referrer).host
+            if host and host != (read_target(record.url).host or normal_host(record.host)):
+                self.referrers[host] += 1
 
     def hits(self, logs: Sequence[str]) -> Iterator[LoggedHit]:
         """Yield the hits of all logs. A log that cannot be read is an error; an empty one is a note."""
@@ -73,7 +86,7 @@ class Reading:
             outcomes.lines += 1
             found = self._parse(line) if len(line) <= MAX_LINE_BYTES else TOO_LONG
             if isinstance(found, LoggedHit):
-                outcomes.hits += 1
+                self._count_hit()
                 yield found
             elif isinstance(found, str):
                 if found != NO_TIME or number > 1:  # a first line may be a header
@@ -82,7 +95,7 @@ class Reading:
                 outcomes.left_out[BOT] += 1
                 self.bots.add(found.user)
             else:
-                outcomes.hits += 1
+                self._count_hit()
                 yield LoggedHit(found.user, found.url, found.seen_ms)
 
     def in_order(self, logs: Sequence[str]) -> list[str]:

@@ -25,8 +25,8 @@ from online.terms import WINDOW_MAX_S, WINDOW_MIN_S
 STDOUT = "-"
 
 _DESCRIPTION = """\
-Summarise access logs, plain or compressed: page views and visitors by day and by hour of the day, the top pages, the
-sites that visitors came from, and how many people were online at once, on average and at the peak.
+Summarise access logs, plain or compressed: page views and visitors by day and by hour of the day, the top pages and
+referrers, and how many people were online at once, on average and at the peak.
 
 Only page views of people count, by the same rules as online feed: no files, errors or bots. --all-lines counts every
 line; this is the default for CSV and TSV.
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=whole(0, Limits.max_limit),
         default=10,
-        help=f"how many top pages to show, 0 to {Limits.max_limit} (default: 10)",
+        help=f"how many top pages and referrers to show, 0 to {Limits.max_limit} (default: 10)",
     )
     parser.add_argument("--csv", metavar="FILE", help="write people online over time to FILE, or - for standard output")
     parser.add_argument("--svg", metavar="FILE", help="draw people online over time to FILE, or - for standard output")
@@ -83,9 +83,9 @@ def run(args: argparse.Namespace) -> int:
     logs = reading.in_order(args.logs)
     found = survey(with_progress(reading.hits(logs), reading, logs), window_s=args.window, top=args.top)
     if args.json:
-        _say(json.dumps(figures(found, reading), indent=2))
+        _say(json.dumps(figures(found, reading, top=args.top), indent=2))
     elif reading.outcomes.lines and STDOUT not in (args.csv, args.svg):
-        _say(as_text(found, reading, nouns, shutil.get_terminal_size().columns))
+        _say(as_text(found, reading, nouns, width=shutil.get_terminal_size().columns, top=args.top))
     errors = reading.errors
     if found is not None:
         _write(args.csv, lambda: table(found), errors)

@@ -22,8 +22,11 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 _CHART_ROWS = 10
 
 
-def as_text(found: Survey | None, reading: Reading, nouns: Nouns, width: int) -> str:
-    """Return all figures as text, in lines of at most `width` characters where words allow it."""
+def as_text(found: Survey | None, reading: Reading, nouns: Nouns, *, width: int, top: int) -> str:
+    """Return all figures as text, in lines of at most `width` characters where words allow it.
+
+    `top` is how many referrers to list.
+    """
     parts = [f"No {nouns.hit}s."]
     if found is not None:
         parts = [
@@ -32,6 +35,7 @@ def as_text(found: Survey | None, reading: Reading, nouns: Nouns, width: int) ->
             _visits("By hour (UTC)", found.hours, nouns),
             _top(f"Top {nouns.url}s, by {nouns.hit}s", found.top, width),
             _top(f"Top {nouns.url}s at the peak, by people", found.peak_top, width),
+            _top(f"Top referrers, by {nouns.hit}s", reading.referrers.most_common(top), width),
             chart(found, width),
         ]
     parts += [_statuses(reading, width), _bots(reading, width), *_left_out(reading.outcomes, width)]
@@ -120,8 +124,8 @@ def _sample(line: Sample, width: int) -> str:
     return f"{reason}\n    {cut(line.text, width - 4)}"
 
 
-def figures(found: Survey | None, reading: Reading) -> dict[str, object]:
-    """Return all figures for JSON. Bytes that are not UTF-8 become surrogates."""
+def figures(found: Survey | None, reading: Reading, *, top: int) -> dict[str, object]:
+    """Return all figures for JSON, with `top` referrers. Bytes that are not UTF-8 become surrogates."""
     outcomes = reading.outcomes
     figures: dict[str, object] = {
         "lines": outcomes.lines,
@@ -147,6 +151,7 @@ def figures(found: Survey | None, reading: Reading) -> dict[str, object]:
                 "top": _named(found.peak_top),
             },
             "top": _named(found.top),
+            "referrers": _named(reading.referrers.most_common(top)),
             "days": [each._asdict() for each in found.days],
             "months": [each._asdict() for each in found.months],
             "hours": [each._asdict() for each in found.hours],

@@ -42,7 +42,7 @@ class AccessLog:
         rb" \[(" + Dates.PATTERN + rb")\] "
         rb'"(?:(' + METHOD + rb") ++(" + TARGET + rb")(?<! )" + INSIDE + rb"|(" + INSIDE + rb'))" '
         rb"(\d{3}|-) (?:\d++|-)"
-        rb'(?: ++"' + INSIDE + rb'" ++"(' + INSIDE + rb')"(?: ++"(' + INSIDE + rb')")?+)?+'
+        rb'(?: ++"(' + INSIDE + rb')" ++"(' + INSIDE + rb')"(?: ++"(' + INSIDE + rb')")?+)?+'
         rb'(?: ++(?:"' + INSIDE + rb'"|[^\s"]\S*+))*+\s*+',
         re.DOTALL,
     )
@@ -50,7 +50,7 @@ class AccessLog:
     _PLAIN_LINE = re.compile(
         rb'([^\x00-\x20"<\xef]++) [^\x00-\x20"]++ ([^\x00-\x20"\[]++) \[(' + Dates.PATTERN + rb")\] "
         rb'"([-\w]++) ([^ "]++) [^"]*+" (\d{3}) (?:\d++|-)'
-        rb'(?: "[^"]*+" "([^"]++)"(?: "([^"]*+)")?+)?+'
+        rb'(?: "([^"]*+)" "([^"]++)"(?: "([^"]*+)")?+)?+'
     )
     _VIRTUAL_HOST = re.compile(rb"([-\w.*]++)(?:[: ]\d++)? ")  # Apache's "%v:%p", "%v %p" or "%v", in front of a line
     _DATE_FIELD = re.compile(rb'[^\["]*+\[(?:(' + Dates.PATTERN + rb')|[^\]"]*+)\]')
@@ -74,13 +74,15 @@ class AccessLog:
         match = self._PLAIN_LINE.fullmatch(line) if b"\\" not in line else None
         if match is None:
             return self._read_any(line)
-        address, user, date, method, url, status, agent, forwarded = match.groups(b"")
+        address, user, date, method, url, status, referrer, agent, forwarded = match.groups(b"")
         if date != self._last_date:
             seen_ms = self._dates.read(date)
             if seen_ms is None:
                 return no_such_time(date)
             self._last_date, self._last_ms = date, seen_ms
-        return Record(self._last_ms, address, user, method, url, status, agent, b"", b"", forwarded)
+        # As `Record(...)`, without the cost of its Python frame.
+        fields = self._last_ms, address, user, method, url, status, agent, b"", b"", forwarded, b"", referrer
+        return tuple.__new__(Record, fields)
 
     def _read_any(self, line: bytes) -> Record | str:
         match = self._LINE.fullmatch(line)
@@ -97,14 +99,15 @@ class AccessLog:
         return self._record(match, host[1]) if host and match and self._is_user(match) else ""
 
     def _record(self, match: re.Match[bytes], host: bytes) -> Record | str:
-        address, _, user, date, method, url, request, status, agent, forwarded = match.groups(b"")
+        address, _, user, date, method, url, request, status, referrer, agent, forwarded = match.groups(b"")
         seen_ms = self._dates.read(date)
         if seen_ms is None:
             return no_such_time(date)
         user = user.replace(b'\\"', b'"')  # as Apache escapes it
-        if match[9] == b"":  # present but empty
+        if match[10] == b"":  # present but empty
             agent = b"-"
-        return Record(seen_ms, address, user, method, url or request or b"-", status, agent, host, b"", forwarded)
+        url = url or request or b"-"
+        return Record(seen_ms, address, user, method, url, status, agent, host, b"", forwarded, b"", referrer)
 
     def _otherwise(self, line: bytes) -> Record | str:
         return read_behind(line, self._inside, self._reason(line))

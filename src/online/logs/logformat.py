@@ -26,6 +26,7 @@ _PARTS: dict[str, tuple[str, bytes | None]] = {
     **dict.fromkeys(("%q", "$is_args$args"), ("query", rb'(?:\?[^\s"]*+)?')),
     **dict.fromkeys(("%s", "%>s", "%<s", "$status"), ("status", rb"\d{3}|-")),
     **dict.fromkeys(("%{user-agent}i", "$http_user_agent"), ("agent", None)),
+    **dict.fromkeys(("%{referer}i", "$http_referer"), ("referrer", None)),
     **dict.fromkeys(("%{x-forwarded-for}i", "$http_x_forwarded_for"), ("forwarded", None)),
     **dict.fromkeys(("%{forwarded}i", "$http_forwarded"), ("forwarded", None)),
     **dict.fromkeys(("%{sec-purpose}i", "%{purpose}i", "%{x-purpose}i", "%{x-moz}i"), ("purpose", None)),
@@ -89,6 +90,7 @@ class LogFormat:
             get("visitor", b""),
             get("forwarded", b""),
             get("purpose", b""),
+            get("referrer", b""),
         )
 
 

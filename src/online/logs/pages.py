@@ -103,7 +103,7 @@ class Pages:
         record = self._read(line)
         if isinstance(record, str):
             return record
-        seen_ms, address, user, method, url, status, agent, host, visitor, forwarded, purpose = record
+        seen_ms, address, user, method, url, status, agent, host, visitor, forwarded, purpose, _ = record
         if method not in self._methods and method:
             return METHOD
         if status not in self._statuses:

@@ -33,6 +33,7 @@ class Record(NamedTuple):
     visitor: bytes = b""  #: what identifies a visitor, such as a cookie
     forwarded: bytes = b""  #: X-Forwarded-For, or Forwarded
     purpose: bytes = b""  #: why the page is fetched if not to be read, such as `prefetch`
+    referrer: bytes = b""  #: the page that linked here; `-` if the client sent none
 
 
 #: Turns one line into a record, or returns the reason why it cannot, worded to follow "line 7: ".
