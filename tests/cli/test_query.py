@@ -16,17 +16,8 @@ from online_client.replies import Page, Seen, Viewer
 
 
 @pytest.fixture(scope="module")
-def server():
-    with server_process("--syslog", "127.0.0.1:0") as process:
-        yield process
-
-
-@pytest.fixture
-def url(server, request, monkeypatch):
-    """A site of its own for each test, which `online query` asks by default."""
-    url = f"online://{server.address}/{abs(hash(request.node.name))}"
-    monkeypatch.setenv("ONLINE_URL", url)
-    return url
+def server_options():
+    return "--syslog", "127.0.0.1:0"
 
 
 @pytest.fixture

@@ -6,14 +6,13 @@ import math
 import sys
 
 import pytest
-from tests.serving import server_process
 
 from online.cli import main as cli
 from online.cli import replay
 from online.cli.replay import BATCH_HITS, TICK_S, Traffic, ending, live
 from online.logs.hitlog import LoggedHit
 from online.terms import SEEN_MIN_MS
-from online_client import BatchResult, Client, ConnectionFailed
+from online_client import BatchResult, ConnectionFailed
 
 NOON_MS = 1_709_294_400_000  # 2024-03-01 12:00:00 UTC
 START_MS = 1_800_000_000_000
@@ -134,26 +133,6 @@ def test_what_was_sent_before_the_server_went_stays_counted():
 
 
 # The command
-
-
-@pytest.fixture(scope="module")
-def server():
-    with server_process() as process:
-        yield process
-
-
-@pytest.fixture
-def url(server, request, monkeypatch):
-    """A site of its own for each test, which `online replay` feeds by default."""
-    url = f"online://{server.address}/{abs(hash(request.node.name))}"
-    monkeypatch.setenv("ONLINE_URL", url)
-    return url
-
-
-@pytest.fixture
-def client(url):
-    with Client(url) as client:
-        yield client
 
 
 def line(user, url, clock, day="01/Mar/2024"):

@@ -384,16 +384,10 @@ def test_an_answer_that_lacks_a_figure_is_said():
 # A real server
 
 
-@pytest.fixture(scope="module")
-def server():
-    with server_process() as process:
-        yield process
-
-
 @pytest.fixture
-def url(server, request):
-    """A site of its own for each test, with a name that is to be quoted."""
-    url = f"online://{server.address}/{abs(hash(request.node.name))}%2F"
+def url(url):
+    """A site with people, and with a name that is to be quoted."""
+    url = f"{url}%2F"
     with Client(url) as client:
         client.hits([("theo", "/a/1"), ("dora", "/a/1", None, "guest")])
         client.hits([("th[b]\x1b", "/a/2"), ("robot", "/", None, "bot")])

@@ -26,13 +26,6 @@ from tests.wiring import (
 from online.core.index import Index
 from online.errors import OnlineError
 
-
-@pytest.fixture(params=DIALECTS)
-def dialect(request):
-    """(write a verb with its arguments, read its reply) of each dialect."""
-    return DIALECTS[request.param]
-
-
 #: A name with everything in it that could break a line, and how errors show it.
 NASTY = b"\0 \"\r\n'\xff"
 NASTY_SHOWN = r'"\x00 \"\r\n' + "'" + r'\xff"'

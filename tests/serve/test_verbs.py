@@ -36,19 +36,6 @@ class Line:
 
 
 @pytest.fixture
-def make_verbs():
-    def make(*, window_s=1_800, token=None, **limits):
-        return Verbs(Sites(Limits(**({"max_memory": 2**30} | limits)), window_s=window_s), token=token)
-
-    return make
-
-
-@pytest.fixture
-def verbs(make_verbs):
-    return make_verbs()
-
-
-@pytest.fixture
 def line(verbs):
     return Line(verbs)
 
