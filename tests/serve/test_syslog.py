@@ -88,12 +88,13 @@ def people_by_site(server):
     return {name: index.count(now_ms=now_ms) for name, index in server.verbs.sites.items()}
 
 
-def test_hits_go_to_the_site_that_is_named():
+@pytest.mark.parametrize("site", ["shop", "größe", "-"])
+def test_hits_go_to_the_site_that_is_named(site):
     async def test():
-        async with serving(syslog=(LOCAL,), syslog_site="shop") as running:
+        async with serving(syslog=(LOCAL,), syslog_site=site) as running:
             await send(running.server, json_line("theo"), json_line("dora", host="www.example.com"))
             await until(lambda: syslog_of(running.server).counts.hits == 2)
-            assert people_by_site(running.server) == {b"default": 0, b"shop": 2}
+            assert people_by_site(running.server) == {b"default": 0, site.encode(): 2}
 
     run_in_real_time(test)
 

@@ -159,13 +159,16 @@ class Syslog(Part):
         if isinstance(found, str):
             counts.skipped[NO_PAGE_VIEW.get(found, "not_understood")] += 1
             return
-        site = self._site or self._pages.host
-        if site in hits:
-            hits[site].append(found)
-        elif site != b"-" and 0 < len(site) <= SITE_MAX_BYTES:
-            hits[site] = [found]
+        site = self._site or self._host()
+        if site:
+            hits.setdefault(site, []).append(found)
         else:
             counts.skipped["site"] += 1
+
+    def _host(self) -> bytes:
+        """Return the host of the last page view; empty if it has none that can name a site."""
+        host = self._pages.host
+        return host if host != b"-" and len(host) <= SITE_MAX_BYTES else b""
 
     def _give(self, site: bytes, hits: list[PageView]) -> None:
         """Apply hits to the index of a site, which begins to exist if there is room for it."""
