@@ -28,8 +28,8 @@ WINDOW_MAX_S = 24 * 3600
 class IndexStatistics(NamedTuple):
     """The contents of one index, and the outcomes of the hits and leaves that it was given."""
 
-    users: int  #: sessions, including those of users who left
-    pages: int  #: urls with at least one session
+    users: int  #: sessions in the window, including those of users who left
+    pages: int  #: urls with at least one session, overdue or not
     memory_bytes: int  #: taken from the system by sessions, pages and hash tables
     accepted: int  #: created, renewed or repeated a session
     late: int  #: outside the window on arrival
@@ -39,3 +39,4 @@ class IndexStatistics(NamedTuple):
     max_users_reached: int  #: refused because of this limit
     max_pages_reached: int
     max_memory_reached: int
+    overdue: int  #: sessions that have left the window but are not removed yet; no answer includes them

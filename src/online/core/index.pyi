@@ -1,7 +1,7 @@
 """Who is online: a multi-indexed skiplist with the rules for hits. Complexities are expected values.
 
-All names are byte strings, and all times are integer milliseconds since 1970. Methods that take `now_ms` first expire
-sessions that have left the window. The index never goes back in time: it uses the latest `now_ms` that it was given.
+All names are byte strings, and all times are integer milliseconds since 1970. Methods that take `now_ms` move the time
+on, and no answer includes sessions that have left the window. Time never goes back: the latest `now_ms` counts.
 Calls are atomic among threads (they hold the GIL). No method reads a clock.
 """
 
@@ -53,8 +53,11 @@ class Index:
     def leave(self, user: bytes, *, seen_ms: int | None = None, now_ms: int) -> bool:
         """Take a user offline until a newer hit. Returns and raises as `hit` does. O(1)."""
 
-    def expire(self, *, now_ms: int) -> int:
-        """Remove the sessions that have left the window. Returns how many. O(1) each."""
+    def expire(self, most: int | None = None, *, now_ms: int) -> int:
+        """Remove sessions that have left the window, at most `most` or all. Returns how many. O(1) each.
+
+        Answers are exact whether these sessions are removed or not.
+        """
 
     def count(self, url: bytes | None = None, within_s: int | None = None, *, now_ms: int) -> int:
         """Count the people online, on one page, or seen within the last `within_s` seconds (1 to the window).

@@ -18,6 +18,9 @@ DEFAULT_SITE = b"default"
 #: The longest name of a site.
 SITE_MAX_BYTES = 64
 
+#: How many sessions are removed in one step: 0.1 ms for a million users.
+EXPIRED_AT_ONCE = 128
+
 
 class Sites(Mapping[bytes, Index]):
     """The indexes of all sites, by name, in the order in which they were opened."""
@@ -54,9 +57,10 @@ class Sites(Mapping[bytes, Index]):
         return index
 
     def expire(self, now_ms: int) -> Iterator[None]:
-        """Remove sessions that have left the window, one site per step. Skips sites that open meanwhile."""
+        """Remove sessions that have left the window, a few per step. Skips sites that open meanwhile."""
         for index in list(self._indexes.values()):
-            index.expire(now_ms=now_ms)
+            while index.expire(EXPIRED_AT_ONCE, now_ms=now_ms) == EXPIRED_AT_ONCE:
+                yield
             yield
 
     def statistics(self) -> IndexStatistics:
