@@ -4,12 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(wildcard ext/*.pyx src/online/core/*.pxd) setup.py
 PROJECTS := pyproject.toml client/pyproject.toml
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+# Installs the packages of an extra, without building the distribution again.
+extra = $(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	print(*project['optional-dependencies']['$(1)'])" | xargs $(PIP) install
 
 .PHONY: help run test check ab bench bench-quick clean
 
 help:
 	@echo "make run    a server on 127.0.0.1:8989 with a simulated site, and what to try on it; PORT=... for another port"
-	@echo "make test   every test"
+	@echo "make test   every test; installs what the tests need"
 	@echo "make check  ruff, mypy and cython-lint"
 	@echo "make ab     the hot paths, the working tree against HEAD, in half a minute; AB=COMMIT chooses another"
 	@echo "make bench  the benchmarks, reported in bench/results; BENCH=... is handed to pytest, then in .benchmarks"
@@ -17,23 +22,30 @@ help:
 	@echo "make clean  remove everything that was built"
 
 $(VENV)/installed: $(PROJECTS)
-	@echo "Setting up $(VENV): this downloads packages and compiles the core, a minute or two."
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "setuptools>=77" "cython>=3.1"
-	touch $(VENV)/installed
+	@echo "Setting up $(VENV), which takes about a minute: a virtual environment, ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install "setuptools>=77" "cython>=3.1"
+	@touch $(VENV)/installed
 
 $(VENV)/built: $(VENV)/installed $(CORE)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
-		-e "./client[async]" -e ".[dev]"
-	touch $(VENV)/built
+	@echo "... a few packages and the compiled core (half a minute), ..."
+	@$(PIP) install --no-build-isolation -e ./client -e .
+	@echo "... done."
+	@touch $(VENV)/built
+
+# What tests and checks need beside that.
+$(VENV)/tools: $(VENV)/built
+	@echo "Installing what tests and checks need, in $(VENV): about half a minute."
+	@$(call extra,dev)
+	@touch $(VENV)/tools
 
 run: $(VENV)/built
-	$(BIN)/online demo $(if $(PORT),--listen 127.0.0.1:$(PORT))
+	@$(BIN)/online demo $(if $(PORT),--listen 127.0.0.1:$(PORT))
 
-test: $(VENV)/built
+test: $(VENV)/tools
 	$(BIN)/python -m pytest
 
-check: $(VENV)/built
+check: $(VENV)/tools
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint ext src/online/core bench/native
@@ -41,9 +53,9 @@ check: $(VENV)/built
 ab: $(VENV)/built
 	$(BIN)/python -m bench.ab $(AB)
 
-$(VENV)/rivals: $(VENV)/built
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[bench]"
-	touch $(VENV)/rivals
+$(VENV)/rivals: $(VENV)/tools
+	@$(call extra,bench)
+	@touch $(VENV)/rivals
 
 # Runs the benchmarks with results in $(1) and further options $(2), and reports even when some have failed.
 measured = @$(BIN)/python -m pytest bench --results $(1) $(2) $(BENCH); ended=$$?; \

@@ -32,4 +32,7 @@ extensions = [
 changed = max(contract.stat().st_mtime for contract in Path("src/online/core").glob("*.pxd"))
 is_stale = any(made.stat().st_mtime < changed for made in Path("ext").glob("*.c"))
 
-setup(ext_modules=cythonize(extensions, include_path=["src"], compiler_directives=DIRECTIVES, force=is_stale))
+setup(
+    ext_modules=cythonize(extensions, include_path=["src"], compiler_directives=DIRECTIVES, force=is_stale),
+    options={"build_ext": {"parallel": True}},
+)

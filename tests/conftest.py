@@ -1,11 +1,13 @@
-"""What several test modules share: the implementations of the index."""
+"""Fixtures of several folders: the implementations of the index, and servers in processes of their own."""
 
 import sys
 
 import pytest
+from tests.serving import PATIENCE_S, server_process
 
 from online.core.index import Index
 from online.core.reference import ReferenceIndex
+from online_client import Client
 
 #: The tools of the benchmarks read /proc and wait with ppoll.
 collect_ignore = [] if sys.platform == "linux" else ["bench/test_bench.py"]
@@ -15,3 +17,41 @@ collect_ignore = [] if sys.platform == "linux" else ["bench/test_bench.py"]
 def make_index(request):
     """The class of an index: every test that asks for it runs once with each of the two."""
     return request.param
+
+
+@pytest.fixture(scope="module")
+def server_options():
+    """The options of `server`, for modules that need some."""
+    return ()
+
+
+@pytest.fixture(scope="module")
+def server(server_options):
+    """A server for all tests of a module."""
+    with server_process(*server_options) as process:
+        yield process
+
+
+@pytest.fixture
+def url(server, request):
+    """The url of a site on `server` that no other test uses."""
+    return f"{server.url}/{abs(hash(request.node.name))}"
+
+
+@pytest.fixture
+def client(url):
+    with Client(url, timeout=PATIENCE_S) as client:
+        yield client
+
+
+@pytest.fixture
+def syslog_server():
+    """A server that receives syslog, for one test alone."""
+    with server_process("--syslog", "127.0.0.1:0") as process:
+        yield process
+
+
+@pytest.fixture
+def syslog_client(syslog_server):
+    with Client(syslog_server.url, timeout=PATIENCE_S) as client:
+        yield client

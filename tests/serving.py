@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -274,6 +275,19 @@ def echoed(text):
     return b"$%d\r\n%b\r\n" % (len(text), text)
 
 
+# Waiting for other processes
+
+PATIENCE_S = 20.0
+
+
+def until(is_so):
+    """Wait until something is so."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < deadline_s, "it does not come true"
+        time.sleep(0.01)
+
+
 # Servers in a process of their own
 
 
@@ -298,6 +312,15 @@ class Process:
     address: str
     port: int
     log: list
+
+    @property
+    def url(self):
+        return f"online://{self.address}"
+
+    @property
+    def syslog(self):
+        """Where it receives syslog: `host:port`."""
+        return next(match[1] for told in self.log if (match := re.search(r"syslog at (\S+)", told)))
 
     def end(self, sent=signal.SIGTERM):
         """Send a signal and return the exit code."""

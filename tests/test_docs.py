@@ -92,8 +92,9 @@ def test_the_protocol_has_the_verbs_of_the_client():
 
 
 @pytest.fixture
-def server():
-    with server_process() as process, socket.create_connection(("127.0.0.1", process.port)) as talk:
+def talk():
+    """A connection to a server that nobody else has used."""
+    with server_process() as server, socket.create_connection(("127.0.0.1", server.port)) as talk:
         talk.settimeout(10)
         yield talk
 
@@ -119,10 +120,10 @@ def read_replies(data):
 
 
 @pytest.mark.parametrize("usage", usages_of(PROTOCOL).values())
-def test_a_usage_in_the_protocol_is_the_server_s(server, usage):
+def test_a_usage_in_the_protocol_is_the_server_s(talk, usage):
     verb, _, arguments = usage.partition(" ")
     too_many = [] if arguments and not arguments.startswith("[") else ["x"] * 20
-    reply = told(server, resp(verb, *too_many), read_replies)
+    reply = told(talk, resp(verb, *too_many), read_replies)
     if isinstance(reply, RespError) and "wrong number of arguments" in reply:
         assert reply == f"ERR wrong number of arguments for {verb}: {len(too_many)}; usage: {usage}"
     else:
@@ -164,16 +165,16 @@ def without_chance(reply):
 
 
 @pytest.mark.parametrize("version", [2, 3, 0])
-def test_the_examples_of_the_protocol_are_what_a_server_answers(server, version):
+def test_the_examples_of_the_protocol_are_what_a_server_answers(talk, version):
     assert len(examples()) > 30
     if version:
-        told(server, resp("HELLO", version), read_replies)
+        told(talk, resp("HELLO", version), read_replies)
     for number, (command, line) in enumerate(examples()):
         words = shlex.split(command)
         if version:
-            reply = told(server, command.encode() + b"\r\n", read_replies)
+            reply = told(talk, command.encode() + b"\r\n", read_replies)
         else:
-            msgid, error, result = told(server, request(*words, msgid=number), read_pack)
+            msgid, error, result = told(talk, request(*words, msgid=number), read_pack)
             assert msgid == number
             reply = result if error is None else error
         assert without_chance(reply) == without_chance(expected(line, version)), command

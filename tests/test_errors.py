@@ -81,7 +81,7 @@ def test_other_times_get_no_hint(seen_ms):
         (errors.too_many("users", 1001, 1000), "1001 users in one question, max_limit is 1000"),
         (
             errors.bad_cursor(b"x\r\n"),
-            r'cursor takes the one from the last reply to the same question, not "x\r\n"; '
+            r'cursor must be the one from the last reply to the same question, not "x\r\n"; '
             "leave it out to start again",
         ),
         (

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.serving import environment
+from tests.serving import PATIENCE_S, environment
 
 GUIDES = Path(__file__).parent.parent / "docs"
-PATIENCE_S = 20.0
 
 
 # Servers that fail
@@ -69,14 +68,6 @@ class Browser:
         return found
 
 
-def until(is_so):
-    """Wait until something is so."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < deadline_s, "it does not come true"
-        time.sleep(0.01)
-
-
 @contextlib.contextmanager
 def website(*command, cwd, ready, **variables):
     """Run the command of a website until its output matches `ready`."""
@@ -119,6 +110,28 @@ def program(name):
     if path is None:
         pytest.skip(f"{name} is not installed; the package stands in .ci/packages")
     return path
+
+
+# Middleware
+
+
+@contextlib.contextmanager
+def wrapping(middleware, url, user):
+    """Yield `wrap(app, **options)`, which makes middleware for a server; it is closed at the end."""
+    made = []
+
+    def wrap(app, **options):
+        made.append(middleware(app, url, **{"secret": "s3cret", "user": user, **options}))
+        return made[-1]
+
+    yield wrap
+    for each in made:
+        each.page_views.reporter.close(PATIENCE_S)
+
+
+def flush(reporting):
+    """Send all page views that middleware, or an extension, has to report."""
+    assert reporting.page_views.reporter.flush(PATIENCE_S)
 
 
 # Guides

@@ -1,31 +1,31 @@
-"""Every error of the server, and the wording of those that several modules raise.
+"""All errors of the server, and the messages of those that several modules raise.
 
     OnlineError                 code    raised when
     ├── CommandError            ERR     a verb is unknown, or has the wrong number of arguments
     ├── RangeError              RANGE   a value is outside its limits (also a ValueError)
     ├── FullError               FULL    a limit on users, pages, sites or memory is reached
-    ├── TokenWantedError        NOAUTH  a token is needed first
-    ├── WrongTokenError         WRONGPASS  the token is another
+    ├── TokenWantedError        NOAUTH  a token is required first
+    ├── WrongTokenError         WRONGPASS  the token is wrong
     ├── ProtocolVersionError    NOPROTO HELLO asks for a version of RESP other than 2 or 3
-    ├── TransactionError        EXECABORT  an EXEC carries out nothing, because a verb before it was wrong
-    ├── FramingError            PROTO   bytes that are no message; the connection is closed
+    ├── TransactionError        EXECABORT  EXEC does nothing, because a verb before it was wrong
+    ├── FramingError            PROTO   bytes are not a message; the connection is closed
     ├── ConfigError             -       an option, variable or configuration file is wrong
     └── StateError              -       a state file cannot be read or written
 
-A message names what was wrong, the limit, and the value: escaped, and cut to 64 bytes. Framing errors are worded where
-a frame is read, errors of files and options in their module.
+A message says what was wrong, the limit, and the value, escaped and cut to 64 bytes. Framing errors are worded where a
+frame is read, errors about files and options in their module.
 """
 
 from online.terms import KINDS, SEEN_MAX_MS, SEEN_MIN_MS
 
-#: How much of a value an error shows.
+#: How much of a value an error message shows.
 SHOWN_BYTES = 64
 
 _ESCAPES = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r", 0x22: '\\"', 0x5C: "\\\\"}
 
 
 class OnlineError(Exception):
-    """Base of all errors of the server; `code` is the first word of the reply."""
+    """Base class of all errors of the server. `code` is the first word of the reply."""
 
     code = "ERR"
 
@@ -63,11 +63,11 @@ class FramingError(OnlineError):
 
 
 class ConfigError(OnlineError):
-    """One line that names the option, variable, or file with line and key."""
+    """The message is one line that names the option, the variable, or the file with line and key."""
 
 
 class StateError(OnlineError):
-    """One line that names the state file and what is wrong with it."""
+    """The message is one line that names the state file and what is wrong with it."""
 
 
 def quote(value: bytes) -> str:
@@ -84,7 +84,7 @@ def quote(value: bytes) -> str:
 
 
 def _digits(number: int) -> str:
-    """Return a number as text, however long it is: Python refuses to write out more than 4,300 digits."""
+    """Return a number as text. Python refuses to convert more than 4,300 digits."""
     if number.bit_length() > 8 * SHOWN_BYTES // 3:
         return f"a number of {number.bit_length()} bits"
     return str(number)
@@ -98,7 +98,7 @@ def bad_name(what: str, name: bytes, limit: int) -> RangeError:
 
 
 def bad_seen(seen_ms: int) -> RangeError:
-    """A time that is not plausible as milliseconds since 1970."""
+    """A time outside the plausible range of milliseconds since 1970."""
     hint = ""
     if SEEN_MIN_MS <= seen_ms * 1000 <= SEEN_MAX_MS:
         hint = "; that looks like seconds"
@@ -115,12 +115,12 @@ def bad_number(what: str, value: int, low: int, high: int) -> RangeError:
 
 
 def not_a_number(what: str, value: bytes) -> RangeError:
-    """A value that is not an integer of 64 bits, where one is needed."""
+    """A value that should be a 64-bit integer and is not."""
     return RangeError(f"{what} takes a whole number, not {quote(value)}")
 
 
 def not_text(what: str) -> RangeError:
-    """An array, a map or a fraction where a name or number is needed."""
+    """An array, a map or a fraction instead of a name or number."""
     return RangeError(f"{what} takes text or a whole number, not an array, map or fraction")
 
 
@@ -130,15 +130,15 @@ def bad_kind(kind: bytes) -> RangeError:
 
 
 def bad_cursor(cursor: bytes) -> RangeError:
-    """A cursor that this server did not give out for the same question."""
+    """A cursor that does not come from a reply of this server to the same question."""
     return RangeError(
-        f"cursor takes the one from the last reply to the same question, not {quote(cursor)}; "
+        f"cursor must be the one from the last reply to the same question, not {quote(cursor)}; "
         "leave it out to start again"
     )
 
 
 def too_many(what: str, count: int, limit: int) -> RangeError:
-    """More names in one question than a reply may hold."""
+    """More names in one question than a reply may contain."""
     return RangeError(f"{count} {what} in one question, max_limit is {limit}")
 
 
@@ -148,19 +148,19 @@ def within_one_page() -> RangeError:
 
 
 def scan_too_long(prefix: bytes, limit: int) -> RangeError:
-    """A section of more pages than may be added up."""
+    """A section with more pages than may be added up."""
     return RangeError(
         f"more than {limit} pages, the limit max_scan, begin with {quote(prefix)}; ask for a longer prefix"
     )
 
 
 def implausible_clock(now_ms: int) -> ConfigError:
-    """A system clock that was never set."""
+    """A system clock that is not set."""
     return ConfigError(f"the system clock says {now_ms} ms since 1970, which cannot be right; set it first")
 
 
 def full(what: str, limit: int) -> FullError:
-    """A limit reached: `what` is its name, such as max_users."""
+    """A limit that is reached. `what` is its name, such as max_users."""
     return FullError(f"{what} is reached: {limit}; the hit was refused and nothing has changed")
 
 
@@ -180,12 +180,12 @@ def bad_hit() -> RangeError:
 
 
 def token_wanted(verb: bytes) -> TokenWantedError:
-    """A verb before AUTH, where a token is configured."""
+    """A verb before AUTH, if a token is configured."""
     return TokenWantedError(f"{quote(verb)} needs a token first: AUTH [site] token")
 
 
 def unknown_subcommand(verb: str, word: bytes, known: str) -> CommandError:
-    """A verb with subcommands, followed by another word."""
+    """A verb followed by a word that is not one of its subcommands."""
     return CommandError(f"{verb} takes {known}, not {quote(word)}")
 
 
@@ -195,87 +195,87 @@ def bad_client_name(name: bytes) -> CommandError:
 
 
 def bad_database(number: bytes) -> RangeError:
-    """SELECT of another number than 0: sites have names."""
+    """SELECT with a number other than 0. Sites have names."""
     return RangeError(f"SELECT takes only 0, not {quote(number)}; to choose a site, use SITE name")
 
 
 def bad_version(version: bytes) -> ProtocolVersionError:
-    """HELLO with something other than a version of RESP that this server speaks."""
+    """HELLO with a version of RESP that this server does not speak."""
     return ProtocolVersionError(f"HELLO takes version 2 or 3, not {quote(version)}")
 
 
 def wrong_token() -> WrongTokenError:
-    """Another token than the configured one."""
+    """A token other than the configured one."""
     return WrongTokenError("the token is wrong")
 
 
 def too_many_connections() -> OnlineError:
-    """One connection more than max_connections. Redis' wording: its clients know it, and try again."""
+    """A connection beyond max_connections. Worded as in Redis, whose clients recognise this and retry."""
     return OnlineError("max number of clients reached")
 
 
 def too_slow_frame(timeout_s: float) -> FramingError:
-    """A message that began and was not complete in time."""
+    """A message that was not complete in time."""
     return FramingError(f"a message must be complete {timeout_s:g} s after its first byte")
 
 
 def too_slow_auth(timeout_s: float) -> TokenWantedError:
-    """No message at all in time, where a token is needed."""
+    """No message in time, if a token is required."""
     return TokenWantedError(f"no message within {timeout_s:g} s; send a token first: AUTH [site] token")
 
 
 def too_much_waiting(limit: int) -> FullError:
-    """The connection with most data waiting, when max_buffers is reached."""
+    """The connection with the most waiting data, when max_buffers is reached."""
     return FullError(f"max_buffers is reached: {limit}; this connection has the most data waiting and is closed")
 
 
 def bad_setting(where: str, takes: str, value: str) -> ConfigError:
-    """A setting with a value that it does not take; `where` is its option, variable, or line and key."""
+    """A setting with an invalid value. `where` is its option, variable, or line and key."""
     return ConfigError(f"{where} takes {takes}, not {quote(value.encode(errors='surrogateescape'))}")
 
 
 def bad_secret(where: str, takes: str) -> ConfigError:
-    """The same for a value that must not be shown."""
+    """A setting with an invalid value that must not be shown."""
     return ConfigError(f"{where} takes {takes}; the one given does not fit")
 
 
 def unknown_key(where: str, near: str | None) -> ConfigError:
-    """A key of a configuration file that is not a setting; `near` is the setting that was probably meant."""
+    """An unknown key in a configuration file. `near` is the setting that was probably meant."""
     return ConfigError(f"{where} is not a setting" + (f"; did you mean {near}?" if near else ""))
 
 
 def same_file(one: str, other: str, path: object) -> ConfigError:
-    """A file that would be overwritten: an output that is also an input, or the other output."""
+    """An output file that is also an input or another output."""
     return ConfigError(f"{one} and {other} are the same file, {path}; choose another")
 
 
 def unusable_file(where: str, path: object, why: Exception) -> ConfigError:
-    """A file that a setting names and that cannot be read or written."""
+    """A file in a setting that cannot be read or written."""
     return ConfigError(f"{where} {path}: {getattr(why, 'strerror', None) or why}")
 
 
 def in_transaction(verb: str) -> CommandError:
-    """MULTI or WATCH after MULTI, worded as Redis does."""
+    """MULTI or WATCH after MULTI, worded as in Redis."""
     if verb == "MULTI":
         return CommandError("MULTI calls can not be nested")
     return CommandError(f"{verb} inside MULTI is not allowed")
 
 
 def no_transaction(verb: str) -> CommandError:
-    """EXEC or DISCARD without MULTI, worded as Redis does."""
+    """EXEC or DISCARD without MULTI, worded as in Redis."""
     return CommandError(f"{verb} without MULTI")
 
 
 def spoiled_transaction() -> TransactionError:
-    """An EXEC after a wrong verb, worded as Redis does."""
+    """EXEC after a wrong verb, worded as in Redis."""
     return TransactionError("Transaction discarded because of previous errors.")
 
 
 def transaction_too_long(limit: int, what: str) -> RangeError:
-    """More between MULTI and EXEC than may be kept."""
+    """More verbs or bytes between MULTI and EXEC than may be kept."""
     return RangeError(f"a transaction takes at most {limit} {what} between MULTI and EXEC")
 
 
 def replies_too_long(limit: int) -> RangeError:
-    """A reply inside of EXEC for which there is no room; its verb was carried out."""
+    """A reply inside EXEC for which there is no room. Its verb was carried out."""
     return RangeError(f"an EXEC replies with at most {limit} bytes; this verb was carried out, without a reply")

@@ -1,12 +1,11 @@
-"""Files that remember between two runs: written whole, and by one process at a time.
+"""State files, which keep data from one run to the next: replaced as a whole, by one process at a time.
 
-Not its job: what is in them (state, places), and when they are written.
+Not here: their contents (state, places), and when they are written.
 
-Invariants:
-1. The file at the path is always a whole one: a new one replaces it in one step, once it is safe on the disk.
-2. One process at a time has a file, from before it is read until after it is written: the last to end would
-   else replace what the others saved.
-3. Who is online where is nobody else's business: the owner alone may read and write.
+1. The file at the path is always complete. A new file replaces it in one step, once it is safe on the disk.
+2. Only one process uses a file, from before reading it until after writing it. Otherwise the last process to stop would
+   overwrite what the others saved.
+3. Who is online where is private: only the owner may read and write a file.
 """
 
 import fcntl
@@ -20,21 +19,21 @@ from online.errors import StateError
 
 
 def beside(path: Path, what: str) -> Path:
-    """Where the new file or the lock is: beside the file, or beside what a link leads to."""
+    """Return the path of the new file or the lock, next to the file. Follows symbolic links."""
     path = path.resolve()
     return path.with_name(f".{path.name}.{what}")
 
 
 def create(path: Path) -> int:
-    """Open for writing, empty; for the owner alone. Raises OSError."""
+    """Open an empty file for writing, with permissions for the owner only. Raises OSError."""
     return os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 @contextmanager
 def hold(path: Path, who: str) -> Iterator[None]:
-    """Keep others from the state file at `path`, inside the context; `who` they are, as they will be told.
+    """Lock the state file at `path` inside the context. `who` names its users in errors, such as "server".
 
-    Raises StateError if another has it, or if it cannot be locked.
+    Raises StateError if another process uses the file, or if it cannot be locked.
     """
     lock = beside(path, "lock")
     try:
@@ -42,9 +41,9 @@ def hold(path: Path, who: str) -> Iterator[None]:
     except OSError as error:
         raise StateError(f"state file {path} cannot be written: {error.strerror}: {lock}") from None
     try:
-        # A file of its own, since `replacing` puts another file at the path. The kernel lets go of it whatever
-        # the process dies of. It stays behind: who removed it might remove the one that another process has
-        # just locked, and a third would make and lock a new one.
+        # The lock is a separate file, because `replacing` replaces the file at the path. The kernel releases it
+        # however the process ends. It is never deleted: another process may just have locked it, and a third would
+        # then create and lock a new one.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
@@ -59,11 +58,11 @@ def hold(path: Path, who: str) -> Iterator[None]:
 
 
 def check(path: Path) -> None:
-    """Make sure that a state file can be written at `path`. Raises StateError if not."""
+    """Check that a state file can be written at `path`. Raises StateError if not."""
     new = beside(path, "new")
     try:
         if path.exists() and not path.is_file():
-            raise StateError(f"state file {path}: is no regular file")
+            raise StateError(f"state file {path} is not a regular file")
         os.close(create(new))
         new.unlink()
     except OSError as error:
@@ -72,9 +71,9 @@ def check(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Give a new file to write, and put it in the place of the one at `path` at the end.
+    """Yield a new file to write, which replaces the file at `path` at the end.
 
-    Raises StateError, leaving what was at `path` as it was.
+    Raises StateError, and then leaves the file at `path` unchanged.
     """
     new = beside(path, "new")
     try:

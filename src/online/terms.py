@@ -1,16 +1,16 @@
-"""The words that all modules share: the kinds of hit, the range of a time, what an index counts.
+"""Terms that all modules share: the kinds of hits, the range of times, and the statistics of an index.
 
-Not here: limits that an operator can set (limits.py), and errors (errors.py).
+Not here: limits that an operator can set (limits), and errors (errors).
 """
 
 from typing import NamedTuple
 
 MEMBER, GUEST, HIDDEN, BOT = "member", "guest", "hidden", "bot"
 
-#: Every kind of hit, in the order in which `KINDS` answers their counts.
+#: All kinds of hits, in the order of the counts that `KINDS` answers.
 KINDS = (MEMBER, GUEST, HIDDEN, BOT)
 
-#: The kinds that are counted as people; a list names only the first two of them.
+#: The kinds that count as people. Lists only name members and guests.
 PEOPLE = (MEMBER, GUEST, HIDDEN)
 NAMED = (MEMBER, GUEST)
 
@@ -18,7 +18,7 @@ NAMED = (MEMBER, GUEST)
 SEEN_MIN_MS = 10**11
 SEEN_MAX_MS = 10**14
 
-#: A hit further ahead of the clock than this is counted as skewed.
+#: A hit further ahead of the clock than this counts as skewed.
 SKEW_MS = 5_000
 
 WINDOW_MIN_S = 60
@@ -26,17 +26,17 @@ WINDOW_MAX_S = 24 * 3600
 
 
 class IndexStatistics(NamedTuple):
-    """What one index holds, and how many of the hits and leaves that it was given had which outcome."""
+    """The contents of one index, and the outcomes of the hits and leaves that it was given."""
 
-    users: int  #: sessions in the window, with those of users who left
+    users: int  #: sessions in the window, including those of users who left
     pages: int  #: urls with at least one session, overdue or not
     memory_bytes: int  #: taken from the system by sessions, pages and hash tables
-    accepted: int  #: made, renewed or repeated a session
+    accepted: int  #: created, renewed or repeated a session
     late: int  #: outside the window on arrival
     stale: int  #: older than the user's session
     skewed: int  #: more than SKEW_MS ahead of the clock; also counted as accepted
     refused: int  #: malformed, or at one of the limits below
-    max_users_reached: int  #: refused for each limit
+    max_users_reached: int  #: refused because of this limit
     max_pages_reached: int
     max_memory_reached: int
-    overdue: int  #: sessions that have left the window and wait to be dropped; they are in no answer
+    overdue: int  #: sessions that have left the window but are not removed yet; no answer includes them

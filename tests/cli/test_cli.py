@@ -61,22 +61,22 @@ def refused(capsys, *arguments):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["nonsense"], "online: there is no command 'nonsense'"),
-        (["servee"], "online: there is no command 'servee'; did you mean serve?"),
-        (["--nope", "serve"], "online: there is no option --nope"),
-        (["serve", "extra"], "online serve: there is one argument too many: 'extra'"),
-        (["serve", "--windw=60"], "online serve: there is no option --windw; did you mean --window?"),
+        (["nonsense"], "online: unknown command 'nonsense'"),
+        (["servee"], "online: unknown command 'servee'; did you mean serve?"),
+        (["--nope", "serve"], "online: unknown option --nope"),
+        (["serve", "extra"], "online serve: unexpected argument 'extra'"),
+        (["serve", "--windw=60"], "online serve: unknown option --windw; did you mean --window?"),
         (["serve", "--window"], "online serve: --window needs a value"),
         (["report"], "online report: missing: LOG"),
-        (["report", "x", "--sgv", "y"], "online report: there is no option --sgv; did you mean --svg?"),
+        (["report", "x", "--sgv", "y"], "online report: unknown option --sgv; did you mean --svg?"),
         (["report", "x", "--rewrite", "y"], "online report: --rewrite needs 2 values"),
-        (["feed", "x", "--form-start"], "online feed: there is no option --form-start; did you mean --from-start?"),
+        (["feed", "x", "--form-start"], "online feed: unknown option --form-start; did you mean --from-start?"),
         (["query"], "online query: missing: VERB"),
-        (["query", "cuont"], "online query: there is no verb 'cuont'; did you mean count?"),
+        (["query", "cuont"], "online query: unknown verb 'cuont'; did you mean count?"),
         (["query", "page"], "online query page: missing: url"),
-        (["query", "page", "/", "--jsn"], "online query page: there is no option --jsn; did you mean --json?"),
-        (["query", "peak", "x"], "online query peak: there is one argument too many: 'x'"),
-        (["help", "qery"], "online: there is no command 'qery'; did you mean query?"),
+        (["query", "page", "/", "--jsn"], "online query page: unknown option --jsn; did you mean --json?"),
+        (["query", "peak", "x"], "online query peak: unexpected argument 'x'"),
+        (["help", "qery"], "online: unknown command 'qery'; did you mean query?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -96,7 +96,7 @@ def test_help_alone_is_that_of_all(capsys):
         cli.main(["help"])
     shown = capsys.readouterr().out
     assert shown.startswith("usage: online [-h]")
-    assert "\nexit codes, of every command:\n  0  " in shown
+    assert "\nexit codes of all commands:\n  0  " in shown
 
 
 @pytest.mark.parametrize("text", ["90", "90s", "90 s", "1.5min", "30min", "2h", "24 h", "86400"])
@@ -282,7 +282,7 @@ def test_a_quiet_server_says_nothing(tmp_path):
         (["--listen", "0.0.0.0:8989"], "--listen 0.0.0.0:8989 is open to other machines and needs a token: "),
         (["--listen", "unix:/nowhere/socket"], "cannot listen on unix:/nowhere/socket: No such file or directory"),
         (["--state", "/nowhere/state"], "state file /nowhere/state cannot be written: No such file or directory"),
-        (["--state", "/dev/null"], "state file /dev/null: is no regular file"),
+        (["--state", "/dev/null"], "state file /dev/null is not a regular file"),
         (["--config", "/nowhere.toml"], "--config /nowhere.toml: No such file or directory"),
         (["--tls-cert", "/nowhere.pem", "--tls-key", "/nowhere.pem"], "tls_cert /nowhere.pem: No such file"),
     ],

@@ -140,7 +140,7 @@ def test_a_port_in_use_is_said_with_what_to_do():
     assert ended.returncode == 2
     assert re.fullmatch(
         rf"online demo: cannot listen on {server.address}: .*; "
-        rf"to listen elsewhere: \S+ -m online demo --listen 127\.0\.0\.1:\d+\n",
+        rf"to use another port: \S+ -m online demo --listen 127\.0\.0\.1:\d+\n",
         ended.stderr,
     )
 
@@ -158,7 +158,7 @@ def test_an_address_for_other_machines_is_refused():
     ended = run_command("demo", "--listen", "0.0.0.0:8999")
     assert ended.returncode == 2
     assert ended.stderr == (
-        "online demo: --listen 0.0.0.0:8999: the demo listens on loopback addresses or unix: only\n"
+        "online demo: --listen 0.0.0.0:8999: the demo only listens on loopback addresses and unix: sockets\n"
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from tests.serving import command, environment, run_command, server_process
+from tests.serving import command, environment, run_command, server_process, until
 
 from online.cli import sending
 from online.cli.feed import Feed
@@ -34,31 +34,6 @@ BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:121.0) Gecko/20100101 Firefox/121.
 def line(user="-", url="/a", *, status=200, address="198.51.100.7", agent=BROWSER):
     date = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime())
     return f'{address} - {user} [{date}] "GET {url} HTTP/1.1" {status} 5 "-" "{agent}"\n'
-
-
-def url_of(server):
-    return f"online://127.0.0.1:{server.port}"
-
-
-@pytest.fixture(scope="module")
-def server():
-    with server_process() as process:
-        yield process
-
-
-@pytest.fixture
-def client(server):
-    with Client(url_of(server), timeout=10) as client:
-        yield client
-
-
-def until(condition):
-    """Wait for what another process does."""
-    for _ in range(2_000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it does not come true")
 
 
 STARTED = []
@@ -87,7 +62,7 @@ def no_follower_outlives_its_test():
             popen.kill()
 
 
-def test_log_is_fed_to_its_end(tmp_path, server, client):
+def test_log_is_fed_to_its_end(tmp_path, url, client):
     log = tmp_path / "access.log"
     log.write_text(
         line("once-ada")
@@ -97,29 +72,29 @@ def test_log_is_fed_to_its_end(tmp_path, server, client):
         + "nonsense\n"
         + line(agent="Googlebot/2.1")
     )
-    done = run_command("feed", log, "--once", "--from-start", "--url", url_of(server))
+    done = run_command("feed", log, "--once", "--from-start", "--url", url)
     assert done.returncode == 0
     begin, end = done.stderr.splitlines()
-    assert begin == f"online feed: reading {log} from its start; sending to {url_of(server)}/default"
+    assert begin == f"online feed: reading {log} from its start; sending to {url}"
     assert end.startswith("online feed: 6 lines: 3 page views, 2 left out, 1 not understood; 3 hits sent; ")
-    assert 'the first line not understood: it is not in common or combined format: "nonsense"' in end
+    assert 'first line not understood: not in common or combined format: "nonsense"' in end
     assert [seen and seen.url for seen in client.seen("once-ada", "once-theo", "once-no")] == ["/a", "/once", None]
     assert client.kinds().bots >= 1
 
 
-def test_standard_input_is_fed(server, client):
+def test_standard_input_is_fed(url, client):
     done = subprocess.run(
-        command("feed", "-", "--quiet", "--url", url_of(server)), input=line("piped").encode(), env=environment(),
+        command("feed", "-", "--quiet", "--url", url), input=line("piped").encode(), env=environment(),
         capture_output=True, timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     assert client.seen("piped")[0].url == "/a"
 
 
-def test_log_is_followed_through_rotation_and_the_next_run_goes_on(tmp_path, server, client):
+def test_log_is_followed_through_rotation_and_the_next_run_goes_on(tmp_path, url, client):
     log, state = tmp_path / "access.log", tmp_path / "state"
     log.write_text(line("too-early"))
-    arguments = (log, "--state", state, "--url", url_of(server), "--quiet")
+    arguments = (log, "--state", state, "--url", url, "--quiet")
     first = Follower(*arguments)
     until(lambda: state.exists() and state.read_text() != '{"version": 1, "logs": {}}')
     with log.open("a") as file:
@@ -139,10 +114,10 @@ def test_log_is_followed_through_rotation_and_the_next_run_goes_on(tmp_path, ser
     assert client.page("/guest").here == 1  # the guest has kept its name
 
 
-def test_nothing_is_lost_when_feeds_are_killed(tmp_path, server, client):
+def test_nothing_is_lost_when_feeds_are_killed(tmp_path, url, client):
     log, state = tmp_path / "access.log", tmp_path / "state"
     log.touch()
-    arguments = (log, "--state", state, "--url", url_of(server), "--quiet")
+    arguments = (log, "--state", state, "--url", url, "--quiet")
     assert run_command("feed", *arguments, "--once").returncode == 0
     for run in range(3):
         follower = Follower(*arguments)
@@ -299,8 +274,8 @@ def test_what_was_written_to_a_pipe_before_the_end_is_sent(capsys):
     os.close(writer)
 
 
-def test_closed_input_is_said(server):
-    sh = ["sh", "-c", 'exec "$@" <&-', "sh", *command("feed", "-", "--url", url_of(server))]
+def test_closed_input_is_said(url):
+    sh = ["sh", "-c", 'exec "$@" <&-', "sh", *command("feed", "-", "--url", url)]
     done = subprocess.run(sh, env=environment(), capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (2, "online feed: cannot read standard input: it is closed\n")
 
@@ -316,9 +291,10 @@ def test_end_of_input_waits_for_the_server_until_it_is_told_to_end():
     assert told.endswith("online feed: 1 hit was not sent\n")
 
 
-def test_file_that_is_not_there_yet_is_said(tmp_path, server):
-    follower = Follower(tmp_path / "access.log", "--url", url_of(server))
-    assert follower.popen.stderr.readline() == f"online feed: {tmp_path}/access.log is not there yet, waiting for it\n"
+def test_file_that_is_not_there_yet_is_said(tmp_path, url):
+    log = tmp_path / "access.log"
+    follower = Follower(log, "--url", url)
+    assert follower.popen.stderr.readline() == f"online feed: {log} does not exist yet, waiting for it\n"
     assert follower.end()[0] == 0
 
 
@@ -361,15 +337,15 @@ def test_full_disk_is_said_and_the_feed_goes_on(tmp_path, capsys, monkeypatch):
     ]
 
 
-def test_log_that_cannot_be_read_after_rotation_is_said_and_waited_for(tmp_path, server, client):
+def test_log_that_cannot_be_read_after_rotation_is_said_and_waited_for(tmp_path, url, client):
     log = tmp_path / "access.log"
     log.touch()
     log.write_text(line("rotated-before"))
-    follower = Follower(log, "--from-start", "--url", url_of(server), "--quiet")
+    follower = Follower(log, "--from-start", "--url", url, "--quiet")
     until(lambda: client.seen("rotated-before")[0])
     log.rename(tmp_path / "access.log.1")
     log.mkdir()
-    assert "access.log: it is no regular file" in follower.popen.stderr.readline()
+    assert "access.log: not a regular file" in follower.popen.stderr.readline()
     log.rmdir()
     log.write_text(line("rotated-after"))
     until(lambda: client.seen("rotated-after")[0])
@@ -377,10 +353,10 @@ def test_log_that_cannot_be_read_after_rotation_is_said_and_waited_for(tmp_path,
     assert (code, error) == (0, f"online feed: {log} can be read again\n")
 
 
-def test_state_file_is_one_feeds_at_a_time(tmp_path, server):
+def test_state_file_is_one_feeds_at_a_time(tmp_path, url):
     state = tmp_path / "state"
     with Places.held(state):
-        done = run_command("feed", "-", "--state", state, "--url", url_of(server))
+        done = run_command("feed", "-", "--state", state, "--url", url)
     assert done.returncode == 2
     assert done.stderr == f"online feed: state file {state} is in use by another feed; give another path\n"
 
@@ -389,8 +365,8 @@ def test_what_the_server_finds_too_large_goes_in_parts(tmp_path, monkeypatch):
     log = tmp_path / "access.log"
     log.write_text("".join(line(f"user{number}", "/" + "x" * 500) for number in range(100)))
     with server_process("--max-frame", "4KiB") as server:
-        done = run_command("feed", log, "--once", "--from-start", "--url", url_of(server))
-        with Client(url_of(server)) as client:
+        done = run_command("feed", log, "--once", "--from-start", "--url", server.url)
+        with Client(server.url) as client:
             assert client.count() == 100
     assert done.returncode == 0
     assert "100 hits sent" in done.stderr
@@ -402,7 +378,7 @@ def test_what_the_server_finds_too_large_goes_in_parts(tmp_path, monkeypatch):
 def test_state_that_is_none_is_left_alone(tmp_path, text):
     path = tmp_path / "state"
     path.write_text(text)
-    with pytest.raises(StateError, match="is none of online feed"), Places.held(path):
+    with pytest.raises(StateError, match="is not a state file of online feed"), Places.held(path):
         pass
     assert path.read_text() == text
 
@@ -410,7 +386,7 @@ def test_state_that_is_none_is_left_alone(tmp_path, text):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-", "--wait", "5s"], "--wait goes with --once"),
+        (["-", "--wait", "5s"], "--wait needs --once"),
         (["-", "--state", "/nowhere/state"], "guest_key /nowhere/.state.key: No such file"),
         (["-", "--url", "http://x"], "should begin with online://"),
         (["-", "--rewrite", "(", ""], "takes regular expressions"),
@@ -428,11 +404,11 @@ def test_check_shows_how_lines_are_understood_and_sends_nothing(tmp_path):
     done = run_command("feed", "--check", log)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r'line 1: .*\n  member "theo" on "/forum" at 20\d\d-', done.stdout)
-    assert "  it is no page view: its url is that of a file\n" in done.stdout
+    assert "  not a page view: the url is a file\n" in done.stdout
     assert done.stdout.endswith(
         f"{log}: 3 lines: 1 page view, 1 left out, 1 not understood\n"
-        "  1  for files: pictures, styles, scripts and the like\n"
-        "  1  not understood: it is not in common or combined format\n"
+        "  1  requests for files: images, styles, scripts and so on\n"
+        "  1  not understood: not in common or combined format\n"
     )
 
 
@@ -466,27 +442,27 @@ def test_real_log_is_understood_or_refused_but_never_wrongly(capsys):
         assert f' on "{url}" at {when}' in found[name][0]
 
 
-def test_log_that_is_not_found_again_is_said(tmp_path, server):
+def test_log_that_is_not_found_again_is_said(tmp_path, url):
     log, state = tmp_path / "access.log", tmp_path / "state"
     log.write_text(line("lost"))
-    arguments = (log, "--state", state, "--url", url_of(server), "--from-start")
+    arguments = (log, "--state", state, "--url", url, "--from-start")
     assert run_command("feed", *arguments, "--once").returncode == 0
     log.unlink()
     log.write_text(line("found"))
     follower = Follower(*arguments)
     said = follower.popen.stderr.readline()
-    assert said.startswith(f"online feed: cannot find the file that was {log}, read to byte ")
+    assert said.startswith(f"online feed: cannot find the rotated file of {log}, which was read to byte ")
     follower.popen.kill()
 
 
 # What is said at the start, and what a run ends with
 
 
-def test_where_each_log_is_read_from_is_said(tmp_path, server):
+def test_where_each_log_is_read_from_is_said(tmp_path, url):
     old, new, state = tmp_path / "old.log", tmp_path / "new.log", tmp_path / "state"
     old.write_text(line("said"))
-    where = f"; sending to {url_of(server)}/default"
-    arguments = ("--once", "--state", state, "--url", url_of(server))
+    where = f"; sending to {url}"
+    arguments = ("--once", "--state", state, "--url", url)
     first = run_command("feed", old, *arguments).stderr.splitlines()[0]
     assert first == f"online feed: reading {old} from its end{where}"
     with old.open("a") as file:
@@ -494,22 +470,22 @@ def test_where_each_log_is_read_from_is_said(tmp_path, server):
     assert run_command("feed", old, *arguments).returncode == 0
     new.write_text(line("said-anew"))
     second = run_command("feed", old, new, "--from-start", *arguments).stderr.splitlines()[0]
-    assert second == (f"online feed: reading {old} from where the last run ended, {new} from its start{where}")
+    assert second == (f"online feed: reading {old} from where the last run stopped, {new} from its start{where}")
 
 
-def test_what_the_server_ignores_is_said(tmp_path, server):
+def test_what_the_server_ignores_is_said(tmp_path, url):
     log = tmp_path / "access.log"
     log.write_text(re.sub(r"\[.*?\]", "[01/Mar/2024:12:00:00 +0000]", line("of-old")))
-    done = run_command("feed", log, "--once", "--from-start", "--url", url_of(server))
+    done = run_command("feed", log, "--once", "--from-start", "--url", url)
     assert done.returncode == 0
-    assert "1 hit sent, 1 of them ignored as older than the window, or than the user's newest hit;" in done.stderr
+    assert "1 hit sent, 1 of them ignored (older than the window or the user's newest hit);" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [("--once", "--from-start"), ("--check",)])
-def test_a_log_that_is_not_understood_at_all_is_a_failure(tmp_path, server, arguments):
+def test_a_log_that_is_not_understood_at_all_is_a_failure(tmp_path, url, arguments):
     log = tmp_path / "access.log"
     log.write_text("hello world\n")
-    done = run_command("feed", log, *arguments, "--url", url_of(server))
+    done = run_command("feed", log, *arguments, "--url", url)
     assert done.returncode == 1
     assert re.search(r"\nonline feed: no line .*was understood; .*--format", f"\n{done.stderr}")
 
@@ -520,8 +496,8 @@ def test_a_check_counts_by_reason(tmp_path):
     done = run_command("feed", "--check", log)
     assert done.stdout.endswith(
         f"{log}: 5 lines: 0 page views, 0 left out, 5 not understood\n"
-        "  3  not understood: it is not in common or combined format\n"
-        "  2  not understood: its time is\n"
+        "  3  not understood: not in common or combined format\n"
+        "  2  not understood: time is not a time\n"
     )
 
 
@@ -533,10 +509,10 @@ def test_an_empty_log_is_no_failure_of_a_check_unless_there_is_no_other(tmp_path
     assert run_command("feed", "--check", tmp_path / "empty").returncode == 1
 
 
-def test_a_log_without_page_views_is_no_failure(tmp_path, server):
+def test_a_log_without_page_views_is_no_failure(tmp_path, url):
     log = tmp_path / "access.log"
     log.write_text(line(url="/a.css"))
-    assert run_command("feed", log, "--once", "--from-start", "--url", url_of(server)).returncode == 0
+    assert run_command("feed", log, "--once", "--from-start", "--url", url).returncode == 0
     assert run_command("feed", log, "--check").returncode == 0
 
 
@@ -544,8 +520,8 @@ def test_a_log_without_page_views_is_no_failure(tmp_path, server):
 @pytest.mark.parametrize(
     "command_line", [("feed", "--once"), ("feed", "--check"), ("report",), ("replay",)], ids=" ".join
 )
-def test_what_cannot_be_read_is_a_failure_of_every_command(tmp_path, log, command_line, server):
-    done = run_command(*command_line, tmp_path / log, ONLINE_URL=url_of(server))
+def test_what_cannot_be_read_is_a_failure_of_every_command(tmp_path, log, command_line, url):
+    done = run_command(*command_line, tmp_path / log, ONLINE_URL=url)
     assert done.returncode == 1
     assert f"cannot read {tmp_path}" in done.stderr
 
@@ -603,7 +579,7 @@ def test_a_wrong_token_is_not_a_server_that_is_away(tmp_path):
         told = follower.popen.stderr.readline()
         assert follower.end()[0] == 1
         once = run_command("feed", log, "--from-start", "--once", "--quiet", "--url", url)
-        none = run_command("feed", log, "--from-start", "--once", "--quiet", "--url", url_of(server))
+        none = run_command("feed", log, "--from-start", "--once", "--quiet", "--url", server.url)
     way = "write it in the address, as in online://:TOKEN@HOST:PORT (--url or ONLINE_URL)\n"
     assert told == f"online feed: the server refuses hits: WRONGPASS the token is wrong: {way}"
     assert (once.returncode, once.stderr) == (1, told * 2)
@@ -614,7 +590,7 @@ ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT]
 
 
 @pytest.mark.parametrize("sent", ENDING, ids=lambda sent: sent.name)
-def test_a_signal_ends_a_feed_whose_server_hangs_and_its_place_is_saved(tmp_path, deaf, server, client, sent):
+def test_a_signal_ends_a_feed_whose_server_hangs_and_its_place_is_saved(tmp_path, deaf, url, client, sent):
     log, state = tmp_path / "access.log", tmp_path / "state"
     user = f"hangs-{sent.name}"
     log.write_text(line(user))
@@ -623,16 +599,16 @@ def test_a_signal_ends_a_feed_whose_server_hangs_and_its_place_is_saved(tmp_path
     until(lambda: state.exists())
     follower.popen.send_signal(sent)
     assert follower.popen.wait(9) == 0  # 5 s are promised; to wait for the answer would take 12
-    done = run_command("feed", log, "--state", state, "--once", "--url", url_of(server))
+    done = run_command("feed", log, "--state", state, "--once", "--url", url)
     assert done.returncode == 0
     assert "1 hit sent" in done.stderr
     assert client.seen(user)[0].url == "/a"
 
 
-def test_other_signals_are_ignored_and_a_second_one_spoils_nothing(tmp_path, server, client):
+def test_other_signals_are_ignored_and_a_second_one_spoils_nothing(tmp_path, url, client):
     log, state = tmp_path / "access.log", tmp_path / "state"
     log.touch()
-    follower = Follower(log, "--state", state, "--url", url_of(server), "--status", "0.1")
+    follower = Follower(log, "--state", state, "--url", url, "--status", "0.1")
     follower.popen.stderr.readline()
     until(lambda: state.exists())
     for sent in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
@@ -647,10 +623,10 @@ def test_other_signals_are_ignored_and_a_second_one_spoils_nothing(tmp_path, ser
         assert [place.offset for place in places.of(str(log))] == [log.stat().st_size]
 
 
-def test_what_is_ignored_from_the_start_stays_so(tmp_path, server, client):
+def test_what_is_ignored_from_the_start_stays_so(tmp_path, url, client):
     log = tmp_path / "access.log"
     log.touch()
-    nohup = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command("feed", log, "--url", url_of(server))]
+    nohup = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command("feed", log, "--url", url)]
     popen = subprocess.Popen(nohup, env=environment(), stderr=subprocess.PIPE, text=True)
     with popen:
         popen.stderr.readline()

@@ -16,17 +16,8 @@ from online_client.replies import Page, Seen, Viewer
 
 
 @pytest.fixture(scope="module")
-def server():
-    with server_process("--syslog", "127.0.0.1:0") as process:
-        yield process
-
-
-@pytest.fixture
-def url(server, request, monkeypatch):
-    """A site of its own for each test, which `online query` asks by default."""
-    url = f"online://{server.address}/{abs(hash(request.node.name))}"
-    monkeypatch.setenv("ONLINE_URL", url)
-    return url
+def server_options():
+    return "--syslog", "127.0.0.1:0"
 
 
 @pytest.fixture
@@ -143,13 +134,13 @@ def test_hit_and_leave(ask):
 def test_a_hit_that_is_ignored_says_so_and_why(ask):
     hour_ago, minute_ago = (str(int(datetime.now(UTC).timestamp() - ago_s) * 1000) for ago_s in (3600, 60))
     assert ask("hit", "old", "/old", hour_ago) == (
-        "ignored: it is older than the server's window, or than the moment when the user left\n"
+        "ignored: older than the server's window, or from before the user left\n"
     )
     assert ask("seen", "old") == "user\turl\tseen\nold\t-\t-\n"
     assert ask("hit", "theo", "/new") == "OK\n"
     assert ask("hit", "theo", "/old", minute_ago) == "ignored: the user has a newer hit\n"
     assert ask("leave", "theo") == "OK\n"
-    assert ask("hit", "theo", "/old", minute_ago).startswith("ignored: it is older than ")
+    assert ask("hit", "theo", "/old", minute_ago).startswith("ignored: older than ")
 
 
 @pytest.mark.parametrize(

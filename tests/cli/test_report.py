@@ -31,7 +31,7 @@ NOON_MS = 1_709_294_400_000  # 2024-03-01 12:00:00 UTC
 YEAR_S = 365 * 24 * 3600
 
 
-NOT_COMMON = "not understood: it is not in common or combined format"
+NOT_COMMON = "not understood: not in common or combined format"
 
 
 def hit(user, url, second):
@@ -371,7 +371,7 @@ def test_logs_given_newest_first_are_read_oldest_first(command, tmp_path):
 def test_lines_out_of_order_are_told(command, tmp_path):
     (tmp_path / "log").write_bytes(logged("eve", "/c", 3599) + LOG)
     _, out, _ = command("log")
-    assert "3 page views stood more than 30min out of order in the logs, and made nobody online." in out.replace(
+    assert "3 page views were more than 30min out of order in the logs, and did not count as online." in out.replace(
         "\n", " "
     )
 
@@ -382,7 +382,7 @@ def test_the_same_log_twice_is_said_and_read_once(command, tmp_path, again):
     (tmp_path / "symbolic").symlink_to("log")
     (tmp_path / "hard").hardlink_to(tmp_path / "log")
     code, out, err = command("log", again)
-    assert (code, err) == (0, f"online report: {again} and log are the same log, which is read once\n")
+    assert (code, err) == (0, f"online report: {again} and log are the same file; it is read once\n")
     assert out.startswith("3 page views")
 
 
@@ -390,7 +390,7 @@ def test_a_copy_of_a_log_is_noticed(command, tmp_path):
     (tmp_path / "log").write_bytes(LOG)
     (tmp_path / "log.gz").write_bytes(gzip.compress(LOG))
     code, out, err = command("log", "log.gz")
-    assert (code, err) == (0, "online report: log.gz begins as log does: is it the same log twice?\n")
+    assert (code, err) == (0, "online report: log.gz and log begin with the same line; are they copies of one log?\n")
     assert out.startswith("6 page views")
 
 
@@ -415,7 +415,7 @@ def test_lines_that_are_not_understood_are_counted_and_shown_harmless(command, t
     code, out, _ = command("access.log")
     assert code == 0
     assert f"\n\n7 of 10 lines are left out:\n  7  {NOT_COMMON}\n\nNot understood, the first 5:\n" in out
-    assert "  access.log line 4: it is not in common or combined format\n" in out
+    assert "  access.log line 4: not in common or combined format\n" in out
     assert r'    "\x1b[2Jbroken"' in out
     assert "\x1b" not in out
 
@@ -456,6 +456,7 @@ def test_figures_come_as_json(command, tmp_path):
         "last": "2024-03-01T12:10:00Z",
         "average": 1.983,
         "top": [["/a", 2], ["/%FF", 1], ["/b", 1]],
+        "referrers": [],
         "days": [{"period": "2024-03-01", "hits": 4, "users": 4}],
         "months": [{"period": "2024-03", "hits": 4, "users": 4}],
         "hours": [{"period": "12:00", "hits": 4, "users": 4}],
@@ -515,7 +516,7 @@ def test_a_dash_is_standard_output(command, tmp_path, option, begins):
 def test_standard_output_takes_one_thing(command):
     with pytest.raises(ConfigError, match="--csv and --svg are the same file, standard output"):
         command("missing", "--csv", "-", "--svg", "-")
-    with pytest.raises(ConfigError, match="--json goes to standard output itself"):
+    with pytest.raises(ConfigError, match="--json already writes to standard output"):
         command("missing", "--csv", "-", "--json")
 
 
@@ -592,7 +593,7 @@ def test_log_that_cannot_be_read_is_named_and_the_others_are_reported(command, t
     assert err == (
         "online report: empty is empty\n"
         "online report: cannot read missing: No such file or directory\n"
-        "online report: cannot read .: it is a directory, name the logs in it\n"
+        "online report: cannot read .: it is a directory; name the files in it\n"
     )
 
 
@@ -609,7 +610,7 @@ def test_empty_logs_alone_are_a_failure(command, tmp_path):
     (tmp_path / "empty").touch()
     code, out, err = command("empty")
     assert (code, out) == (1, "")
-    assert err == "online report: empty is empty\nonline report: no line of empty is a page view\n"
+    assert err == "online report: empty is empty\nonline report: no page views in empty\n"
 
 
 def test_nothing_read_is_one_line(command):
@@ -621,7 +622,7 @@ def test_log_without_a_single_hit_is_named(command, tmp_path):
     code, out, err = command("access.log")
     assert (code, err) == (
         1,
-        "online report: no line of access.log is a page view; see --format for how it may be written\n",
+        "online report: no page views in access.log; set the format of the log with --format\n",
     )
     assert out.startswith(f"No page views.\n\n3 of 3 lines are left out:\n  3  {NOT_COMMON}\n\nNot understood:\n")
 
@@ -700,18 +701,41 @@ def test_what_is_left_out_is_counted_by_reason(mixed, command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = command(mixed)
     assert code == 0
-    assert out.split("\n\n")[-3] == ("Bots: 3 page views by 1 bot, which no figure above counts.")
+    assert out.split("\n\n")[-3] == ("Bots: 3 page views by 1 bot, not counted above.")
     assert out.split("\n\n")[-2] == (
         "9 of 11 lines are left out:\n"
         "  3  page views by bots\n"
-        "  2  for files: pictures, styles, scripts and the like\n"
-        "  1  with a status that shows no page, such as 404\n"
-        "  1  with another method than GET, HEAD or POST\n"
-        "  1  with a target that is no path\n"
+        "  2  requests for files: images, styles, scripts and so on\n"
+        "  1  statuses other than 200, 203, 206 and 304\n"
+        "  1  methods other than GET, HEAD and POST\n"
+        "  1  urls that do not begin with /\n"
         f"  1  {NOT_COMMON}"
     )
     assert out.split("\n\n")[-1].startswith("Not understood:\n")
     assert "Statuses of all lines: 200 (9), 404 (1)\n" in out
+
+
+def test_referrers_are_counted_by_host(command, tmp_path):
+    view = '192.0.2.1 - - [01/Mar/2024:12:00:00 +0000] "GET /%s HTTP/1.1" 200 5 "%s" "%s"\n'
+    from_search = [("", "https://search.example/?q=cats", "Firefox"), ("a", "http://SEARCH.example:80", "Firefox")]
+    others = [("b", "https://blog.example/post", "Firefox"), ("c", "-", "Firefox"), ("d", "", "Firefox")]
+    odd = [("e", "about:blank", "Firefox"), ("f", "https://", "Firefox"), ("g", "/search.example//", "Firefox")]
+    not_counted = [("x.css", "https://www.example/", "Firefox"), ("y", "https://spam.example/", "Googlebot/2.1")]
+    views = [*others, *from_search, *odd, *not_counted]
+    (tmp_path / "access.log").write_text("".join(view % each for each in views))
+    assert "Top referrers, by page views\n  2  search.example\n  1  blog.example\n\n" in command("access.log")[1]
+    found = json.loads(command("access.log", "--json", "--top", "1")[1])
+    assert found["referrers"] == [["search.example", 2]]
+
+
+def test_links_within_a_site_are_not_referrers_where_the_log_has_the_host(command, tmp_path):
+    line = {"time": 1709294400, "url": "/", "address": "192.0.2.1", "host": "WWW.example.com:443"}
+    referrers = ["https://www.example.com/a", "https://www.example.com.other.example/", "https://example.com/"]
+    lines = [json.dumps(line | {"referrer": each}) for each in referrers]
+    absolute = json.dumps(line | {"url": "http://shop.example/", "referrer": "http://shop.example/a"})
+    (tmp_path / "access.log").write_text("\n".join([*lines, absolute]))
+    found = json.loads(command("access.log", "--json")[1])
+    assert found["referrers"] == [["www.example.com.other.example", 1], ["example.com", 1]]
 
 
 def test_reasons_come_as_json(mixed, command):
@@ -735,9 +759,9 @@ def test_odd_statuses_are_one(command, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--all-lines", "--pages-only"], "--all-lines and --pages-only are opposites"),
-        (["--all-lines", "--keep-param", "x"], "options about page views and users do not go with --all-lines"),
-        (["--format", "csv", "--guests-only"], "do not go with a CSV or TSV log without --pages-only"),
+        (["--all-lines", "--pages-only"], "--all-lines and --pages-only exclude each other"),
+        (["--all-lines", "--keep-param", "x"], "options for page views and users cannot be used with --all-lines"),
+        (["--format", "csv", "--guests-only"], "cannot be used with a CSV or TSV log without --pages-only"),
     ],
 )
 def test_options_that_do_not_go_together(command, options, message):

@@ -29,7 +29,7 @@ def test_a_limit_on_open_files_that_stays_too_low_is_said(monkeypatch, caplog):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (100, 100))
     monkeypatch.setattr(resource, "setrlimit", refuse)
     raise_open_files(1_000)
-    assert "100 open files are allowed: too few for max_connections, 1000" in caplog.text
+    assert "the limit on open files is 100, too low for max_connections = 1000" in caplog.text
 
 
 @pytest.mark.parametrize(

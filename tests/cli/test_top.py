@@ -109,7 +109,7 @@ def test_pages_by_url_are_those_with_most_people():
     view = press(View(), "s")
     lines = shown(SNAPSHOT, view, height=10)
     assert [line.split() for line in lines[3:6]] == [
-        ["people", "pages,", "those", "with", "most", "people,", "by", "url"],
+        ["people", "pages,", "the", "top", "ones,", "by", "url"],
         ["999", "/y"],
         ["1,000", "/z"],
     ]
@@ -175,9 +175,9 @@ def nobody(**counts):
     ("counts", "pages", "users"),
     [
         ({}, "nobody yet", "nobody yet"),
-        ({"bots": 1}, "nobody but 1 bot: they are counted, and never listed; curl is one", "nobody yet"),
-        ({"bots": 1_000}, "nobody but 1,000 bots: they are counted, and never listed; curl is one", "nobody yet"),
-        ({"hidden": 1}, "nobody yet", "hidden users only"),
+        ({"bots": 1}, "only 1 bot (curl is one): bots are counted but not listed", "nobody yet"),
+        ({"bots": 1_000}, "only 1,000 bots (curl is one): bots are counted but not listed", "nobody yet"),
+        ({"hidden": 1}, "nobody yet", "only hidden users"),
     ],
 )
 def test_empty_lists_say_why(counts, pages, users):
@@ -377,23 +377,17 @@ def test_a_pause_lasts(now):
 def test_an_answer_that_lacks_a_figure_is_said():
     client = Away()
     client.answer = {"Server": {}}
-    with pytest.raises(ProtocolError, match="INFO tells no uptime_in_seconds"):
+    with pytest.raises(ProtocolError, match="INFO has no uptime_in_seconds"):
         ask(client, View(), 10, None)
 
 
 # A real server
 
 
-@pytest.fixture(scope="module")
-def server():
-    with server_process() as process:
-        yield process
-
-
 @pytest.fixture
-def url(server, request):
-    """A site of its own for each test, with a name that is to be quoted."""
-    url = f"online://{server.address}/{abs(hash(request.node.name))}%2F"
+def url(url):
+    """A site with people, and with a name that is to be quoted."""
+    url = f"{url}%2F"
     with Client(url) as client:
         client.hits([("theo", "/a/1"), ("dora", "/a/1", None, "guest")])
         client.hits([("th[b]\x1b", "/a/2"), ("robot", "/", None, "bot")])
@@ -548,7 +542,7 @@ def test_a_session(url):
             client.hit("vera", "/b")
         shown.wait_for("people 4 ")
         shown.type("s")
-        shown.wait_for("pages, those with most people, by url")
+        shown.wait_for("pages, the top ones, by url")
         shown.type("\t/the")
         shown.wait_for("users that begin with: the_")
         shown.wait_until(lambda lines: "vera" not in "\n".join(lines))
@@ -590,7 +584,7 @@ def test_other_signals_change_nothing(url):
         for sent in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
             shown.popen.send_signal(sent)
         shown.type("s")
-        shown.wait_for("most people, by url")
+        shown.wait_for("the top ones, by url")
         shown.type("q")
         assert shown.end() == 0
 

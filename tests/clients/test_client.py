@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import anyio
 import pytest
 import trustme
-from tests.serving import server_process
+from tests.serving import PATIENCE_S, server_process
 
 from online.terms import KINDS
 from online_client import (
@@ -28,20 +28,6 @@ from online_client import (
     WrongTokenError,
 )
 from online_client.aio import AsyncClient
-
-PATIENCE_S = 20.0
-
-
-@pytest.fixture(scope="module")
-def server():
-    with server_process() as process:
-        yield process
-
-
-@pytest.fixture
-def url(server, request):
-    """A site of its own for each test."""
-    return f"online://{server.address}/{abs(hash(request.node.name))}"
 
 
 class Awaited:
@@ -147,7 +133,7 @@ def test_what_is_outside_its_limits_is_refused_by_name(client):
         (lambda: client.hit("u", "/", seen_ms=2**70), "seen_ms takes"),
         (lambda: client.page("/", -1), "limit takes 0 to 1000, not -1"),
         (lambda: client.page("/", 1_001), "limit takes 0 to 1000, not 1001"),
-        (lambda: client.page("/", 30, "mine"), 'cursor takes .* not "mine"'),
+        (lambda: client.page("/", 30, "mine"), 'cursor must be .* not "mine"'),
         (lambda: client.count(within=0), "within_s takes 1 to 1800, not 0"),
         (lambda: client.count("/", within=60), "leave the url empty"),
         (lambda: client.counts(*["/"] * 1_001), "1001 urls"),

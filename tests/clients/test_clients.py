@@ -28,11 +28,10 @@ NODE_PATH = os.pathsep.join(filter(None, [os.environ.get("NODE_PATH"), "/usr/sha
 TOKEN = "s3cret"
 
 
-@pytest.fixture(scope="module")
-def port():
+@pytest.fixture
+def port(server):
     """The port of a server that wants no token."""
-    with server_process() as server:
-        yield server.port
+    return server.port
 
 
 @pytest.fixture(scope="module")

@@ -695,7 +695,7 @@ def cursors(index):
     ],
 )
 def test_a_cursor_of_another_question_is_refused(index, cursors, verb, ask):
-    with pytest.raises(RangeError, match=r"^cursor takes the one from the last reply to the same question"):
+    with pytest.raises(RangeError, match=r"^cursor must be the one from the last reply to the same question"):
         ask(index, cursors[verb])
 
 
@@ -708,7 +708,7 @@ def test_a_cursor_of_another_index_is_refused(make_index, index, cursors):
         lambda: other.recent(1, cursors["recent"], now_ms=NOW),
         lambda: other.users(b"ada", 1, cursors["users"], now_ms=NOW),
     ):
-        with pytest.raises(RangeError, match=r"^cursor takes"):
+        with pytest.raises(RangeError, match=r"^cursor must be"):
             ask()
 
 
@@ -726,7 +726,7 @@ def test_a_cursor_changed_in_any_place_is_refused(index, cursors, verb):
     ]
     cut = [cursor[:place] for place in range(len(cursor))]
     for forged in (*changed, *cut, cursor + "0", "0" + cursor, cursor + "\0", cursor.upper() + " "):
-        with pytest.raises(RangeError, match=r"^cursor takes"):
+        with pytest.raises(RangeError, match=r"^cursor must be"):
             ask(forged)
 
 

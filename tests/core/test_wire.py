@@ -29,12 +29,6 @@ from online.errors import FullError, full
 LONG_AGO = NOW - 3_600_000
 
 
-@pytest.fixture(params=DIALECTS)
-def dialect(request):
-    """(write a verb with its arguments, read its reply) of each dialect."""
-    return DIALECTS[request.param]
-
-
 def populate(index):
     for user, url, ago_ms, kind in [
         (b"anna", b"/a", 5_000, "member"),

@@ -3,7 +3,6 @@
 import msgpack
 import pytest
 from tests.wiring import (
-    DIALECTS,
     NOW,
     Wiring,
     drain,
@@ -18,12 +17,6 @@ from tests.wiring import (
 
 #: Older than the window of 30 minutes.
 LONG_AGO = NOW - 3_600_000
-
-
-@pytest.fixture(params=DIALECTS)
-def dialect(request):
-    """(write a verb with its arguments, read its reply) of each dialect."""
-    return DIALECTS[request.param]
 
 
 # Batches

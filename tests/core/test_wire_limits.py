@@ -26,19 +26,12 @@ from tests.wiring import (
 from online.core.index import Index
 from online.errors import OnlineError
 
-
-@pytest.fixture(params=DIALECTS)
-def dialect(request):
-    """(write a verb with its arguments, read its reply) of each dialect."""
-    return DIALECTS[request.param]
-
-
 #: A name with everything in it that could break a line, and how errors show it.
 NASTY = b"\0 \"\r\n'\xff"
 NASTY_SHOWN = r'"\x00 \"\r\n' + "'" + r'\xff"'
 
 NOT_SEEN_MS = f"seen_ms takes milliseconds since 1970, {10**11} to {10**14}, not"
-NOT_A_CURSOR = "cursor takes the one from the last reply to the same question, not"
+NOT_A_CURSOR = "cursor must be the one from the last reply to the same question, not"
 
 BAD_INPUT = [
     # verbs

@@ -242,7 +242,7 @@ def test_a_path_that_cannot_be_written_is_noticed_before(path):
         with pytest.raises(StateError, match=f"^state file {bad} cannot be written: "):
             files.check(bad)
     for bad in (path.parent, Path("/dev/null")):
-        with pytest.raises(StateError, match=f"^state file {bad}: is no regular file"):
+        with pytest.raises(StateError, match=f"^state file {bad} is not a regular file"):
             files.check(bad)
 
 

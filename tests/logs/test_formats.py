@@ -18,7 +18,7 @@ NOON_MS = 1_709_294_400_000  # 2024-03-01 12:00:00 UTC
 DATE = b"01/Mar/2024:12:00:00 +0000"
 AGENT = b"Mozilla/5.0 (X11; Linux x86_64)"
 COMBINED = b'198.51.100.7 - theo [01/Mar/2024:12:00:00 +0000] "GET /a?b=1 HTTP/1.1" 200 5 "-" "' + AGENT + b'"'
-RECORD = Record(NOON_MS, b"198.51.100.7", b"theo", b"GET", b"/a?b=1", b"200", AGENT)
+RECORD = Record(NOON_MS, b"198.51.100.7", b"theo", b"GET", b"/a?b=1", b"200", AGENT, referrer=b"-")
 
 
 def test_examples_in_the_docstrings_hold():
@@ -40,7 +40,7 @@ def test_virtual_host_may_stand_first(name, host):
 
 
 def test_line_without_the_virtual_host_is_not_of_that_format():
-    assert reader_of("vhost")(COMBINED) == "it is not in vhost_combined format"
+    assert reader_of("vhost")(COMBINED) == "not in vhost_combined format"
 
 
 # Pieces from which a line is put together that is nearly one, with and without what only one pattern takes.
@@ -139,6 +139,27 @@ def as_json(**changed):
         "address": "198.51.100.7", "forwarded": "", "agent": "A/1", "host": "www.example.org",
     } | changed  # fmt: skip
     return json.dumps({name: value for name, value in values.items() if value is not None}).encode()
+
+
+LINKED = b"https://blog.example/post"
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("auto", COMBINED.replace(b'"-"', b'"%s"' % LINKED)),
+        ("auto", COMBINED.replace(b'"-"', b'"%s"' % LINKED).replace(b"/a?b=1", b'/a\\"')),
+        ("vhost", b"www.example.org:443 " + COMBINED.replace(b'"-"', b'"%s"' % LINKED)),
+        ("%h %{sec}t %U %{Referer}i", b"::1 1709294400 /a " + LINKED),
+        ("$remote_addr $msec $request_uri $http_referer", b"::1 1709294400 /a " + LINKED),
+        ("json", b'{"time": 1709294400, "url": "/a", "user": "u", "referrer": "%s"}' % LINKED),
+        ("auto", b'{"msec": 1709294400, "request_uri": "/a", "remote_user": "u", "http_referer": "%s"}' % LINKED),
+        ("auto", b'{"time": 1709294400, "RequestPath": "/a", "ClientHost": "::1", "request_Referer": "%s"}' % LINKED),
+        ("auto", b'{"ts": 17e8, "user_id": "u", "request": {"uri": "/", "headers": {"Referer": ["%s"]}}}' % LINKED),
+    ],
+)
+def test_referrer_is_read_in_every_format(name, line):
+    assert reader_of(name)(line).referrer == LINKED
 
 
 def test_json_line_tells_all_it_holds():
@@ -289,17 +310,17 @@ def test_bytes_that_are_not_utf_8_stay_as_they_are():
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"{", "it is no JSON object"),
-        (as_json()[:-10], "it is no JSON object"),
-        (b'{"url": "/\\ud800", "time": 1709294400, "address": "h"}', "it holds half a character, a lone surrogate"),
-        (as_json(time=None), "it has no time, the field time; --fields time=NAME reads another"),
-        (as_json(time="noon"), 'its time is "noon", which is no time'),
-        (as_json(time=True), "it has no time, the field time; --fields time=NAME reads another"),
-        (as_json(url=None), "it has no url, the field url; --fields url=NAME reads another"),
-        (as_json(url={"a": 1}), "it has no url, the field url; --fields url=NAME reads another"),
-        (as_json(address=None), "it names neither a user nor an address"),
-        (b'{"time": Infinity, "url": "/", "address": "h"}', 'its time is "inf", which is no time'),
-        (b'{"time": 1e400, "url": "/", "address": "h"}', 'its time is "inf", which is no time'),
+        (b"{", "not a JSON object"),
+        (as_json()[:-10], "not a JSON object"),
+        (b'{"url": "/\\ud800", "time": 1709294400, "address": "h"}', "a lone surrogate in the text"),
+        (as_json(time=None), "no time in field time; --fields time=NAME reads another field"),
+        (as_json(time="noon"), 'time is not a time: "noon"'),
+        (as_json(time=True), "no time in field time; --fields time=NAME reads another field"),
+        (as_json(url=None), "no url in field url; --fields url=NAME reads another field"),
+        (as_json(url={"a": 1}), "no url in field url; --fields url=NAME reads another field"),
+        (as_json(address=None), "no user and no address"),
+        (b'{"time": Infinity, "url": "/", "address": "h"}', 'time is not a time: "inf"'),
+        (b'{"time": 1e400, "url": "/", "address": "h"}', 'time is not a time: "inf"'),
     ],
 )
 def test_json_line_without_what_is_needed_says_so(line, reason):
@@ -342,15 +363,15 @@ def test_line_may_end_as_in_dos():
 
 
 def test_line_that_is_not_in_the_format_says_so():
-    assert reader_of(NGINX)(b"h - - nonsense") == "it is not in the format given"
-    assert reader_of(NGINX)(b"") == "it is empty"
+    assert reader_of(NGINX)(b"h - - nonsense") == "not in the given format"
+    assert reader_of(NGINX)(b"") == "empty line"
 
 
 @pytest.mark.parametrize(
     ("form", "missing"), [("%h %u %t", "url"), ('%h "%r"', "time"), ('%t "%r"', "user"), ("%{%H:%M}t %r %h", "time")]
 )
 def test_format_that_does_not_tell_what_is_needed_is_refused(form, missing):
-    with pytest.raises(ConfigError, match=f"does not tell the {missing}"):
+    with pytest.raises(ConfigError, match=f"has no {missing}"):
         reader_of(form)
 
 

@@ -107,10 +107,10 @@ def test_all_before_the_damage_of_a_packed_log_is_read(log, pack):
 @pytest.mark.parametrize(
     ("magic", "how"),
     [
-        (b"\x28\xb5\x2f\xfd", "is packed with zstd; unpack it first: zstd -dc FILE"),
-        (b"PK\x03\x04", "is packed with zip; unpack it first: unzip -p FILE"),
-        (b"\x04\x22\x4d\x18", "is packed with lz4; unpack it first: lz4 -dc FILE"),
-        (b"\x1f\x9d", "is packed with compress; unpack it first: zcat FILE"),
+        (b"\x28\xb5\x2f\xfd", "is compressed with zstd; decompress it first: zstd -dc FILE"),
+        (b"PK\x03\x04", "is compressed with zip; decompress it first: unzip -p FILE"),
+        (b"\x04\x22\x4d\x18", "is compressed with lz4; decompress it first: lz4 -dc FILE"),
+        (b"\x1f\x9d", "is compressed with compress; decompress it first: zcat FILE"),
     ],
 )
 def test_packing_that_is_not_read_is_named_once(log, magic, how):
@@ -258,7 +258,7 @@ def test_no_more_days_are_kept_than_a_few():
     ],
 )
 def test_time_that_never_was_is_named(date):
-    assert parse(line(date=date)) == f'there is no such time as "{date.decode()}"'
+    assert parse(line(date=date)) == f'invalid time: "{date.decode()}"'
 
 
 @pytest.mark.parametrize(
@@ -274,12 +274,12 @@ def test_time_that_never_was_is_named(date):
     ],
 )
 def test_date_of_another_form_is_named(date):
-    assert parse(line(date=date)) == "its date is not written like [10/Oct/2000:13:55:36 -0700]"
+    assert parse(line(date=date)) == "the date is not written like [10/Oct/2000:13:55:36 -0700]"
 
 
 @pytest.mark.parametrize("year", [b"0001", b"1970", b"9999"])
 def test_time_that_no_index_takes_is_named(year):
-    assert parse(line(date=b"01/Mar/" + year + b":12:00:00 +0000")) == "its time is before 1973 or after 5138"
+    assert parse(line(date=b"01/Mar/" + year + b":12:00:00 +0000")) == "the time is before 1973 or after 5138"
 
 
 @pytest.mark.parametrize(
@@ -303,19 +303,19 @@ def test_time_that_no_index_takes_is_named(year):
     ],
 )
 def test_line_of_another_form_is_no_hit(text):
-    assert parse(text) == "it is not in common or combined format"
+    assert parse(text) == "not in common or combined format"
 
 
 @pytest.mark.parametrize("host", [b"www.example.org", b"www.example.org:443", b"127.0.1.1:80", b"*:80"])
 def test_line_of_a_virtual_host_is_named(host):
     combined = line(rest=b' 200 5 "-" "Agent"')
-    assert parse(host + b" " + combined) == "it begins with a host name: the vhost_combined format"
+    assert parse(host + b" " + combined) == "begins with a host name, as in vhost_combined; use --format vhost"
 
 
 @pytest.mark.parametrize("text", [b"", b"\r", b"  \t"])
 def test_empty_line_is_no_hit(text):
-    assert parse(text) == "it is empty"
-    assert CsvParser(CsvColumns(0, 1, 2)).parse(text) == "it is empty"
+    assert parse(text) == "empty line"
+    assert CsvParser(CsvColumns(0, 1, 2)).parse(text) == "empty line"
 
 
 def test_names_are_taken_up_to_the_limits_of_an_index():
@@ -324,8 +324,8 @@ def test_names_are_taken_up_to_the_limits_of_an_index():
 
 
 def test_name_beyond_the_limits_of_an_index_is_no_hit():
-    assert parse(line(user=b"n" * 257)) == "its user has 257 bytes, 1 to 256 are taken"
-    assert parse(line(b"GET /" + b"u" * 2048)) == "its url has 2,049 bytes, 1 to 2,048 are taken"
+    assert parse(line(user=b"n" * 257)) == "the user has 257 bytes, the limit is 256"
+    assert parse(line(b"GET /" + b"u" * 2048)) == "the url has 2,049 bytes, the limit is 2,048"
 
 
 @given(st.binary(max_size=200))
@@ -385,15 +385,15 @@ def test_csv_field_may_be_quoted():
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (b"u7,12,1709294400", "it has 3 fields, 5 are wanted"),
-        (b"u7,12,,,17092944", "its time is before 1973 or after 5138"),
-        (b"u7,12,,,2024-02-30", 'there is no such time as "2024-02-30"'),
-        (b"u7,12,,,-1", 'there is no such time as "-1"'),
-        (b"u7,12,,,noon", "it has no time"),
-        (b"u7,12,,,", "it has no time"),
-        (b",12,,,1709294400", "its user has 0 bytes, 1 to 256 are taken"),
-        (b"u7,,,,1709294400", "its url has 0 bytes, 1 to 2,048 are taken"),
-        (b'u7,12\r3,,"",1709294400', "it has 0 fields, 5 are wanted"),
+        (b"u7,12,1709294400", "too few fields: 3, at least 5 are needed"),
+        (b"u7,12,,,17092944", "the time is before 1973 or after 5138"),
+        (b"u7,12,,,2024-02-30", 'invalid time: "2024-02-30"'),
+        (b"u7,12,,,-1", 'invalid time: "-1"'),
+        (b"u7,12,,,noon", "no time"),
+        (b"u7,12,,,", "no time"),
+        (b",12,,,1709294400", "the user is empty"),
+        (b"u7,,,,1709294400", "the url is empty"),
+        (b'u7,12\r3,,"",1709294400', "too few fields: 0, at least 5 are needed"),
     ],
 )
 def test_csv_line_that_is_no_hit_has_a_reason(text, reason):
@@ -408,7 +408,7 @@ def test_csv_header_is_neither_hit_nor_skipped_but_only_in_the_first_line_of_a_l
     assert hits == again == [LoggedHit(b"u7", b"/a", NOON_MS)]
     assert error is None
     assert (reader.lines, reader.skipped) == (6, 2)
-    assert reader.samples[0] == SkippedLine(str(path), 3, '"user,url,time"', "it has no time")
+    assert reader.samples[0] == SkippedLine(str(path), 3, '"user,url,time"', "no time")
 
 
 # --- reading logs
@@ -452,7 +452,7 @@ def test_lines_that_are_no_hits_are_counted_and_the_first_few_kept(log):
     assert (hits, error, reader.lines, reader.skipped) == ([HIT, HIT], None, 103, 101)
     assert len(reader.samples) == MAX_SAMPLES
     assert reader.samples[0] == SkippedLine(
-        str(path), 2, r'"nonsense \x1b[31m \xff"', "it is not in common or combined format"
+        str(path), 2, r'"nonsense \x1b[31m \xff"', "not in common or combined format"
     )
 
 
@@ -471,7 +471,7 @@ def test_several_logs_add_up_and_number_their_own_lines(log):
 def test_line_of_a_megabyte_is_skipped_without_being_kept(log, pack):
     hits, error, reader = read_all(log(pack(GOOD + b"\n" + b"x" * 1_000_000 + b"\n" + GOOD)))
     assert (hits, error, reader.lines, reader.skipped) == ([HIT, HIT], None, 3, 1)
-    assert reader.samples[0].reason == "it is longer than 65,536 bytes"
+    assert reader.samples[0].reason == "longer than 65,536 bytes"
     assert len(reader.samples[0].text) < 100
 
 
@@ -496,7 +496,7 @@ def test_missing_log_is_named():
 
 
 def test_directory_is_named(tmp_path):
-    assert read_all(tmp_path)[1] == f"cannot read {tmp_path}: it is a directory, name the logs in it"
+    assert read_all(tmp_path)[1] == f"cannot read {tmp_path}: it is a directory; name the files in it"
 
 
 def test_unreadable_log_is_named(tmp_path, monkeypatch):

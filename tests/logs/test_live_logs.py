@@ -10,29 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.serving import command, environment, run_command, server_process
-from tests.websites import free_port, program, until
+from tests.serving import command, environment, run_command, until
+from tests.websites import free_port, program
 
-from online_client import Client, Kinds
+from online_client import Kinds
 
 pytestmark = pytest.mark.slow
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0"
 MONITOR = "kube-probe/1.29"
-
-
-@pytest.fixture
-def server():
-    with server_process("--syslog", "127.0.0.1:0") as process:
-        process.syslog = next(match[1] for told in process.log if (match := re.search(r"syslog at (\S+)", told)))
-        process.url = f"online://127.0.0.1:{process.port}"
-        yield process
-
-
-@pytest.fixture
-def client(server):
-    with Client(server.url, timeout=10) as client:
-        yield client
 
 
 class Program:
@@ -82,7 +68,7 @@ def feed_once(server, log, *arguments):
     return done.stderr
 
 
-def test_varnishncsa_is_fed(tmp_path, server, client):
+def test_varnishncsa_is_fed(tmp_path, syslog_server, syslog_client):
     port = free_port()
     (tmp_path / "site.vcl").write_text("vcl 4.1; backend none none; sub vcl_recv { return (synth(200)); }")
     varnish = [program("varnishd"), "-F", "-j", "none", "-n", tmp_path / "v", "-a", f"127.0.0.1:{port}", "-T", "none"]
@@ -94,14 +80,14 @@ def test_varnishncsa_is_fed(tmp_path, server, client):
         log = subprocess.run(ncsa, capture_output=True, check=True).stdout
     assert b'"GET http://' in log
     done = subprocess.run(
-        command("feed", "-", "--url", server.url), input=log, env=environment(), capture_output=True, check=True
+        command("feed", "-", "--url", syslog_server.url), input=log, env=environment(), capture_output=True, check=True
     )
-    assert b"4 lines, 4 hits sent, 0 lines no page views, 0 not understood" in done.stderr
-    assert client.kinds() == Kinds(0, 1, 0, 1)
-    assert client.count("/b") == 1
+    assert b"4 lines: 4 page views, 0 left out, 0 not understood; 4 hits sent" in done.stderr
+    assert syslog_client.kinds() == Kinds(0, 1, 0, 1)
+    assert syslog_client.count("/b") == 1
 
 
-def test_nothing_is_lost_when_caddy_rolls_its_log(tmp_path, server):
+def test_nothing_is_lost_when_caddy_rolls_its_log(tmp_path, syslog_server):
     port, log = free_port(), tmp_path / "access.log"
     (tmp_path / "Caddyfile").write_text(
         "{\n admin off\n storage file_system " + str(tmp_path / "caddy") + "\n}\n"
@@ -110,7 +96,7 @@ def test_nothing_is_lost_when_caddy_rolls_its_log(tmp_path, server):
     with Program(program("caddy"), "run", "--config", tmp_path / "Caddyfile", "--adapter", "caddyfile", port=port):
         get(port, "/1", "/2", "/3")
         until(lambda: log.read_bytes().count(b"\n") == 3)
-        assert "3 hits sent" in feed_once(server, log, "--state", tmp_path / "state", "--from-start")
+        assert "3 hits sent" in feed_once(syslog_server, log, "--state", tmp_path / "state", "--from-start")
         get(port, *(f"/{number}" for number in range(3_000)))
         until(lambda: len(list(tmp_path.glob("access-*.log*"))) == 1)
         lines = sum(
@@ -118,7 +104,7 @@ def test_nothing_is_lost_when_caddy_rolls_its_log(tmp_path, server):
             for each in tmp_path.glob("access*.log*")
         )
         assert lines == 3_003
-    assert "3,000 lines, 3,000 hits sent" in feed_once(server, log, "--state", tmp_path / "state")
+    assert "3,000 hits sent" in feed_once(syslog_server, log, "--state", tmp_path / "state")
 
 
 @pytest.mark.parametrize(
@@ -137,40 +123,40 @@ def test_nothing_is_lost_when_caddy_rolls_its_log(tmp_path, server):
     ],
     ids=lambda how: re.sub(r"[^a-z]+", "-", how),
 )
-def test_nothing_is_lost_when_logrotate_rotates_while_no_feed_runs(tmp_path, server, client, how):
+def test_nothing_is_lost_when_logrotate_rotates_while_no_feed_runs(tmp_path, syslog_server, syslog_client, how):
     log, state = tmp_path / "access.log", tmp_path / "state"
     options = how.replace("OLD", f"{tmp_path}/old").replace("XZ", "/usr/bin/xz").split(" ")
     # Each option of logrotate stands on a line of its own; a word that is none belongs to the one before.
     text = re.sub(r" (?=(?:dateext|extension|dateformat|olddir|createolddir|compress\w*)\b)", "\n", " ".join(options))
     (tmp_path / "logrotate.conf").write_text(f"{log} {{\nrotate 5\nsu root root\n{text}\n}}\n")
     log.write_text(line("/1", "before"))
-    feed_once(server, log, "--state", state, "--from-start")
+    feed_once(syslog_server, log, "--state", state, "--from-start")
     with log.open("a") as file:
         file.write(line("/2", "between"))
     rotated = [program("logrotate"), "-f", "-s", tmp_path / "rotated", tmp_path / "logrotate.conf"]
     subprocess.run(rotated, check=True, capture_output=True)
     assert log.read_text() == ""
     log.write_text(line("/3", "after"))
-    assert "2 lines, 2 hits sent" in feed_once(server, log, "--state", state)
-    assert [seen and seen.url for seen in client.seen("before", "between", "after")] == ["/1", "/2", "/3"]
+    assert "2 hits sent" in feed_once(syslog_server, log, "--state", state)
+    assert [seen and seen.url for seen in syslog_client.seen("before", "between", "after")] == ["/1", "/2", "/3"]
 
 
-def test_file_that_is_gone_fails_a_feed_that_runs_once(tmp_path, server):
+def test_file_that_is_gone_fails_a_feed_that_runs_once(tmp_path, syslog_server):
     log, state = tmp_path / "access.log", tmp_path / "state"
     log.write_text(line("/1"))
-    feed_once(server, log, "--state", state, "--from-start")
+    feed_once(syslog_server, log, "--state", state, "--from-start")
     log.unlink()
     log.write_text(line("/2"))
-    done = run_command("feed", log, "--once", "--url", server.url, "--state", state)
+    done = run_command("feed", log, "--once", "--url", syslog_server.url, "--state", state)
     assert done.returncode == 1
-    assert f"cannot find the file that was {log}, read to byte " in done.stderr
-    assert "1 lines, 1 hits sent" in done.stderr
-    feed_once(server, log, "--state", state)
+    assert f"cannot find the rotated file of {log}, which was read to byte " in done.stderr
+    assert "1 hit sent" in done.stderr
+    feed_once(syslog_server, log, "--state", state)
 
 
-def test_rsyslog_writes_a_file_and_forwards(tmp_path, server, client):
+def test_rsyslog_writes_a_file_and_forwards(tmp_path, syslog_server, syslog_client):
     port, log = free_port(), tmp_path / "messages"
-    host, syslog_port = server.syslog.split(":")
+    host, syslog_port = syslog_server.syslog.split(":")
     (tmp_path / "rsyslog.conf").write_text(f"""
         global(workDirectory="{tmp_path}")
         module(load="imudp")
@@ -189,18 +175,18 @@ def test_rsyslog_writes_a_file_and_forwards(tmp_path, server, client):
         until(lambda: f":{port:04X} " in Path("/proc/net/udp").read_text())
         for each in lines:
             sender.sendto((message + each.rstrip("\n")).encode(), ("127.0.0.1", port))
-        until(lambda: client.info("syslog")["Syslog"]["received"] == "4")
+        until(lambda: syslog_client.info("syslog")["Syslog"]["received"] == "4")
         until(lambda: (tmp_path / "messages.iso").exists() and (tmp_path / "messages.iso").read_text().count("\n") == 4)
-    told = client.info("syslog")["Syslog"]
+    told = syslog_client.info("syslog")["Syslog"]
     assert (told["hits"], told["skipped_not_understood"]) == ("4", "0")
-    assert client.kinds() == Kinds(1, 1, 0, 1)
+    assert syslog_client.kinds() == Kinds(1, 1, 0, 1)
     for written in (log, f"{log}.iso"):
-        told = feed_once(server, written, "--from-start", "--guest-key", tmp_path / "key")
-        assert "4 lines, 4 hits sent, 0 lines no page views, 0 not understood" in told
-    assert client.kinds() == Kinds(1, 2, 0, 2)  # a guest and a bot more, since the key is another
+        told = feed_once(syslog_server, written, "--from-start", "--guest-key", tmp_path / "key")
+        assert "4 lines: 4 page views, 0 left out, 0 not understood; 4 hits sent" in told
+    assert syslog_client.kinds() == Kinds(1, 2, 0, 2)  # a guest and a bot more, since the key is another
 
 
-def test_nginx_sees_a_person_and_a_bot_of_one_address_as_two(tmp_path, server, client):
+def test_nginx_sees_a_person_and_a_bot_of_one_address_as_two(tmp_path, syslog_server, syslog_client):
     port = free_port()
     form = (
         """log_format online escape=json '{"time":$msec,"url":"$request_uri","status":"$status",' """
@@ -212,7 +198,7 @@ def test_nginx_sees_a_person_and_a_bot_of_one_address_as_two(tmp_path, server, c
             client_body_temp_path {tmp_path}/1; proxy_temp_path {tmp_path}/2; fastcgi_temp_path {tmp_path}/3;
             uwsgi_temp_path {tmp_path}/4; scgi_temp_path {tmp_path}/5;
             {form}
-            access_log syslog:server={server.syslog},tag=nginx online;
+            access_log syslog:server={syslog_server.syslog},tag=nginx online;
             access_log {tmp_path}/access.log;
             server {{ listen 127.0.0.1:{port}; location / {{ return 200 "hello"; }} }}
         }}""")
@@ -221,10 +207,10 @@ def test_nginx_sees_a_person_and_a_bot_of_one_address_as_two(tmp_path, server, c
             get(port, f"/{turn}")
             get(port, "/health", agent=MONITOR)
             get(port, "/health", agent="")
-            until(lambda turn=turn: client.info("syslog")["Syslog"]["hits"] == str(3 * turn + 3))
-            assert client.kinds() == Kinds(0, 1, 0, 2)
-            assert client.count(f"/{turn}") == 1
+            until(lambda turn=turn: syslog_client.info("syslog")["Syslog"]["hits"] == str(3 * turn + 3))
+            assert syslog_client.kinds() == Kinds(0, 1, 0, 2)
+            assert syslog_client.count(f"/{turn}") == 1
     key = os.fspath(tmp_path / "key")
-    told = feed_once(server, tmp_path / "access.log", "--from-start", "--guest-key", key, "--guests-only")
-    assert "9 lines, 9 hits sent" in told
-    assert client.kinds() == Kinds(0, 2, 0, 4)  # by another key they are others, and as many
+    told = feed_once(syslog_server, tmp_path / "access.log", "--from-start", "--guest-key", key, "--guests-only")
+    assert "9 hits sent" in told
+    assert syslog_client.kinds() == Kinds(0, 2, 0, 4)  # by another key they are others, and as many

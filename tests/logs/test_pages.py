@@ -136,7 +136,7 @@ def test_url_is_rewritten_by_one_rule_after_the_other():
 
 def test_patterns_meet_no_longer_url_than_an_index_takes():
     rules = {"rewrite": (("(x+)+y", ""),)}  # takes twice as long with every x
-    assert view(url=b"/" + b"x" * 60_000, rules=rules) == "its url has 60,001 bytes, 1 to 2,048 are taken"
+    assert view(url=b"/" + b"x" * 60_000, rules=rules) == "the url has 60,001 bytes, the limit is 2,048"
 
 
 def test_prefix_and_host_stand_before_the_url():
@@ -219,7 +219,7 @@ def test_what_is_no_address_is_nobody(address):
 
 @pytest.mark.parametrize("user", [b"203.0.113.9", b"2001:db8::9", b"203.0.113.9:51000"])
 def test_address_is_never_a_members_name(user):
-    assert view(user=user) == "its user is an address"
+    assert view(user=user) == "the user is an IP address"
 
 
 def test_site_has_bots_of_its_own():
@@ -297,10 +297,10 @@ def test_forwarded_address_is_believed_of_trusted_proxies_alone(address, forward
 
 
 def test_what_no_index_takes_is_refused():
-    assert view(user=b"n" * 257) == "its user has 257 bytes, 1 to 256 are taken"
-    assert view(url=b"/" + b"u" * 2048) == "its url has 2,049 bytes, 1 to 2,048 are taken"
-    assert view(seen_ms=17) == "its time is before 1973 or after 5138"
-    assert view(address=b"") == "it names neither a user nor an address"
+    assert view(user=b"n" * 257) == "the user has 257 bytes, the limit is 256"
+    assert view(url=b"/" + b"u" * 2048) == "the url has 2,049 bytes, the limit is 2,048"
+    assert view(seen_ms=17) == "the time is before 1973 or after 5138"
+    assert view(address=b"") == "no user and no address"
 
 
 def test_memory_is_bounded(monkeypatch):
@@ -345,7 +345,7 @@ def test_key_beside_a_state_file_is_hidden(tmp_path):
 
 def test_key_that_is_too_short_or_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "short").write_bytes(b"secret\n")
-    with pytest.raises(ConfigError, match="short holds 6 bytes, 16 to 1024 are taken"):
+    with pytest.raises(ConfigError, match="short has 6 bytes, it must have 16 to 1024"):
         guest_key(tmp_path / "short")
     with pytest.raises(ConfigError, match=r"guest_key .*missing/key: No such file"):
         guest_key(tmp_path / "missing" / "key")
@@ -388,15 +388,15 @@ def test_extensions_and_methods_are_told_in_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("colour = 1", "colour is no rule, they are keep_params"),
-        ("keep_params = 'p'", "keep_params takes a list of text"),
-        ("rewrite = ['a', 'b']", "rewrite takes a list of text"),
+        ("colour = 1", "unknown rule colour; the rules are keep_params"),
+        ("keep_params = 'p'", "keep_params takes a list of strings"),
+        ("rewrite = ['a', 'b']", "rewrite takes a list of strings"),
         ("rewrite = [['a']]", "rewrite takes a list of pairs"),
         ("rewrite = [['(', '']]", r"rewrite takes regular expressions; '\(' -> ''"),
         ("rewrite = [['a', '\\1']]", r"rewrite takes regular expressions; 'a' -> '\\\\1'"),
         ("bots = ['(']", r"bots takes regular expressions; '\('"),
         ("with_host = 1", "with_host takes true or false"),
-        ("visitor = ''", "visitor takes text"),
+        ("visitor = ''", "visitor takes a string that is not empty"),
         ("trust_proxy = ['10.0.0.1/8']", "trust_proxy takes a network such as 10.0.0.0/8, not '10.0.0.1/8'"),
         ("=", "Invalid statement"),
     ],

@@ -59,6 +59,7 @@ VALUES = {
     "syslog_from": ("10.0.0.0/8,::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
     "syslog_format": ("combined", "combined"),
     "syslog_rules": ("/r.toml", Path("/r.toml")),
+    "syslog_site": ("größe", "größe"),
     "quiet": ("true", True),
     "max_connections": ("77", 77),
     "max_frame": ("2MiB", 2 * MIB),

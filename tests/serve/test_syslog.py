@@ -10,6 +10,7 @@ import trio
 from tests.serving import LOCAL, START_MS, make_server, run_command, run_in_real_time, server_process, serving
 
 from online.errors import ConfigError
+from online.limits import Limits
 from online.logs.rules import read_network
 from online.serve import syslog
 from online.serve.config import Address, Config
@@ -74,10 +75,50 @@ def test_lines_become_hits_and_what_is_none_is_counted(tmp_path, is_unix):
             assert int(told.pop("buffer_bytes")) > 100_000
             assert told == {
                 "received": "9", "hits": "2", "skipped_method": "1", "skipped_status": "1", "skipped_file": "1",
-                "skipped_target": "0", "skipped_dropped": "0", "skipped_aside": "0", "skipped_not_understood": "4",
-                "foreign": "0", "dropped": "0",
+                "skipped_target": "0", "skipped_dropped": "0", "skipped_aside": "0", "skipped_site": "0",
+                "skipped_not_understood": "4", "foreign": "0", "dropped": "0",
             }  # fmt: skip
         assert not (tmp_path / "syslog").exists()
+
+    run_in_real_time(test)
+
+
+def people_by_site(server):
+    now_ms = server.clock.now_ms()
+    return {name: index.count(now_ms=now_ms) for name, index in server.verbs.sites.items()}
+
+
+@pytest.mark.parametrize("site", ["shop", "größe", "-"])
+def test_hits_go_to_the_site_that_is_named(site):
+    async def test():
+        async with serving(syslog=(LOCAL,), syslog_site=site) as running:
+            await send(running.server, json_line("theo"), json_line("dora", host="www.example.com"))
+            await until(lambda: syslog_of(running.server).counts.hits == 2)
+            assert people_by_site(running.server) == {b"default": 0, site.encode(): 2}
+
+    run_in_real_time(test)
+
+
+def test_each_host_can_be_a_site():
+    lines = [
+        json_line("theo", host="WWW.example.com:443"),
+        json_line("dora", host="www.example.com."),
+        json_line("uwe", "http://blog.example.com/a", host="other.example.com"),
+        json_line("eve", "/a.css", host="files.example.com"),  # not a page view
+        *(json_line("eve", host=host) for host in ("", "-", "x" * 65)),  # not a site
+        json_line("eve", host="one.more.example.com"),
+    ]
+
+    async def test():
+        limits = Limits(max_sites=3)
+        async with serving(syslog=(LOCAL,), syslog_site="by-host", limits=limits) as running:
+            await send(running.server, *lines)
+            await until(lambda: syslog_of(running.server).counts.received == len(lines))
+            sites = {b"default": 0, b"www.example.com": 2, b"blog.example.com": 1}
+            await until(lambda: people_by_site(running.server) == sites)
+            counts = syslog_of(running.server).counts
+            await until(lambda: counts.skipped == {"file": 1, "site": 4})
+            assert counts.hits == 3
 
     run_in_real_time(test)
 
@@ -114,7 +155,7 @@ def test_times_of_lines_are_wall_time_whatever_was_done_to_the_clock():
         server = make_server(syslog=(LOCAL,))
         now_ms = server.clock.now_ms()
         server.verbs.service.clock_step_ms = 3_600_000
-        syslog_of(server)._give([syslog.PageView(b"theo", b"/", now_ms + 3_600_000 - 1000, "member")])
+        syslog_of(server)._give(b"default", [syslog.PageView(b"theo", b"/", now_ms + 3_600_000 - 1000, "member")])
         assert server.verbs.sites[b"default"].seen([b"theo"], now_ms=now_ms)[0] == (b"/", START_MS - 1000)
 
     trio.run(test, clock=trio.testing.MockClock())
@@ -234,6 +275,7 @@ def test_settings_come_from_the_command_line_and_guests_keep_their_names(tmp_pat
     [
         (["--syslog-format", "xml"], "format takes auto"),
         (["--syslog-rules", "/nowhere/rules"], "rules /nowhere/rules: No such file"),
+        (["--syslog-site", "s" * 65], "--syslog-site takes a name of 1 to 64 bytes, or by-host, not"),
         (["--syslog-from", "everybody"], '--syslog-from takes a network such as 10.0.0.0/8, not "everybody"'),
     ],
 )

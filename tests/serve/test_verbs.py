@@ -5,10 +5,9 @@ import pytest
 
 from online import __version__
 from online.core import wire
-from online.core.sites import Sites
+from online.core.sites import SITE_MAX_BYTES, Sites
 from online.core.wire import Connection
 from online.limits import Limits
-from online.serve.given import SITE_MAX_BYTES
 from online.serve.verb import VERBS
 from online.serve.verbs import Verbs, check
 
@@ -33,19 +32,6 @@ class Line:
         """Send an inline command; return the bytes that come back."""
         self.connection.receive(b" ".join(words) + b"\r\n", now_ms=self.now_ms)
         return self.connection.take_output()
-
-
-@pytest.fixture
-def make_verbs():
-    def make(*, window_s=1_800, token=None, **limits):
-        return Verbs(Sites(Limits(**({"max_memory": 2**30} | limits)), window_s=window_s), token=token)
-
-    return make
-
-
-@pytest.fixture
-def verbs(make_verbs):
-    return make_verbs()
 
 
 @pytest.fixture

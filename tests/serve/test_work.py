@@ -8,12 +8,10 @@ import msgpack
 import pytest
 import trio
 from tests.serving import in_memory, join, make_server, peer_of
+from tests.wiring import notification
 
-from online.core.sites import Sites
-from online.limits import Limits
 from online.serve import verbs as verbs_module
 from online.serve.progress import ProgressStream
-from online.serve.verbs import Verbs
 
 NOW_MS = 1_700_000_000_000
 
@@ -23,15 +21,6 @@ def slow(monkeypatch):
     """Let each rare verb take a millisecond, by its clock."""
     times_ns = count(step=1_000_000)
     monkeypatch.setattr(verbs_module, "perf_counter_ns", lambda: next(times_ns))
-
-
-@pytest.fixture
-def verbs():
-    return Verbs(Sites(Limits(max_memory=2**30)))
-
-
-def notification(verb, *args):
-    return msgpack.packb([2, verb, list(args)])
 
 
 def is_done(connection):

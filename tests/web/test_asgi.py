@@ -5,41 +5,19 @@ import asyncio
 import pytest
 from fastapi import BackgroundTasks, FastAPI, WebSocket
 from fastapi.responses import HTMLResponse, StreamingResponse
-from tests.serving import server_process
-from tests.websites import Browser, follow, website
+from tests.serving import PATIENCE_S
+from tests.websites import Browser, flush, follow, website, wrapping
 
-from online_client import Client
 from online_client.asgi import OnlineMiddleware
 
-PATIENCE_S = 20.0
 START = {"type": "http.response.start", "status": 200, "headers": [(b"Content-Type", b"text/html; charset=utf-8")]}
 
 
-@pytest.fixture(scope="module")
-def port():
-    with server_process() as server:
-        yield server.port
-
-
 @pytest.fixture
-def client(port, request):
-    with Client(f"online://127.0.0.1:{port}/{request.node.originalname}", timeout=PATIENCE_S) as client:
-        yield client
-
-
-@pytest.fixture
-def wrap(client):
+def wrap(url):
     """Wrap an application; its members are those named in the header X-User."""
-    made = []
-
-    def wrapped(app, **options):
-        options = {"secret": "s3cret", "user": lambda scope: dict(scope["headers"]).get(b"x-user"), **options}
-        made.append(OnlineMiddleware(app, str(client.address), **options))
-        return made[-1]
-
-    yield wrapped
-    for middleware in made:
-        middleware.page_views.reporter.close(PATIENCE_S)
+    with wrapping(OnlineMiddleware, url, lambda scope: dict(scope["headers"]).get(b"x-user")) as wrap:
+        yield wrap
 
 
 async def ask(app, path="/a", method="GET", address="192.0.2.1", on_sent=lambda message: None, **headers):
@@ -83,10 +61,6 @@ def responding(*messages):
 
 def body(data, more=False):
     return {"type": "http.response.body", "body": data, "more_body": more}
-
-
-def flush(app):
-    assert app.page_views.reporter.flush(PATIENCE_S)
 
 
 def test_members_and_guests_are_reported(wrap, client):

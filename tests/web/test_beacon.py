@@ -5,13 +5,13 @@ import re
 import subprocess
 
 import pytest
-from tests.serving import server_process
-from tests.websites import PATIENCE_S, blocks, free_port, program, until, website
+from tests.serving import PATIENCE_S, until
+from tests.websites import blocks, free_port, program, website
 
 from online.logs.formats import reader_of
 from online.logs.pages import DROPPED, Pages
 from online.logs.rules import load_rules
-from online_client import Client, Kinds
+from online_client import Kinds
 
 GUIDE = blocks("beacon.md")
 SCRIPT = next(block.text for block in GUIDE if block.language == "html")
@@ -47,22 +47,13 @@ def nginx_configuration(folder, port, syslog):
 
 
 @pytest.fixture
-def client():
-    with server_process("--syslog", "127.0.0.1:0") as process:
-        syslog = next(match[1] for told in process.log if (match := re.search(r"syslog at (\S+)", told)))
-        with Client(f"online://127.0.0.1:{process.port}", timeout=PATIENCE_S) as client:
-            client.syslog = syslog
-            yield client
-
-
-@pytest.fixture
-def site(client, tmp_path):
+def site(syslog_server, tmp_path):
     """A site whose pages are files, and the port that nginx serves it at."""
     (tmp_path / "forum").mkdir()
     for name in ("1", "2"):
         (tmp_path / "forum" / name).write_text(f"<!doctype html><title>{name}</title>{SCRIPT}{WAYS}")
     port = free_port()
-    (tmp_path / "nginx.conf").write_text(nginx_configuration(tmp_path, port, client.syslog))
+    (tmp_path / "nginx.conf").write_text(nginx_configuration(tmp_path, port, syslog_server.syslog))
     nginx = [program("nginx"), "-c", f"{tmp_path}/nginx.conf", "-p", tmp_path]
     with website(*nginx, cwd=tmp_path, ready="event method"):
         yield port
@@ -83,22 +74,22 @@ def told(client):
 
 
 @pytest.mark.slow
-def test_a_browser_is_seen_on_the_page_that_it_shows(client, site, tmp_path):
+def test_a_browser_is_seen_on_the_page_that_it_shows(syslog_client, site, tmp_path):
     chromium = [program("chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
     options = ["--remote-debugging-port=0", f"--user-data-dir={tmp_path}/profile"]
     agent = "--user-agent=Mozilla/5.0 (X11; Linux x86_64) Chrome/128"  # by its own it says that it is a robot
     where = f"http://127.0.0.1:{site}/forum/1?page=2"
     with subprocess.Popen([*chromium, *options, agent, where], stderr=subprocess.DEVNULL) as browser:
         try:
-            until(lambda: told(client)["hits"] == "3")
+            until(lambda: told(syslog_client)["hits"] == "3")
         finally:
             browser.terminate()
-    assert client.kinds() == client.kinds("/forum/1") == Kinds(0, 1, 0, 0)
-    assert re.fullmatch("guest-[0-9a-f]{16}", client.page("/forum/1").users[0].user)
+    assert syslog_client.kinds() == syslog_client.kinds("/forum/1") == Kinds(0, 1, 0, 0)
+    assert re.fullmatch("guest-[0-9a-f]{16}", syslog_client.page("/forum/1").users[0].user)
 
 
 @pytest.mark.slow
-def test_users_and_guests_are_who_their_cookies_say(client, site):
+def test_users_and_guests_are_who_their_cookies_say(syslog_client, site):
     application = {}
     exec(next(block.text for block in GUIDE if block.language == "python"), application)
     seal = application["seal"]
@@ -107,11 +98,11 @@ def test_users_and_guests_are_who_their_cookies_say(client, site):
     assert beacon(site, "/forum/2", user="kim", visitor="3") == 204
     assert beacon(site, "/forum/j%C3%B6rg&co?page=2", visitor="3") == 204
     assert beacon(site, "/style.css", visitor="4") == 204
-    until(lambda: told(client)["received"] == "5")
-    assert client.kinds() == Kinds(1, 2, 0, 0)
-    assert client.seen("ada", "theo", "kim")[0].url == "/forum/1"
-    assert client.seen("theo", "kim") == [None, None]
-    assert client.counts("/forum/1", "/forum/2", "/forum/jörg&co", "/style.css") == [1, 1, 1, 0]
+    until(lambda: told(syslog_client)["received"] == "5")
+    assert syslog_client.kinds() == Kinds(1, 2, 0, 0)
+    assert syslog_client.seen("ada", "theo", "kim")[0].url == "/forum/1"
+    assert syslog_client.seen("theo", "kim") == [None, None]
+    assert syslog_client.counts("/forum/1", "/forum/2", "/forum/jörg&co", "/style.css") == [1, 1, 1, 0]
 
 
 def test_unknown_pages_may_be_kept_out(tmp_path):
@@ -124,9 +115,9 @@ def test_unknown_pages_may_be_kept_out(tmp_path):
 
 
 @pytest.mark.slow
-def test_who_sends_too_much_is_not_heard(client, site):
+def test_who_sends_too_much_is_not_heard(syslog_client, site):
     statuses = [beacon(site, f"/{nth}", visitor=nth) for nth in range(30)]
     assert statuses == [204] * 21 + [503] * 9
-    until(lambda: told(client)["received"] == "30")
-    assert client.count() == 21
-    assert told(client)["skipped_status"] == "9"
+    until(lambda: told(syslog_client)["received"] == "30")
+    assert syslog_client.count() == 21
+    assert told(syslog_client)["skipped_status"] == "9"

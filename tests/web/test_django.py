@@ -16,12 +16,11 @@ from django.template import Context, Engine, RequestContext, TemplateSyntaxError
 from django.test import client as browsers
 from django.test import override_settings
 from django.urls import path
-from tests.serving import server_process
+from tests.serving import PATIENCE_S
 from tests.websites import Browser, down_url, follow, website
 
 from online_client import Client
 
-PATIENCE_S = 20.0
 MIDDLEWARE = "online_client.django.middleware.OnlineMiddleware"
 
 settings.configure(
@@ -96,17 +95,10 @@ def hidden(request):
     return ("eve", "hidden")
 
 
-@pytest.fixture(scope="module")
-def port():
-    with server_process() as server:
-        yield server.port
-
-
 @pytest.fixture
-def client(port, request):
+def client(client):
     """Asks the server that the site reports to."""
-    url = f"online://127.0.0.1:{port}/{request.node.originalname}"
-    with override_settings(ONLINE_URL=url), Client(url, timeout=PATIENCE_S) as client:
+    with override_settings(ONLINE_URL=str(client.address)):
         yield client
 
 
@@ -270,8 +262,7 @@ def sign_in_to_admin(browser, name, password):
 
 
 @pytest.mark.slow
-def test_the_guide_as_it_is_written(port, request, tmp_path):
-    url = f"online://127.0.0.1:{port}/{request.node.name}"
+def test_the_guide_as_it_is_written(url, tmp_path):
     command, folder = follow("django.md", tmp_path)
     site = command.replace("8000", "0")
     with (

@@ -5,29 +5,17 @@ import time
 
 import pytest
 from flask import Flask, abort, redirect, render_template_string, request, session
-from tests.serving import server_process
+from tests import websites
+from tests.serving import PATIENCE_S
 from tests.websites import Browser, down_url, follow, hanging_url, website
 
-from online_client import AddressError, Client
+from online_client import AddressError
 from online_client.flask import Online
 
-PATIENCE_S = 20.0
 AGENT = "Mozilla/5.0 Firefox/128.0"
 TEMPLATE = """{{ online_count() }} online, {{ online_count("/b") }} on b;
 {%- for viewer in online_users() %} {{ viewer.user }}{% endfor %};
 {%- for viewer in online_users("/b", limit=5, guests=True) %} {{ viewer.kind }}{% endfor %}"""
-
-
-@pytest.fixture(scope="module")
-def port():
-    with server_process() as server:
-        yield server.port
-
-
-@pytest.fixture
-def client(port, request):
-    with Client(f"online://127.0.0.1:{port}/{request.node.originalname}", timeout=PATIENCE_S) as client:
-        yield client
 
 
 def site(url, **options):
@@ -86,7 +74,7 @@ def close(app):
 
 
 def flush(app):
-    assert app.extensions["online"].page_views.reporter.flush(PATIENCE_S)
+    websites.flush(app.extensions["online"])
 
 
 def test_pages_show_who_is_online(make_app, client):

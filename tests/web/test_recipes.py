@@ -10,8 +10,8 @@ import time
 import urllib.error
 
 import pytest
-from tests.serving import server_process
-from tests.websites import PATIENCE_S, Browser, follow, free_port, hanging_url, program, website
+from tests.serving import PATIENCE_S
+from tests.websites import Browser, follow, free_port, hanging_url, program, website
 
 #: Where Debian keeps modules for Node; others are found besides.
 NODE_PATH = os.pathsep.join(filter(None, [os.environ.get("NODE_PATH"), "/usr/share/nodejs"]))
@@ -22,12 +22,6 @@ RECIPES = {
     "ruby.md": ("ruby", ["-e", "require 'redis'; require 'webrick'"], "the gem redis or WEBrick"),
     "node.md": ("node", ["-e", "require('redis')"], "node-redis"),
 }
-
-
-@pytest.fixture(scope="module")
-def port():
-    with server_process() as server:
-        yield server.port
 
 
 @pytest.fixture(params=RECIPES)
@@ -66,8 +60,8 @@ def wait_until_served(site):
 
 
 @pytest.mark.slow
-def test_the_guide_as_it_is_written(serve, port):
-    with serve(port) as site:
+def test_the_guide_as_it_is_written(serve, server):
+    with serve(server.port) as site:
         ada, theo = Browser(site), Browser(site, agent="Chrome")
         ada.get_until("/forum/1?login=ada", "online, 1 on this page: ada<")
         theo.get_until("/forum/1", r"[23] online, 2 on this page: ada<")

@@ -13,10 +13,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.serving import environment, run_command, server_process
-from tests.websites import free_port, until
-
-from online_client import Client
+from tests.serving import environment, run_command, until
+from tests.websites import free_port
 
 DOCS = Path(__file__).parents[2] / "docs"
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:121.0) Gecko/20100101 Firefox/121.0"
@@ -81,19 +79,6 @@ def running(*command, port):
         popen.communicate(timeout=20)
 
 
-@pytest.fixture
-def server():
-    with server_process("--syslog", "127.0.0.1:0") as process:
-        process.syslog = next(match[1] for told in process.log if (match := re.search(r"syslog at (\S+)", told)))
-        yield process
-
-
-@pytest.fixture
-def client(server):
-    with Client(f"online://127.0.0.1:{server.port}", timeout=10) as client:
-        yield client
-
-
 def assert_all_came(client, *, theo="member"):
     until(lambda: client.kinds().bots == 1 and client.count() == 3)
     assert (client.count("/forum/1"), client.count("/forum/2")) == (2, 1)
@@ -125,36 +110,36 @@ def test_help_of_feed_has_the_format_of_the_guide():
 
 @wanted("nginx")
 @pytest.mark.parametrize(("nth", "theo"), [(0, "guest"), (1, "member")])
-def test_nginx_over_syslog(tmp_path, server, client, nth, theo):
+def test_nginx_over_syslog(tmp_path, syslog_server, syslog_client, nth, theo):
     port = free_port()
-    inside = from_guide("nginx.md", "log_format online", nth, syslog=server.syslog)
+    inside = from_guide("nginx.md", "log_format online", nth, syslog=syslog_server.syslog)
     (tmp_path / "nginx.conf").write_text(nginx_configuration(tmp_path, port, inside))
     with running(found("nginx"), "-c", f"{tmp_path}/nginx.conf", "-p", tmp_path, port=port):
         for target, user, agent, address in REQUESTS:
             request(port, target, user, agent, "127.0.0.5" if user == "theo" else address)
-        assert_all_came(client, theo=theo)
-    assert [each is not None for each in client.seen("theo")] == [theo == "member"]
-    told = client.info("syslog")["Syslog"]
+        assert_all_came(syslog_client, theo=theo)
+    assert [each is not None for each in syslog_client.seen("theo")] == [theo == "member"]
+    told = syslog_client.info("syslog")["Syslog"]
     assert (told["received"], told["hits"], told["skipped_file"], told["skipped_status"]) == ("6", "4", "1", "1")
 
 
 @wanted("nginx")
-def test_nginx_by_its_own_log_file(tmp_path, server, client):
+def test_nginx_by_its_own_log_file(tmp_path, syslog_server, syslog_client):
     port = free_port()
     log = tmp_path / "access.log"
     (tmp_path / "nginx.conf").write_text(nginx_configuration(tmp_path, port, f"access_log {log};"))
     with running(found("nginx"), "-c", f"{tmp_path}/nginx.conf", "-p", tmp_path, port=port):
-        arguments = ("feed", log, "--from-start", "--url", f"online://127.0.0.1:{server.port}")
+        arguments = ("feed", log, "--from-start", "--url", syslog_server.url)
         with feed(*arguments):
             for each in REQUESTS:
                 request(port, *each)
-            assert_all_came(client)
+            assert_all_came(syslog_client)
             log.rename(tmp_path / "access.log.1")
             subprocess.run([found("nginx"), "-c", f"{tmp_path}/nginx.conf", "-p", tmp_path, "-s", "reopen"], check=True)
             until(log.exists)
             request(port, "/after", "theo")
-            until(lambda: client.seen("theo")[0].url == "/after")
-    assert client.info("hits")["Hits"]["accepted"] == "5"
+            until(lambda: syslog_client.seen("theo")[0].url == "/after")
+    assert syslog_client.info("hits")["Hits"]["accepted"] == "5"
 
 
 @contextlib.contextmanager
@@ -186,26 +171,26 @@ def apache_configuration(folder, port, inside):
 
 @wanted("apache2")
 @pytest.mark.parametrize("way", ["syslog", "pipe", "cookie"])
-def test_apache(tmp_path, server, client, way):
+def test_apache(tmp_path, syslog_server, syslog_client, way):
     """Nobody is logged in: Apache is not set up to ask for passwords, and then cannot be sent any."""
     port = free_port()
     if way == "syslog":
-        host, syslog_port = server.syslog.split(":")
+        host, syslog_port = syslog_server.syslog.split(":")
         inside = from_guide("apache.md", 'CustomLog "|/usr/bin/logger', logger=f"{host} -P {syslog_port}")
     else:
         mark = "LogFormat" if way == "cookie" else 'CustomLog "|/usr/local/bin/online'
-        command = f"{sys.executable} -m online feed - --url online://127.0.0.1:{server.port}"
+        command = f"{sys.executable} -m online feed - --url {syslog_server.url}"
         inside = from_guide("apache.md", mark, feed=command)
     (tmp_path / "apache.conf").write_text(apache_configuration(tmp_path, port, inside))
     with running(found("apache2"), "-f", f"{tmp_path}/apache.conf", "-DFOREGROUND", port=port):
         for target, user, agent, address in REQUESTS:
             who = {"cookie": "session=theo"} if way == "cookie" and user == "theo" else {}
             request(port, target, None, agent, "127.0.0.5" if user == "theo" and not who else address, **who)
-        assert_all_came(client, theo="guest")
+        assert_all_came(syslog_client, theo="guest")
 
 
 @wanted("haproxy")
-def test_haproxy_over_syslog(tmp_path, server, client):
+def test_haproxy_over_syslog(tmp_path, syslog_server, syslog_client):
     port = free_port()
     (tmp_path / "haproxy.cfg").write_text(f"""
 defaults
@@ -215,11 +200,11 @@ defaults
     timeout connect 5s
 frontend www
     bind 127.0.0.1:{port}
-{from_guide("haproxy.md", "    log 127.0.0.1:5140", syslog=server.syslog)}
+{from_guide("haproxy.md", "    log 127.0.0.1:5140", syslog=syslog_server.syslog)}
     http-request return status 404 if {{ path /gone }}
     http-request return status 200 content-type text/plain string hello
 """)
     with running(found("haproxy"), "-db", "-f", f"{tmp_path}/haproxy.cfg", port=port):
         for target, user, agent, address in REQUESTS:
             request(port, target, user, agent, "127.0.0.5" if user == "theo" else address)
-        assert_all_came(client, theo="guest")
+        assert_all_came(syslog_client, theo="guest")

@@ -5,41 +5,19 @@ from concurrent.futures import ThreadPoolExecutor
 from wsgiref.util import FileWrapper, setup_testing_defaults
 
 import pytest
-from tests.serving import server_process
-from tests.websites import Browser, website
+from tests.websites import Browser, flush, website, wrapping
 
-from online_client import AddressError, Client
+from online_client import AddressError
 from online_client.wsgi import OnlineMiddleware
 
-PATIENCE_S = 20.0
 HTML = [("Content-Type", "text/html; charset=utf-8")]
 
 
-@pytest.fixture(scope="module")
-def port():
-    with server_process() as server:
-        yield server.port
-
-
 @pytest.fixture
-def client(port, request):
-    with Client(f"online://127.0.0.1:{port}/{request.node.originalname}", timeout=PATIENCE_S) as client:
-        yield client
-
-
-@pytest.fixture
-def wrap(port, request):
+def wrap(url):
     """Wrap an application; its members are those named in the header X-User."""
-    made = []
-
-    def wrapped(app, **options):
-        options = {"secret": "s3cret", "user": lambda environ: environ.get("HTTP_X_USER"), **options}
-        made.append(OnlineMiddleware(app, f"online://127.0.0.1:{port}/{request.node.originalname}", **options))
-        return made[-1]
-
-    yield wrapped
-    for middleware in made:
-        middleware.page_views.reporter.close(PATIENCE_S)
+    with wrapping(OnlineMiddleware, url, lambda environ: environ.get("HTTP_X_USER")) as wrap:
+        yield wrap
 
 
 def responding(status="200 OK", headers=HTML, body=(b"hello",)):
@@ -65,10 +43,6 @@ def visit(app, *args, **variables):
     if hasattr(body, "close"):
         body.close()
     return data
-
-
-def flush(app):
-    assert app.page_views.reporter.flush(PATIENCE_S)
 
 
 def test_members_and_guests_are_reported(wrap, client):

@@ -1,25 +1,25 @@
 """The command line: `online COMMAND`, a module for each.
 
-    main        finds the module of a command                       -> arguments
-    arguments   how a command line is read and refused              -> words
+    main        runs the module of a command                        -> arguments
+    arguments   command lines: parsing and error messages           -> words
     query       ask a running server                                -> questions, answers, arguments, words
     questions   the verbs of `query`                                -> answers, arguments
-    answers     what a server answers, as text, tables and JSON     -> words
+    answers     answers of a server as text, tables and JSON        -> words
     top         watch a running server on a terminal                -> screen, signals, arguments, words
-    screen      frames for `online top`, and what keys change       -> words
-    report      what a site looked like, from its logs   -> reading, survey, report_text, picture, arguments, words
+    screen      frames of `online top`, and its keys                -> words
+    report      a summary of a site, from its logs       -> reading, survey, report_text, picture, arguments, words
     reading     logs -> hits, for reports                           -> outcomes
-    outcomes    what has become of lines, counted and in words      -> words
+    outcomes    what happened to lines: counts, and their wording   -> words
     survey      hits -> figures                                     -> visits
     visits      hits and users by day and by hour
     report_text  figures as text and JSON               -> reading, outcomes, survey, visits, axis, words
     picture     figures as SVG                                      -> survey, axis, words
-    axis        round moments and numbers                           -> words
+    axis        round times and numbers for axes                    -> words
     feed        logs that grow, to a server             -> sending, outcomes, signals, arguments, words
-    sending     hits that wait for a server
+    sending     hits that wait to be sent
     replay      a log as live traffic                               -> outcomes, arguments, words
-    serve       a server: the one place where its parts are put together
+    serve       run a server: the one place where its parts are put together
     demo        a server with a simulated site                      -> serve
-    signals     which signals end a command, and which it ignores
-    words       names, numbers and times, as people read them
+    signals     which signals stop a command, and which it ignores
+    words       names, numbers and times, for people
 """

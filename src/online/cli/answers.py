@@ -1,9 +1,9 @@
-"""Answers of a server, laid out as facts and a table of text: on a terminal, in a pipe, and as JSON.
+"""Lays out answers of a server as facts and a table, for a terminal, a pipe or JSON.
 
 Not here: which verb has which answer (questions).
 
-1. Names come from visitors of a site. None reaches a terminal or a pipe with a control character in it.
-2. Each answer is laid out once; a terminal and a pipe differ in the frame alone.
+1. Names come from visitors of a site. No control character in them reaches a terminal or a pipe.
+2. Each answer is laid out once. Terminal and pipe differ only in how cells are separated.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from online_client.replies import (
 
 
 class Answer(NamedTuple):
-    """What is shown of a reply: facts, each with its name ("" for one that stands alone), then a table."""
+    """What to show of a reply: facts, each with a name ("" for none), then a table."""
 
     facts: Sequence[tuple[str, str]] = ()
     columns: Sequence[str] = ()
@@ -39,19 +39,19 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class HitOutcome:
-    """What became of a hit, and why."""
+    """Whether a hit was accepted, and why not."""
 
     result: str
     why: str | None = None
 
 
-#: Why a hit is ignored.
+#: Reasons why a hit is ignored.
 HAS_NEWER = "the user has a newer hit"
-TOO_OLD = "it is older than the server's window, or than the moment when the user left"
+TOO_OLD = "older than the server's window, or from before the user left"
 
 
 def is_nothing(reply: object) -> bool:
-    """Whether an answer says that there is nobody and nothing."""
+    """Return whether an answer counts no people, bots or pages."""
     match reply:
         case Kinds():
             return reply.people == reply.bots == 0
@@ -68,7 +68,7 @@ def is_nothing(reply: object) -> bool:
 
 
 def plain(value: object) -> object:
-    """Make dictionaries, lists, text and numbers of a reply: times in ISO 8601, ages in seconds (`age_s`)."""
+    """Convert a reply to dictionaries, lists, text and numbers. Times are ISO 8601, ages seconds (`age_s`)."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, datetime):
@@ -138,7 +138,7 @@ def _session(session: Session) -> Sequence[str]:
 
 
 def _cursor(cursor: str | None) -> list[tuple[str, str]]:
-    """What continues a list, if it goes on."""
+    """Return the cursor as a fact, if the list goes on."""
     return [] if cursor is None else [("cursor", cursor)]
 
 
@@ -176,13 +176,13 @@ def info(reply: dict[str, dict[str, str]], args: argparse.Namespace) -> Answer:
         for name, value in values.items()
         for row in _info_rows(name, value)
     ]
-    if not rows:  # syslog is the one section that a server may do without
+    if not rows:  # only the section syslog can be missing
         return Answer(facts=[("", "no section syslog: the server runs without --syslog")])
     return Answer(columns=("section", "name", "value"), rows=rows)
 
 
 def _info_rows(name: str, value: str) -> list[tuple[str, str]]:
-    """Lay out a value of INFO; that of a site is many: `people=3,users=4,...`."""
+    """Lay out a value of INFO. The value of a site is a list: `people=3,users=4,...`."""
     if not name.startswith("site_"):
         return [(name, value)]
     each = (part.partition("=") for part in value.split(","))
@@ -194,7 +194,7 @@ def _info_rows(name: str, value: str) -> list[tuple[str, str]]:
 
 def show(answer: Answer) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # ? for what the encoding of the output does not have
+        sys.stdout.reconfigure(errors="replace")  # ? for characters that the encoding lacks
     if sys.stdout.isatty():
         _show_on_terminal(answer)
     else:
@@ -202,7 +202,7 @@ def show(answer: Answer) -> None:
 
 
 def as_plain_text(answer: Answer) -> str:
-    """Write facts and table with a tab between cells, and an empty line between the two."""
+    """Return facts and table with tabs between cells, and an empty line between facts and table."""
     facts = [fact if fact[0] else fact[1:] for fact in answer.facts]
     table = [answer.columns, *answer.rows] if answer.columns else []
     return "\n\n".join(_lines(part) for part in (facts, table) if part)
@@ -213,7 +213,7 @@ def _lines(rows: Iterable[Sequence[str]]) -> str:
 
 
 def _show_on_terminal(answer: Answer) -> None:
-    # Slow to import, and of no use elsewhere.
+    # Slow to import, and needed only here.
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -1,6 +1,6 @@
-"""How a command line is read: what is wrong in one line, what was probably meant, and where to read more.
+"""Parses command lines. Error messages take one line, suggest a correction, and point to the help.
 
-Not here: which commands and options there are.
+Not here: the commands and their options.
 """
 
 import argparse
@@ -15,12 +15,12 @@ from online.cli.words import span
 
 WRONG = 2  #: the exit code
 
-#: The units of a time, in seconds, as the server's settings have them too.
+#: Units of times, in seconds; the server's settings use the same.
 UNITS_S = {"": 1, "s": 1, "min": 60, "h": 3600}
 
 _TIME = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([A-Za-z]*)", re.ASCII)
 
-#: How argparse says some things, and how we do.
+#: Messages of argparse, and our wording.
 _PLAINER = (
     (r"argument (\S+): (takes .*)", r"\1 \2"),
     (r"argument (\S+): expected one argument", r"\1 needs a value"),
@@ -31,7 +31,7 @@ _PLAINER = (
 
 
 class Formatter(argparse.HelpFormatter):
-    """Fills paragraphs, and leaves those alone that have indented lines: lists and examples."""
+    """Wraps paragraphs, except those with indented lines, such as lists and examples."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         paragraphs = textwrap.dedent(text).strip().split("\n\n")
@@ -40,7 +40,7 @@ class Formatter(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Refuses in one line, with what was probably meant, and with where to read more."""
+    """Reports errors in one line, with a suggestion, and points to the help."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, "formatter_class": Formatter, **options})
@@ -51,27 +51,27 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """Read arguments; what is not known is refused here, by the parser that is nearest to it."""
+        """Parse arguments. Unknown ones are refused by the innermost parser, whose help is the one to read."""
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.refuse(unknown[0])
         return namespace, unknown
 
     def refuse(self, unknown: str) -> NoReturn:
-        """End with an argument that nobody knows."""
+        """Exit with an error about an unknown argument."""
         if not unknown.startswith("-"):
-            self.error(f"there is one argument too many: {unknown!r}")
+            self.error(f"unexpected argument {unknown!r}")
         option = unknown.partition("=")[0]
-        self.error(f"there is no option {option}{did_you_mean(option, self._option_string_actions)}")
+        self.error(f"unknown option {option}{did_you_mean(option, self._option_string_actions)}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             what = str(action.metavar or action.dest).lower()
-            self.error(f"there is no {what} {value!r}{did_you_mean(str(value), action.choices)}")
+            self.error(f"unknown {what} {value!r}{did_you_mean(str(value), action.choices)}")
 
 
 def _plainly(message: str) -> str:
-    """Say it as we do.
+    """Reword a message of argparse.
 
     >>> _plainly("argument --window: takes 1min to 24h, not '5'")
     "--window takes 1min to 24h, not '5'"
@@ -83,7 +83,7 @@ def _plainly(message: str) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Name the known word that is most like this one, to be put behind an error; nothing if none is like it.
+    """Return the end of an error message that suggests the most similar known word; "" if none is similar.
 
     >>> did_you_mean("servee", ["serve", "query"])
     '; did you mean serve?'
@@ -97,17 +97,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def add_server_argument(parser: argparse.ArgumentParser, *, default: Any = None) -> None:
-    """Add the option that says which server is meant."""
+    """Add the option for the address of the server."""
     parser.add_argument(
         "--url",
         dest="server",
         default=default,
-        help="the server and its site (default: ONLINE_URL, or online://127.0.0.1:8989/default)",
+        help="the server and site (default: ONLINE_URL, or online://127.0.0.1:8989/default)",
     )
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
-    """Make what reads a whole number."""
+    """Return a function that parses a whole number from `low` to `high`."""
 
     def read(text: str) -> int:
         if not text.isdecimal() or not low <= int(text) <= high:
@@ -118,7 +118,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def time_of(low_s: float, high_s: float) -> Callable[[str], float]:
-    """Make what reads a time: seconds, or a number with one of UNITS_S behind it."""
+    """Return a function that parses a time: seconds, or a number and one of UNITS_S."""
 
     def read(text: str) -> float:
         match = _TIME.fullmatch(text)
@@ -133,7 +133,7 @@ def time_of(low_s: float, high_s: float) -> Callable[[str], float]:
 
 
 def whole_time(low_s: int, high_s: int) -> Callable[[str], int]:
-    """Make what reads a time of whole seconds."""
+    """Return a function that parses a time of whole seconds."""
     read_time = time_of(low_s, high_s)
 
     def read(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Round moments and round numbers, for axes."""
+"""Round times and numbers for axes."""
 
 from datetime import UTC, datetime
 
@@ -6,7 +6,7 @@ from online.cli.words import moment
 
 
 def people_step(people: int) -> int:
-    """Choose a round distance, so that four to ten of them reach up to `people`."""
+    """Return a round step, four to ten of which reach `people`."""
     step = 1
     while people > 8 * step:
         step = step * 5 // 2 if str(step).startswith("2") else step * 2
@@ -21,7 +21,7 @@ _TICKS_MONTHS = (1, 2, 3, 6, 12, 24, 36, 60, 120, 240, 600, 1200, 6000, 12000)
 
 
 def time_ticks(first_ms: int, last_ms: int, limit: int) -> list[tuple[int, str]]:
-    """Choose at most `limit` round moments in UTC, each with what to write beside it."""
+    """Return at most `limit` round times in UTC, each with its label."""
     span_s = (last_ms - first_ms) // 1000
     for step_s in _TICKS_S:
         if span_s < limit * step_s:

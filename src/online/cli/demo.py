@@ -1,7 +1,7 @@
-"""`online demo`: a server with a simulated site, so that a newcomer sees something happen.
+"""`online demo`: a server with a simulated site, to see the server at work.
 
-Not its job: to measure anything. Nothing that it shows is real: people, pages and visits come from a seeded
-generator, and reach the server through a connection like anybody's.
+Not here: measurements. Nothing is real: people, pages and visits come from a seeded generator, and reach the server
+through an ordinary connection.
 """
 
 import heapq
@@ -33,9 +33,9 @@ from online_client.protocol import Protocol
 
 PAGES = 500
 PAGES_A_VISIT = 6.0
-PAGE_S = 40.0  #: a mean; a visit is as many pages, each looked at for as long
+PAGE_S = 40.0  #: means: the pages of a visit, and the time on each
 
-#: Of a hundred visits.
+#: How many of a hundred visits.
 KIND_WEIGHTS = {MEMBER: 55, GUEST: 38, HIDDEN: 4, BOT: 3}
 
 SEND_EVERY_S = 0.25
@@ -44,7 +44,7 @@ SHOW_IN_LOG_EVERY_S = 10
 
 LISTEN_VARIABLE = f"{PREFIX}LISTEN"
 
-WIDTH = 80  #: of a terminal that nobody has widened
+WIDTH = 80  #: of a terminal of the usual size
 
 _NAMES = (
     *("ada", "alan", "anna", "bela", "carl", "dora", "edgar", "emmy", "erik", "frida", "greta", "hana"),
@@ -56,25 +56,25 @@ T = TypeVar("T")
 
 
 class SimulatedHit(NamedTuple):
-    at_s: float  #: 0 is the start of the server; before it, negative
+    at_s: float  #: seconds since the start of the server; negative before it
     user: str
     url: str
     kind: str
 
 
 def simulate(*, people: int, window_s: int, seed: int) -> Iterator[SimulatedHit]:
-    """Yield the hits of a simulated site in order of time, for ever.
+    """Yield the hits of a simulated site in order of time, without end.
 
-    They begin long enough before 0 to have about `people` people online then, of all ages in the window.
-    Visits begin at random; each looks at some pages, a few of which are far more popular than the rest.
+    They begin before 0, early enough for about `people` people to be online at 0, with all ages in the window. Visits
+    begin at random times. Each is to several pages, a few of which are far more popular than the others.
     """
     random = Random(seed)
     urls, weights = _site()
     visits_a_second = people / (window_s + PAGES_A_VISIT * PAGE_S)
     members = [f"{random.choice(_NAMES)}{n}" for n in range(10 * people)]
     at_s = -1.5 * window_s
-    order = count()  # of visits with the same time
-    visits = [(at_s, next(order), "", "")]  # the next hit of each; the nameless one begins the next visit
+    order = count()  # orders visits at the same time
+    visits = [(at_s, next(order), "", "")]  # the next hit of each; without a user, the start of the next visit
     while True:
         at_s, visit, user, kind = heapq.heappop(visits)
         if not user:
@@ -86,7 +86,7 @@ def simulate(*, people: int, window_s: int, seed: int) -> Iterator[SimulatedHit]
 
 
 def _site() -> tuple[list[str], list[float]]:
-    """Return the pages of the site, and how much they are visited, cumulated: by Zipf's law."""
+    """Return the pages of the site, and their cumulative weights by Zipf's law."""
     urls = ["/", *(f"/{('forum', 'forum', 'news', 'gallery')[n % 4]}/{n}" for n in range(1, PAGES))]
     return urls, list(accumulate(1 / rank for rank in range(1, PAGES + 1)))
 
@@ -101,7 +101,7 @@ def _visitor(random: Random, members: list[str]) -> tuple[str, str]:
 
 
 class _Line:
-    """A connection to the server, as any client has one."""
+    """A connection to the server, like that of any client."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
@@ -116,7 +116,7 @@ class _Line:
 
 
 class _Demo:
-    """The simulated site: what stands beside the server."""
+    """The simulated site, which runs beside the server."""
 
     def __init__(self, *, people: int, seed: int) -> None:
         self._people = people
@@ -124,7 +124,7 @@ class _Demo:
         self._sent = 0
 
     async def run(self, server: Server) -> None:
-        """Fill the window, then go on live and show what happens, until the server ends."""
+        """Fill the window, then send hits live and show figures, until the server stops."""
         await server.listening.wait()
         hits = simulate(people=self._people, window_s=server.config.window_s, seed=self._seed)
         try:
@@ -139,12 +139,12 @@ class _Demo:
                     hit = await self._catch_up(line, server, began_ms, hit, hits)
                     await self._show(line, turn)
         except trio.BrokenResourceError:
-            pass  # the server has ended
+            pass  # the server has stopped
 
     async def _catch_up(
         self, line: _Line, server: Server, began_ms: int, hit: SimulatedHit, hits: Iterator[SimulatedHit]
     ) -> SimulatedHit:
-        """Send what has happened until now, beginning with `hit`; return the first that has not."""
+        """Send all hits that are due, beginning with `hit`. Returns the first hit that is not due yet."""
         clock = server.clock
         now_s = (clock.now_ms() - began_ms) / 1000
         oldest_s = now_s - server.config.window_s
@@ -160,7 +160,7 @@ class _Demo:
         return hit
 
     async def _show(self, line: _Line, turn: int) -> None:
-        """Show how it goes: on a terminal one line that changes every second, elsewhere one now and then."""
+        """Show figures: on a terminal in one line, updated every second; elsewhere in a line every ten seconds."""
         is_terminal = sys.stdout.isatty()
         every_s = SHOW_EVERY_S if is_terminal else SHOW_IN_LOG_EVERY_S
         if turn % int(every_s / SEND_EVERY_S):
@@ -185,7 +185,7 @@ async def _connect(address: Address) -> trio.SocketStream:
 
 
 def _welcome(address: Address, seed: int) -> str:
-    """Say what runs here, and what to try."""
+    """Return the text that explains the demo and what to try."""
     if address.path is not None:
         redis, url = f"redis-cli -s {address.path}", f"online+unix://{address.path}"
     else:
@@ -209,7 +209,7 @@ Ctrl-C ends it.
 
 
 def _command() -> str:
-    """Say how to run this very `online` from here: by its name only if that leads to it."""
+    """Return the command that runs this `online`: `online` if the shell would find it, else its path."""
     started = Path(sys.argv[0])
     found = shutil.which("online")
     if found is not None and started.exists() and started.samefile(found):
@@ -220,7 +220,7 @@ def _command() -> str:
 
 
 def _shortest(path: str) -> str:
-    """Write a path for a shell: absolute, or from here if that is shorter."""
+    """Quote a path for a shell, absolute or relative, whichever is shorter."""
     from_here = os.path.relpath(path)
     if os.sep not in from_here:
         from_here = os.path.join(os.curdir, from_here)
@@ -230,10 +230,10 @@ def _shortest(path: str) -> str:
 # The command
 
 _DESCRIPTION = """\
-Run a server with a simulated site, to look around: a few thousand made-up people browse
-made-up pages. It says what to try, and shows every second how many people are online.
+Run a server with a simulated site: a few thousand made-up people browse made-up pages. The demo lists commands to
+try, and shows every second how many people are online.
 
-Nothing is saved: everything is in memory, and gone at the end."""
+Everything is in memory. Nothing is saved when the demo stops."""
 
 _EXAMPLES = """\
 examples:
@@ -249,14 +249,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--listen", metavar="ADDRESS", help=f"where to listen (default: {LISTEN_VARIABLE}, or {DEFAULT_LISTEN[0]})"
     )
     for flag, metavar, default, text in (
-        ("--people", "N", "3000", "about how many people are online"),
-        ("--seed", "N", "1", "another seed makes another crowd"),
+        ("--people", "N", "3000", "how many people are online, roughly"),
+        ("--seed", "N", "1", "seed of the generator; another seed gives other people"),
     ):
         parser.add_argument(flag, metavar=metavar, default=default, help=f"{text} (default: {default})")
 
 
 def _address(option: str | None, environ: Mapping[str, str]) -> Address:
-    """Read where to listen: the option, or the first address of the variable of the server's settings."""
+    """Return the address to listen on: the option, or the first address in the server's variable."""
     where, text = "--listen", option
     if text is None and LISTEN_VARIABLE in environ:
         where, text = LISTEN_VARIABLE, environ[LISTEN_VARIABLE].partition(",")[0]
@@ -264,12 +264,12 @@ def _address(option: str | None, environ: Mapping[str, str]) -> Address:
         return DEFAULT_LISTEN[0]
     address: Address = read_value(LISTEN, where, text)
     if not address.is_local:
-        raise ConfigError(f"{where} {address}: the demo listens on loopback addresses or unix: only")
+        raise ConfigError(f"{where} {address}: the demo only listens on loopback addresses and unix: sockets")
     return address
 
 
 def run(args: Namespace) -> int:
-    """Run the demo until SIGTERM or SIGINT. Raises ConfigError when it cannot start."""
+    """Run the demo until SIGTERM or SIGINT. Raises ConfigError if it cannot start."""
     address = _address(args.listen, os.environ)
     people = read_value(number(10, 100_000), "--people", args.people)
     seed = read_value(number(0, 10**18), "--seed", args.seed)
@@ -279,6 +279,6 @@ def run(args: Namespace) -> int:
         trio.run(serve, server, _Demo(people=people, seed=seed).run)
     except ConfigError as error:
         elsewhere = Address("127.0.0.1", address.port + 1 if 0 < address.port < 65_535 else 8990)
-        raise ConfigError(f"{error}; to listen elsewhere: {_command()} demo --listen {elsewhere}") from None
+        raise ConfigError(f"{error}; to use another port: {_command()} demo --listen {elsewhere}") from None
     print()
     return 0

@@ -1,16 +1,16 @@
-"""`online feed`: follows access logs and reports the page views in them to a running server, as they happen.
+"""`online feed`: follows access logs and sends their page views to a running server, as they happen.
 
-Not here: following (follow), what lines say (formats), which are page views and whose (pages), sending (sending),
-remembering how far it is (places), and what hits mean (the server).
+Not here: following files (follow), parsing lines (formats), which lines are page views and whose (pages), sending
+(sending), saving the place in each log (places), and what hits mean (the server).
 
-1. A file can wait, a pipe cannot, and a file that waits never holds up a pipe. While the server is away, files are
-   not read on; of what comes through a pipe, the oldest hits are dropped.
-2. A place in a file is saved only when the server has answered for every line before it. Lines that are sent twice,
-   after a crash, change nothing there.
-3. One thread reads and one sends. They share the sender's queue and its counts, and nothing else.
-4. What may pass does not end a feed: a server that is away, a log that cannot be read yet, a full disk. It is said
-   once, and again when it is over.
-5. A signal ends a feed within 5 s, with its places saved, whatever the server does.
+1. A file can wait, a pipe cannot, and a file that waits never blocks a pipe. While the server is unreachable, reading
+   of files pauses, and the oldest hits from pipes are dropped.
+2. A place in a file is saved only when the server has answered for every line before it. After a crash, some lines may
+   be sent twice; this changes nothing on the server.
+3. One thread reads and one sends. They share only the sender's queue and its counts.
+4. Temporary problems do not stop a feed: an unreachable server, a log that cannot be read yet, a full disk. Each is
+   reported once, and again when it is over.
+5. A signal stops a feed within 5 s, with its places saved, whatever the server does.
 """
 
 import argparse
@@ -35,32 +35,32 @@ from online.logs.places import Places
 from online.logs.rules import add_rule_arguments, rules_from
 from online_client import AddressError, Client, ServerError, TokenWantedError, WrongTokenError
 
-#: How often files are looked at for news.
+#: How often files are checked for new lines.
 POLL_S = 0.2
 
 STATE_EVERY_S = 1.0
 
-#: How long at the end what waits is still read and sent.
+#: How long waiting lines and hits are still read and sent at the end.
 FAREWELL_S = 2.0
 
-#: How long `--once` waits for a server that does not answer, unless it is told.
+#: How long `--once` waits for a server that does not answer, by default.
 WAIT_S = 30.0
 
 CHECKED_LINES, SHOWN_LINES = 10_000, 20
 
 _DESCRIPTION = f"""\
-Follow access logs like `tail -F` and report every page view in them to a running server, as it happens. Logs may be
-rotated in any way. - is standard input, so that a web server can write to this command directly.
+Follow access logs like `tail -F`, and send every page view in them to a running server as it happens. Any kind of log
+rotation works. FILE can be - for standard input, so that a web server can pipe its log into this command.
 
-A page view is a GET, HEAD or POST that was answered without an error, and not for a file such as a picture; its url is
-cut at the query. Who has logged in is known by that name; everybody else is a guest, named by a keyed hash of the
-address. Programs are known by their user agent, and count as bots. Options change all of this. --check shows how the
-lines of a log are understood, and sends nothing.
+A page view is a GET, HEAD or POST request that got a page (status 200, 203, 206 or 304), and not a file such as an
+image. The query string is removed from its url. Users who are logged in have their name in the log; everyone else is a
+guest, named by a keyed hash of the address. Bots are recognised by their user agent. Options change all of this.
+--check shows how the lines of a log are understood, and sends nothing.
 
-A log is read from its end, or with --state from where the last run ended: then nothing between two runs is lost, and
-guests keep their names.
+A log is read from its end, or with --state from where the last run stopped. With --state, no line between two runs is
+lost, and guests keep their names.
 
-{TOLD} The place in each log is saved then, also while the server is away or hangs."""
+{TOLD} The place in each log is saved, even while the server cannot be reached."""
 
 _EPILOG = """\
 examples:
@@ -71,10 +71,10 @@ examples:
   online feed access.log --trust-proxy 10.0.0.0/8
   varnishncsa | online feed -
 
-in Apache's configuration:
+in the configuration of Apache:
   CustomLog "|/usr/local/bin/online feed - --quiet" combined
 
-the best format, in nginx' configuration:
+the recommended format, in the configuration of nginx:
   log_format online escape=json '{"time":$msec,"url":"$request_uri",'
     '"status":"$status","method":"$request_method","address":"$remote_addr",'
     '"forwarded":"$http_x_forwarded_for","agent":"$http_user_agent","host":"$host"}';"""
@@ -84,15 +84,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe `online feed`."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.add_argument(
-        "logs", metavar="FILE", nargs="+", help="a log, which need not be there yet; - is standard input"
+        "logs", metavar="FILE", nargs="+", help="a log, which may not exist yet, or - for standard input"
     )
     add_server_argument(parser)
-    parser.add_argument("--state", metavar="FILE", type=Path, help="a file that remembers how far each log was sent")
+    parser.add_argument("--state", metavar="FILE", type=Path, help="save how far each log was sent in FILE")
     parser.add_argument(
-        "--from-start", action="store_true", help="read a log from its start if no place of it is saved"
+        "--from-start", action="store_true", help="read a log from its start if it has no saved place"
     )
     parser.add_argument(
-        "--once", action="store_true", help="stop at the end of the logs, when the server has everything"
+        "--once", action="store_true", help="stop at the end of the logs, once everything was sent"
     )
     parser.add_argument(
         "--wait",
@@ -101,14 +101,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"with --once: how long to wait for a server that does not answer (default: {span(WAIT_S)})",
     )
     parser.add_argument(
-        "--check", action="store_true", help="show how the first lines are understood, and send nothing"
+        "--check", action="store_true", help="show how the first lines are understood; send nothing"
     )
     parser.add_argument(
         "--status",
         metavar="TIME",
         type=time_of(0.1, 86_400),
         default=60.0,
-        help="how often to print how it goes (default: 1min)",
+        help="how often to print the status (default: 1min)",
     )
     parser.add_argument("--quiet", action="store_true", help="print only problems")
     add_format_arguments(parser)
@@ -116,9 +116,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do `online feed`. Returns 0, or 1 if a log was not read, or if hits were not sent that no next run will send.
+    """Run `online feed`. Returns 0, or 1 if a log was not read, or if hits were lost that no later run will send.
 
-    Raises ConfigError and StateError, before anything is read.
+    Raises ConfigError and StateError before anything is read.
     """
     rules = rules_from(args)
     key = guest_key(rules.guest_key or (key_beside(args.state) if args.state and not args.check else None))
@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     if args.check:
         return _check(args.logs, pages)
     if args.wait is not None and not args.once:
-        raise ConfigError("--wait goes with --once: without it a feed waits for its server as long as it takes")
+        raise ConfigError("--wait needs --once; without --once, a feed waits for its server without a limit")
     try:
         client = Client(args.server, timeout=TIMEOUT_S)
     except AddressError as error:
@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
     with Places.held(args.state) as places:
         sources: list[Log | Pipe] = []
         feed = Feed(sources, pages, Sender(client), places, wait_s=wait_s)
-        end_by(feed.stop)  # before anything is said: who reads it may send a signal at once
+        end_by(feed.stop)  # before the first output: its reader may send a signal at once
         sources += _sources(args, places)
         if not args.quiet:
             told = ", ".join(_whence(source, args, places) for source in sources)
@@ -144,12 +144,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _whence(source: Log | Pipe, args: argparse.Namespace, places: Places) -> str:
-    """Say from where on a source is read."""
+    """Say where reading of a source begins."""
     if isinstance(source, Pipe):
         return source.name
     kept = places.of(source.name)
     if any(place.offset for place in source.places if place in kept):
-        return f"{source.name} from where the last run ended"
+        return f"{source.name} from where the last run stopped"
     is_from_start = args.from_start or kept or not source.places
     return f"{source.name} from its {'start' if is_from_start else 'end'}"
 
@@ -167,7 +167,7 @@ def _sources(args: argparse.Namespace, places: Places) -> list[Log | Pipe]:
         if args.once and not os.path.exists(path):
             raise LogError(f"cannot read {path}: No such file or directory")
         if not os.path.exists(path):
-            print(f"online feed: {path} is not there yet, waiting for it", file=sys.stderr)
+            print(f"online feed: {path} does not exist yet, waiting for it", file=sys.stderr)
         for loss in () if args.once else log.losses:
             print(f"online feed: {loss}", file=sys.stderr)
         sources.append(log)
@@ -176,7 +176,7 @@ def _sources(args: argparse.Namespace, places: Places) -> list[Log | Pipe]:
 
 
 class Feed:
-    """Reads, and hands what it reads to a sender."""
+    """Reads logs, and passes their page views to a sender."""
 
     def __init__(
         self,
@@ -187,28 +187,28 @@ class Feed:
         *,
         wait_s: float | None = None,
     ) -> None:
-        """`wait_s`: how long a server may go without answering; None for ever."""
+        """`wait_s`: how long to wait for a server that does not answer; None for ever."""
         self._sources = sources
         self._wait_s = wait_s
         self._places = places
         self._parse = pages.parse
         self._sender = sender
-        self._can_go_on = False  #: whether a next run sends what this one could not
+        self._can_go_on = False  #: whether a later run sends what this one could not
         self._outcomes = Outcomes()
-        self._told: dict[str, str] = {}  #: what goes wrong now, and of which kind it is
+        self._told: dict[str, str] = {}  #: current problems that were reported, and their kinds
         self._failure = ""
         self._is_stopped = False
-        self._until_s: float | None = None  #: when what waits is given up
+        self._until_s: float | None = None  #: when waiting hits are given up
 
     def stop(self) -> None:
-        """End soon, when what waits was sent. May be called from a signal handler."""
+        """Stop soon, after sending waiting hits. Safe to call from a signal handler."""
         self._is_stopped = True
 
     def run(self, status_s: float = float("inf")) -> int:
-        """Feed until `stop`, or until all sources have ended. Returns an exit code."""
+        """Feed until `stop` is called or all sources have ended. Returns an exit code."""
         self._can_go_on = self._places.is_kept and not any(isinstance(source, Pipe) for source in self._sources)
         self._sender.start()
-        self._save()  # where this run begins: a crash loses nothing from here on
+        self._save()  # the beginning of this run, so that a crash from now on loses nothing
         next_status_s = time.monotonic() + status_s
         next_save_s = time.monotonic() + STATE_EVERY_S
         try:
@@ -234,7 +234,7 @@ class Feed:
             self._failure = self._failure or f"{many(waiting, 'hit')} {'was' if waiting == 1 else 'were'} not sent"
         if self._outcomes.is_nothing_understood and not self._is_stopped:
             self._failure = (
-                self._failure or "no line was understood; --check shows why, --format says how they are written"
+                self._failure or "no line was understood; --check shows why, --format sets the format"
             )
         counts = self._sender.counts
         if status_s != float("inf") or counts.dropped or counts.refused:
@@ -244,14 +244,14 @@ class Feed:
         return 1 if self._failure or not is_kept or not (is_whole or self._is_stopped) else 0
 
     def _drain_pipes(self) -> None:
-        """Read what was written before the end came: a web server that starts again leaves it to nobody else."""
+        """Read what pipes already contain: when a web server restarts, no other process would read it."""
         if self._is_stopped:
             self._until_s = time.monotonic() + FAREWELL_S
             while time.monotonic() < self._until_s and self._read_all():
                 pass
 
     def _may_go_on(self) -> bool:
-        """Tell if what waits at the end may still be sent: as long as it takes, unless there is a reason to end."""
+        """Return whether to keep sending at the end. There is no limit on the time unless a feed must stop."""
         self._look_at_server()
         if self._until_s is None and (self._is_stopped or self._failure):
             self._until_s = time.monotonic() + FAREWELL_S
@@ -267,13 +267,13 @@ class Feed:
         return not problem
 
     def _look_at_server(self) -> None:
-        """Say when hits cannot be sent, and give up if the server is not to be waited for any longer."""
+        """Report when hits cannot be sent, and give up after waiting too long for the server."""
         trouble = self._sender.counts.trouble
         words = _in_words(trouble)
         self._tell("server", words.partition(":")[0], words, over="the server takes hits again")
         if self._wait_s is None or self._failure or self._is_stopped:
             return
-        if isinstance(trouble, TokenWantedError | WrongTokenError):  # to wait would not help
+        if isinstance(trouble, TokenWantedError | WrongTokenError):  # waiting would not help
             self._give_up(words)
         elif self._sender.unanswered_s > self._wait_s:
             self._give_up(f"no server has taken the hits within {span(self._wait_s)}")
@@ -282,13 +282,13 @@ class Feed:
         self._failure, self._until_s = failure, time.monotonic()
 
     def _tell(self, what: str, kind: str, problem: str, *, over: str) -> None:
-        """Say so when something begins to go wrong, or goes wrong in another way, and when that is over."""
+        """Report when a problem begins, changes to another kind, or is over."""
         if (kind if problem else "") != self._told.get(what, ""):
             self._told[what] = kind if problem else ""
             print(f"online feed: {problem or over}", file=sys.stderr)
 
     def _read_all(self) -> bool:
-        """Read a block of each source that has one; tell if any had."""
+        """Read a block from each source that has one. Returns whether any had."""
         any_news = False
         for source in list(self._sources):
             block = self._read_log(source) if isinstance(source, Log) else _read_pipe(source)
@@ -325,7 +325,7 @@ class Feed:
         return Batch(hits, block.settle, may_be_dropped=may_be_dropped)
 
     def _rest(self) -> None:
-        """Wait for news, or for room, not long."""
+        """Wait a short time for new lines, or for room in the queue."""
         pipe = next((source for source in self._sources if isinstance(source, Pipe)), None)
         if pipe is not None:
             _is_ready(pipe, POLL_S)
@@ -338,13 +338,13 @@ class Feed:
         counts = self._sender.counts
         parts = [self._outcomes.in_short(), f"{many(counts.sent, 'hit')} sent"]
         if counts.ignored:
-            parts[-1] += f", {counts.ignored:,} of them ignored as older than the window, or than the user's newest hit"
+            parts[-1] += f", {counts.ignored:,} of them ignored (older than the window or the user's newest hit)"
         for line in self._outcomes.samples[:1]:
-            parts.append(f"the first line not understood: {line.reason}: {line.text}")
+            parts.append(f"first line not understood: {line.reason}: {line.text}")
         if counts.dropped:
-            parts.append(f"{many(counts.dropped, 'hit')} dropped while the server was away")
+            parts.append(f"{many(counts.dropped, 'hit')} dropped while the server could not be reached")
         if counts.refused:
-            parts.append(f"{many(counts.refused, 'hit')} refused, the first: {counts.first_refusal}")
+            parts.append(f"{many(counts.refused, 'hit')} refused, first: {counts.first_refusal}")
         behind = sum(source.behind_bytes for source in self._sources if isinstance(source, Log))
         parts.append(f"behind by {many(behind, 'byte')} and {many(self._sender.waiting, 'hit')}")
         if counts.sent:
@@ -355,7 +355,7 @@ class Feed:
 
 
 def _in_words(trouble: Exception | None) -> str:
-    """Say why hits cannot be sent: whether the server is away, or does not want them."""
+    """Return why hits cannot be sent: the server cannot be reached, or refuses them."""
     if trouble is None:
         return ""
     if isinstance(trouble, ServerError):
@@ -377,7 +377,7 @@ def _is_ready(pipe: Pipe, timeout_s: float) -> bool:
 def _check(logs: list[str], pages: Pages) -> int:
     """Show how the first lines of logs are understood.
 
-    Returns 1 if a log cannot be read, or is not understood at all, or if all logs are empty.
+    Returns 1 if a log cannot be read, if no line of a log is understood, or if all logs are empty.
     """
     problems = False
     lines = 0
@@ -391,7 +391,7 @@ def _check(logs: list[str], pages: Pages) -> int:
         lines += outcomes.lines
         if outcomes.is_nothing_understood:
             problems = True
-            print(f"online feed: no line of {log} was understood; --format says how they are written", file=sys.stderr)
+            print(f"online feed: no line of {log} was understood; --format sets the format", file=sys.stderr)
     return 1 if problems or not lines else 0
 
 

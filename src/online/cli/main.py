@@ -1,9 +1,9 @@
-"""The command `online`: finds the module of a command, runs it, and turns errors into exit codes.
+"""The command `online`: imports the module of a command, runs it, and turns errors into exit codes.
 
-Not its job: what a command does. Each is a module with `add_arguments(parser)` and `run(args) -> int`, and
-only the one that is asked for is imported, so that `online query` starts quickly.
+Not here: what a command does. Each command is a module with `add_arguments(parser)` and `run(args) -> int`. Only the
+module that is needed is imported, so that `online query` starts quickly.
 
-What every command ends with stands in _EPILOG, once.
+_EPILOG lists the exit codes of all commands.
 """
 
 import errno
@@ -16,12 +16,12 @@ from online import __version__
 from online.cli.arguments import WRONG, Parser
 from online.errors import ConfigError, OnlineError, StateError
 
-#: Command -> its module, and what it does in a few words.
+#: Command -> its module and a short summary.
 COMMANDS = {
     "serve": ("online.cli.serve", "run a server"),
     "query": ("online.cli.query", "ask a server: who is online, who is on a page"),
     "top": ("online.cli.top", "watch a server, live on a terminal"),
-    "report": ("online.cli.report", "read access logs and show what the site looked like"),
+    "report": ("online.cli.report", "summarise access logs: visitors, page views, most people online"),
     "feed": ("online.cli.feed", "follow access logs and report their page views to a server"),
     "replay": ("online.cli.replay", "send a log to a server as live traffic"),
     "demo": ("online.cli.demo", "run a server with a simulated site, to try things out"),
@@ -29,34 +29,34 @@ COMMANDS = {
 
 FAILED, INTERRUPTED, UNREAD = 1, 130, 141
 
-#: What a write to stdout fails with when its disk is full or broken.
+#: Errors of a write to stdout on a full or broken disk.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 _DESCRIPTION = """\
-Who is online now, and on which page.
+Shows who is online now, and on which page.
 
-Web servers or an application report every page load (a hit) to a server. It keeps the newest hit of every user of the
-last 30 minutes, and answers who is online and on which page: counts and lists, exact at that moment."""
+Web servers or an application report every page load (a hit) to a server. The server keeps the newest hit of each user
+in the last 30 minutes. Counts and lists of who is online, and on which page, are always exact."""
 
 _EPILOG = """\
 examples:
   online demo                          try things out
   online serve                         a server on 127.0.0.1:8989
-  online query page /forum/1           who is on this page?
-  online report access.log             what did the site look like?
+  online query page /forum/1           list who is on this page
+  online report access.log             summarise an access log
 
-exit codes, of every command:
-  0    it worked; a server or a feed was told to end, and did
-  1    it failed: a log that cannot be read or understood, no answer from the server
-  2    it cannot be done as asked: a wrong option, setting, address or state file
-  130  Ctrl-C
-  141  nobody reads the output any more
+exit codes of all commands:
+  0    success; for a server or a feed, a clean stop
+  1    failure: a log cannot be read or understood, or the server does not answer
+  2    usage error: a wrong option, setting, address or state file
+  130  interrupted with Ctrl-C
+  141  the reader of the output closed it
 
-See `online COMMAND --help`, or `online help COMMAND`, for more."""
+See `online COMMAND --help` or `online help COMMAND` for the options of a command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit code. `--help`, `--version` and wrong usage raise SystemExit."""
+    """Run a command line and return its exit code. Raises SystemExit for `--help`, `--version` and usage errors."""
     try:
         try:
             return _run(list(sys.argv[1:] if argv is None else argv))
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _discard_output() -> None:
-    """Forget what is still buffered, which must not fail again when the interpreter ends."""
+    """Drop buffered output, so that it does not fail again when the interpreter exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -97,7 +97,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _parser(wanted: str) -> Parser:
-    """Describe all commands in a line each, and the one that is wanted in full."""
+    """Return a parser with one line for each command, and all options of the `wanted` one."""
     parser = Parser("online", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"online {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -105,5 +105,5 @@ def _parser(wanted: str) -> Parser:
         command = commands.add_parser(name, help=summary)
         if name == wanted:
             import_module(module).add_arguments(command)
-    commands.add_parser("help", help="show this, or the help of a command: online help COMMAND")
+    commands.add_parser("help", help="show this help, or the help of a command")
     return parser

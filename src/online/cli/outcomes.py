@@ -1,4 +1,4 @@
-"""What has become of the lines of logs: counted by reason, and told in words.
+"""What happened to the lines of logs: counts by reason, and their wording.
 
 Not here: the reasons (pages).
 """
@@ -12,25 +12,26 @@ from online.errors import quote
 from online.logs.hitlog import LogError
 from online.logs.pages import NO_PAGE_VIEW
 
-#: So many lines that were not understood are kept to be shown.
+#: How many lines that were not understood are kept as examples.
 MAX_SAMPLES = 5
 
 BOT, NOT_UNDERSTOOD = "bot", "not_understood"
 
-#: Names of reasons in words. One that is not here is told in those of the line's own reason.
+#: How to describe reasons in a table. Others are shown in their own words.
 _WORDS = {
-    "file": "for files: pictures, styles, scripts and the like",
+    "file": "requests for files: images, styles, scripts and so on",
     BOT: "page views by bots",
-    "status": "with a status that shows no page, such as 404",
-    "method": "with another method than GET, HEAD or POST",
-    "target": "with a target that is no path",
-    "dropped": "with a url of which a rewrite leaves nothing",
+    "aside": "prefetches, and parts of pages",
+    "status": "statuses other than 200, 203, 206 and 304",
+    "method": "methods other than GET, HEAD and POST",
+    "target": "urls that do not begin with /",
+    "dropped": "urls that are empty after a rewrite",
     NOT_UNDERSTOOD: "not understood",
 }
 
 
 class Sample(NamedTuple):
-    """A line that was not understood: of which log, its number from 1, its text quoted and cut, and why."""
+    """A line that was not understood: its log, its number from 1, its text, quoted and cut, and the reason."""
 
     log: str
     number: int
@@ -39,7 +40,7 @@ class Sample(NamedTuple):
 
 
 class Outcomes:
-    """Counts lines, and keeps the first that were not understood."""
+    """Counts lines, and keeps the first few that were not understood."""
 
     def __init__(self) -> None:
         self.lines = 0
@@ -58,21 +59,21 @@ class Outcomes:
         return self.lines > 0 and self.not_understood == self.lines
 
     def take(self, reason: str, line: bytes, log: str = "", number: int = 0) -> None:
-        """Count a line that gave no hit."""
+        """Count a line that did not give a hit."""
         name = NO_PAGE_VIEW.get(reason, NOT_UNDERSTOOD)
         self.left_out[name] += 1
         if name != NOT_UNDERSTOOD:
             return
-        self._reasons[reason.partition('"')[0].rstrip(" :,")] += 1  # without what it quotes of the line
+        self._reasons[reason.partition('"')[0].rstrip(" :,")] += 1  # without the text quoted from the line
         if len(self.samples) < MAX_SAMPLES:
             self.samples.append(Sample(log, number, quote(line), reason))
 
     def take_all(self, reasons: Iterable[str]) -> None:
-        """Count lines that gave no hit and were understood: each reason is one of NO_PAGE_VIEW."""
+        """Count lines that were understood but are not page views. Each reason is in NO_PAGE_VIEW."""
         self.left_out.update(map(NO_PAGE_VIEW.__getitem__, reasons))
 
     def table(self) -> Iterator[str]:
-        """Yield a row for each reason, with its number, the greatest first."""
+        """Yield a row for each reason with its count, largest first."""
         counts = Counter({in_words(name): n for name, n in self.left_out.items() if name != NOT_UNDERSTOOD})
         counts += Counter({f"{in_words(NOT_UNDERSTOOD)}: {reason}": n for reason, n in self._reasons.items()})
         rows = counts.most_common()
@@ -80,22 +81,21 @@ class Outcomes:
         return (f"{number:>{digits},}  {words}" for words, number in rows)
 
     def in_short(self, hits: str = "page view") -> str:
-        """Tell it on one line: `12 lines: 6 page views, 5 left out, 1 not understood`."""
+        """Return a summary such as `12 lines: 6 page views, 5 left out, 1 not understood`."""
         bad = self.not_understood
         others = self.left_out.total() - bad
         return f"{many(self.lines, 'line')}: {many(self.hits, hits)}, {others:,} left out, {bad:,} not understood"
 
 
 def is_empty_log(error: LogError) -> bool:
-    """Whether a log could be read, and had no line."""
+    """Return whether the error is that a log has no lines."""
     return str(error).endswith(" is empty")
 
 
 def in_words(name: str) -> str:
-    """Tell the name of a reason in words.
+    """Describe a reason by its name.
 
     >>> in_words("not_understood")
     'not understood'
     """
-    told = {name: reason.removeprefix("it is no page view: ") for reason, name in NO_PAGE_VIEW.items()}
-    return _WORDS.get(name) or told.get(name, name)
+    return _WORDS.get(name, name)

@@ -1,4 +1,4 @@
-"""People online over time as an SVG document.
+"""Draws people online over time as an SVG document.
 
 Not here: the figures (survey).
 """
@@ -15,7 +15,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 80, 930, 84, 380
 
 
 def picture(found: Survey, title: str, nouns: Nouns) -> str:
-    """Draw people online over time, the peak and the average of each step, as an SVG document."""
+    """Return an SVG document with the peak and the average of each step over time."""
     first_ms, last_ms = found.begin_ms, found.last_ms
     step = people_step(found.peak)
     people_max = -(-found.peak // step) * step

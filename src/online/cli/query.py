@@ -1,6 +1,6 @@
-"""`online query`: asks a running server, and shows the answer as a table, as plain text, or as JSON.
+"""`online query`: queries a running server, and prints the answer as a table, as plain text, or as JSON.
 
-Not here: the verbs (questions), and how their answers look (answers).
+Not here: the verbs (questions), and the layout of answers (answers).
 """
 
 import argparse
@@ -22,7 +22,7 @@ TIMEOUT_MIN_S, TIMEOUT_MAX_S = 0.001, 86_400.0
 _DESCRIPTION = """\
 Ask a running server who is online and on which page, or report a hit to it.
 
-The answer is a table on a terminal, and plain text with tabs elsewhere; --json prints it as JSON."""
+Prints the answer as a table on a terminal, as plain text with tabs elsewhere, or as JSON with --json."""
 
 _EPILOG = """\
 examples:
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class _VerbParser(Parser):
-    """Takes options before, between and after the arguments, also where arguments may be left out."""
+    """Accepts options before, between and after arguments, even if arguments are optional."""
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
@@ -65,14 +65,14 @@ class _VerbParser(Parser):
 
 
 class _Options(Parser):
-    """Takes options, and leaves what it does not know to somebody else."""
+    """Parses options, and leaves all other arguments."""
 
     def refuse(self, unknown: str) -> None:  # type: ignore[override]
         pass
 
 
 def _add_options(parser: argparse.ArgumentParser, *, with_defaults: bool) -> None:
-    """Add the options. After the verb they have no defaults, which would undo what stood before it."""
+    """Add the options. After the verb they have no defaults, which would override options before it."""
 
     def default(value: object) -> Any:
         return value if with_defaults else argparse.SUPPRESS
@@ -84,7 +84,7 @@ def _add_options(parser: argparse.ArgumentParser, *, with_defaults: bool) -> Non
         metavar="TIME",
         type=time_of(TIMEOUT_MIN_S, TIMEOUT_MAX_S),
         default=default(DEFAULT_TIMEOUT_S),
-        help=f"how long to wait for the answer (default: {span(DEFAULT_TIMEOUT_S)})",
+        help=f"how long to wait for an answer (default: {span(DEFAULT_TIMEOUT_S)})",
     )
 
 
@@ -93,14 +93,14 @@ def _sentence(text: str) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask and print the answer. Returns 0, 1 if the server refused or did not answer, 2 for a wrong address."""
+    """Query and print the answer. Returns 0; 1 if the server refused or did not answer; 2 for a wrong address."""
     verb = VERBS[args.verb]
     try:
         with Client(args.server, timeout=args.timeout) as client:
             reply = verb.ask(client, args)
     except AddressError as error:
         return _failed(error, 2)
-    except (OnlineError, ValueError) as error:  # ValueError: a name that is no text
+    except (OnlineError, ValueError) as error:  # ValueError: a name that is not text
         return _failed(error, 1)
     if args.json:
         print(json.dumps(plain(reply), indent=2))
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _hint_at_slash(verb: Verb, args: argparse.Namespace) -> None:
-    """Say so if a url does not begin with a slash, as those of nearly all sites do."""
+    """Print a hint if a url does not begin with a slash, as urls of nearly all sites do."""
     for argument in verb.arguments:
         given = getattr(args, argument.name) if argument.is_url else None
         for url in given if isinstance(given, list) else [given]:

@@ -1,6 +1,6 @@
-"""The verbs of `online query`: for each its arguments, the request, and how the answer is laid out.
+"""The verbs of `online query`: the arguments, the request and the layout function of each.
 
-Not here: what a verb sends and answers (online_client.verbs), and how answers are laid out (answers).
+Not here: requests and replies (online_client.verbs), and the layout of answers (answers).
 """
 
 import argparse
@@ -13,16 +13,16 @@ from online.cli.arguments import whole_time
 from online.terms import KINDS, MEMBER
 from online_client import Client
 
-#: What INFO tells of.
+#: The sections of INFO.
 SECTIONS = ("server", "clients", "memory", "hits", "sites", "limits", "syslog")
 
 
 class Argument(NamedTuple):
-    """An argument of a verb: its name, and the rest of what argparse is told. "" stands for "not given"."""
+    """An argument of a verb: its name and its argparse options. "" stands for "not given"."""
 
     name: str
     options: dict[str, Any]
-    is_url: bool = False  #: a url, or what urls begin with
+    is_url: bool = False  #: a url, or the beginning of urls
 
 
 class Verb(NamedTuple):
@@ -33,7 +33,7 @@ class Verb(NamedTuple):
 
 
 def _whole(text: str) -> int | None:
-    """Read a whole number; "" stands for "not given"."""
+    """Parse a whole number; "" stands for "not given"."""
     try:
         return int(text) if text else None
     except ValueError:
@@ -41,7 +41,7 @@ def _whole(text: str) -> int | None:
 
 
 def _section_name(text: str) -> str:
-    """Read a section of INFO, in any case; "" stands for "not given"."""
+    """Parse a section of INFO, in any case; "" stands for "not given"."""
     if text and text.lower() not in SECTIONS:
         raise argparse.ArgumentTypeError(f"takes {_SECTIONS_SPOKEN}, not {text!r}")
     return text
@@ -51,7 +51,7 @@ _SECTIONS_SPOKEN = f"{', '.join(SECTIONS[:-1])} or {SECTIONS[-1]}"
 
 
 def _within(text: str) -> int | None:
-    """Read seconds, of which the server judges how many may be, or a time with a unit; "" stands for "not given"."""
+    """Parse seconds, whose range the server checks, or a time with a unit; "" stands for "not given"."""
     if not text or text.lstrip("-").isdecimal():
         return _whole(text)
     return whole_time(1, 24 * 3600)(text)
@@ -70,9 +70,9 @@ def _several(name: str, metavar: str, help: str, *, is_url: bool = False) -> Arg
 
 
 def _hit(client: Client, args: argparse.Namespace) -> HitOutcome:
-    """Report a hit as a batch of one: only a batch is answered by what became of it."""
+    """Send a hit as a batch of one, because only the reply to a batch says whether a hit was ignored."""
     result = client.hits([(args.user, args.url, args.seen_ms, args.kind)])
-    if result.refused:  # asked again alone, so that the error does not speak of a batch
+    if result.refused:  # sent again alone, for an error that does not mention a batch
         client.hit(args.user, args.url, seen_ms=args.seen_ms, kind=args.kind)
     if not result.ignored:
         return HitOutcome("accepted")
@@ -82,18 +82,18 @@ def _hit(client: Client, args: argparse.Namespace) -> HitOutcome:
 
 _URL = _required("url", "the page, such as /forum/1", is_url=True)
 _ANY_URL = _optional("url", "the page, such as /forum/1 (default: the whole site)", is_url=True)
-_CURSOR = _optional("cursor", "the cursor of an earlier answer, to continue it")
+_CURSOR = _optional("cursor", "the cursor of the previous answer, to get the next users")
 _WHEN = _optional("seen_ms", "when, in milliseconds since 1970 (default: now)", type=_whole)
 
 
 def _limit(default: int) -> Argument:
-    return _optional("limit", f"how many at most (default: {default})", type=_whole, default=default)
+    return _optional("limit", f"the most to list (default: {default})", type=_whole, default=default)
 
 
 VERBS: dict[str, Verb] = {
     "count": Verb(
         "count the people online, on the site or on a page",
-        [_ANY_URL, _optional("within_s", "only those seen within this time, such as 300 or 5min", type=_within)],
+        [_ANY_URL, _optional("within_s", "only people seen within this time, such as 300 or 5min", type=_within)],
         lambda client, args: client.count(args.url, within=args.within_s),
         answers.number,
     ),
@@ -123,7 +123,7 @@ VERBS: dict[str, Verb] = {
     ),
     "users": Verb(
         "list who is on the site, by name",
-        [_optional("prefix", "what the names begin with", default=""), _limit(30), _CURSOR],
+        [_optional("prefix", "only names that begin with this", default=""), _limit(30), _CURSOR],
         lambda client, args: client.users(args.prefix, args.limit, args.cursor),
         answers.listing,
     ),
@@ -134,7 +134,7 @@ VERBS: dict[str, Verb] = {
         answers.seen,
     ),
     "section": Verb(
-        "count people and pages over all urls that begin alike",
+        "count people and pages over all urls with a prefix",
         [_required("prefix", "what the urls begin with, such as /forum/", is_url=True)],
         lambda client, args: client.section(args.prefix),
         answers.section,
@@ -146,14 +146,14 @@ VERBS: dict[str, Verb] = {
         answers.top,
     ),
     "peak": Verb(
-        "show the most people ever online at once, and when that was",
+        "show the most people ever online at once, and when",
         [],
         lambda client, args: client.peak(),
         answers.peak,
     ),
     "sites": Verb("list the sites of the server", [], lambda client, args: client.sites(), answers.sites),
     "info": Verb(
-        "show how the server is doing",
+        "show figures about the server",
         [_optional("section", f"only this section: {_SECTIONS_SPOKEN}", type=_section_name)],
         lambda client, args: client.info(args.section),
         answers.info,
@@ -172,7 +172,7 @@ VERBS: dict[str, Verb] = {
         answers.hit,
     ),
     "leave": Verb(
-        "take a user offline",
+        "take a user offline at once",
         [_required("user", "the user"), _WHEN],
         lambda client, args: client.leave(args.user, seen_ms=args.seen_ms),
         answers.done,

@@ -1,6 +1,6 @@
-"""Logs -> hits, for reports: page views of people or every line, in the order of time, and what became of other lines.
+"""Logs -> hits, for reports: page views of people or all lines, and counts of the lines left out.
 
-Not here: what hits say (survey), and what a page view is (pages).
+Not here: figures from hits (survey), and what a page view is (pages).
 """
 
 import os
@@ -14,31 +14,34 @@ from online.logs.hitlog import MAX_LINE_BYTES, TOO_LONG, LogError, LoggedHit, Lo
 from online.logs.pages import Pages, PageView, guest_key
 from online.logs.records import NO_TIME, Read, Record
 from online.logs.rules import Rules
+from online_client.urls import normal_host, read_target
 
-#: Logs together shorter than this are read before a progress bar could be looked at.
+#: Logs with a smaller total size are read before a progress bar would be noticed.
 LONG_LOG_BYTES = 1 << 20
 
-#: Among so many of its first lines one with a time is looked for.
+#: How many lines are searched for the first time in a log.
 LOOKED_AT_LINES = 100
 
 _HITS_PER_PROGRESS = 4096
 
-#: What makes a hit of a line, or a page view, or tells why it cannot.
+#: Turns a line into a hit or a page view, or returns the reason why it cannot.
 Parse = Callable[[bytes], LoggedHit | PageView | str]
 
 
 class Reading:
-    """Reads logs one after the other, and counts what became of each line."""
+    """Reads logs one after another, and counts what happened to each line."""
 
     def __init__(self, read: Read, rules: Rules | None, *, url_prefix: bytes = b"") -> None:
-        """With `rules` the page views of people are hits, without any every line is one."""
+        """With `rules`, the page views of people are hits. Without, every line is a hit."""
         self.outcomes = Outcomes()
-        self.statuses: Counter[str] = Counter()  #: of all lines that tell one
+        self.statuses: Counter[str] = Counter()  #: of all lines that have one
+        self.referrers: Counter[bytes] = Counter()  #: hits by the host of the page with the link
         self.bots: set[bytes] = set()
-        self.errors: list[str] = []  #: why logs were not read to their end
-        self.notes: list[str] = []  #: what is worth knowing, and no failure
+        self.errors: list[str] = []  #: logs that were not read to their end
+        self.notes: list[str] = []  #: remarks that are not failures
         self._read = read
         self._log = LogReader()
+        self._record: Record | None = None  #: of the current line
         self._parse = self._parser(rules, url_prefix)
 
     @property
@@ -51,15 +54,25 @@ class Reading:
         return Pages(self._counted, rules, key=guest_key(rules.guest_key), url_prefix=url_prefix).parse
 
     def _counted(self, line: bytes) -> Record | str:
-        """Make a record of a line, and count its status."""
+        """Parse a line, and count its status."""
         record = self._read(line)
-        if isinstance(record, Record) and record.status:
-            status = record.status
-            self.statuses[status.decode() if len(status) == 3 and status.isdigit() else "other"] += 1
+        if isinstance(record, Record):
+            self._record = record
+            if status := record.status:
+                self.statuses[status.decode() if len(status) == 3 and status.isdigit() else "other"] += 1
         return record
 
+    def _count_hit(self) -> None:
+        """Count the hit of the current record, and its referrer if that is another host than the record's own."""
+        self.outcomes.hits += 1
+        record = self._record
+        if record is not None and len(record.referrer) > 1:  # neither empty nor `-`
+            host = read_target(record.referrer).host
+            if host and host != (read_target(record.url).host or normal_host(record.host)):
+                self.referrers[host] += 1
+
     def hits(self, logs: Sequence[str]) -> Iterator[LoggedHit]:
-        """Read all logs as one stream. A log that cannot be read is an error, an empty one a note."""
+        """Yield the hits of all logs. A log that cannot be read is an error; an empty one is a note."""
         for log in logs:
             try:
                 yield from self._hits_of(log)
@@ -73,7 +86,7 @@ class Reading:
             outcomes.lines += 1
             found = self._parse(line) if len(line) <= MAX_LINE_BYTES else TOO_LONG
             if isinstance(found, LoggedHit):
-                outcomes.hits += 1
+                self._count_hit()
                 yield found
             elif isinstance(found, str):
                 if found != NO_TIME or number > 1:  # a first line may be a header
@@ -82,20 +95,20 @@ class Reading:
                 outcomes.left_out[BOT] += 1
                 self.bots.add(found.user)
             else:
-                outcomes.hits += 1
+                self._count_hit()
                 yield LoggedHit(found.user, found.url, found.seen_ms)
 
     def in_order(self, logs: Sequence[str]) -> list[str]:
-        """Leave out logs that are named twice, and sort the others by their first times, if all are files.
+        """Drop repeated logs, and sort the others by their first times if all are files.
 
-        What it changes, and logs that begin alike, are notes.
+        Adds notes about changes, and about logs that begin with the same line.
         """
         logs = self._without_repeats(logs)
         if len(logs) < 2 or not all(os.path.isfile(log) for log in logs):
             return logs
         firsts = {log: _first(log, self._read) for log in logs}
         self._note_those_alike(firsts)
-        # What has no time is empty, or of another kind: it goes last, and what it is will be said.
+        # A log without a time is empty or not a log: it goes last, and reading it reports the reason.
         ordered = sorted(logs, key=lambda log: first[0] if (first := firsts[log]) else sys.maxsize)
         timed = [log for log in logs if firsts[log]]
         if timed != [log for log in ordered if firsts[log]]:
@@ -111,7 +124,7 @@ class Reading:
             except OSError:
                 identity = log
             if identity in kept:
-                self.notes.append(f"{log} and {kept[identity]} are the same log, which is read once")
+                self.notes.append(f"{log} and {kept[identity]} are the same file; it is read once")
             kept.setdefault(identity, log)
         return list(kept.values())
 
@@ -119,13 +132,13 @@ class Reading:
         seen: dict[tuple[int, bytes], str] = {}
         for log, first in firsts.items():
             if first in seen:
-                self.notes.append(f"{log} begins as {seen[first]} does: is it the same log twice?")
+                self.notes.append(f"{log} and {seen[first]} begin with the same line; are they copies of one log?")
             elif first:
                 seen[first] = log
 
 
 def _first(log: str, read: Read) -> tuple[int, bytes] | None:
-    """Return the first line of a log that has a time, and that time; None if there is none at its beginning."""
+    """Return the first time in a log and its line; None if the first lines have none."""
     try:
         for line in islice(LogReader().lines_of(log), LOOKED_AT_LINES):
             record = read(line) if len(line) <= MAX_LINE_BYTES else TOO_LONG
@@ -137,12 +150,12 @@ def _first(log: str, read: Read) -> tuple[int, bytes] | None:
 
 
 def with_progress(hits: Iterator[LoggedHit], reading: Reading, logs: Sequence[str]) -> Iterator[LoggedHit]:
-    """Pass hits on; with long logs and a terminal, show on stderr how far they are read."""
+    """Pass hits on. For long logs on a terminal, show progress on stderr."""
     total = log_bytes(logs)
     if not sys.stderr.isatty() or (total is not None and total < LONG_LOG_BYTES):
         yield from hits
         return
-    # Slow to import, and of no use elsewhere.
+    # Slow to import, and needed only here.
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 

@@ -1,15 +1,14 @@
 """`online replay`: sends logs to a running server as live traffic, with times moved to now.
 
-Not here: reading logs (hitlog), and what hits mean (the server, which judges them as it does all others).
-Every hit of a log counts as a member's.
+Not here: reading logs (hitlog), and what hits mean (the server, which treats them like all others). Every hit counts as
+a member's.
 
-How times are moved, `t` being the time in the log:
-1. At a speed S the first hit is now, and every other one at `start + (t - t of the first) / S`. It is sent
-   when that moment has come, so nothing is ever stamped in the future. A hit out of order keeps its place in
-   time: it comes late, with its own time, as it did to the log.
-2. At `max` the greatest time in the logs is now, and every other hit as long before as it was. So the server
-   ends as it would have been at the end of the logs; what is outside its window by then it ignores. The
-   greatest time has to be known first: the logs are read twice.
+How times are moved, with `t` the time in the log:
+1. At speed S, the first hit gets the current time, and every other hit `start + (t - first t) / S`. It is sent at that
+   time, so no hit is in the future. A hit out of order keeps its own time, and so comes late, as it did in the log.
+2. At `max`, the latest hit gets the current time, and every other hit is as long before it as in the log. So the server
+   ends in the state at the end of the logs, and ignores hits outside its window. This needs the latest time first, so
+   the logs are read twice.
 """
 
 import argparse
@@ -28,27 +27,27 @@ from online.logs.hitlog import LogError, LoggedHit, LogReader, add_format_argume
 from online.terms import SEEN_MIN_MS
 from online_client import AddressError, BatchResult, Client, OnlineError
 
-#: Batches are small beside the limits of a message, so that the progress moves and the server breathes.
+#: Batches are much smaller than a message may be, so that progress is smooth and the server stays responsive.
 BATCH_HITS = 5_000
 
-#: Hits that are due within as much of each other go together.
+#: Hits that are due within this time of each other are sent together.
 TICK_S = 0.05
 
-#: Generous: a server that loads or is busy is worth waiting for.
+#: Generous, for a server that is loading or busy.
 TIMEOUT_S = 10.0
 
-#: Logs together up to this are read beforehand to count their hits, if somebody watches. In larger ones the
-#: bytes read are as good a measure: they are at most a piece of 128 KiB ahead of what was sent.
+#: On a terminal, logs of up to this total size are read first to count their hits. For larger logs progress goes by
+#: bytes read, which are at most a chunk of 128 KiB ahead of what was sent.
 COUNTED_BYTES = 32 << 20
 
 SPEED_MIN, SPEED_MAX = 0.001, 1_000_000.0
 
 _DESCRIPTION = """\
-Send access logs to a running server as if their visitors were there now.
+Send access logs to a running server as if the visitors were on the site now.
 
-At a speed of 1 the hits come as fast as they came then; at 60 an hour passes in a minute. With --speed max everything
-is sent at once, with times moved so that the logs end now: the server then shows the site as it was at the end of the
-logs. The server ignores what is older than its window; the summary says how much that was."""
+At speed 1, hits arrive as fast as in the log; at 60, an hour takes a minute. With --speed max everything is sent at
+once, with times moved so that the logs end now. The server then shows the site as it was at the end of the logs. It
+ignores hits older than its window; the summary shows how many."""
 
 _EPILOG = """\
 examples:
@@ -61,20 +60,20 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe `online replay`."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
-    parser.add_argument("logs", metavar="LOG", nargs="+", help="a log, plain or gzip; - is standard input")
+    parser.add_argument("logs", metavar="LOG", nargs="+", help="a log, plain or compressed, or - for standard input")
     parser.add_argument(
         "--speed",
         metavar="N",
         type=_speed,
         default=1.0,
-        help="how many times as fast as it happened, or max: all at once (default: 1)",
+        help="how many times faster than in the log, or max for all at once (default: 1)",
     )
     add_server_argument(parser)
     add_format_arguments(parser)
 
 
 def _speed(text: str) -> float:
-    """Read a speed; `max` is infinite."""
+    """Parse a speed; `max` is infinite."""
     try:
         speed = math.inf if text == "max" else float(text)
     except ValueError:
@@ -85,7 +84,7 @@ def _speed(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do `online replay`. Returns 0, or 1 if a log was not read or the server did not take it. Raises ConfigError."""
+    """Run `online replay`. Returns 0, or 1 if a log was not read or the server refused it. Raises ConfigError."""
     try:
         client = Client(args.server, timeout=TIMEOUT_S)
     except AddressError as error:
@@ -97,15 +96,15 @@ def run(args: argparse.Namespace) -> int:
     traffic = Traffic(client, now_ms=_now_ms, sleep=time.sleep)
     began_s = time.monotonic()
     try:
-        client.ping()  # before anything is read, which may take long
+        client.ping()  # before reading, which may take long
         stamp, total_hits = _plan(args)
         with _progress(reader, args.logs, total_hits=total_hits) as show:
             traffic.feed(_hits(reader, args.logs, errors, notes), stamp, show)
         if not traffic.hits and not errors:
-            errors.append(f"no line of {', '.join(map(_name, args.logs))} is a hit")
+            errors.append(f"no hits in {', '.join(map(_name, args.logs))}")
     except OnlineError as error:
         errors.append(explained(error))
-    finally:  # Ctrl-C ends a long replay, and what was sent is worth knowing
+    finally:  # after Ctrl-C too: the summary shows what was sent
         client.close()
         if reader.lines:
             print(_summary(traffic, reader, time.monotonic() - began_s))
@@ -114,12 +113,12 @@ def run(args: argparse.Namespace) -> int:
     return 1 if errors else 0
 
 
-#: From the time in a log to the time that is sent, both in milliseconds since 1970.
+#: Maps the time in a log to the time to send, both in milliseconds since 1970.
 Stamp = Callable[[int], int]
 
 
 def live(start_ms: int, speed: float) -> Stamp:
-    """Stamp the first hit with `start_ms`, and others `speed` times as close to it as they were."""
+    """Map the time of the first hit to `start_ms`, and the other times relative to it, `speed` times faster."""
     first_ms: int | None = None
 
     def stamp(seen_ms: int) -> int:
@@ -132,21 +131,21 @@ def live(start_ms: int, speed: float) -> Stamp:
 
 
 def ending(end_ms: int, greatest_ms: int) -> Stamp:
-    """Stamp a hit of the time `greatest_ms` with `end_ms`, and others as long before as they were."""
+    """Map `greatest_ms` to `end_ms`, and other times to as long before it as they were."""
     return lambda seen_ms: end_ms - (greatest_ms - seen_ms)
 
 
 def _check_logs(args: argparse.Namespace) -> None:
-    """Raise ConfigError if a log would have to be read twice and cannot."""
+    """Raise ConfigError if a log must be read twice but cannot be."""
     for log in args.logs if args.speed == math.inf else ():
         if log == "-" or (os.path.exists(log) and not os.path.isfile(log) and not os.path.isdir(log)):
-            raise ConfigError(f"--speed max reads a log twice, which {_name(log)} cannot be: save it to a file first")
+            raise ConfigError(f"--speed max reads logs twice, but {_name(log)} only once; save it to a file first")
 
 
 def _plan(args: argparse.Namespace) -> tuple[Stamp, int | None]:
-    """Choose how times are stamped, from now on, and count the hits to come; None if that takes long.
+    """Return how to map times, and the number of hits, or None if counting them takes too long.
 
-    For `max`, and to show how far a live replay is, this reads the logs.
+    This reads the logs if it must: for `max`, and to show the progress of a live replay.
     """
     is_live = args.speed != math.inf
     if is_live and not (sys.stderr.isatty() and (log_bytes(args.logs) or math.inf) <= COUNTED_BYTES):
@@ -162,7 +161,7 @@ def _name(log: str) -> str:
 
 
 def _greatest(hits: Iterable[LoggedHit], show: Callable[[int], None]) -> tuple[int, int]:
-    """Tell the greatest time, and the number of hits."""
+    """Return the latest time and the number of hits."""
     greatest_ms = number = 0
     for number, hit in enumerate(hits, 1):
         greatest_ms = max(greatest_ms, hit.seen_ms)
@@ -172,7 +171,7 @@ def _greatest(hits: Iterable[LoggedHit], show: Callable[[int], None]) -> tuple[i
 
 
 def _hits(reader: LogReader, logs: Sequence[str], errors: list[str], notes: list[str]) -> Iterator[LoggedHit]:
-    """Read all logs as one stream. A log that cannot be read is an error, an empty one a note."""
+    """Yield the hits of all logs. A log that cannot be read is an error; an empty one is a note."""
     for log in logs:
         try:
             yield from reader.read(log)
@@ -181,7 +180,7 @@ def _hits(reader: LogReader, logs: Sequence[str], errors: list[str], notes: list
 
 
 class Traffic:
-    """Sends hits when their time has come, and counts what became of them."""
+    """Sends hits when they are due, and counts the outcomes."""
 
     def __init__(self, client: Client, *, now_ms: Callable[[], int], sleep: Callable[[float], None]) -> None:
         self.hits = 0
@@ -192,9 +191,9 @@ class Traffic:
         self._waiting: list[tuple[bytes, bytes, int]] = []
 
     def feed(self, hits: Iterable[LoggedHit], stamp: Stamp, show: Callable[[int], None]) -> None:
-        """Send all of `hits`, none before its stamp; tell `show` how many have gone.
+        """Send all `hits`, none before it is due, and call `show` with the number sent so far.
 
-        Raises what Client raises. What had been sent by then stays counted.
+        Raises what Client raises. Hits sent before that stay counted.
         """
         for hit in hits:
             seen_ms = max(SEEN_MIN_MS, stamp(hit.seen_ms))
@@ -223,14 +222,14 @@ def _now_ms() -> int:
 def _progress(
     reader: LogReader, logs: Sequence[str], doing: str = "Sending", *, total_hits: int | None = None
 ) -> Iterator[Callable[[int], None]]:
-    """Show on stderr, if it is a terminal, how far we are and how many hits go by in a second.
+    """Show progress and hits per second on stderr, if it is a terminal.
 
-    How far: by hits if their number is known, else by the bytes read.
+    Progress goes by hits if their number is known, else by bytes read.
     """
     if not sys.stderr.isatty():
         yield lambda hits: None
         return
-    # Slow to import, and of no use elsewhere.
+    # Slow to import, and needed only here.
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
@@ -255,7 +254,7 @@ def _summary(traffic: Traffic, reader: LogReader, took_s: float) -> str:
         f"The server accepted {result.accepted:,}, ignored {result.ignored:,} as too old, refused {result.refused:,}.",
     ]
     if result.first_error:
-        lines.append(f"The first one refused: {result.first_error}")
+        lines.append(f"First refusal: {result.first_error}")
     if reader.skipped:
         sample = reader.samples[0]
         lines.append(

@@ -1,7 +1,6 @@
-"""`online report`: what a site looked like, from its logs: its page views and visitors, and how many were online.
+"""`online report`: summarises access logs: page views, visitors, and how many people were online.
 
-Here the parts are put together: logs are read (reading), their hits surveyed (survey), and what that tells is printed
-(report_text) and drawn (picture).
+Connects the parts: reading logs (reading), figures (survey), text and JSON (report_text), and the chart (picture).
 """
 
 import argparse
@@ -26,13 +25,13 @@ from online.terms import WINDOW_MAX_S, WINDOW_MIN_S
 STDOUT = "-"
 
 _DESCRIPTION = """\
-Read access logs, plain or gzip, and tell what the site looked like: page views and visitors by day and by hour of the
-day, the top pages, and how many people were online at once, when most, and where.
+Summarise access logs, plain or compressed: page views and visitors by day and by hour of the day, the top pages and
+referrers, and how many people were online at once, on average and at the peak.
 
-Only page views of people count, by the rules of online feed: no files, no errors, no bots. --all-lines counts every
-line, which is the default for CSV and TSV.
+Only page views of people count, by the same rules as online feed: no files, errors or bots. --all-lines counts every
+line; this is the default for CSV and TSV.
 
-Logs may be given in any order: they are read oldest first."""
+Logs can be given in any order; the oldest is read first."""
 
 _EXAMPLES = """\
 examples:
@@ -45,37 +44,37 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe `online report` on the command line."""
+    """Describe `online report`."""
     parser.description, parser.epilog = _DESCRIPTION, _EXAMPLES
-    parser.add_argument("logs", metavar="LOG", nargs="+", help="a log; - is standard input")
+    parser.add_argument("logs", metavar="LOG", nargs="+", help="a log, or - for standard input")
     parser.add_argument(
         "--window",
         metavar="TIME",
         type=whole_time(WINDOW_MIN_S, WINDOW_MAX_S),
         default=1800,
-        help="how long a hit keeps its user online (default: 30min)",
+        help="how long a user stays online after a hit (default: 30min)",
     )
     parser.add_argument(
         "--top",
         metavar="N",
         type=whole(0, Limits.max_limit),
         default=10,
-        help=f"how many of the top pages to show, 0 to {Limits.max_limit} (default: 10)",
+        help=f"how many top pages and referrers to show, 0 to {Limits.max_limit} (default: 10)",
     )
-    parser.add_argument("--csv", metavar="FILE", help="write people online over time to FILE; - is standard output")
-    parser.add_argument("--svg", metavar="FILE", help="draw people online over time to FILE; - is standard output")
+    parser.add_argument("--csv", metavar="FILE", help="write people online over time to FILE, or - for standard output")
+    parser.add_argument("--svg", metavar="FILE", help="draw people online over time to FILE, or - for standard output")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.add_argument("--all-lines", action="store_true", help="count every line: files, errors and bots, too")
-    parser.add_argument("--pages-only", action="store_true", help="count page views of people only: the default")
+    parser.add_argument("--all-lines", action="store_true", help="count every line, including files, errors and bots")
+    parser.add_argument("--pages-only", action="store_true", help="count only page views of people (the default)")
     add_format_arguments(parser)
     add_rule_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do `online report`. Returns 0, or 1 if a log was not read to its end or a file could not be written.
+    """Run `online report`. Returns 0, or 1 if a log was not read to its end or a file could not be written.
 
-    Raises ConfigError for options that do not go together and for files that cannot be written, before anything is
-    read, and FullError if more people were online at once than an index holds.
+    Before reading, raises ConfigError for options that conflict and for files that cannot be written. Raises FullError
+    if more people were online at once than an index holds.
     """
     rules = _rules(args)
     _check_outputs(args)
@@ -84,38 +83,38 @@ def run(args: argparse.Namespace) -> int:
     logs = reading.in_order(args.logs)
     found = survey(with_progress(reading.hits(logs), reading, logs), window_s=args.window, top=args.top)
     if args.json:
-        _say(json.dumps(figures(found, reading), indent=2))
+        _say(json.dumps(figures(found, reading, top=args.top), indent=2))
     elif reading.outcomes.lines and STDOUT not in (args.csv, args.svg):
-        _say(as_text(found, reading, nouns, shutil.get_terminal_size().columns))
+        _say(as_text(found, reading, nouns, width=shutil.get_terminal_size().columns, top=args.top))
     errors = reading.errors
     if found is not None:
         _write(args.csv, lambda: table(found), errors)
         _write(args.svg, lambda: picture(found, _names(logs), nouns), errors)
     elif not errors:
-        errors.append(f"no line of {_names(logs)} is a {nouns.hit}{_way_out(reading, rules)}")
+        errors.append(f"no {nouns.hit}s in {_names(logs)}{_way_out(reading, rules)}")
     for message in (*reading.notes, *errors):
         print(f"online report: {message}", file=sys.stderr)
     return 1 if errors else 0
 
 
 def _rules(args: argparse.Namespace) -> Rules | None:
-    """Return what a page view is; None where every line counts."""
+    """Return the rules for page views; None if every line counts."""
     if args.all_lines and args.pages_only:
-        raise ConfigError("--all-lines and --pages-only are opposites: give one of them")
+        raise ConfigError("--all-lines and --pages-only exclude each other; give only one")
     rules = rules_from(args)
     is_separated = args.format in ("csv", "tsv") or (args.format is None and args.columns is not None)
     if args.pages_only or not (args.all_lines or is_separated):
         return rules
     if rules != Rules():
         why = "--all-lines" if args.all_lines else "a CSV or TSV log without --pages-only"
-        raise ConfigError(f"options about page views and users do not go with {why}")
+        raise ConfigError(f"options for page views and users cannot be used with {why}")
     return None
 
 
 def _way_out(reading: Reading, rules: Rules | None) -> str:
-    """Say what to try when nothing counted."""
+    """Return a hint about what to try if nothing counted."""
     if reading.outcomes.is_nothing_understood:
-        return "; see --format for how it may be written"
+        return "; set the format of the log with --format"
     return "" if rules is None or not reading.outcomes.lines else "; --all-lines counts every line"
 
 
@@ -124,10 +123,10 @@ def _outputs(args: argparse.Namespace) -> list[tuple[str, str]]:
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    """Raise ConfigError if a file cannot be written, or if that would destroy a log or the other file."""
+    """Raise ConfigError if an output cannot be written, or would overwrite a log or the other output."""
     outputs = _outputs(args)
     if args.json and any(path == STDOUT for _, path in outputs):
-        raise ConfigError("--json goes to standard output itself: name a file in place of -")
+        raise ConfigError("--json already writes to standard output; use a file name instead of -")
     for option, path in outputs:
         if path != STDOUT and any(_is_same_file(path, "/dev/stdin" if log == "-" else log) for log in args.logs):
             raise same_file(option, "a log", path)
@@ -139,7 +138,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
 
 
 def _try(option: str, path: str) -> None:
-    """Raise ConfigError if a file cannot be opened for writing. It is left as it is; a pipe is not tried."""
+    """Raise ConfigError if a file cannot be opened for writing. Leaves the file unchanged, and skips pipes."""
     is_new = not os.path.exists(path)
     if not (is_new or os.path.isfile(path) or os.path.isdir(path)):
         return
@@ -152,20 +151,20 @@ def _try(option: str, path: str) -> None:
 
 
 def _is_same_file(one: str, other: str) -> bool:
-    """Tell if two names are of one file, also if it is still to be made; a device may be named twice."""
+    """Return whether two paths name the same file, even one that does not exist yet. Devices do not count."""
     if os.path.exists(one) and os.path.exists(other):
         return os.path.isfile(one) and os.path.samefile(one, other)
     return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _say(text: str) -> None:
-    """Print, with ? for what the terminal's encoding does not have."""
+    """Print, with ? for characters that the encoding of the terminal lacks."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding))
 
 
 def _write(path: str | None, make: Callable[[], str], errors: list[str]) -> None:
-    """Write a file that was asked for."""
+    """Write an output, if its path was given."""
     if path is None:
         return
     if path == STDOUT:

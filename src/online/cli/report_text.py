@@ -1,6 +1,6 @@
-"""A report as text and as JSON, with people online over time in block characters.
+"""A report as text, with a chart in block characters, and as JSON and CSV.
 
-Not here: the figures (survey, reading), and the picture (picture).
+Not here: the figures (survey, reading), and the SVG chart (picture).
 """
 
 import textwrap
@@ -15,15 +15,18 @@ from online.cli.survey import Survey
 from online.cli.visits import Visits
 from online.cli.words import Nouns, cut, iso, many, readable_bytes, span, utc
 
-#: Longer lists of days are told by months, and longer ones of months by years.
+#: With more days, months are shown; with more months, years.
 MAX_DAYS, MAX_MONTHS = 31, 36
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _CHART_ROWS = 10
 
 
-def as_text(found: Survey | None, reading: Reading, nouns: Nouns, width: int) -> str:
-    """Tell all figures, in lines of at most `width` as far as their words allow."""
+def as_text(found: Survey | None, reading: Reading, nouns: Nouns, *, width: int, top: int) -> str:
+    """Return all figures as text, in lines of at most `width` characters where words allow it.
+
+    `top` is how many referrers to list.
+    """
     parts = [f"No {nouns.hit}s."]
     if found is not None:
         parts = [
@@ -32,6 +35,7 @@ def as_text(found: Survey | None, reading: Reading, nouns: Nouns, width: int) ->
             _visits("By hour (UTC)", found.hours, nouns),
             _top(f"Top {nouns.url}s, by {nouns.hit}s", found.top, width),
             _top(f"Top {nouns.url}s at the peak, by people", found.peak_top, width),
+            _top(f"Top referrers, by {nouns.hit}s", reading.referrers.most_common(top), width),
             chart(found, width),
         ]
     parts += [_statuses(reading, width), _bots(reading, width), *_left_out(reading.outcomes, width)]
@@ -50,18 +54,18 @@ def _summary(found: Survey, nouns: Nouns, width: int) -> str:
     ]
     if found.late:
         lines.append(
-            f"{many(found.late, nouns.hit)} stood more than {span(found.window_s)} out of order in the logs,"
-            " and made nobody online."
+            f"{many(found.late, nouns.hit)} {'was' if found.late == 1 else 'were'} more than {span(found.window_s)}"
+            " out of order in the logs, and did not count as online."
         )
     return "\n".join(_filled(line, width) for line in lines)
 
 
 def _unbroken(text: str) -> str:
-    return text.replace(" ", "\xa0")  # textwrap breaks lines at other spaces only
+    return text.replace(" ", "\xa0")  # textwrap does not break lines here
 
 
 def _filled(text: str, width: int, indent: str = "") -> str:
-    """Break text between words, so that it fits the width, and indent what follows its first line."""
+    """Wrap text to the width, and indent all lines but the first."""
     lines = textwrap.wrap(
         text, max(width, 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
@@ -69,7 +73,7 @@ def _filled(text: str, width: int, indent: str = "") -> str:
 
 
 def _days(found: Survey) -> Sequence[Visits]:
-    """Choose days, or months or years when those are too many to be read."""
+    """Return the days, or the months or years if there are too many."""
     if len(found.days) <= MAX_DAYS:
         return found.days
     return found.months if len(found.months) <= MAX_MONTHS else found.years
@@ -100,7 +104,7 @@ def _statuses(reading: Reading, width: int) -> str:
 
 def _bots(reading: Reading, width: int) -> str:
     views = reading.outcomes.left_out["bot"]
-    told = f"Bots: {many(views, 'page view')} by {many(len(reading.bots), 'bot')}, which no figure above counts."
+    told = f"Bots: {many(views, 'page view')} by {many(len(reading.bots), 'bot')}, not counted above."
     return _filled(told, width) if views else ""
 
 
@@ -120,8 +124,8 @@ def _sample(line: Sample, width: int) -> str:
     return f"{reason}\n    {cut(line.text, width - 4)}"
 
 
-def figures(found: Survey | None, reading: Reading) -> dict[str, object]:
-    """Return all figures for JSON. Bytes that are not UTF-8 come as surrogates."""
+def figures(found: Survey | None, reading: Reading, *, top: int) -> dict[str, object]:
+    """Return all figures for JSON, with `top` referrers. Bytes that are not UTF-8 become surrogates."""
     outcomes = reading.outcomes
     figures: dict[str, object] = {
         "lines": outcomes.lines,
@@ -147,6 +151,7 @@ def figures(found: Survey | None, reading: Reading) -> dict[str, object]:
                 "top": _named(found.peak_top),
             },
             "top": _named(found.top),
+            "referrers": _named(reading.referrers.most_common(top)),
             "days": [each._asdict() for each in found.days],
             "months": [each._asdict() for each in found.months],
             "hours": [each._asdict() for each in found.hours],
@@ -162,13 +167,13 @@ def _named(urls: Sequence[tuple[bytes, int]]) -> list[list[object]]:
 
 
 def table(found: Survey) -> str:
-    """List the points as CSV: time, people online then, and since the row before: on average, and the most at once."""
+    """Return the points as CSV: time, people online then, and the average and peak since the previous row."""
     rows = (f"{iso(point.at_ms)},{point.people},{point.average:.2f},{point.peak}\n" for point in found.points)
     return "".join(["time,people,average,peak\n", *rows])
 
 
 def chart(found: Survey, width: int) -> str:
-    """Draw people online over time with block characters, `width` wide; each column shows its peak."""
+    """Draw people online over time in block characters, `width` wide. Each column shows its peak."""
     label = f"{found.peak:,}"
     columns = width - len(label) - 3
     points = found.points

@@ -1,8 +1,10 @@
-"""What `online top` shows: frames for a terminal, and how keys change what they show. Opens nothing, asks nobody.
+"""The frames of `online top`, and its keys.
 
-1. A frame is made of what is known (`Snapshot`) and how it is looked at (`View`), and of nothing else; a key
-   makes another View. Both are plain values.
-2. Names come from visitors of a site. Each goes through `readable`, and rich cuts it to the room it has.
+Not here: the terminal and the server (top).
+
+1. A frame depends only on the figures (`Snapshot`) and on what to show (`View`). A key returns another View. Both are
+   plain values.
+2. Names come from visitors of a site. Each goes through `readable`, and rich cuts it to the available width.
 """
 
 import re
@@ -17,34 +19,34 @@ from rich.text import Text
 from online.cli.words import many, readable, span, spoken_age
 from online_client import Kinds, Session, TopPage
 
-#: What + and - choose from.
+#: The steps of + and -.
 INTERVALS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 
-#: Hits are counted over this long at least: a frame that a key asked for comes too soon after the last.
+#: The shortest time to count hits over. A frame after a key can come sooner.
 RATE_MIN_S = 0.4
 
-PREFIX_MAX = 256  #: characters that may be typed
+PREFIX_MAX = 256  #: characters in a filter
 
 _HELP = """\
 
 q           quit
-tab         go to the other list, also with left and right
-s           sort this list another way, also with up and down
-/           show only what begins with ...; users are sorted by name then
-esc         show everything again
-p           pause, and go on
-+ -         more time, less time between two frames
+tab         switch to the other list; also left and right
+s           change the order of the list; also up and down
+/           filter the list by prefix; filtered users are sorted by name
+esc         remove the filter
+p           pause or resume
++ -         more or less time between frames
 ?           this help
 
-People are members, guests and hidden users. Bots are counted on their own.
+People are members, guests and hidden users. Bots are counted separately.
 Hidden users and bots are never listed.
-hits/s counts what this site accepted since the last frame. Memory is that of
-all sites of the server.
+hits/s is what this site accepted since the last frame. Memory is that of all
+sites on the server.
 
 Press any key to go back."""
 
 
-# How it is looked at
+# The view
 
 _OTHER_SORT = {"people": "url", "url": "people", "newest": "name", "name": "newest"}
 
@@ -62,13 +64,13 @@ PAGES, USERS = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is shown and how, as keys have chosen."""
+    """What to show, as chosen with keys."""
 
     interval_s: float = 2.0
-    is_live: bool = True  #: else one frame, without keys
+    is_live: bool = True  #: False for a single frame without keys
     lists: tuple[Shown, Shown] = (Shown("people"), Shown("newest"))
-    focus: int = PAGES  #: the list that keys are for
-    typed_over: str | None = None  #: while a prefix is typed: the one before it
+    focus: int = PAGES  #: the list that keys apply to
+    typed_over: str | None = None  #: while a prefix is typed: the previous prefix
     is_paused: bool = False
     is_helping: bool = False
     has_ended: bool = False
@@ -79,7 +81,7 @@ class View:
 
     @property
     def users_by_name(self) -> bool:
-        """Say if users are sorted by name: the server has no other order for those that begin alike."""
+        """Whether users are sorted by name, the only order in which the server lists users by prefix."""
         return self.lists[USERS].sort == "name" or self.lists[USERS].prefix != ""
 
     def with_focused(self, shown: Shown) -> "View":
@@ -88,7 +90,7 @@ class View:
 
 
 def press(view: View, key: str) -> View:
-    """Return the view after a key: a character, or a name as `tab`."""
+    """Return the view after a key: a character, or a name such as `tab`."""
     if view.typed_over is not None:
         return _type(view, key, view.typed_over)
     if view.is_helping:
@@ -118,7 +120,7 @@ def press(view: View, key: str) -> View:
 
 
 def _type(view: View, key: str, before: str) -> View:
-    """Return the view after a key of a prefix."""
+    """Return the view after a key typed into the filter."""
     prefix = view.focused.prefix
     match key:
         case "enter":
@@ -145,7 +147,7 @@ _KEY_NAMES = {
 
 
 def keys(typed: str) -> Iterator[str]:
-    r"""Tell the keys that a terminal sends as `typed`.
+    r"""Split what a terminal sends into keys.
 
     >>> list(keys("sö\t\x1b[A\x1bOD\x1b"))
     ['s', 'ö', 'tab', 'up', 'left', 'esc']
@@ -153,20 +155,22 @@ def keys(typed: str) -> Iterator[str]:
     return (_KEY_NAMES.get(each, each) for each in _KEY.findall(typed))
 
 
-# What is known
+# The figures
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Hits a second between two looks at a counter of hits, the later one at `at_s`."""
+    """Hits per second between two readings of a counter, the later one at `at_s`."""
 
     at_s: float
     accepted: int
     per_s: float | None = None
 
     def look(self, at_s: float, accepted: int) -> "Rate":
-        """Return the rate after another look. Soon after the last it is the same; a counter that went back is a new
-        one."""
+        """Return the rate after another reading.
+
+        Within RATE_MIN_S of the last reading, the rate stays the same. If the counter went back, it starts again.
+        """
         if accepted < self.accepted:
             return Rate(at_s, accepted)
         if at_s - self.at_s < RATE_MIN_S:
@@ -176,7 +180,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a server answered for one frame."""
+    """The figures for one frame."""
 
     uptime: timedelta
     memory_bytes: int
@@ -184,26 +188,29 @@ class Figures:
     kinds: Kinds
     rate: Rate
     peak: int
-    peak_age: timedelta | None  #: None before there was anyone
+    peak_age: timedelta | None  #: None if nobody was ever online
     pages: Sequence[TopPage]  #: most people first
     users: Sequence[Session]
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is known of a server."""
+    """The last figures from a server, and the current problem."""
 
     address: str
-    figures: Figures | None = None  #: of the last answer
-    trouble: str = ""  #: why the last question had none
-    retry_s: float = 0.0  #: how long after that it is asked again
+    figures: Figures | None = None  #: from the last answer
+    trouble: str = ""  #: why the last query had no answer
+    retry_s: float = 0.0  #: the pause before the next query
 
 
 # A frame
 
 
 def render(snapshot: Snapshot, view: View, height: int) -> RenderableType:
-    """Lay out a frame of at most `height` lines, 2 or more; a live one has as many, and the keys on the last."""
+    """Lay out a frame of at most `height` lines, which is at least 2.
+
+    A live frame has exactly `height` lines. The last one shows the keys.
+    """
     foot = [_foot(view)] if view.is_live else []
     head = list(_head(snapshot, view))[: height - len(foot)]
     room = height - len(head) - len(foot)
@@ -221,7 +228,7 @@ def render(snapshot: Snapshot, view: View, height: int) -> RenderableType:
 
 
 def _share(room: int, first: int, second: int) -> tuple[int, int]:
-    """Divide lines among two lists: half each, and what one of them does not need is the other's."""
+    """Divide lines between two lists: half each, plus what the other does not need."""
     first = min(first, max(room - room // 2, room - second))
     return first, min(second, room - first)
 
@@ -243,7 +250,7 @@ def _head(snapshot: Snapshot, view: View) -> Iterator[Text]:
     named = ("people", "members", "guests", "hidden", "bots")
     yield _facts((name, f"{getattr(counts, name):,}") for name in named)
     rate = "-" if figures.rate.per_s is None else f"{figures.rate.per_s:,.0f}"
-    rates = [("hits/s", rate)] if view.is_live else []  # one frame alone can have none
+    rates = [("hits/s", rate)] if view.is_live else []  # a single frame has no rate
     ago = "" if figures.peak_age is None else f", {spoken_age(figures.peak_age)} ago"
     yield _facts([*rates, ("pages", f"{figures.n_pages:,}"), ("peak", f"{figures.peak:,}{ago}")])
 
@@ -264,14 +271,14 @@ def _cut(text: Text) -> Text:
 
 _SPOKEN_SORTS = {
     "people": "most people first",
-    "url": "those with most people, by url",
+    "url": "the top ones, by url",
     "newest": "newest first",
     "name": "by name",
 }
 
 
 def _title(what: str, place: int, sort: str, view: View) -> Text:
-    """Say what a list shows; the one that keys are for stands out."""
+    """Return the title of a list, highlighted if keys apply to the list."""
     prefix = view.lists[place].prefix
     title = f"{what} {readable(prefix)}*" if prefix else what
     return Text(f"{title}, {_SPOKEN_SORTS[sort]}", "reverse" if view.is_live and place == view.focus else "dim")
@@ -296,7 +303,7 @@ def _why_no_pages(figures: Figures, prefix: str) -> str:
         return f"no page with people begins with {readable(prefix)}{with_slash}"
     bots = figures.kinds.bots
     if figures.kinds.people == 0 and bots:
-        return f"nobody but {many(bots, 'bot')}: they are counted, and never listed; curl is one"
+        return f"only {many(bots, 'bot')} (curl is one): bots are counted but not listed"
     return "nobody yet"
 
 
@@ -315,7 +322,7 @@ def _users(figures: Figures, rows: int, view: View) -> Table:
 def _why_no_users(figures: Figures, prefix: str) -> str:
     if prefix:
         return f"no user begins with {readable(prefix)}"
-    return "hidden users only" if figures.kinds.people else "nobody yet"
+    return "only hidden users" if figures.kinds.people else "nobody yet"
 
 
 def _table() -> Table:

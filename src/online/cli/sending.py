@@ -1,12 +1,12 @@
-"""Hits that wait for a server, and the thread that sends them: in order, each until the server has answered.
+"""A queue of hits, and the thread that sends them in order, each until the server has answered.
 
-Not its job: where hits come from (feed), and what goes over the wire (online_client).
+Not here: where hits come from (feed), and the protocol (online_client).
 
-1. Nothing grows without bound: beyond MAX_WAITING_HITS or MAX_WAITING_BATCHES the sender `is_full`. Then sources
-   that can wait do so; of hits that cannot wait, the oldest are dropped and counted.
-2. A batch is settled when the server has answered for every hit in it, whatever it answered. One that is given up
-   is not.
-3. The counts of hits are written by the thread alone, but for `dropped`.
+1. Nothing grows without bound. Beyond MAX_WAITING_HITS or MAX_WAITING_BATCHES the sender `is_full`: sources that can
+   wait do so, and the oldest hits from other sources are dropped and counted.
+2. A batch is settled when the server has answered for every hit in it, whatever the answer. A batch that was given up
+   is not settled.
+3. Only the thread writes the counts, except `dropped`.
 """
 
 import random
@@ -22,27 +22,27 @@ from online.logs.pages import PageView
 from online_client import BatchResult, Client, FramingError, OnlineError, ServerError
 from online_client import verbs as client_verbs
 
-#: Hits that may wait, about 20 MB, and batches.
+#: The most hits, about 20 MB, and batches in the queue.
 MAX_WAITING_HITS = 100_000
 MAX_WAITING_BATCHES = 2_000
 
-#: Batches are sent together up to so many hits, which cost a server a millisecond.
+#: Batches are joined up to this many hits, which take a server a millisecond.
 MESSAGE_HITS = 2_000
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
-#: How long an answer may take.
+#: How long to wait for an answer.
 TIMEOUT_S = 10.0
 
-#: How long a message that is on its way at the end is waited for, after all else was given up.
+#: How long to wait at the end for the answer to the last message, after the rest was given up.
 LAST_ANSWER_S = 1.0
 
-#: What a server may answer to a batch as a whole, and take the same batch later.
+#: Errors about a whole batch after which the server may accept the same batch later.
 _MAY_PASS = ("LOADING", "NOAUTH", "WRONGPASS")
 
 
 class Batch:
-    """The hits of some lines, and what to call when they are settled."""
+    """The hits of some lines, and a function to call when they are settled."""
 
     def __init__(self, hits: list[PageView], settle: Callable[[], None], *, may_be_dropped: bool) -> None:
         self.hits = hits
@@ -52,14 +52,14 @@ class Batch:
 
 @dataclass
 class Counts:
-    """What has become of the hits."""
+    """What happened to the hits."""
 
     dropped: int = 0
     sent: int = 0
     ignored: int = 0  #: of those sent: older than the server's window, or than the user's newest hit
     refused: int = 0
     first_refusal: str = ""
-    lag_s: float = 0.0  #: how old the newest hit was when the server had it
+    lag_s: float = 0.0  #: the age of the newest hit when the server answered
     trouble: OnlineError | None = None  #: why hits cannot be sent now; None if they can
 
 
@@ -71,27 +71,27 @@ class Sender:
         self._client = client
         self._changed = Condition()
         self._queue: deque[Batch] = deque()
-        self._waiting = 0  #: hits in the queue, on their way, or given up at the end
+        self._waiting = 0  #: hits in the queue, being sent, or given up at the end
         self._is_finishing = self._is_ended = False
         self._is_whole = True  #: nothing was given up
         self._thread = Thread(target=self._run, name="online-feed", daemon=True)
         self._max_hits = client_verbs.MAX_BATCH_HITS
-        self._asking_since_s: float | None = None  #: when what has no answer yet was first sent
+        self._asking_since_s: float | None = None  #: when the message without an answer was first sent
 
     @property
     def unanswered_s(self) -> float:
-        """How long the server has not taken what is being sent to it."""
+        """How long the current message has been without an answer."""
         since_s = self._asking_since_s
         return 0.0 if since_s is None else time.monotonic() - since_s
 
     @property
     def waiting(self) -> int:
-        """Hits that are not settled."""
+        """The number of hits that are not settled."""
         return self._waiting
 
     @property
     def is_full(self) -> bool:
-        """Whether who can wait should do so."""
+        """Whether sources that can wait should do so."""
         return self._waiting >= MAX_WAITING_HITS or len(self._queue) >= MAX_WAITING_BATCHES
 
     @property
@@ -102,7 +102,7 @@ class Sender:
         self._thread.start()
 
     def put(self, batch: Batch) -> None:
-        """Add a batch; if it may be dropped and too many hits wait, the oldest of its like are. Never waits."""
+        """Add a batch. If it may be dropped and too many hits wait, older batches like it are. Never blocks."""
         with self._changed:
             while batch.may_be_dropped and self._waiting + len(batch.hits) > MAX_WAITING_HITS:
                 if not self._drop_oldest():
@@ -113,14 +113,14 @@ class Sender:
             self._changed.notify_all()
 
     def wait_for_room(self, timeout_s: float) -> None:
-        """Wait until it is no longer full, or for some time."""
+        """Wait until the queue is no longer full, for at most `timeout_s`."""
         with self._changed:
             self._changed.wait_for(lambda: not self.is_full, timeout_s)
 
     def finish(self, may_go_on: Callable[[], bool], every_s: float) -> bool:
-        """Send what waits as long as it `may_go_on`, asked so often; then end. Tell if all was settled.
+        """Send waiting hits while `may_go_on`, called every `every_s`, allows it; then stop.
 
-        A thread that still waits for an answer then is left to die with the process.
+        Returns whether all hits were settled. If the thread still waits for an answer, it ends with the process.
         """
         with self._changed:
             self._is_finishing = True
@@ -135,7 +135,7 @@ class Sender:
         return self._is_whole and not self._queue and not self.is_running
 
     def _has_joined(self, batch: Batch) -> bool:
-        """Put what a pipe gives, often one line at a time, to what it gave before, if that is small."""
+        """Join a batch from a pipe, often a single line, with the batch before it, if that is small."""
         last = self._queue[-1] if self._queue else None
         if last is None or not (last.may_be_dropped and batch.may_be_dropped) or len(last.hits) >= MESSAGE_HITS:
             return False
@@ -166,7 +166,7 @@ class Sender:
                 self._changed.notify_all()
 
     def _next(self) -> list[Batch]:
-        """Wait for batches and take some. None when all is over."""
+        """Wait for batches and take some. Returns none when it is time to stop."""
         batches: list[Batch] = []
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._is_finishing)
@@ -175,7 +175,7 @@ class Sender:
         return batches
 
     def _send(self, hits: Sequence[PageView]) -> bool:
-        """Send hits, in as many messages as it takes, each again and again; tell if they are settled."""
+        """Send hits in as many messages as needed, with retries. Returns whether they are settled."""
         for begin in range(0, len(hits), self._max_hits):
             if not self._send_message(hits[begin : begin + self._max_hits]):
                 return False
@@ -192,7 +192,7 @@ class Sender:
             try:
                 self._count(hits, self._client.call(request))
                 return True
-            except FramingError:  # this server takes smaller messages only
+            except FramingError:  # the server only takes smaller messages
                 if len(hits) > 1:
                     return self._send_halves(hits)
                 self._count(hits, BatchResult(0, 0, 1, "a hit is larger than the server's limit for a message"))
@@ -220,7 +220,7 @@ class Sender:
         counts.lag_s = max(0.0, time.time() - hits[-1].seen_ms / 1000)
 
     def _pause(self, pause_s: float) -> bool:
-        """Wait before the next attempt; tell if there is to be one."""
+        """Pause before the next attempt. Returns whether to make one."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_ended, pause_s)
             return not self._is_ended

@@ -1,6 +1,6 @@
-"""`online serve`: a server with all its parts, in a process of its own. The one place where they are put together.
+"""`online serve`: runs a server with all its parts. Only here are they put together.
 
-Not its job: what a server and its parts do.
+Not here: what a server and its parts do.
 """
 
 import logging
@@ -20,21 +20,20 @@ from online.serve.server import Server
 from online.serve.statefile import StateFile
 from online.serve.syslog import Syslog
 
-#: Descriptors beside those of connections: listeners, files, and whatever libraries hold.
+#: Descriptors for everything but connections: listeners, files, and libraries.
 SPARE_FILES = 64
 
 logger = logging.getLogger("online")
 
 _DESCRIPTION = """\
-Run a server that knows who is online now, and on which page. Web servers and applications
-send it hits; it answers counts and lists of users, to clients of online and to any Redis
-client. It keeps everything in memory.
+Run a server that knows who is online now, and on which page. Web servers and applications send it hits. It answers
+with counts and lists of users, to online's own clients and to any Redis client. It keeps everything in memory.
 
-Every setting can be given as an option, as an environment variable (ONLINE_WINDOW for
---window) or as a key of a TOML file (window = 1800). An option goes before a variable, a
-variable before the file. Sizes may be written 64KiB or 1MiB, times 90, 90s, 30min or 2h.
+Every setting can be given as an option, as an environment variable (ONLINE_WINDOW for --window) or as a key in a TOML
+file (window = 1800). Options override variables; variables override the file. Write sizes as 64KiB or 1MiB, and times
+as 90, 90s, 30min or 2h.
 
-The server ends at SIGTERM and SIGINT (Ctrl-C); with --state, a restart forgets nobody."""
+SIGTERM and SIGINT (Ctrl-C) stop the server. With --state, nobody is forgotten over a restart."""
 
 _EXAMPLES = """\
 examples:
@@ -56,7 +55,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Serve until SIGTERM or SIGINT. Raises OnlineError when it cannot start or has failed."""
+    """Serve until SIGTERM or SIGINT. Raises OnlineError if it cannot start, or fails."""
     config = loading.load(vars(args), os.environ)
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(message)s",
@@ -68,9 +67,9 @@ def run(args: Namespace) -> int:
 
 
 def assemble(config: Config, *, clock: Clock | None = None) -> Server:
-    """Make a server and the parts that `config` asks for. Raises ConfigError.
+    """Return a server with the parts that `config` asks for. Raises ConfigError.
 
-    The state file comes first: it is read before anything comes in, and written when nothing can any more.
+    The state file is first: it is read before any hits come in, and written after the last.
     """
     server = Server(config, clock=clock)
     shared = server.sites, server.service, server.clock.now_ms
@@ -83,7 +82,7 @@ def assemble(config: Config, *, clock: Clock | None = None) -> Server:
 
 
 async def serve(server: Server, beside: Callable[[Server], Awaitable[None]] | None = None) -> None:
-    """Run `server` until SIGTERM or SIGINT, and `beside` as long. Raises what `Server.run` raises."""
+    """Run `server` until SIGTERM or SIGINT, with `beside` at the same time. Raises what `Server.run` raises."""
     failure = None
     async with trio.open_nursery() as nursery:
         await nursery.start(_stop_at_signal, server)
@@ -108,7 +107,7 @@ async def _stop_at_signal(
 
 
 def raise_open_files(max_connections: int) -> None:
-    """Raise the limit on open files to fit; if the system does not let us, log a warning."""
+    """Raise the limit on open files for `max_connections`. Logs a warning if the system does not allow it."""
     wanted = max_connections + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -121,4 +120,4 @@ def raise_open_files(max_connections: int) -> None:
         break
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:
-        logger.warning("%d open files are allowed: too few for max_connections, %d", soft, max_connections)
+        logger.warning("the limit on open files is %d, too low for max_connections = %d", soft, max_connections)

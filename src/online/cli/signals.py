@@ -1,20 +1,20 @@
-"""Which signals end a command cleanly, and which it ignores: none ends it without its work being saved."""
+"""Which signals stop a command cleanly, and which it ignores. No signal stops it without saving its work."""
 
 import signal
 from collections.abc import Callable
 
-#: Ask for an end. Those but SIGTERM stay ignored where they are ignored at the start, as under nohup.
+#: Signals that stop a command. All but SIGTERM stay ignored if they are ignored at the start, as under nohup.
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
-#: Mean something to other programs, and would end one that does not know them.
+#: Signals for other programs. By default they would kill this one.
 IGNORED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
 
 #: For `--help`.
-TOLD = "SIGTERM, SIGINT, SIGHUP and SIGQUIT end it cleanly; SIGUSR1, SIGUSR2 and SIGALRM are ignored."
+TOLD = "SIGTERM, SIGINT, SIGHUP and SIGQUIT stop it cleanly; SIGUSR1, SIGUSR2 and SIGALRM are ignored."
 
 
 def end_by(stop: Callable[[], None]) -> None:
-    """Call `stop` when a signal asks for an end, however often; ignore the others."""
+    """Call `stop` on each signal in ENDING. Ignore the signals in IGNORED."""
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     for number in ENDING:

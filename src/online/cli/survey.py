@@ -1,10 +1,10 @@
-"""What a stream of hits says of its site: how many people were online, when most, and where.
+"""Computes the figures of a report from hits: how many people were online, when most, and on which pages.
 
-Not here: reading logs (reading), drawing (report_text, picture), and who is online (index). Event time is now: the
-greatest time read so far, so a line out of order never moves time back, and a silent year costs no more than a silent
+Not here: reading logs (reading), output (report_text, picture), and who is online (index). The current time is the
+latest time read so far. So a line out of order never moves time back, and a quiet year costs no more than a quiet
 minute.
 
-1. Every figure is exact: what the index said at that moment, with all hits read until then.
+1. Every figure is exact: it is the answer of the index at that time, after all hits read until then.
 2. Memory is bounded by the hits of four windows, the names of users and urls, the number of days, and MAX_POINTS
    points.
 """
@@ -21,15 +21,15 @@ from online.core.index import Index
 from online.logs.hitlog import LoggedHit
 from online.terms import SEEN_MAX_MS
 
-#: At most so many points stand for the whole time, about as many as a picture can show.
+#: The most points for the whole time, about as many as a picture can show.
 MAX_POINTS = 1000
 
-#: Seconds between two points; beyond the last they double. Each divides the next, so that points stay points.
+#: Seconds between points. Each step divides the next, so points can be kept when the step grows; the last doubles.
 STEPS_S = (1, 5, 15, 30, 60, 300, 900, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 24 * 3600)
 
 
 class Point(NamedTuple):
-    """People online at a moment, and since the point before: on average, and the most at once."""
+    """People online at a time, and the average and the peak since the previous point."""
 
     at_ms: int
     people: int
@@ -38,22 +38,22 @@ class Point(NamedTuple):
 
 
 class OnlineTime:
-    """How long all people together were online, exactly.
+    """Computes how long all people together were online, exactly.
 
-    A user is online from a hit on until a whole second, and longer by each further hit. So what has been begun less
-    what is still to come is what has been.
+    A hit keeps its user online until a whole second, and each later hit extends that. So the time so far is all time
+    that was granted, less the part that is still in the future.
     """
 
     def __init__(self, window_s: int) -> None:
         self._window_s = window_s
         self._begun_ms = 0
-        self._ends_s: dict[bytes, int] = {}  #: when each user goes offline, or went
-        self._ending: Counter[int] = Counter()  #: how many go offline at a second that is to come
+        self._ends_s: dict[bytes, int] = {}  #: when each user goes or went offline
+        self._ending: Counter[int] = Counter()  #: future second -> how many users go offline then
         self._seconds: list[int] = []  #: the seconds of `_ending`, a heap
-        self._people = self._sum_s = 0  #: of `_ending`: how many, and their seconds added up
+        self._people = self._sum_s = 0  #: of `_ending`: the number of users, and the sum of their seconds
 
     def hit(self, user: bytes, seen_ms: int, now_ms: int) -> None:
-        """Take a hit that keeps its user online. O(1), or O(log window) for the first of a second."""
+        """Add a hit that keeps its user online. O(1), or O(log window) for the first in a second."""
         end_s = seen_ms // 1000 + self._window_s
         before_s = self._ends_s.get(user, 0)
         if end_s <= before_s:
@@ -72,7 +72,7 @@ class OnlineTime:
         self._sum_s += n_users * end_s
 
     def until(self, now_ms: int) -> int:
-        """Return it in milliseconds, up to a time that is not before the last hit, nor before what was asked last."""
+        """Return the total until `now_ms`, in milliseconds. Times of calls to `hit` and `until` must not go back."""
         while self._seconds and self._seconds[0] * 1000 <= now_ms:
             end_s = heapq.heappop(self._seconds)
             gone = self._ending.pop(end_s)
@@ -82,7 +82,7 @@ class OnlineTime:
 
 
 class _Look(NamedTuple):
-    """A point, with the time that people had been online by then."""
+    """A point, with the total time that people had been online by then."""
 
     at_ms: int
     people: int
@@ -91,17 +91,19 @@ class _Look(NamedTuple):
 
 
 class Timeline:
-    """People online at regular moments, as far apart as needed for MAX_POINTS to span the whole time.
+    """People online at regular times. The step grows so that MAX_POINTS span the whole time.
 
-    Points stand at multiples of the step since 1970, and one more at the end. Each one's `peak` and `average` cover the
-    time from the point before it, so the greatest peak is that of the whole time.
+    Points are at multiples of the step since 1970, plus one at the end. The `peak` and `average` of a point cover the
+    time since the previous point, so the highest peak is that of the whole time.
     """
 
     def __init__(self, count: Callable[[int], int], online_ms: Callable[[int], int]) -> None:
-        """`count` tells how many people are online at a time, `online_ms` how long they have been, all together; both
-        are asked in the order of time."""
-        self.begin_ms = 0  #: when the first hit was taken
-        self.peak = 0  #: since the last point; who counts hits keeps it up
+        """`count` returns how many people are online at a time, `online_ms` their total time online until then.
+
+        Both are called with times in ascending order.
+        """
+        self.begin_ms = 0  #: time of the first hit
+        self.peak = 0  #: since the last point; updated by the caller
         self._count = count
         self._online_ms = online_ms
         self._looks: list[_Look] = []
@@ -109,7 +111,7 @@ class Timeline:
         self._next_ms = 0
 
     def advance(self, now_ms: int) -> None:
-        """Take the points before `now_ms`; to be called before a hit of that time is taken. O(points)."""
+        """Add the points before `now_ms`. Call this before adding a hit of that time. O(points)."""
         if not self.begin_ms:
             self.begin_ms = now_ms
             self._next_ms = _round_up(now_ms, self._step_ms)
@@ -120,7 +122,7 @@ class Timeline:
             self._next_ms = at_ms + self._step_ms
 
     def finish(self, now_ms: int) -> list[Point]:
-        """Return the points up to `now_ms`, the end of the time, and one that stands there."""
+        """Return all points up to the end, `now_ms`, with one at the end."""
         self.advance(now_ms)
         self._take(now_ms)
         points = []
@@ -157,7 +159,7 @@ def _round_up(value: int, step: int) -> int:
 
 
 class _Peak(NamedTuple):
-    """The most people so far, and the hits that tell where they were: `earlier` and the first of `block`."""
+    """The most people so far, and the hits that show where they were: `earlier`, and the first of `block`."""
 
     people: int
     at_ms: int
@@ -168,7 +170,7 @@ class _Peak(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What a stream of hits says of its site; all times in milliseconds since 1970."""
+    """The figures of a report. All times are in milliseconds since 1970."""
 
     window_s: int
     hits: int
@@ -176,23 +178,23 @@ class Survey:
     urls: int
     first_ms: int
     last_ms: int
-    late: int  #: hits that were outside the window when they were read
-    top: list[tuple[bytes, int]]  #: the urls with most hits, and how many
+    late: int  #: hits outside the window when they were read
+    top: list[tuple[bytes, int]]  #: the urls with the most hits, and their hits
     days: list[Visits]
     months: list[Visits]
     years: list[Visits]
     hours: list[Visits]  #: of the day
     average: float  #: people online, over the whole time
     peak: int  #: the most people online at once
-    peak_at_ms: int  #: when that was first so
+    peak_at_ms: int  #: when that was first reached
     peak_pages: int  #: pages with people then
-    peak_top: list[tuple[bytes, int]]  #: those with most people then
-    begin_ms: int  #: the time of the first hit read; the points follow
+    peak_top: list[tuple[bytes, int]]  #: the pages with the most people then
+    begin_ms: int  #: the time of the first hit read, before all points
     points: list[Point]
 
 
 def survey(hits: Iterable[LoggedHit], *, window_s: int = 1800, top: int = 10) -> Survey | None:
-    """Feed hits to an index and tell what it saw; None without any hit. O(1) a hit, as the index."""
+    """Compute the figures of a stream of hits; None if there are no hits. O(1) per hit, as in the index."""
     surveyor = _Surveyor(window_s)
     for hit in hits:
         surveyor.take(hit)
@@ -200,10 +202,10 @@ def survey(hits: Iterable[LoggedHit], *, window_s: int = 1800, top: int = 10) ->
 
 
 class _Surveyor:
-    """An index, and what it said while it took hits.
+    """Adds hits to an index and records its answers.
 
-    Whatever stands in the index at a moment came with hits of the last window. So they are kept in blocks that each
-    begin a window or more after the one before: a peak needs its own block and the one before, nothing else.
+    Everything in the index at one time comes from hits of the last window. Hits are kept in blocks that begin at least
+    a window apart. So a peak needs only its own block and the previous one.
     """
 
     def __init__(self, window_s: int) -> None:
@@ -277,7 +279,7 @@ class _Surveyor:
 
 
 def _places(peak: _Peak, window_s: int, top: int) -> tuple[int, list[tuple[bytes, int]]]:
-    """Tell the number of pages and the top ones at the peak, by an index that sees its hits again."""
+    """Return the number of pages and the top pages at the peak, by adding its hits to a new index."""
     index = Index(window_s=window_s)
     now_ms = 0
     for user, url, seen_ms in chain(peak.earlier, islice(peak.block, peak.length)):

@@ -1,10 +1,10 @@
 """`online top`: a live view of a running server on a terminal: people, hits, the top pages, the newest users.
 
-Not here: what a frame looks like and what keys do (screen), what a verb sends and answers (online_client.verbs).
+Not here: the layout of a frame and the keys (screen), requests and replies (online_client.verbs).
 
-1. However it ends, it leaves the terminal as it was.
-2. One thread waits for a key, a signal and the time of the next frame. Only a question to the server keeps it
-   from them, TIMEOUT_S at most.
+1. However it ends, it restores the terminal.
+2. One thread waits for keys, signals and the time of the next frame. Only a query to the server blocks it, for at most
+   TIMEOUT_S.
 """
 
 import argparse
@@ -36,22 +36,22 @@ from online_client.verbs import MAX_LIMIT
 TIMEOUT_S = 2.0
 INTERVAL_MIN_S, INTERVAL_MAX_S = 0.1, 3_600.0
 
-#: A server that does not answer is asked again after the first of these, then after twice as long each time.
+#: If the server does not answer, the pause before a retry doubles from the first to the second of these.
 RETRY_MIN_S, RETRY_MAX_S = 0.5, 8.0
 
-#: SIGINT is not among them: it raises KeyboardInterrupt, which gives the terminal back, too.
+#: Without SIGINT, which raises KeyboardInterrupt; that restores the terminal too.
 _ENDING = tuple(number for number in ENDING if number != signal.SIGINT)
 
 T = TypeVar("T")
 
 _DESCRIPTION = """\
-Watch a running server: how many people and bots are online, hits a second, the pages with most people, and who came
-last. The last line names the keys, and ? explains them. If the server goes away, this says so and goes on when the
-server is back.
+Watch a running server: how many people and bots are online, hits per second, the pages with the most people, and the
+newest users. The last line lists the keys; ? explains them. If the server cannot be reached, the view shows why and
+continues when the server is back.
 
-Without a terminal, or on a dumb one, it prints one frame and ends.
+Without a terminal, or on a dumb one, it prints one frame and exits.
 
-SIGTERM, SIGHUP and SIGQUIT end it cleanly, as q does; SIGUSR1, SIGUSR2 and SIGALRM are ignored. SIGINT (Ctrl-C) ends it
+SIGTERM, SIGHUP and SIGQUIT stop it cleanly, like q; SIGUSR1, SIGUSR2 and SIGALRM are ignored. SIGINT (Ctrl-C) stops it
 with exit code 130."""
 
 _EPILOG = """\
@@ -72,21 +72,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         type=time_of(INTERVAL_MIN_S, INTERVAL_MAX_S),
         default=2.0,
-        help="time between two frames (default: 2s)",
+        help="time between frames (default: 2s)",
     )
-    parser.add_argument("--once", action="store_true", help="print one frame and end")
+    parser.add_argument("--once", action="store_true", help="print one frame and exit")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show frames until a key or a signal ends it. Returns 0, 1 if the one frame could not be had, 2 for a wrong
-    address."""
+    """Show frames until a key or a signal stops it.
+
+    Returns 0; 1 if there is only one frame and the server did not answer; 2 for a wrong address.
+    """
     try:
         client = Client(args.server, timeout=TIMEOUT_S)
     except AddressError as error:
         print(f"online top: {explained(error)}", file=sys.stderr)
         return 2
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # ? for what the encoding of the output does not have
+        sys.stdout.reconfigure(errors="replace")  # ? for characters that the encoding lacks
     console = Console(highlight=False)
     can_live = console.is_terminal and not console.is_dumb_terminal and sys.stdin.isatty() and sys.stdout.isatty()
     view = View(interval_s=args.interval, is_live=can_live and not args.once)
@@ -97,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         while not view.has_ended:
             view = _show(watcher, view, console)
             if not view.has_ended:
-                signal.raise_signal(signal.SIGTSTP)  # returns when the shell continues us
+                signal.raise_signal(signal.SIGTSTP)  # returns when the shell resumes the command
     return 0
 
 
@@ -105,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def ask(client: Client, view: View, rows: int, before: Rate | None) -> Figures:
-    """Ask for a frame with up to `rows` of each list: five questions, or some more if the server allows fewer rows.
+    """Query the server for a frame with up to `rows` rows in each list: five queries, more if its limit is lower.
 
     Raises OnlineError.
     """
@@ -130,7 +132,7 @@ def ask(client: Client, view: View, rows: int, before: Rate | None) -> Figures:
 
 
 def _pages(client: Client, prefix: str, rows: int) -> list[TopPage]:
-    """Ask for the top pages that begin with what was typed; if none does, with a / before it, as urls have it."""
+    """Query the top pages that begin with `prefix`; if there are none, with `/` in front of it."""
     found = _as_many(lambda limit: client.top(limit, prefix), rows)
     if found or not prefix or prefix.startswith("/"):
         return found
@@ -138,7 +140,7 @@ def _pages(client: Client, prefix: str, rows: int) -> list[TopPage]:
 
 
 def _as_many(question: Callable[[int], T], limit: int) -> T:
-    """Ask for so many, or for half as many until the server takes it: its max_limit may be lower."""
+    """Query with `limit`, or half as many until the server accepts it: its max_limit may be lower."""
     while True:
         try:
             return question(limit)
@@ -149,7 +151,7 @@ def _as_many(question: Callable[[int], T], limit: int) -> T:
 
 
 def _site_info(info: dict[str, dict[str, str]], site: str) -> dict[str, str]:
-    """Read what INFO tells of a site: `people=3,users=4,...`; nothing of one without hits."""
+    """Parse the INFO of a site: `people=3,users=4,...`. Empty for a site without hits."""
     listed = info.get("Sites", {}).get(f"site_{quote(site, safe='', errors='surrogateescape')}", "")
     return dict(part.split("=", 1) for part in listed.split(",") if "=" in part)
 
@@ -158,22 +160,24 @@ def _number(info: dict[str, dict[str, str]], section: str, name: str) -> int:
     try:
         return int(info[section][name])
     except (KeyError, ValueError):
-        raise ProtocolError(f"INFO tells no {name}; is the server of another version?") from None
+        raise ProtocolError(f"INFO has no {name}; is the server another version?") from None
 
 
 class Watcher:
-    """Asks a server in time: when a frame is over, and at once when a key asks for something else. While there is
-    no answer it asks ever more slowly, whatever the keys want."""
+    """Queries a server when a frame is due, and at once when a key changes the query.
+
+    If the server does not answer, the pauses get longer, whatever keys are pressed.
+    """
 
     def __init__(self, client: Client) -> None:
         self.snapshot = Snapshot(str(client.address))
         self._client = client
         self._question: object = None
         self._asked_s = 0.0
-        self._failures = 0  #: since the last answer
+        self._failures = 0  #: queries without an answer since the last one
 
     def look(self, view: View, rows: int) -> None:
-        """Make the snapshot a good one for `view`, with up to `rows` of each list."""
+        """Update the snapshot for `view`, with up to `rows` rows in each list."""
         question = view.lists[PAGES].prefix, view.lists[USERS].prefix, view.users_by_name, rows
         if self.wait_s(view) != 0 and (self._failures or question == self._question):
             return
@@ -188,13 +192,13 @@ class Watcher:
         self.snapshot = replace(self.snapshot, figures=figures, trouble=trouble, retry_s=self._retry_s())
 
     def wait_s(self, view: View) -> float | None:
-        """Return how long the snapshot stays good, if nothing else is asked for; None for ever."""
+        """Return how long until the next query is due, if the query stays the same; None if paused."""
         if view.is_paused:
             return None
         return max(0.0, self._asked_s + (self._retry_s() or view.interval_s) - time.monotonic())
 
     def _retry_s(self) -> float:
-        """Return how long to wait after a failure; 0 after an answer."""
+        """Return the pause after a failure; 0 after an answer."""
         return min(RETRY_MAX_S, RETRY_MIN_S * 2.0 ** (self._failures - 1)) if self._failures else 0.0
 
 
@@ -216,7 +220,7 @@ def _rows(console: Console) -> int:
 
 
 def _show(watcher: Watcher, view: View, console: Console) -> View:
-    """Show frames until the view has ended, or the shell wants to suspend us."""
+    """Show frames until the view has ended, or the shell suspends the command."""
     decoder = getincrementaldecoder("utf-8")("ignore")
     with _take_over(console) as told:
         while not view.has_ended:
@@ -229,7 +233,7 @@ def _show(watcher: Watcher, view: View, console: Console) -> View:
                     return replace(view, has_ended=True)
                 if signal.SIGTSTP in signals:
                     return view
-                console.clear()  # SIGWINCH: lines of the old size
+                console.clear()  # SIGWINCH: remove lines of the old size
             if sys.stdin in ready:
                 typed = os.read(sys.stdin.fileno(), 4096)
                 if not typed:  # the terminal is gone
@@ -240,14 +244,14 @@ def _show(watcher: Watcher, view: View, console: Console) -> View:
 
 
 def _give_back(terminal: int, attributes: list[Any]) -> None:
-    """Set a terminal as it was, unless it has been closed."""
+    """Restore a terminal, unless it has been closed."""
     with suppress(termios.error):
         termios.tcsetattr(terminal, termios.TCSADRAIN, attributes)
 
 
 @contextmanager
 def _take_over(console: Console) -> Iterator[int]:
-    """Take the terminal, and give it back as it was. Yields a file that has a byte for every signal, its number."""
+    """Take over the terminal and restore it. Yields a file with one byte for each signal: its number."""
     terminal = sys.stdin.fileno()
     with ExitStack() as undo:
         told, tell = os.pipe()

@@ -1,6 +1,7 @@
-"""Hits and users by day, month, year and hour of the day, in UTC.
+"""Counts hits and users by day, month, year and hour of the day, in UTC.
 
-Memory is bounded by the names of users and the number of days: of each kind of period the users of two are kept.
+Memory is bounded by the names of users and the number of days: users are kept only for the last two days, months and
+years.
 """
 
 from collections import Counter
@@ -14,7 +15,7 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class Visits(NamedTuple):
-    """How many hits by how many users there were in a period."""
+    """The number of hits and users in a period."""
 
     period: str
     hits: int
@@ -24,13 +25,13 @@ class Visits(NamedTuple):
 class _Periods:
     """Counts hits and users by period.
 
-    The users of the two latest periods are kept. So a hit from before them, which comes a whole period late, counts
-    as a hit alone.
+    Users are kept for the two latest periods. A hit that is more than a whole period late counts as a hit, but not as a
+    user.
     """
 
     def __init__(self) -> None:
         self._hits: Counter[str] = Counter()
-        self._users: dict[str, int] = {}  #: of periods that are over
+        self._users: dict[str, int] = {}  #: of finished periods
         self._open: dict[str, set[bytes]] = {}
 
     def add(self, period: str, user: bytes) -> None:
@@ -55,13 +56,13 @@ class _Periods:
 
 
 class Calendar:
-    """Counts hits and users by all kinds of periods, whose names sort as they follow one another."""
+    """Counts hits and users by each kind of period. The names of periods sort in order of time."""
 
     def __init__(self) -> None:
         self._days, self._months, self._years = _Periods(), _Periods(), _Periods()
         self._names: dict[int, str] = {}  #: of days
         self._hits_by_hour: Counter[int] = Counter()
-        self._hours: dict[bytes, int] = {}  #: of each user, a bit for each hour
+        self._hours: dict[bytes, int] = {}  #: user -> a bit for each hour of the day
 
     def add(self, user: bytes, seen_ms: int) -> None:
         """Count a hit. O(1)."""

@@ -1,4 +1,4 @@
-"""Names, numbers and times as the command line reads and writes them."""
+"""Names, errors, numbers and times as the command line shows them."""
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from online_client import TokenWantedError, WrongTokenError
 
 
 def readable(text: str) -> str:
-    r"""Return `text` on one line, with escapes for what is not printable.
+    r"""Return `text` on one line, with escapes for characters that are not printable.
 
     >>> readable("a\tb\x1b[31m\udcff\u202e")
     'a\\tb\\x1b[31m\\xff\\u202e'
@@ -24,7 +24,7 @@ def _escaped(char: str) -> str:
 
 
 def readable_bytes(name: bytes, width: int) -> str:
-    """Show a name on one line of `width`, with nothing in it that a terminal would obey."""
+    """Return a name on one line of at most `width` characters, with control characters escaped."""
     text = name[: 4 * width].decode("utf-8", "backslashreplace")
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
     return cut(shown, width)
@@ -40,7 +40,7 @@ _TOKEN_WAY = "write it in the address, as in online://:TOKEN@HOST:PORT (--url or
 
 
 def explained(error: Exception) -> str:
-    """Say on one line what went wrong, and of a token what to do about it here."""
+    """Return an error on one line. Errors about tokens say how to give one."""
     if isinstance(error, TokenWantedError):
         return f"NOAUTH the server needs a token: {_TOKEN_WAY}"
     if isinstance(error, WrongTokenError):
@@ -52,14 +52,14 @@ def explained(error: Exception) -> str:
 
 
 class Nouns(NamedTuple):
-    """What the things are called that are counted."""
+    """What a report calls the things that it counts."""
 
     hit: str
     user: str
     url: str
 
 
-#: Of page views of people, and of all lines of a log.
+#: For page views of people, and for all lines of a log.
 VIEWS, LINES = Nouns("page view", "visitor", "page"), Nouns("hit", "user", "url")
 
 
@@ -71,7 +71,7 @@ def many(number: int, what: str) -> str:
 
 
 def spoken_age(age: timedelta) -> str:
-    """Say an age in one or two units.
+    """Write an age in one or two units.
 
     >>> [spoken_age(timedelta(seconds=s)) for s in (0, 12.9, 60, 185, 3_600, 8_100, 90_000)]
     ['0 s', '12 s', '1 min', '3 min', '1 h', '2 h 15 min', '1 d 1 h']
@@ -89,7 +89,7 @@ def spoken_age(age: timedelta) -> str:
 
 
 def span(seconds: float) -> str:
-    """Write a length of time as options take it, in the largest unit that divides it.
+    """Write a length of time as options accept it, in the largest unit that divides it.
 
     >>> [span(s) for s in (0.1, 90, 1_800, 86_400)]
     ['0.1s', '90s', '30min', '24h']

@@ -1,13 +1,13 @@
-"""Who is online: the compiled core, the model that it is held to. It knows bytes and times, no sockets and no files.
+"""The compiled core: who is online, and the wire protocol. It knows bytes and times, but no sockets and no files.
 
-The sources are `ext/NAME.pyx`. Here stand their contracts: `NAME.pxd` for C, `NAME.pyi` for Python. What is inline
-has no source: its `.pxd` is the code.
+The sources are `ext/NAME.pyx`. Their contracts are here: `NAME.pxd` for C, `NAME.pyi` for Python. Inline code has no
+source: its `.pxd` is the code.
 
     arena       memory in blocks, named by 32-bit references
-    skiplist    records that stand in several orders at once            -> arena
+    skiplist    records in several orders at once                       -> arena
     table       name -> record                                          -> skiplist
     core        the rules: hit, leave, expire, count                    -> table
-    ahead       hits side by side, their waits for memory overlapped    -> core
+    ahead       batches of hits, with memory waits overlapped           -> core
     lists       lists of sessions, and their cursors                    -> core
     sections    sums over pages: SECTION and TOP                        -> lists
     index       the Python surface of a core                            -> ahead, lists, sections
@@ -25,9 +25,9 @@ has no source: its `.pxd` is the code.
     questions   COUNT, PAGE and the other hot questions                 -> verbs
     transactions  MULTI and EXEC                                        -> verbs
     frames      sessions -> frames; frames of hits -> an index          -> arguments, connection
-    observers   what was written to an index, and what changed in it    -> arguments, msgpack_values
-    wire        puts these together, for Python                         -> frames, verbs
+    observers   which hits were applied, and which pages changed        -> arguments, msgpack_values
+    wire        all dialects and verbs together, for Python             -> frames, verbs
     reactor     plain sockets over epoll, in turns (Linux)              -> connection
 
-    reference   the rules again, in plain Python: the specification that tests hold the index to
+    reference   the rules in plain Python: the specification that the index is tested against
 """

@@ -1,1 +1,1 @@
-"""Hits side by side. For C code alone; see ext/ahead.pyx."""
+"""Hits in batches, with memory waits overlapped. For C code only; see ext/ahead.pyx."""

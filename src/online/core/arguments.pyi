@@ -1,1 +1,1 @@
-"""Arguments of verbs. For C code alone; see ext/arguments.pyx."""
+"""Arguments of verbs. For C code only; see ext/arguments.pyx."""

@@ -1,10 +1,10 @@
-"""Connections, sans-I/O: bytes in, verbs carried out on an index, bytes out. No sockets, no clock, no Trio.
+"""Connections, sans-I/O: take bytes, run verbs on an index, return bytes. No sockets, no clock, no Trio.
 
-A `Service` holds what all connections of a server share; a `Connection` turns the bytes of one peer into answers.
-The hot verbs run in C; the rare ones are handed to the service's `Host`, in turn, so that answers keep their order.
+A `Service` holds what all connections of a server share. A `Connection` turns the bytes of one peer into replies. Hot
+verbs run in C. Rare verbs are passed to the service's `Host`, in order, so replies keep their order.
 
-Times on the wire are wall time; an index lives on a clock that never steps. `Service.clock_step_ms` is the
-difference, added to what goes out and taken from what comes in. `now_ms` is always the index's clock.
+Times on the wire are wall time. Indexes use a clock that never steps. `Service.clock_step_ms` is the difference: it is
+added to times that go out, and subtracted from times that come in. `now_ms` is always index time.
 """
 
 from typing import Final, Protocol
@@ -19,100 +19,103 @@ class Status(str):
 OK: Final[Status]
 
 class Host(Protocol):
-    """What a service needs from above: the rare verbs, and new sites."""
+    """What a service needs from the server: the rare verbs, and new sites."""
 
     def call(self, connection: Connection, verb: str, args: list[bytes], now_ms: int) -> object:
-        """Carry out a rare verb (upper case; the number of arguments is right; nil arrives as b"").
+        """Run a rare verb. `verb` is in upper case, the number of arguments is valid, and nil arrives as b"".
 
-        Return the reply: None, int, str, bytes, Status, or lists, tuples and dicts of them. Raise OnlineError to fail.
+        Returns the reply: None, int, str, bytes, Status, or lists, tuples and dicts of them. Raises OnlineError.
         """
 
     def open_site(self, connection: Connection, now_ms: int) -> Index:
-        """Return the index of `connection.site`, made for the hit that is about to be its first, or raise FullError.
+        """Return the index of `connection.site`, and create it if needed. Raises FullError at max_sites.
 
-        Called at a hit while `connection.index` is None.
+        Called for a hit while `connection.index` is None.
         """
 
 class Service:
     def __init__(
         self, host: Host, limits: Limits, *, auth_wanted: bool = False, window_s: int = 1800
     ) -> None:
-        """Share `limits` and `host` among connections; with `auth_wanted` each must authenticate first.
+        """Share `limits` and `host` among connections. With `auth_wanted`, each must authenticate first.
 
-        `window_s` is the window of all sites: what is asked about one that does not exist yet is judged by it.
+        `window_s` is the window of all sites. It also applies to questions about a site that does not exist yet.
         """
-    clock_step_ms: int  # wall time less index time
+    clock_step_ms: int  # wall time minus index time
     def wall_of(self, index_ms: int) -> int:
-        """Return the wall time of an index time: what clients are told."""
+        """Convert index time to wall time, for clients."""
     def index_of(self, wall_ms: int) -> int:
-        """Return the index time of a wall time: what an index is told."""
-    sending_bytes: int  # output that transports have taken and not yet sent
+        """Convert wall time to index time, for an index."""
+    sending_bytes: int  # output that transports have taken but not yet sent
     @property
     def limits(self) -> Limits: ...
     @property
     def auth_wanted(self) -> bool: ...
     @property
     def connections(self) -> int:
-        """Connections that exist. O(1)."""
+        """The number of connections. O(1)."""
     @property
     def buffered_bytes(self) -> int:
-        """Input and output that wait in all connections (design: max_buffers). O(1)."""
+        """Bytes of waiting input and output in all connections, limited by max_buffers. O(1)."""
     def unplaced(self) -> IndexStatistics:
-        """Return what became of hits that were ignored or refused before their site had an index."""
+        """Return the statistics of hits that were ignored or refused before their site had an index."""
     @property
     def commands(self) -> int:
-        """Frames answered so far; a batch of hits counts once."""
+        """The number of frames answered so far. A batch of hits counts as one."""
     @property
     def errors(self) -> int:
-        """Error replies so far."""
+        """The number of error replies so far."""
 
 class Connection:
     def __init__(self, service: Service, index: Index | None, site: bytes = b"default") -> None:
-        """Begin a connection that speaks of `site`, whose index is None until its first hit."""
+        """Begin a connection to `site`, whose index is None until its first hit."""
     index: Index | None
     site: bytes
     id: int  # unique in this process, from 1
     name: bytes  # CLIENT SETNAME
     authenticated: bool
-    resp_version: int  # 2, or 3 after HELLO 3; a MessagePack connection has 0
-    reply: str  # CLIENT REPLY: "on", "off" or "skip" (which leaves out this reply and the next)
+    resp_version: int  # 2, or 3 after HELLO 3; 0 for MessagePack
+    reply: str  # CLIENT REPLY: "on", "off" or "skip" (omits this reply and the next)
 
-    work: int  # units done in this turn, each about a hit; a rare verb adds what it takes
+    work: int  # work done in this turn, in units of about a hit; rare verbs add what they cost
 
     def receive(self, data: bytes | bytearray | memoryview, *, now_ms: int) -> None:
-        """Take bytes from the peer and answer what is complete, until the input is used up, more than
-        `max_output` bytes of output wait, or about a millisecond of work is done; then `has_work` tells which."""
+        """Take bytes from the peer and answer complete messages.
+
+        Stops when the input is used up, more than `max_output` bytes of output wait, or about a millisecond of work is
+        done. `has_work` says whether there is more to do.
+        """
 
     def proceed(self, *, now_ms: int) -> None:
-        """Go on with input that waits, as `receive` without new bytes. To be called while `has_work`."""
+        """Continue with waiting input, like `receive` without new bytes. Call this while `has_work`."""
 
     def take_output(self) -> bytes:
-        """Return all waiting output and forget it."""
+        """Return and clear all waiting output."""
 
     def close(self) -> None:
-        """Parse nothing more; what waits as output may still be sent. For QUIT, and from above."""
+        """Stop reading input. Waiting output can still be sent. For QUIT and for the server."""
 
     def reset(self) -> None:
-        """Back to the state of a new connection of the same dialect, input and output aside (RESET)."""
+        """Return to the state of a new connection in the same dialect (RESET). Keeps input and output."""
 
     def fail(self, error: Exception) -> None:
-        """Answer with an unasked error and close: for timeouts and limits judged above."""
+        """Send an error that does not answer a message, and close. For timeouts and limits of the server."""
 
     @property
     def output_bytes(self) -> int:
-        """Output that waits."""
+        """Bytes of waiting output."""
     @property
     def buffered_bytes(self) -> int:
-        """Input and output that wait."""
+        """Bytes of waiting input and output."""
     @property
     def has_work(self) -> bool:
-        """Complete input may be waiting: call `proceed` once output has gone (or at once, if there is none)."""
+        """Complete messages may be waiting: call `proceed` once output was sent, or at once if there is none."""
     @property
     def is_closing(self) -> bool:
-        """Nothing more is read; close once the output has gone."""
+        """No more input is read. Close the connection once the output was sent."""
     @property
     def in_frame(self) -> bool:
-        """A message has begun and is not complete."""
+        """A message has begun but is not complete."""
     @property
     def frames(self) -> int:
-        """Messages completed so far."""
+        """The number of complete messages so far."""

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from online.core.index import Index
 
 def dump(index: Index, *, clock_step_ms: int = 0, frame_bytes: int = 65_536) -> Iterator[bytes]:
-    """Write all sessions as MessagePack frames, oldest first: `hits` notifications, and `LEAVE` for the departed.
+    """Yield all sessions as MessagePack frames, oldest first: `hits` notifications, and `LEAVE` for users who left.
 
-    Fed to a Connection they restore the index. The index must not change meanwhile. O(users), lazily.
+    A Connection that receives them restores the index. The index must not change during iteration. O(users), lazy.
     """
 
 def apply_hits(index: Index, frames: bytes, *, now_ms: int) -> tuple[int, int, int]:
-    """Apply the `hits` frames in `frames` to `index` and return `(accepted, ignored, refused)`.
+    """Apply the `hits` frames in `frames` to `index`. Returns `(accepted, ignored, refused)`.
 
-    The batch path without a connection: about as fast as the index itself. Raises FramingError.
+    Takes the path of batches, without a connection: about as fast as the index itself. Raises FramingError.
     """

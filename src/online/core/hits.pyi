@@ -1,1 +1,1 @@
-"""HIT, LEAVE and batches. When imported, connections know them. For C code alone; see ext/hits.pyx."""
+"""HIT, LEAVE and batches. Importing it registers these verbs. For C code only; see ext/hits.pyx."""

@@ -1,7 +1,7 @@
-"""Who is online: the multi-indexed skiplist with the rules of hits on top. Complexities are expected ones.
+"""Who is online: a multi-indexed skiplist with the rules for hits. Complexities are expected values.
 
-All names are byte strings and all times integer milliseconds since 1970. Every method that takes `now_ms` first
-expires what has left the window; `now_ms` never goes back behind the greatest value it was given.
+All names are byte strings, and all times are integer milliseconds since 1970. Methods that take `now_ms` move the time
+on, and no answer includes sessions that have left the window. Time never goes back: the latest `now_ms` counts.
 Calls are atomic among threads (they hold the GIL). No method reads a clock.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from online.terms import IndexStatistics
 
 class Budget:
-    """Bytes that several indexes may take together; an index that would exceed it refuses the hit with FullError."""
+    """A limit on the memory of several indexes together. A hit that would exceed it raises FullError."""
 
     def __init__(self, limit_bytes: int) -> None: ...
     @property
@@ -32,13 +32,13 @@ class Index:
         budget: Budget | None = None,
         seed: bytes | None = None,
     ) -> None:
-        """Make an empty index.
+        """Create an empty index.
 
-        `window_s`: 60 to 86,400. `max_user`, `max_url`: bytes, 1 to 16,384. `budget`: shared among indexes,
-        without one memory is bounded by the system alone. `seed`: 16 bytes that make hashes and heights
-        repeatable (for tests); left out, they are secret.
+        `window_s`: 60 to 86,400. `max_user`, `max_url`: bytes, 1 to 16,384. `budget`: shared among indexes; without
+        one, only the system limits memory. `seed`: 16 bytes that make hashes and heights repeatable, for tests; the
+        default is random and secret.
 
-        Raises RangeError if an argument is outside its limits, MemoryError if no memory can be had.
+        Raises RangeError if an argument is outside its limits, MemoryError if there is no memory.
         """
 
     def hit(
@@ -46,27 +46,27 @@ class Index:
     ) -> bool:
         """Make this hit its user's session if it is the newest. O(1) in time order, O(log n) for a new user or url.
 
-        `seen_ms` None means now. Returns whether it is the user's session now: False for a late or stale hit.
-        Raises RangeError for a name, time or kind outside its limits, FullError at a limit; both change nothing.
+        `seen_ms` None means now. Returns whether it is now the user's session: False for a late or stale hit. Raises
+        RangeError for a name, time or kind outside its limits, FullError at a limit. Neither changes anything.
         """
 
     def leave(self, user: bytes, *, seen_ms: int | None = None, now_ms: int) -> bool:
-        """Take a user offline, until a newer hit; returns and raises as `hit`. O(1)."""
+        """Take a user offline until a newer hit. Returns and raises as `hit` does. O(1)."""
 
     def expire(self, most: int | None = None, *, now_ms: int) -> int:
-        """Drop sessions that have left the window, `most` of them or all, and return how many. O(1) each.
+        """Remove sessions that have left the window, at most `most` or all. Returns how many. O(1) each.
 
-        Answers are exact whether they are dropped or not.
+        Answers are exact whether these sessions are removed or not.
         """
 
     def count(self, url: bytes | None = None, within_s: int | None = None, *, now_ms: int) -> int:
         """Count the people online, on one page, or seen within the last `within_s` seconds (1 to the window).
 
-        O(1), or O(within_s). Raises RangeError when both are given, or `within_s` is outside its range.
+        O(1), or O(within_s). Raises RangeError if both are given, or if `within_s` is outside its range.
         """
 
     def counts(self, urls: Sequence[bytes], *, now_ms: int) -> list[int]:
-        """Count the people on each of at most `max_limit` pages. O(1) each. Raises RangeError beyond."""
+        """Count the people on each of at most `max_limit` pages. O(1) each. Raises RangeError for more pages."""
 
     def kinds(self, url: bytes | None = None, *, now_ms: int) -> list[int]:
         """Count `[members, guests, hidden, bots]` on the site or on one page. O(1)."""
@@ -76,41 +76,44 @@ class Index:
     ) -> tuple[int, int, list[tuple[bytes, int, str]], str | None]:
         """List a page's users newest first: `(online, here, [(user, seen_ms, kind), ...], cursor)`.
 
-        `online` people are on the site and `here` on this page, hidden ones included, who are not listed.
-        `limit`: 0 to `max_limit`. `cursor` continues an earlier reply and is None in the last one.
-        O(1) and the users listed. Raises RangeError for a limit outside its range, or a cursor not made for this url.
+        `online` counts the people on the site, `here` those on this page. Both include hidden users, who are not
+        listed. `limit`: 0 to `max_limit`. `cursor` continues an earlier reply; it is None in the last one. O(1) plus
+        the users listed. Raises RangeError for a limit outside its range, or a cursor for another url.
         """
 
     def recent(
         self, limit: int = 30, cursor: str | None = None, *, now_ms: int
     ) -> tuple[list[tuple[bytes, bytes, int, str]], str | None]:
-        """List the site's users newest first: `([(user, url, seen_ms, kind), ...], cursor)`. As `page`."""
+        """List the site's users newest first: `([(user, url, seen_ms, kind), ...], cursor)`. Like `page`."""
 
     def users(
         self, prefix: bytes = b"", limit: int = 30, cursor: str | None = None, *, now_ms: int
     ) -> tuple[list[tuple[bytes, bytes, int, str]], str | None]:
-        """List the users whose name begins with `prefix`, by name. O(log n) and the users listed. As `page`."""
+        """List the users whose names begin with `prefix`, by name. O(log n) plus the users listed. Like `page`."""
 
     def seen(self, users: Sequence[bytes], *, now_ms: int) -> list[tuple[bytes, int] | None]:
-        """Tell `(url, seen_ms)` of each of at most `max_limit` users, or None for who cannot be named. O(1) each."""
+        """Return `(url, seen_ms)` for each of at most `max_limit` users. O(1) each.
+
+        None for users who are offline, hidden or bots.
+        """
 
     def section(self, prefix: bytes, *, now_ms: int) -> tuple[int, int]:
-        """Add up `(people, pages)` over all urls that begin with `prefix`. O(log n) and the pages in it.
+        """Add up `(people, pages)` over all urls that begin with `prefix`. O(log n) plus the pages.
 
-        Raises RangeError beyond `max_scan` pages.
+        Raises RangeError for more than `max_scan` pages.
         """
 
     def top(self, limit: int = 10, prefix: bytes = b"", *, now_ms: int) -> list[tuple[bytes, int]]:
-        """List the pages with most people, equals by url; pages without people are not listed. O(pages).
+        """List the pages with the most people; equal ones by url. Pages without people are left out. O(pages).
 
         `limit`: 0 to `max_limit`.
         """
 
     def peak(self) -> tuple[int, int]:
-        """Return the most people ever online at once, and when that was first so; (0, 0) before any."""
+        """Return the most people ever online at once, and when that was first reached; (0, 0) before any hit."""
 
     def statistics(self) -> IndexStatistics:
-        """Return what the index holds and has counted. O(1)."""
+        """Return the contents and counters of the index. O(1)."""
 
     def _check(self) -> None:
         """Raise AssertionError naming the first broken invariant. O(n log n)."""

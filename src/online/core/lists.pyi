@@ -1,1 +1,1 @@
-"""Lists and cursors. For C code alone; see ext/lists.pyx."""
+"""Lists and cursors. For C code only; see ext/lists.pyx."""

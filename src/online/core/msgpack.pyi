@@ -1,1 +1,1 @@
-"""MessagePack-RPC. When imported, connections speak it. For C code alone; see ext/msgpack.pyx."""
+"""MessagePack-RPC. Importing it registers the dialect. For C code only; see ext/msgpack.pyx."""

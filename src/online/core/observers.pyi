@@ -1,33 +1,34 @@
-"""Observers of an index: what was written to it, and what changed in it. See ext/observers.pyx."""
+"""Observers of an index: which hits were applied, and which pages changed. See ext/observers.pyx."""
 
 from online.core.index import Index
 
 class Written:
-    """Frames of what is written to an index, as on the wire: `hits` notifications, and `LEAVE`, in order.
+    """Records the hits and leaves applied to an index, as wire frames in order: `hits` notifications, and `LEAVE`.
 
-    Fed to an empty index at the same time they end in the same sessions. A batch is never split over two takes.
+    An empty index that receives them at the same time ends with the same sessions. A batch is never split over two
+    calls of `take`.
     """
 
     def __init__(self, index: Index) -> None:
-        """Begin to observe; one observer an index. Raises ValueError if there is one."""
-    clock_step_ms: int  # added to times: wall time less index time
+        """Begin to observe. Raises ValueError if the index already has such an observer."""
+    clock_step_ms: int  # added to times: wall time minus index time
     @property
     def is_incomplete(self) -> bool:
-        """Something was not noted since the last `take`, for want of memory."""
+        """Something was not recorded since the last `take`, for lack of memory."""
     def take(self) -> bytes:
-        """Return what was written since the last call, as whole frames. O(bytes)."""
+        """Return the complete frames since the last call. O(bytes)."""
     def close(self) -> None:
-        """Observe no more."""
+        """Stop observing."""
 
 class Changed:
-    """The pages that have gained or lost a session, expiry included."""
+    """Records the pages that gained or lost a session, including by expiry."""
 
     def __init__(self, index: Index) -> None:
-        """Begin to observe; one observer an index. Raises ValueError if there is one."""
+        """Begin to observe. Raises ValueError if the index already has such an observer."""
     @property
     def is_incomplete(self) -> bool:
-        """A page was not noted since the last `take`, for want of memory."""
+        """A page was not recorded since the last `take`, for lack of memory."""
     def take(self) -> tuple[bool, frozenset[bytes]]:
-        """Return whether anybody came, moved or went since the last call, and the urls of the pages. O(urls)."""
+        """Return whether anyone came, moved or left since the last call, and the urls of these pages. O(urls)."""
     def close(self) -> None:
-        """Observe no more."""
+        """Stop observing."""

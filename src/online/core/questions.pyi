@@ -1,1 +1,1 @@
-"""The hot questions. When imported, connections know them. For C code alone; see ext/questions.pyx."""
+"""The hot questions. Importing it registers these verbs. For C code only; see ext/questions.pyx."""

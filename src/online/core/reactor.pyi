@@ -1,7 +1,7 @@
-"""Plain TCP and Unix sockets served by C code over an epoll set of their own. Linux only.
+"""Serves plain TCP and Unix sockets in C, with its own epoll set. Linux only.
 
-A `Reactor` never waits. Whoever owns it waits until `fileno()` is readable, or for `rest_s()`, and then calls `turn`
-until no work is left.
+A `Reactor` never blocks. Its owner waits until `fileno()` is readable, or for `rest_s()`, and then calls `turn` until
+no work is left.
 """
 
 from collections.abc import Callable
@@ -11,68 +11,68 @@ from online.core.connection import Connection, Service
 from online.errors import OnlineError
 
 class Connections(Protocol):
-    """What a reactor needs of the connections of its server (serve/connections.py)."""
+    """What a reactor needs from its server (serve/connections.py)."""
 
     def open(self, peer: Peer) -> tuple[Connection, OnlineError | None]:
-        """Begin the connection of a socket that has come in, with the reason if it is to end at once."""
+        """Begin a connection for an accepted socket. Returns an error too if it must end at once."""
 
     def closed(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
 
     def bound_buffers(self, *, now_ms: int) -> None:
-        """End the largest: all together have more waiting than max_buffers."""
+        """End the connections with the most waiting data, because all together exceed max_buffers."""
 
     def reached(self, limit: str) -> None:
         """Count that a limit was reached: `slow`, `frame_timeout` or `auth_timeout`."""
 
     def no_room(self, code: int) -> None:
-        """Count that accept(2) had no descriptor or memory; `code` is its errno."""
+        """Count a failure of accept(2) for lack of descriptors or memory. `code` is its errno."""
 
     def failed(self) -> None:
         """Count a connection that was ended by the exception being handled."""
 
 class Peer:
-    """A socket with its connection. The reactor alone makes them."""
+    """A socket with its connection. Only the reactor creates peers."""
 
     def fileno(self) -> int:
-        """Return the socket, which stays the peer's, or -1 once it is closed."""
+        """Return the descriptor of the socket, which the peer owns; -1 once it is closed."""
     @property
     def waiting_bytes(self) -> int:
-        """Input and output that wait."""
+        """Bytes of waiting input and output."""
     def fail(self, error: OnlineError, *, now_ms: int) -> bool:
-        """Say why, then end: with `error` as the last reply, unless one is half sent. Return whether this is news."""
+        """End with `error` as the last reply, unless a reply is half sent. Returns False if it was ending already."""
 
 class Reactor:
     def __init__(self, connections: Connections, service: Service, wake: Callable[[], None]) -> None:
-        """Begin with no sockets, and the limits of `service`. Raises OSError.
+        """Begin without sockets, with the limits of `service`. Raises OSError.
 
-        `wake` is called when a turn is wanted although nobody waits for less than `rest_s()`.
+        `wake` is called when a turn is needed before `rest_s()` is over.
         """
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when a turn would find something to do; -1 once closed."""
+        """Return a descriptor that is readable when there is work for a turn; -1 once closed."""
 
     def listen(self, fd: int) -> None:
-        """Accept connections from a listening socket, which stays its owner's and must not block. Raises OSError."""
+        """Accept connections from a non-blocking listening socket, which the caller still owns. Raises OSError."""
 
     def adopt(self, fd: int, *, now_ms: int) -> None:
-        """Serve a connected socket, and own it from here on."""
+        """Serve a connected socket, and take ownership of it."""
 
     def turn(self, now_ms: int) -> bool:
-        """Serve who is ready, for about a millisecond, and end whose time is over. Return whether work is left.
+        """Serve peers that are ready, for about a millisecond, and end those past a deadline.
 
-        Raises OSError when the system refuses what it must not.
+        Returns whether work is left. Raises OSError if a system call fails that must not fail.
         """
 
     def rest_s(self, now_ms: int) -> float:
-        """Return after how long a turn is wanted although the set is not readable; may be infinite."""
+        """Return after how long a turn is needed even if the set is not readable; can be infinite."""
 
     def end(self, *, now_ms: int) -> None:
-        """Accept nobody more, answer what has come, and end each connection as soon as it rests. O(connections)."""
+        """Stop accepting, answer what has arrived, and end each connection when it is idle. O(connections)."""
 
     def close(self) -> None:
         """Close all connections, and the set."""
 
     @property
     def sockets(self) -> int:
-        """Sockets of connections that are open. O(1)."""
+        """The number of open connections. O(1)."""

@@ -1,15 +1,14 @@
-"""Who is online, in plain Python on `sortedcontainers`: the rules of the compiled index, written to be read.
+"""The rules of the compiled index in plain Python on `sortedcontainers`, written to be read.
 
-Its job is to be the specification: `ReferenceIndex` has the surface, the results and the errors of
-`online.core.index.Index`, and the tests drive both side by side. Not its job: speed, or a bound on memory;
-`budget` and `seed` are taken and ignored.
+This is the specification. `ReferenceIndex` has the methods, results and errors of `online.core.index.Index`, and tests
+run both side by side. Not here: speed, or a limit on memory; `budget` and `seed` are ignored.
 
 Invariants, which `_check` asserts:
 
-1. A user has one session: the newest hit or leave of that user that was taken.
+1. A user has one session: the newest hit or leave of that user that was accepted.
 2. Every session is inside the window that ends at the greatest `now_ms` given so far.
-3. Whatever is counted or listed follows from the sessions alone.
-4. A page exists exactly while a session stands on it; departed sessions stand on none.
+3. All counts and lists follow from the sessions alone.
+4. A page exists exactly while a session is on it. Departed sessions are on no page.
 5. There are at most `max_users` sessions and `max_pages` pages.
 """
 
@@ -57,7 +56,7 @@ class _Session(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where a session stood when it was listed."""
+    """The place of a session when it was listed."""
 
     seen_ms: int
     tie: int
@@ -87,7 +86,7 @@ class _Group:
 
 
 class ReferenceIndex:
-    """The same as `online.core.index.Index`, where each method is described; O(log n) where that one is O(1)."""
+    """Has the methods of `online.core.index.Index`, which describes them. O(log n) where that is O(1)."""
 
     def __init__(
         self,
@@ -113,14 +112,14 @@ class ReferenceIndex:
             _typed("seed", seed, bytes)
             _number("seed bytes", len(seed), SEED_BYTES, SEED_BYTES)
         self._now_ms = 0
-        self._key = secrets.token_bytes(16)  # of cursors
+        self._key = secrets.token_bytes(16)  # signs cursors
         self._peak = (0, 0)
         self._became = dict.fromkeys(IndexStatistics._fields[3:], 0)
         self._sessions: dict[bytes, _Session] = {}
         self._by_time = SortedList()  # of all sessions
         self._site = _Group()
         self._pages = SortedDict()  # url -> _Group
-        self._names = SortedSet()  # of the users that may be named
+        self._names = SortedSet()  # users that may be named
         self._people_in: Counter[int] = Counter()  # second -> people last seen in it
 
     # Hits
@@ -150,10 +149,10 @@ class ReferenceIndex:
         return self._take(user, b"", seen_ms, DEPARTED, now_ms)
 
     def _take(self, user: bytes, url: bytes, seen_ms: int | None, kind: str, now_ms: int) -> bool:
-        """Apply the rules, in the order in which they take precedence."""
+        """Apply the rules, in order of precedence."""
         self._advance(now_ms)
         claimed_ms = self._now_ms if seen_ms is None else seen_ms
-        seen_ms = min(claimed_ms, self._now_ms)  # rule 3: the future is now
+        seen_ms = min(claimed_ms, self._now_ms)  # rule 3: a future time counts as now
         if not self._is_in_window(seen_ms):
             self._became["late"] += 1
             return False
@@ -169,7 +168,7 @@ class ReferenceIndex:
         return True
 
     def _refuse_if_full(self, old: _Session | None, url: bytes, kind: str) -> None:
-        """Judge the limits on what would be if the hit were taken (rule 10)."""
+        """Check the limits against the state after the hit (rule 10)."""
         users = len(self._sessions) + (old is None)
         pages = len(self._pages)
         if kind != DEPARTED and url not in self._pages:
@@ -184,7 +183,7 @@ class ReferenceIndex:
             raise errors.full("max_pages", self._max_pages)
 
     def _is_alone(self, session: _Session) -> bool:
-        """Tell whether the session's page goes when the session goes."""
+        """Return whether the session's page disappears with the session."""
         return session.kind != DEPARTED and sum(self._pages[session.url].kinds.values()) == 1
 
     def _replace(self, old: _Session | None, seen_ms: int, user: bytes, url: bytes, kind: str) -> None:
@@ -195,7 +194,7 @@ class ReferenceIndex:
             self._peak = (self._site.people, self._now_ms)
 
     def _next_tie(self, seen_ms: int) -> int:
-        """Return one more than the newest among equals has: a place that is free is given anew."""
+        """Return one more than the newest session of the same time has. Free places are used again."""
         newest = next(self._site.named.irange(maximum=(seen_ms + 1,), reverse=True), None)
         return newest.tie + 1 if newest is not None and newest.seen_ms == seen_ms else 0
 
@@ -236,7 +235,7 @@ class ReferenceIndex:
         return self._advance(now_ms)
 
     def _advance(self, now_ms: int) -> int:
-        """Move the clock, never back, drop what has left the window (rules 5, 8), and return how many."""
+        """Move the clock forward, remove sessions that left the window (rules 5, 8), and return how many."""
         self._now_ms = max(self._now_ms, _number("now_ms", now_ms, SEEN_MIN_MS, SEEN_MAX_MS))
         expired = 0
         while self._by_time and not self._is_in_window(self._by_time[0].seen_ms):
@@ -345,7 +344,7 @@ class ReferenceIndex:
     # Cursors
 
     def _cursor_at(self, question: bytes, last: _Session | None) -> str | None:
-        """Return the place of the last session listed, signed together with the question it belongs to."""
+        """Return the place of the last session listed, signed together with its question."""
         if last is None:
             return None
         place = f"{last.seen_ms}.{last.tie}.{last.user.hex()}"
@@ -399,8 +398,8 @@ def _row(session: _Session) -> tuple[bytes, bytes, int, str]:
 
 
 def _newest_first(named: SortedList, after: _Place | None) -> Iterator[_Session]:
-    """Go back in time, from behind the place `after`, whoever stands there now."""
-    # A pair is less than any session that begins with it.
+    """Yield sessions back in time, starting after the place `after`, whether or not a session is there."""
+    # A pair sorts before every session that begins with it.
     found: Iterator[_Session] = named.irange(maximum=after and after[:2], reverse=True)
     return found
 
@@ -408,7 +407,7 @@ def _newest_first(named: SortedList, after: _Place | None) -> Iterator[_Session]
 def _beginning_with(
     prefix: bytes, names: SortedDict | SortedSet, after: _Place | None = None
 ) -> Iterator[bytes]:
-    """Go through the names that begin with `prefix`, in order, from behind the place `after`."""
+    """Yield the names that begin with `prefix`, in order, starting after the place `after`."""
     if after is None:
         found = names.irange(minimum=prefix)
     else:
@@ -417,7 +416,7 @@ def _beginning_with(
 
 
 def _cut(sessions: Iterable[_Session], limit: int) -> tuple[list[_Session], _Session | None]:
-    """Take `limit` sessions, and the last of them once more if others follow it."""
+    """Return `limit` sessions, and the last one again if more follow."""
     listed = list(islice(sessions, limit + 1))
     if not limit or len(listed) <= limit:
         return listed[:limit], None

@@ -1,1 +1,1 @@
-"""RESP. When imported, connections speak it. For C code alone; see ext/resp.pyx."""
+"""RESP. Importing it registers the dialect. For C code only; see ext/resp.pyx."""

@@ -1,1 +1,1 @@
-"""Sums over pages. For C code alone; see ext/sections.pyx."""
+"""Sums over pages. For C code only; see ext/sections.pyx."""

@@ -1,11 +1,9 @@
 """All sites of a server: an index for each name, and what they share.
 
-Not its job: who asks, and in which dialect. Whatever holds or changes sessions (the verbs, the state file, syslog)
-goes through this one object.
+Not here: clients and dialects. Everything that reads or changes sessions (verbs, state file, syslog) uses this object.
 
-Invariants:
-1. A site is here from its first hit on, `default` from the start; none ever goes.
-2. All indexes draw on one budget of memory.
+1. A site exists from its first hit on, `default` from the start. Sites are never removed.
+2. All indexes share one memory budget.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +15,10 @@ from online.terms import IndexStatistics
 
 DEFAULT_SITE = b"default"
 
-#: Sessions that are dropped without a rest: 0.1 ms for a million users.
+#: The longest name of a site.
+SITE_MAX_BYTES = 64
+
+#: How many sessions are removed in one step: 0.1 ms for a million users.
 EXPIRED_AT_ONCE = 128
 
 
@@ -25,11 +26,11 @@ class Sites(Mapping[bytes, Index]):
     """The indexes of all sites, by name, in the order in which they were opened."""
 
     def __init__(self, limits: Limits, *, window_s: int = 1_800) -> None:
-        """Begin with an empty `default` site."""
+        """Create the empty site `default`."""
         self.limits = limits
         self.window_s = window_s
         self.budget = Budget(limits.max_memory or default_max_memory())
-        self.max_reached = 0  #: how often a site could not be opened for want of a place
+        self.max_reached = 0  #: how often max_sites was reached
         self._indexes: dict[bytes, Index] = {}
         self.open(DEFAULT_SITE)
 
@@ -43,7 +44,7 @@ class Sites(Mapping[bytes, Index]):
         return len(self._indexes)
 
     def open(self, name: bytes) -> Index:
-        """Return the index of a site, which begins to exist if it does not. O(1).
+        """Return the index of a site, and create it if needed. O(1).
 
         Raises FullError at max_sites.
         """
@@ -56,7 +57,7 @@ class Sites(Mapping[bytes, Index]):
         return index
 
     def expire(self, now_ms: int) -> Iterator[None]:
-        """Drop what has left the window on all sites, resting after a few. Sites that open meanwhile are new."""
+        """Remove sessions that have left the window, a few per step. Skips sites that open meanwhile."""
         for index in list(self._indexes.values()):
             while index.expire(EXPIRED_AT_ONCE, now_ms=now_ms) == EXPIRED_AT_ONCE:
                 yield

@@ -1,4 +1,4 @@
-"""Records that stand in several orders at once. For C code; see ext/skiplist.pyx."""
+"""Records that are in several orders at once. For C code; see ext/skiplist.pyx."""
 
 def steps() -> int | None:
-    """Return how many records searches have looked at in this process; None unless built with ONLINE_COUNT_STEPS."""
+    """Return how many records all searches have visited; None unless built with ONLINE_COUNT_STEPS."""

@@ -1,1 +1,1 @@
-"""MULTI and EXEC. When imported, connections know them. For C code alone; see ext/transactions.pyx."""
+"""MULTI and EXEC. Importing it registers these verbs. For C code only; see ext/transactions.pyx."""

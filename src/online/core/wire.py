@@ -1,7 +1,6 @@
-"""The wire: connections that speak every dialect and know every verb. What Python code imports.
+"""The wire protocol for Python code: connections with all dialects and verbs.
 
-Here the parts are put together. Each module of `_PARTS` registers its dialect or its verbs when it is imported; the
-verbs that a `Host` carries out follow.
+Each module in `_PARTS` registers its dialect or its verbs when it is imported. The verbs that a `Host` runs follow.
 """
 
 from importlib import import_module
@@ -12,12 +11,12 @@ from online.core.frames import apply_hits, dump
 
 __all__ = ["OK", "Connection", "Service", "Status", "apply_hits", "dump"]
 
-#: In the order in which their verbs are looked up: hits first.
+#: In the order in which verbs are looked up: hits first.
 _PARTS = ("hits", "questions", "transactions", "resp", "msgpack")
 
 ANY = -1
 
-#: The verbs of the host: usage, fewest and most arguments, whether it may come before AUTH, and inside of MULTI.
+#: Verbs of the host: usage, fewest and most arguments, whether allowed before AUTH, and whether run inside MULTI.
 RARE = (
     ("PEAK", 0, 0, False),
     ("SITE name", 1, 1, False),

@@ -1,18 +1,18 @@
-"""Logs that grow: yields their lines as they come, through every way of rotation, and knows how far it is.
+"""Follows logs that grow: yields their lines as they arrive, through any rotation, and keeps track of its place.
 
-Not here: what lines say (formats, pages), where they go (feed), where files are after a rotation (rotation), and
-reading finished logs (hitlog).
+Not here: parsing lines (formats, pages), sending them (feed), finding rotated files (rotation), and reading finished
+logs (hitlog).
 
-1. A line is handed out once, when its newline has come; half a line never, but at the end of what is packed. Of a line
-   that is too long no more is kept than shows that it is.
-2. A log is the files that have been at its path. One that was renamed is read on, as long as somebody writes
-   to it, for DRAIN_S; what is at the path now is read beside it.
-3. A file is known by device, inode and its first bytes, so that neither a truncated file that has grown again
-   nor a new one with an old one's inode is read on in its middle.
-4. What was open at the start may become unreadable, such as a new file whose owner is still to be changed: that is
-   a `problem` while it lasts, and no end.
-5. `Place`s that are stored and given back lose no line, as long as what was renamed, copied or packed meanwhile can be
-   found. What cannot be found is one of the `losses`; of a log that is not followed it stays the `problem`.
+1. A line is handed out once, when its newline has arrived. Only a compressed file may end in an incomplete line. Lines
+   that are too long are cut, and stay recognisable as too long.
+2. A log consists of the files that have been at its path. A renamed file is read until nothing was written to it for
+   DRAIN_S. The file that is at the path now is read at the same time.
+3. A file is identified by device, inode and its first bytes. So reading never continues in the middle of a file that
+   was truncated and has grown again, or of a new file that reuses the inode.
+4. A log can become unreadable while it is followed, such as a new file whose owner is not yet set. That is a `problem`
+   while it lasts, and does not end the reading.
+5. Saved `Place`s that are given back lose no line, as long as files that were renamed, copied or compressed meanwhile
+   can be found. Files that cannot be found are `losses`. In a log that is not followed they also stay the `problem`.
 """
 
 import os
@@ -30,41 +30,41 @@ from online.logs.rotation import Place as Place
 
 BLOCK_BYTES = 256 * 1024
 
-#: A renamed file without news for so long is done with. Servers go on writing to it until they reopen their
-#: logs, and old workers of Apache until their last request has ended.
+#: A renamed file is closed when nothing was written to it for this long. Servers go on writing to it until they reopen
+#: their logs, and old workers of Apache until their last request has ended.
 DRAIN_S = 60.0
 
 
 class Block(NamedTuple):
-    """Lines without their newlines, and what to call when nobody needs them any more."""
+    """Lines without their newlines, and a function to call when they are no longer needed."""
 
     lines: list[bytes]
     settle: Callable[[], None]
 
 
 class Source(Protocol):
-    """What lines come from."""
+    """A source of lines."""
 
     name: str
     is_ended: bool  #: no more will come
 
     def read(self) -> Block | None:
-        """Return the next lines, or None if there are none now. Never waits. Raises LogError."""
+        """Return the next lines, or None if there are none now. Never blocks. Raises LogError."""
 
 
 class _File:
-    """One file that is, or has been, at the path of a log."""
+    """A file that is, or was, at the path of a log."""
 
     def __init__(self, descriptor: int, *, offset: int = 0, head: bytes = b"") -> None:
         self.descriptor = descriptor
         status = os.fstat(descriptor)
         self.identity = status.st_dev, status.st_ino
-        self.settled = self.handed_out = offset  #: the offsets after the last line of either
+        self.settled = self.handed_out = offset  #: offset after the last line settled, and handed out
         self.news_at_s = time.monotonic() - max(0.0, time.time() - status.st_mtime)
         self._head = head or os.pread(descriptor, min(HEAD_BYTES, offset), 0)
         self._read_to = offset
         self._lines = Lines(is_begun=offset > 0)
-        self._starts = 0  #: how often it was begun anew
+        self._starts = 0  #: how often reading began again
 
     @property
     def place(self) -> Place:
@@ -103,7 +103,7 @@ class _File:
         return Block(lines, settle)
 
     def _is_another(self) -> bool:
-        """Tell if it was truncated, perhaps to grow again."""
+        """Return whether the file was truncated, even if it has grown again."""
         if os.fstat(self.descriptor).st_size < self._read_to:
             return True
         return os.pread(self.descriptor, len(self._head), 0) != self._head
@@ -119,14 +119,14 @@ class _File:
 
 
 class _Packed:
-    """A file that was packed, and grows no more. Its offsets are those of the bytes that were packed."""
+    """A compressed file, which does not grow. Offsets count decompressed bytes."""
 
     def __init__(self, descriptor: int, *, offset: int = 0) -> None:
         self._descriptor = descriptor
         status = os.fstat(descriptor)
         self.identity = status.st_dev, status.st_ino
         self.settled = self.handed_out = offset
-        self.damage = ""  #: why the rest cannot be read
+        self.damage = ""  #: why the rest cannot be read; "" if it can
         self._size = status.st_size
         self._head = b""
         self._read_to = 0
@@ -141,7 +141,7 @@ class _Packed:
 
     @property
     def behind_bytes(self) -> int:
-        """What is packed and not yet read."""
+        """Compressed bytes that are not yet read."""
         return 0 if self.is_drained else max(0, self._size - os.lseek(self._descriptor, 0, os.SEEK_CUR))
 
     def read(self) -> Block | None:
@@ -154,7 +154,7 @@ class _Packed:
         return self._block(last, self._read_to) if last else None
 
     def _new_pieces(self) -> Iterator[bytes]:
-        """Yield what is behind the place where the last run ended."""
+        """Yield what comes after the place where the last run ended."""
         try:
             for piece in self._pieces:
                 self._head += piece[: HEAD_BYTES - len(self._head)]
@@ -179,7 +179,7 @@ class _Packed:
 
 
 class Log:
-    """One log, as `tail -F` follows it."""
+    """One log, followed as by `tail -F`."""
 
     def __init__(
         self,
@@ -190,15 +190,15 @@ class Log:
         is_followed: bool = True,
         folders: Sequence[Path] = (),
     ) -> None:
-        """Go on at `places`; without any begin at the end of the file that is there, or at its start.
+        """Continue at `places`. Without any, begin at the end of the file, or at its start if `from_start`.
 
-        Unless it `is_followed`, the log has ended where the file ends. Renamed files are also looked for in `folders`.
+        If not `is_followed`, the log ends at the end of the file. Renamed files are also searched for in `folders`.
         Raises LogError.
         """
         self.name = path
         self.is_ended = False
-        self.problem = ""  #: why what is at the path cannot be read now; empty if it can, or if nothing is there
-        self.losses: list[str] = []  #: files that were not read to their end and cannot be found, or are damaged
+        self.problem = ""  #: why the file at the path cannot be read now; empty if it can, or does not exist
+        self.losses: list[str] = []  #: files that cannot be read to their end: not found, or damaged
         self._path = Path(path)
         self._is_followed = is_followed
         self._files: list[_File | _Packed] = []
@@ -208,22 +208,22 @@ class Log:
         except OSError as error:
             raise LogError(f"cannot read {path}: {error.strerror}") from error
         if isinstance(opened, _Packed) and not (places or from_start):
-            raise LogError(f"cannot read {path} from its end: it is packed; --from-start reads it")
+            raise LogError(f"cannot read {path} from its end: it is compressed; use --from-start")
         if opened is not None:
             self._files.append(opened if isinstance(opened, _Packed) or places or from_start else _at_end(opened))
 
     @property
     def places(self) -> list[Place]:
-        """How far its files are settled."""
+        """How far each file of the log is settled."""
         return [file.place for file in self._files]
 
     @property
     def behind_bytes(self) -> int:
-        """What has been written and not yet handed out."""
+        """Bytes that were written and not yet handed out."""
         return sum(file.behind_bytes for file in self._files)
 
     def read(self) -> Block | None:
-        """Return the next lines, of the oldest file that has some; None if there are none now. Raises LogError."""
+        """Return the next lines, from the oldest file that has any; None if there are none now. Raises LogError."""
         try:
             return self._next()
         except OSError as error:
@@ -242,7 +242,7 @@ class Log:
             if block is not None:
                 return block
             if isinstance(file, _Packed) and file.damage:
-                self.losses.append(f"cannot read all of a packed file of {self.name}: {file.damage}")
+                self.losses.append(f"cannot read all of a compressed file of {self.name}: {file.damage}")
                 file.damage = ""
         opened = self._look()
         if opened is not None:
@@ -253,7 +253,7 @@ class Log:
         return None
 
     def _look(self) -> "_File | _Packed | None":
-        """Open what is new at the path, if it can be read."""
+        """Open a new file at the path, if there is one and it can be read."""
         self.problem = "; ".join(self.losses) if not self._is_followed else ""
         try:
             return self._open_new()
@@ -264,7 +264,7 @@ class Log:
         return None
 
     def _open_new(self) -> "_File | _Packed | None":
-        """Open what is at the path, unless that is known or nothing is."""
+        """Open the file at the path. Returns None if it is already open or does not exist."""
         try:
             status = self._path.stat()
             if any(file.identity == (status.st_dev, status.st_ino) for file in self._files):
@@ -274,14 +274,14 @@ class Log:
             return None
 
     def _forget_drained(self) -> None:
-        """Close renamed files to which nobody has written for long, and packed ones that are read."""
+        """Close renamed files that are no longer written to, and compressed files that are read."""
         for file in self._files[:-1]:
             if file.settled == file.handed_out and file.is_drained:
                 file.close()
                 self._files.remove(file)
 
     def _resume(self, places: Sequence[Place], folders: Sequence[Path]) -> None:
-        """Open the files of `places`, wherever they are now, and what was rotated after them."""
+        """Open the files of `places`, wherever they are now, and the files rotated after them."""
         if not places:
             return
         rotation = Rotation(self._path, folders)
@@ -290,7 +290,7 @@ class Log:
             found = rotation.find(place)
             if found is not None:
                 self._files.append(_resumed(found.path, place))
-            elif place.head:  # something had been settled of it
+            elif place.head:  # a part of it was settled
                 self.losses.append(_loss(self._path, place))
         for file in rotation.between(found) if found is not None else ():
             try:
@@ -301,8 +301,8 @@ class Log:
 
 def _loss(path: Path, place: Place) -> str:
     return (
-        f"cannot find the file that was {path}, read to byte {place.offset:,}: what came after, if anything, is lost;"
-        " if it lies elsewhere, give it as a log of its own"
+        f"cannot find the rotated file of {path}, which was read to byte {place.offset:,}:"
+        " any later lines in it are lost; if it was moved, name it on the command line as another log"
     )
 
 
@@ -310,7 +310,7 @@ def _opened(path: Path, *, may_be_packed: bool = False) -> _File | _Packed:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise LogError(f"cannot read {path}: it is no regular file; standard input is -")
+            raise LogError(f"cannot read {path}: not a regular file; use - for standard input")
         begin = os.pread(descriptor, MAGIC_BYTES, 0)
         name = packed_with(begin)
         if may_be_packed and name and not way_to_read(name):
@@ -323,16 +323,16 @@ def _opened(path: Path, *, may_be_packed: bool = False) -> _File | _Packed:
 
 
 def _check_plain(begin: bytes, what: str = "") -> None:
-    """Raise LogError if a log that grows begins with anything but lines."""
+    """Raise LogError if a log to follow is compressed or in UTF-16."""
     name = packed_with(begin)
     if name:
-        how = "is in UTF-16" if name == "UTF-16" else f"is packed with {name}"
-        way = way_to_read(name) or "online feed --once --from-start FILE reads it"
-        raise LogError(f"{what}it {how}, and cannot be followed; {way}")
+        how = "is in UTF-16" if name == "UTF-16" else f"is compressed with {name}"
+        way = way_to_read(name) or "to read it once, use online feed --once --from-start FILE"
+        raise LogError(f"{what}it {how} and cannot be followed; {way}")
 
 
 def _at_end(file: _File) -> _File:
-    """Go to the start of the last line, which may still be written."""
+    """Begin at the start of the last line, which may be incomplete."""
     end = os.fstat(file.descriptor).st_size
     begin = max(0, end - MAX_LINE_BYTES)
     tail = os.pread(file.descriptor, end - begin, begin)
@@ -349,7 +349,7 @@ def _resumed(path: Path, place: Place) -> _File | _Packed:
 
 
 class Pipe:
-    """Lines from standard input, which cannot wait: whoever writes there would be held up."""
+    """Lines from standard input, which cannot wait: the program that writes them would block."""
 
     def __init__(self, descriptor: int = 0) -> None:
         self.name = "standard input"
@@ -359,7 +359,7 @@ class Pipe:
         self._begin = b""
 
     def read(self) -> Block | None:
-        """Return what has come, waiting for it if nothing has; None at the end. Raises LogError."""
+        """Return the lines that have arrived. Blocks until there are some. Raises LogError."""
         try:
             piece = os.read(self.descriptor, BLOCK_BYTES)
         except OSError as error:

@@ -1,13 +1,13 @@
-"""Lines of access logs -> records: common, combined, separated values, and every other format by its name.
+"""Access-log lines -> records: common, combined, separated values, and all other formats by name.
 
-Not here: lines of JSON (jsonlines), formats of one's own (logformat), reading files (hitlog), and what a record means:
-whether it is a page view, and whose (pages).
+Not here: JSON (jsonlines), custom formats (logformat), reading files (hitlog), and whether a record is a page view and
+whose (pages).
 
-1. A reader is a function from one line, without its newline, to a record or a reason. It knows no file, so
-   reports, feeds and syslog share it.
-2. Every pattern is linear on any line that was made to be slow, or is bounded by a literal that ends it.
-3. What a record holds stands there as logged, escapes and all, so that one request is the same url in every
-   format that escapes alike. What a line does not tell is empty.
+1. A reader is a function from one line, without its newline, to a record or a reason. It knows nothing about files,
+   so reports, feeds and syslog share it.
+2. Every pattern is linear, even on a line that was made to be slow, or ends at a literal.
+3. Fields of a record are as logged, escapes included, so a request has the same url in all formats that escape alike.
+   Fields that a line does not have are empty.
 """
 
 import csv
@@ -24,42 +24,42 @@ from online.logs.records import EMPTY, INSIDE, METHOD, TARGET, Dates, Read, Reco
 
 
 class AccessLog:
-    r"""Lines in common or combined format, as web servers write them; further fields may follow.
+    r"""Lines in common or combined format, as web servers write them. More fields may follow.
 
-    A request that does not begin with a method (a probe of another protocol, say) is a url as a whole, and
-    an empty one is the url `-`. A field in quotes after the agent is taken for X-Forwarded-For, which is
-    what nginx' example of a `log_format` has there.
+    If a request does not begin with a method (a probe of another protocol, say), all of it is the url; an empty
+    request is the url `-`. A quoted field after the agent is taken as X-Forwarded-For, as in nginx' example of a
+    `log_format`.
 
     >>> AccessLog().read(b'::1 - theo [10/Oct/2000:13:55:36 -0700] "GET /x HTTP/1.0" 200 2326').user
     b'theo'
     """
 
-    # A user may contain spaces, but one that begins with "- " comes from a line with another field before the
-    # host, and would be a wrong name; see is_name. Apache writes an empty user as "", a name like any other. No host
-    # begins with a priority of syslog, or with the mark that a text is UTF-8.
+    # A user may contain spaces. But if it begins with "- ", the line has another field before the host, and the name
+    # would be wrong; see is_name. Apache writes an empty user as "". No host begins with a syslog priority or a byte
+    # order mark.
     _LINE = re.compile(
         rb'([^\x00-\x20"<\xef]++) ([^\x00-\x20"]++) (""|(?!- [^\[])(?:[^\x00-\x1f"\\]|\\.)+?)'
         rb" \[(" + Dates.PATTERN + rb")\] "
         rb'"(?:(' + METHOD + rb") ++(" + TARGET + rb")(?<! )" + INSIDE + rb"|(" + INSIDE + rb'))" '
         rb"(\d{3}|-) (?:\d++|-)"
-        rb'(?: ++"' + INSIDE + rb'" ++"(' + INSIDE + rb')"(?: ++"(' + INSIDE + rb')")?+)?+'
+        rb'(?: ++"(' + INSIDE + rb')" ++"(' + INSIDE + rb')"(?: ++"(' + INSIDE + rb')")?+)?+'
         rb'(?: ++(?:"' + INSIDE + rb'"|[^\s"]\S*+))*+\s*+',
         re.DOTALL,
     )
-    # Nearly every line, in less than half the time: without escapes, and nothing after the forwarded field.
+    # Matches nearly every line, in less than half the time: no escapes, and nothing after X-Forwarded-For.
     _PLAIN_LINE = re.compile(
         rb'([^\x00-\x20"<\xef]++) [^\x00-\x20"]++ ([^\x00-\x20"\[]++) \[(' + Dates.PATTERN + rb")\] "
         rb'"([-\w]++) ([^ "]++) [^"]*+" (\d{3}) (?:\d++|-)'
-        rb'(?: "[^"]*+" "([^"]++)"(?: "([^"]*+)")?+)?+'
+        rb'(?: "([^"]*+)" "([^"]++)"(?: "([^"]*+)")?+)?+'
     )
-    _VIRTUAL_HOST = re.compile(rb"([-\w.*]++)(?:[: ]\d++)? ")  # Apache's "%v:%p", "%v %p" or "%v", before a good line
+    _VIRTUAL_HOST = re.compile(rb"([-\w.*]++)(?:[: ]\d++)? ")  # Apache's "%v:%p", "%v %p" or "%v", in front of a line
     _DATE_FIELD = re.compile(rb'[^\["]*+\[(?:(' + Dates.PATTERN + rb')|[^\]"]*+)\]')
 
     def __init__(self, *, virtual_host: bool | None = False, inside: Read | None = None) -> None:
-        """`virtual_host`: whether lines begin with the name of the host that was asked; None: find out.
+        """`virtual_host`: whether lines begin with the name of the virtual host; None tries both.
 
-        To find out, a line is first read as one without it. `inside` reads what stands behind words that containers
-        or syslog have put before a line; without it such a line is not understood.
+        `None` first reads a line as one without a host. `inside` parses what follows a prefix from containers or
+        syslog; without it such a line is not understood.
         """
         self._virtual_host = virtual_host
         self._inside = inside
@@ -68,19 +68,21 @@ class AccessLog:
         self._last_ms = 0
 
     def read(self, line: bytes) -> Record | str:
-        """Make a record of one line without its newline, or tell why it cannot be done. O(length)."""
+        """Parse one line without its newline. Returns a record, or the reason why it is not one. O(length)."""
         if self._virtual_host:
             return self._read_after_host(line) or self._otherwise(line)
         match = self._PLAIN_LINE.fullmatch(line) if b"\\" not in line else None
         if match is None:
             return self._read_any(line)
-        address, user, date, method, url, status, agent, forwarded = match.groups(b"")
+        address, user, date, method, url, status, referrer, agent, forwarded = match.groups(b"")
         if date != self._last_date:
             seen_ms = self._dates.read(date)
             if seen_ms is None:
                 return no_such_time(date)
             self._last_date, self._last_ms = date, seen_ms
-        return Record(self._last_ms, address, user, method, url, status, agent, b"", b"", forwarded)
+        # As `Record(...)`, without the cost of its Python frame.
+        fields = self._last_ms, address, user, method, url, status, agent, b"", b"", forwarded, b"", referrer
+        return tuple.__new__(Record, fields)
 
     def _read_any(self, line: bytes) -> Record | str:
         match = self._LINE.fullmatch(line)
@@ -91,20 +93,21 @@ class AccessLog:
         return self._otherwise(line)
 
     def _read_after_host(self, line: bytes) -> Record | str:
-        """Read what follows the name of the virtual host; "" if the line is not like that."""
+        """Parse a line that begins with the name of the virtual host. Returns "" if it is not such a line."""
         host = self._VIRTUAL_HOST.match(line)
         match = host and self._LINE.fullmatch(line, host.end())
         return self._record(match, host[1]) if host and match and self._is_user(match) else ""
 
     def _record(self, match: re.Match[bytes], host: bytes) -> Record | str:
-        address, _, user, date, method, url, request, status, agent, forwarded = match.groups(b"")
+        address, _, user, date, method, url, request, status, referrer, agent, forwarded = match.groups(b"")
         seen_ms = self._dates.read(date)
         if seen_ms is None:
             return no_such_time(date)
         user = user.replace(b'\\"', b'"')  # as Apache escapes it
-        if match[9] == b"":  # it is there, and empty
+        if match[10] == b"":  # present but empty
             agent = b"-"
-        return Record(seen_ms, address, user, method, url or request or b"-", status, agent, host, b"", forwarded)
+        url = url or request or b"-"
+        return Record(seen_ms, address, user, method, url, status, agent, host, b"", forwarded, b"", referrer)
 
     def _otherwise(self, line: bytes) -> Record | str:
         return read_behind(line, self._inside, self._reason(line))
@@ -118,19 +121,19 @@ class AccessLog:
             return EMPTY
         date = self._DATE_FIELD.match(line)
         if date is not None and date[1] is None:
-            return "its date is not written like [10/Oct/2000:13:55:36 -0700]"
+            return "the date is not written like [10/Oct/2000:13:55:36 -0700]"
         if self._virtual_host:
-            return "it is not in vhost_combined format"
+            return "not in vhost_combined format"
         if self._read_after_host(line):
-            return "it begins with a host name: the vhost_combined format"
-        return "it is not in common or combined format"
+            return "begins with a host name, as in vhost_combined; use --format vhost"
+        return "not in common or combined format"
 
 
 # Separated values
 
 
 class CsvColumns(NamedTuple):
-    """Where the fields of a line of separated values stand, from 0."""
+    """The columns of the fields, counted from 0."""
 
     user: int
     url: int
@@ -138,7 +141,7 @@ class CsvColumns(NamedTuple):
 
 
 class SeparatedValues:
-    """Lines of separated values. A field may be quoted, but not hold a newline."""
+    """Lines of separated values. A field may be quoted, but cannot contain a newline."""
 
     def __init__(self, columns: CsvColumns, separator: bytes = b",") -> None:
         self._columns = columns
@@ -148,12 +151,12 @@ class SeparatedValues:
         self._last_ms = 0
 
     def read(self, line: bytes) -> Record | str:
-        """Make a record of one line without its newline, or tell why it cannot be done. O(length)."""
+        """Parse one line without its newline. Returns a record, or the reason why it is not one. O(length)."""
         if not line.strip():
             return EMPTY
         fields = self._fields(line) if b'"' in line else line.split(self._separator)
         if len(fields) < self._wanted:
-            return f"it has {len(fields)} fields, {self._wanted} are wanted"
+            return f"too few fields: {len(fields)}, at least {self._wanted} are needed"
         user, url, time = [fields[column].strip() for column in self._columns]
         if time != self._last_time:
             seen_ms = read_time(time)
@@ -163,7 +166,7 @@ class SeparatedValues:
         return Record(self._last_ms, b"", user, b"", url)
 
     def _fields(self, line: bytes) -> list[bytes]:
-        # Latin-1 takes any byte to one character and back.
+        # Latin-1 maps every byte to one character and back.
         try:
             row = next(csv.reader([line.decode("latin-1")], delimiter=self._separator.decode()), [])
         except csv.Error:
@@ -184,10 +187,9 @@ def reader_of(
     fields: JsonFields | None = None,
     visitor: str = "",
 ) -> Read:
-    """Return the reader of a format: a name in FORMATS, or a LogFormat or log_format.
+    """Return the reader for a format: a name in FORMATS, or a LogFormat or log_format.
 
-    `columns` are those of csv and tsv, `fields` and `visitor` those of JSON. Raises ConfigError for a name
-    that is none.
+    `columns` is for csv and tsv, `fields` and `visitor` for JSON. Raises ConfigError for an unknown format.
     """
     if name in ("csv", "tsv"):
         return SeparatedValues(columns or CsvColumns(0, 1, 2), b"\t" if name == "tsv" else b",").read

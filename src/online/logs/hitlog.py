@@ -1,13 +1,13 @@
-"""Access-log lines -> hits: reads logs, plain or packed, from their first line to their last.
+"""Access logs -> hits: reads whole logs, plain or compressed.
 
-Not here: what a line says (formats), which requests are page views (pages), following a log that still grows
-(follow), and what a hit means (index).
+Not here: parsing lines (formats), which requests are page views (pages), following a log that grows (follow), and what
+a hit means (index).
 
-1. Memory is bounded, whatever a log holds: a longer line than MAX_LINE_BYTES is never kept whole, and
-   a packed file is unpacked piece by piece.
-2. A line gives one hit or one reason why not; no line stops the reading, and none is dropped uncounted.
-3. A parser is a function from one line, without its newline, to a hit or a reason. It knows no file, so
-   every other way in for log lines can use it as it is.
+1. Memory is bounded, whatever a log contains: lines longer than MAX_LINE_BYTES are cut, and compressed files are
+   decompressed in small pieces.
+2. Each line gives one hit or one reason. No line stops the reading, and every skipped line is counted.
+3. A parser is a function from one line, without its newline, to a hit or a reason. It knows nothing about files, so
+   other sources of log lines can use it as it is.
 """
 
 import argparse
@@ -26,10 +26,10 @@ from online.logs.jsonlines import JsonFields
 from online.logs.lines import MAX_LINE_BYTES as MAX_LINE_BYTES
 from online.logs.lines import Lines
 from online.logs.packing import Damage, Unpackable, unpacked
-from online.logs.records import NO_ADDRESS, NO_TIME, Read, one_address
+from online.logs.records import BAD_TIME, NO_ADDRESS, NO_TIME, Read, one_address
 from online.terms import SEEN_MAX_MS, SEEN_MIN_MS
 
-#: So many skipped lines are kept to be shown.
+#: How many skipped lines are kept as examples.
 MAX_SAMPLES = 5
 
 _CHUNK_BYTES = 128 * 1024
@@ -37,11 +37,11 @@ _MAX_ADDRESSES = 50_000
 _MAX_USER_BYTES = Limits.max_user
 _MAX_URL_BYTES = Limits.max_url
 
-TOO_LONG = f"it is longer than {MAX_LINE_BYTES:,} bytes"
+TOO_LONG = f"longer than {MAX_LINE_BYTES:,} bytes"
 
 
 class LoggedHit(NamedTuple):
-    """One hit as a log tells it; `seen_ms` in milliseconds since 1970."""
+    """One hit from a log. `seen_ms` is in milliseconds since 1970."""
 
     user: bytes
     url: bytes
@@ -49,7 +49,7 @@ class LoggedHit(NamedTuple):
 
 
 class SkippedLine(NamedTuple):
-    """A line that gave no hit: of which log, its number from 1, its text quoted and cut, and why."""
+    """A line that gave no hit: its log, its number from 1, its text, quoted and cut, and the reason."""
 
     log: str
     number: int
@@ -58,17 +58,17 @@ class SkippedLine(NamedTuple):
 
 
 class LogError(OnlineError):
-    """A log cannot be read, is empty, or is damaged; the message names it. What was read before counts."""
+    """A log cannot be read, is empty, or is damaged. The message names it. Hits yielded before are valid."""
 
 
-#: What makes a hit of one line, or tells why it cannot, in words that follow "line 7: ".
+#: Turns one line into a hit, or returns the reason why it cannot, worded to follow "line 7: ".
 Parse = Callable[[bytes], LoggedHit | str]
 
 
 def every_request(read: Read, *, url_prefix: bytes = b"") -> Parse:
-    """Make every request a hit, whatever it is of: by the authenticated user, or else by the address.
+    """Return a parser that makes every request a hit. The user is the authenticated user, or else the address.
 
-    `url_prefix` is put before every url.
+    `url_prefix` is put in front of every url.
     """
 
     addresses: dict[bytes, bytes] = {}
@@ -92,7 +92,7 @@ def every_request(read: Read, *, url_prefix: bytes = b"") -> Parse:
 
 
 class AccessLogParser:
-    """Every request of lines in common or combined format is a hit.
+    """Makes every line in common or combined format a hit.
 
     >>> AccessLogParser().parse(b'::1 - theo [10/Oct/2000:13:55:36 -0700] "GET /x HTTP/1.0" 200 2326')
     LoggedHit(user=b'theo', url=b'/x', seen_ms=971211336000)
@@ -103,7 +103,7 @@ class AccessLogParser:
 
 
 class CsvParser:
-    """Every line of comma-separated values is a hit.
+    """Makes every line of comma-separated values a hit.
 
     >>> CsvParser(CsvColumns(user=0, url=2, time=1)).parse(b"theo,1511658000,/x")
     LoggedHit(user=b'theo', url=b'/x', seen_ms=1511658000000)
@@ -114,31 +114,31 @@ class CsvParser:
 
 
 def checked(user: bytes, url: bytes, seen_ms: int) -> LoggedHit | str:
-    """Make a hit of values that an index takes, or tell which of them it would refuse."""
+    """Return a hit if an index would accept these values, or else the reason why not."""
     if not 0 < len(user) <= _MAX_USER_BYTES:
-        return f"its user has {len(user):,} bytes, 1 to {_MAX_USER_BYTES:,} are taken"
+        return f"the user has {len(user):,} bytes, the limit is {_MAX_USER_BYTES:,}" if user else "the user is empty"
     if not 0 < len(url) <= _MAX_URL_BYTES:
-        return f"its url has {len(url):,} bytes, 1 to {_MAX_URL_BYTES:,} are taken"
+        return f"the url has {len(url):,} bytes, the limit is {_MAX_URL_BYTES:,}" if url else "the url is empty"
     if not SEEN_MIN_MS <= seen_ms <= SEEN_MAX_MS:
-        return "its time is before 1973 or after 5138"
+        return BAD_TIME
     return LoggedHit(user, url, seen_ms)
 
 
 class LogReader:
-    """Reads any number of logs, one after the other, and counts what it met."""
+    """Reads any number of logs, one after another, and counts lines."""
 
     def __init__(self, parse: Parse | None = None) -> None:
-        """`parse` makes a hit of a line; without it, every line in common or combined format is one."""
+        """`parse` turns a line into a hit. The default takes every line in common or combined format."""
         self._parse = parse or AccessLogParser().parse
-        self.lines = 0  #: read so far, of all logs, the skipped ones too
+        self.lines = 0  #: read so far from all logs, including skipped lines
         self.skipped = 0  #: lines that gave no hit
-        self.samples: list[SkippedLine] = []  #: the first MAX_SAMPLES of them
-        self.bytes_read = 0  #: of all logs, as they are on the disk; compare `log_bytes`
+        self.samples: list[SkippedLine] = []  #: the first MAX_SAMPLES skipped lines
+        self.bytes_read = 0  #: from all logs, as stored on disk; compare `log_bytes`
 
     def read(self, path: str) -> Iterator[LoggedHit]:
-        """Yield the hits of the log at `path`, `-` for standard input; what it is packed with is told by its content.
+        """Yield the hits of the log at `path`; `-` is standard input. Compression is recognised by content.
 
-        Raises LogError if it cannot be read, is empty, or is damaged, then after the hits before the damage.
+        Raises LogError if the log cannot be read, is empty, or is damaged, after the hits before the damage.
         """
         log = _named(path)
         before = self.lines
@@ -150,9 +150,9 @@ class LogReader:
                 self._skip(SkippedLine(log, self.lines - before, quote(line), hit))
 
     def lines_of(self, path: str) -> Iterator[bytes]:
-        """Yield the lines of a log, without their newlines; one that is too long is cut, and still too long.
+        """Yield the lines of a log without their newlines. Lines that are too long are cut just above the limit.
 
-        Raises as `read`.
+        Raises LogError as `read` does.
         """
         log = _named(path)
         before = self.lines
@@ -163,7 +163,7 @@ class LogReader:
                         self.lines += 1
                         yield line
         except IsADirectoryError:
-            raise LogError(f"cannot read {log}: it is a directory, name the logs in it") from None
+            raise LogError(f"cannot read {log}: it is a directory; name the files in it") from None
         except OSError as error:
             raise LogError(f"cannot read {log}: {error.strerror or error}") from error
         except Damage as error:
@@ -174,7 +174,7 @@ class LogReader:
             raise LogError(f"{log} is empty")
 
     def _chunks(self, file: BufferedReader) -> Iterator[bytes]:
-        # read1 gives what a pipe holds; read would wait for the whole size.
+        # read1 returns what a pipe has; read would wait for the full size.
         while chunk := file.read1(_CHUNK_BYTES):
             self.bytes_read += len(chunk)
             yield chunk
@@ -186,7 +186,7 @@ class LogReader:
 
 
 def log_bytes(paths: Iterable[str]) -> int | None:
-    """Add up the sizes of logs, as `LogReader.bytes_read` counts them; None if that of one is not known."""
+    """Return the total size of logs, comparable to `LogReader.bytes_read`; None if a size is unknown."""
     total = 0
     for path in paths:
         try:
@@ -204,14 +204,14 @@ def _named(path: str) -> str:
 
 
 def _opened(path: str) -> AbstractContextManager[BufferedReader]:
-    """Open a log; standard input stays open when it has been read."""
+    """Open a log. Standard input stays open after reading."""
     if path == "-":
         return nullcontext(cast(BufferedReader, sys.stdin.buffer))
     return open(path, "rb")
 
 
 def _split(chunks: Iterator[bytes]) -> Iterator[list[bytes]]:
-    """Yield lists of lines without their newlines; a line that is too long is cut, and still too long."""
+    """Yield lists of lines without their newlines. Lines that are too long are cut just above the limit."""
     lines = Lines()
     for chunk in chunks:
         yield lines.take(chunk)
@@ -219,28 +219,28 @@ def _split(chunks: Iterator[bytes]) -> Iterator[list[bytes]]:
 
 
 def add_format_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that tell how a log is written."""
-    group = parser.add_argument_group("how the logs are written")
+    """Add the options for the format of logs."""
+    group = parser.add_argument_group("log format")
     group.add_argument(
         "--format",
         metavar="NAME|FORMAT",
         type=_format,
         default=None,
         help=f"{', '.join(FORMATS)}, or a LogFormat of Apache or log_format of nginx such as"
-        " '%%h %%u %%t \"%%r\" %%>s' (default: auto, which reads all named but csv and tsv)",
+        " '%%h %%u %%t \"%%r\" %%>s' (default: auto, which recognises all of these except csv and tsv)",
     )
     group.add_argument(
         "--columns",
         metavar="NAMES",
         type=_columns,
-        help="the columns of a CSV log: user, url (or item) and time, the others left empty, such as"
+        help="the columns of a CSV log: user, url (or item) and time; leave others empty, as in"
         " user,item,,,time (default: user,url,time); implies --format csv",
     )
     group.add_argument(
         "--fields",
         metavar="NAME=FIELD,...",
         type=_fields,
-        help="where JSON lines have what is wanted, such as time=ts,url=req.path|req.url; the names are"
+        help="which JSON fields to read, such as time=ts,url=req.path|req.url; the names are"
         f" {', '.join(JsonFields._fields)}; implies --format json",
     )
     group.add_argument(
@@ -248,18 +248,18 @@ def add_format_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         type=os.fsencode,
         default=b"",
-        help="put before every url, such as /item/",
+        help="put TEXT in front of every url, such as /item/",
     )
 
 
 def read_from(args: argparse.Namespace, *, visitor: str = "") -> Read:
-    """Make the reader of lines that the options of `add_format_arguments` describe."""
+    """Return the reader of lines for the options of `add_format_arguments`."""
     implied = "csv" if args.columns is not None else "json" if args.fields is not None else "auto"
     return reader_of(args.format or implied, columns=args.columns, fields=args.fields, visitor=visitor)
 
 
 def reader_from(args: argparse.Namespace) -> LogReader:
-    """Make the reader of logs that the options of `add_format_arguments` describe: every request is a hit."""
+    """Return a reader of logs for the options of `add_format_arguments`. Every request is a hit."""
     return LogReader(every_request(read_from(args), url_prefix=args.url_prefix))
 
 
@@ -278,7 +278,7 @@ def _columns(names: str) -> CsvColumns:
             raise argparse.ArgumentTypeError(f"{names!r} must name user, url (or item) and time, each once")
     for name in columns:
         if name and name not in CsvColumns._fields:
-            raise argparse.ArgumentTypeError(f"{name!r} is no column, they are user, url (or item) and time")
+            raise argparse.ArgumentTypeError(f"unknown column {name!r}; the columns are user, url (or item) and time")
     return CsvColumns(*(columns.index(name) for name in CsvColumns._fields))
 
 
@@ -286,5 +286,6 @@ def _fields(text: str) -> JsonFields:
     given = dict(each.partition("=")[::2] for each in text.split(","))
     for name, field in given.items():
         if name not in JsonFields._fields or not field:
-            raise argparse.ArgumentTypeError(f"{text!r} takes NAME=FIELD, NAME being one of {JsonFields._fields}")
+            names = ", ".join(JsonFields._fields)
+            raise argparse.ArgumentTypeError(f"takes NAME=FIELD,..., not {text!r}; the names are {names}")
     return JsonFields(**given)

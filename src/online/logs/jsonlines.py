@@ -1,6 +1,6 @@
-"""Access logs whose lines are JSON objects: of nginx, Caddy, Traefik, HAProxy or anybody else -> records.
+"""JSON access logs -> records: nginx, Caddy, Traefik, HAProxy, or your own field names.
 
-Not here: other ways of writing lines (formats, logformat).
+Not here: other formats (formats, logformat).
 """
 
 import json
@@ -13,13 +13,13 @@ import orjson
 
 from online.errors import quote
 from online.logs.prefixes import read_behind, wrapped_line
-from online.logs.records import EMPTY, METHOD, Read, Record, read_time
+from online.logs.records import EMPTY, METHOD, NO_USER, Read, Record, read_time
 from online.terms import SEEN_MIN_MS
 from online_client.pageviews import PURPOSES, STATUSES, purpose_of
 
 
 class JsonFields(NamedTuple):
-    """Where an object has what a record holds: keys, `outer.inner`, or several of them with `|` between."""
+    """The JSON key of each field of a record: `key`, `outer.inner`, or several alternatives joined by `|`."""
 
     time: str = "time"
     address: str = "address"
@@ -31,11 +31,12 @@ class JsonFields(NamedTuple):
     host: str = "host"
     visitor: str = "visitor"
     forwarded: str = "forwarded"
+    referrer: str = "referrer"
     purpose: str = "purpose"
-    request: str = "request"  #: a whole request line, where there is no url
+    request: str = "request"  #: the whole request line, used if there is no url
 
 
-#: Names of well-known fields: ours, nginx' variables under their own names, and what Caddy and Traefik write.
+#: Well-known field names: our own, nginx' variables under their own names, and those of Caddy and Traefik.
 JSON_PRESETS = {
     "json": JsonFields(),
     "nginx": JsonFields(
@@ -48,6 +49,7 @@ JSON_PRESETS = {
         host="host|http_host|server_name",
         forwarded="http_x_forwarded_for|http_forwarded",
         purpose="http_*",
+        referrer="http_referer",
     ),
     "caddy": JsonFields(
         time="ts",
@@ -59,6 +61,7 @@ JSON_PRESETS = {
         host="request.host",
         forwarded="request.headers.X-Forwarded-For|request.headers.Forwarded",
         purpose="request.headers.*",
+        referrer="request.headers.Referer",
     ),
     "traefik": JsonFields(
         time="StartUTC|StartLocal|time",
@@ -71,13 +74,14 @@ JSON_PRESETS = {
         host="RequestHost",
         forwarded="request_X-Forwarded-For|request_Forwarded",
         purpose="request_*",
+        referrer="request_Referer",
     ),
 }
 
-#: What a time is called elsewhere, tried where a line has none under its own name.
+#: Other names for the time, tried if a line has no time under its own name.
 _OTHER_TIMES = ("@timestamp", "timestamp", "time_iso8601", "time_local", "msec", "ts", "datetime", "date", "StartUTC")
 
-#: One of them tells that an object has nginx' variables under their own names.
+#: One of these in an object means that it uses the names of nginx' variables.
 _NGINX_NAMES = frozenset({"request_uri", "remote_addr", "request", "http_user_agent"})
 
 _PURPOSE_HEADERS = (*PURPOSES, "X-Requested-With", "HX-Request", "HX-Boosted")
@@ -97,10 +101,10 @@ class JsonLines:
     def __init__(
         self, fields: JsonFields | None = None, *, visitor: str = "visitor", inside: Read | None = None
     ) -> None:
-        """Without `fields` they are those of the preset whose names an object has.
+        """Without `fields`, each object is matched to a preset by the names in it.
 
-        `visitor` is the field that knows a visitor again. `inside` reads what stands behind words that others have put
-        before a line, and lines that an object holds whole; without it they are not understood.
+        `visitor` is the field that identifies a visitor. `inside` parses what follows a prefix, and log lines inside
+        an object; without it they are not understood.
         """
         self._inside = inside
         presets = {name: _JsonRecords(preset._replace(visitor=visitor)) for name, preset in JSON_PRESETS.items()}
@@ -108,27 +112,27 @@ class JsonLines:
         self._records = None if fields is None else _JsonRecords(fields._replace(visitor=visitor))
 
     def read(self, line: bytes) -> Record | str:
-        """Make a record of one line without its newline, or tell why it cannot be done. O(length)."""
+        """Parse one line without its newline. Returns a record, or the reason why it is not one. O(length)."""
         try:
             document = orjson.loads(line)
         except ValueError:
             document = _loosely_loaded(line)
         if type(document) is not dict:
-            return read_behind(line, self._inside, "it is no JSON object" if line.strip() else EMPTY)
+            return read_behind(line, self._inside, "not a JSON object" if line.strip() else EMPTY)
         records = self._records or self._recognised(document)
         if records is None:
             return self._read_wrapped(document)
         try:
             return records.make(document)
         except UnicodeEncodeError:
-            return "it holds half a character, a lone surrogate"
+            return "a lone surrogate in the text"
 
     def _read_wrapped(self, document: dict[str, Any]) -> Record | str:
         line = wrapped_line(document)
         return self._inside(line) if line and self._inside else self._presets["json"].make(document)
 
     def _recognised(self, document: dict[str, Any]) -> "_JsonRecords | None":
-        """Return the records of what has such names, None if nothing has."""
+        """Return the preset that an object's names belong to; None if there is none."""
         if "url" in document:
             return self._presets["json"]
         if isinstance(document.get("request"), dict):
@@ -141,7 +145,7 @@ class JsonLines:
 
 
 def _loosely_loaded(line: bytes) -> Any:
-    """Load JSON that is not UTF-8, as nginx writes it when a client sends such bytes; None if it is none."""
+    """Load JSON that is not UTF-8: nginx writes such bytes if a client sends them. None if it is not JSON."""
     try:
         return json.loads(line.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError):
@@ -149,17 +153,17 @@ def _loosely_loaded(line: bytes) -> Any:
 
 
 class _JsonRecords:
-    """Makes records of objects whose fields have certain names."""
+    """Turns objects with certain field names into records."""
 
     def __init__(self, fields: JsonFields) -> None:
         self._names = fields
         paths = fields[: fields._fields.index("purpose")]
         self._getters = [_getter(path) for path in paths]
-        # Plain names are looked up all at once, in a third of the time.
+        # Looking up plain names all at once takes a third of the time.
         self._pick = None if any("." in path or "|" in path for path in paths) else itemgetter(*paths)
         self._nothing: dict[str, Any] = dict.fromkeys(paths, "")
         self._purpose = _purpose_getter(fields.purpose)
-        self._purpose_name = "" if set(fields.purpose) & set(".|*") else fields.purpose  #: looked for first
+        self._purpose_name = "" if set(fields.purpose) & set(".|*") else fields.purpose  #: checked first
         self._request = _getter(fields.request)
         self._last_time = b""
         self._last_ms = 0
@@ -174,29 +178,30 @@ class _JsonRecords:
         elif (text := _text(time)) != self._last_time or not text:
             seen_ms = read_time(text or self._other_time(document))
             if seen_ms is None:
-                return f"its {self._names.time} is {quote(text)}, which is no time" if text else self._missing("time")
+                return f"{self._names.time} is not a time: {quote(text)}" if text else self._missing("time")
             self._last_time, self._last_ms = text, seen_ms
         try:
             texts = list(map(str.encode, values))  # all of them text, and UTF-8
         except (TypeError, UnicodeEncodeError):
             texts = [_text(value) for value in values]
-        address, user, method, url, status, agent, host, visitor, forwarded = texts
+        address, user, method, url, status, agent, host, visitor, forwarded, referrer = texts
         if not url:
             method, url = self._target(document, method)
         if not url or not (address or user or visitor):
             if not status or status in _PAGE_STATUSES:
-                return "it names neither a user nor an address" if url else self._missing("url")
-            url = url or b"-"  # what is no page view is not asked whose it is
+                return NO_USER if url else self._missing("url")
+            url = url or b"-"  # not a page view, so it does not matter whose it is
         if not agent and _is_told(document, self._names.agent):
             agent = b"-"
         name = self._purpose_name
         purpose = b"" if name and name not in document else self._purpose(document)
-        return Record(
-            self._last_ms, address, user or b"-", method, url, status, agent, host, visitor, forwarded, purpose
-        )
+        user = user or b"-"
+        # As `Record(...)`, without the cost of its Python frame.
+        read = self._last_ms, address, user, method, url, status, agent, host, visitor, forwarded, purpose, referrer
+        return tuple.__new__(Record, read)
 
     def _target(self, document: dict[str, Any], method: bytes) -> tuple[bytes, bytes]:
-        """Return method and target of a whole request line, if there is one."""
+        """Return the method and target from the whole request line, if there is one."""
         request = _REQUEST.fullmatch(_text(self._request(document)))
         return request.groups() if request else (method, b"")  # type: ignore[return-value]
 
@@ -205,11 +210,11 @@ class _JsonRecords:
 
     def _missing(self, what: str) -> str:
         name = getattr(self._names, what)
-        return f"it has no {what}, the field {name}; --fields {what}=NAME reads another"
+        return f"no {what} in field {name}; --fields {what}=NAME reads another field"
 
 
 def _getter(path: str) -> Callable[[dict[str, Any]], Any]:
-    """Make what takes a value out of an object: the first that is told and not empty. None if there is none."""
+    """Return a function that takes the first value that is present and not empty from an object, or None."""
     if "|" not in path and "." not in path:
         return lambda document: document.get(path)
     ways = [(way, way.split(".")) for way in path.split("|")]
@@ -238,14 +243,14 @@ def _inside(document: Any, keys: Sequence[str]) -> Any:
 
 
 def _header(headers: dict[str, Any], name: str) -> Any:
-    """Find a header whose name is in other letters; not where all are written as Go writes them."""
+    """Find a header whose name is in another case. Skipped if names are in the form that Go writes."""
     if "User-Agent" in headers:
         return None
     return next((value for key, value in headers.items() if key.lower() == name.lower()), None)
 
 
 def _is_told(document: dict[str, Any], path: str) -> bool:
-    """Tell whether an object tells of a field, if only that it is empty: headers that are told tell it of each."""
+    """Return whether an object has a field, even an empty one. An object with `headers` has every header."""
     for way in path.split("|"):
         *outer, name = way.split(".")
         holder: Any = document
@@ -257,12 +262,12 @@ def _is_told(document: dict[str, Any], path: str) -> bool:
 
 
 def _purpose_getter(path: str) -> Callable[[dict[str, Any]], bytes]:
-    """Make what tells for what a page is fetched: of one field, or of the headers that stand under `path` for `*`."""
+    """Return a function that finds why a page is fetched: from one field, or from all headers if `path` ends in `*`."""
     if not path.endswith("*"):
         get = _getter(path)
         return lambda document: _text(value) if (value := get(document)) else b""
     *outer, prefix = path.removesuffix("*").split(".")
-    # As sent, in small letters, as Go writes them, and as nginx does.
+    # As sent, in lower case, as Go writes them, and as nginx does.
     names = {name: name.lower().replace("-", "_") for name in _PURPOSE_HEADERS}
     spelled = frozenset(prefix + each for name in names for each in (name, name.lower(), name.title(), names[name]))
 
@@ -279,7 +284,7 @@ def _purpose_getter(path: str) -> Callable[[dict[str, Any]], bytes]:
 
 
 def _text(value: Any) -> bytes:
-    """Return a value of JSON as text: of a list all, as headers that came more than once; of other things nothing."""
+    """Return a JSON value as text. A list is joined with commas, as repeated headers are; other values are empty."""
     if type(value) is str:
         return value.encode("utf-8", "surrogateescape")
     if type(value) is float and value.is_integer():

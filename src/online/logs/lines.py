@@ -1,28 +1,28 @@
-"""Pieces of a log -> lines, of bounded length.
+"""Chunks of a log -> lines of bounded length.
 
-Not here: where pieces come from (hitlog, follow), and packed ones (packing).
+Not here: where chunks come from (hitlog, follow), and decompression (packing).
 
-1. A line comes once its newline has. Of one that is too long no more is kept than shows that it is.
-2. The mark of UTF-8 at the beginning is no part of a line, nor are zeros before it: `copytruncate` leaves them where
-   a server goes on writing at its old place.
+1. A line is returned once its newline has arrived. Lines that are too long are cut, and stay recognisable as too long.
+2. A byte order mark at the beginning is removed, and so are zeros at the start of a line: a server that goes on
+   writing at its old offset after `copytruncate` leaves them.
 """
 
-#: A line beyond this is skipped. Apache and nginx take request lines of 8 KiB unless told otherwise.
+#: Longer lines are skipped. Apache and nginx accept request lines of 8 KiB by default.
 MAX_LINE_BYTES = 64 * 1024
 
 _BOM = b"\xef\xbb\xbf"
 
 
 class Lines:
-    """Cuts pieces of a log into lines without their newlines."""
+    """Splits chunks of a log into lines without their newlines."""
 
     def __init__(self, *, is_begun: bool = False) -> None:
-        """`is_begun`: the first piece is not the log's first."""
+        """`is_begun`: the first chunk is not the beginning of the log."""
         self._rest = b""
         self._is_begun = is_begun
 
     def take(self, piece: bytes) -> list[bytes]:
-        """Return the lines that a piece ends. O(length)."""
+        """Return the lines that end in this chunk. O(length)."""
         text = self._rest + piece
         lines = text.split(b"\n")
         rest = lines.pop()
@@ -36,7 +36,7 @@ class Lines:
         return lines
 
     def last(self) -> list[bytes]:
-        """Return what no newline has ended, when nothing more comes."""
+        """Return the last line if it has no newline, at the end of the log."""
         rest, self._rest = self._rest, b""
         rest = rest if self._is_begun else rest.removeprefix(_BOM)
         self._is_begun = True

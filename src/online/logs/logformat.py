@@ -1,4 +1,4 @@
-"""Lines in a format of one's own -> records: a pattern made of any LogFormat of Apache or log_format of nginx.
+"""Lines in a custom format -> records: builds a pattern from any LogFormat of Apache or log_format of nginx.
 
 Not here: the formats that have names (formats).
 """
@@ -12,7 +12,7 @@ from online.logs.records import EMPTY, INSIDE, METHOD, TARGET, Dates, Read, Reco
 _HOST = rb"(?:[-\w.*]++|\[[0-9A-Fa-f:.]++\])?+(?::\d++)?"
 _ISO = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)"
 
-#: Directive or variable -> the field it stands for, and how that is written; None: as free text.
+#: Directive or variable -> its field, and the pattern of its text; None for free text.
 _PARTS: dict[str, tuple[str, bytes | None]] = {
     **dict.fromkeys(("%h", "%a", "%{c}a", "$remote_addr"), ("address", None)),
     **dict.fromkeys(("%u", "$remote_user"), ("user", rb'""|[^\x00-\x1f"\[]+?')),
@@ -26,6 +26,7 @@ _PARTS: dict[str, tuple[str, bytes | None]] = {
     **dict.fromkeys(("%q", "$is_args$args"), ("query", rb'(?:\?[^\s"]*+)?')),
     **dict.fromkeys(("%s", "%>s", "%<s", "$status"), ("status", rb"\d{3}|-")),
     **dict.fromkeys(("%{user-agent}i", "$http_user_agent"), ("agent", None)),
+    **dict.fromkeys(("%{referer}i", "$http_referer"), ("referrer", None)),
     **dict.fromkeys(("%{x-forwarded-for}i", "$http_x_forwarded_for"), ("forwarded", None)),
     **dict.fromkeys(("%{forwarded}i", "$http_forwarded"), ("forwarded", None)),
     **dict.fromkeys(("%{sec-purpose}i", "%{purpose}i", "%{x-purpose}i", "%{x-moz}i"), ("purpose", None)),
@@ -37,36 +38,36 @@ _PARTS: dict[str, tuple[str, bytes | None]] = {
 _PART = re.compile(r"(%[!\d,]*[<>]?(?:\{[^}]*\})?(?:\^t[io]|[A-Za-z%])|\$is_args\$args|\$\w+|\$\{\w+\})")
 
 
-#: How no address begins, but a line with something before it may: controls, a priority of syslog, the mark of UTF-8.
+#: No address begins with these, but a line with a prefix may: control characters, a syslog priority, a byte order mark.
 _STRANGE = frozenset(bytes([byte]) for byte in (*range(0x21), *b"<\xef"))
 
-_ANOTHER = "it is not in the format given"
+_ANOTHER = "not in the given format"
 
 
 class LogFormat:
-    """Lines in a format of one's own, written as for Apache's LogFormat or nginx' log_format.
+    """Lines in a custom format, written like Apache's LogFormat or nginx' log_format.
 
     >>> LogFormat('%h %u %{sec}t "%r"').read(b'::1 theo 1511658000 "GET /x HTTP/1.1"').user
     b'theo'
     """
 
     def __init__(self, text: str, *, visitor: str = "", inside: Read | None = None) -> None:
-        """`visitor` is the directive or variable that knows a visitor again, such as `%{session}C`.
+        """`visitor` is the directive or variable that identifies a visitor, such as `%{session}C`.
 
-        `inside` reads what stands behind words that others have put before a line.
+        `inside` parses what follows a prefix.
 
-        Raises ConfigError for a format that does not tell time and url, and a user or an address.
+        Raises ConfigError if the format lacks a time, a url, or both a user and an address.
         """
         self._inside = inside
         self._line = re.compile(_line_pattern(text, visitor), re.DOTALL)
         told = self._line.groupindex
-        wanted = {"time": ("time",), "url": ("url", "target"), "user": ("user", "address", "visitor")}
+        wanted = {"time": ("time",), "url": ("url", "target"), "user or address": ("user", "address", "visitor")}
         for what, ways in wanted.items():
             if not any(way in told for way in ways):
-                raise ConfigError(f"the format {quote(text.encode())} does not tell the {what}")
+                raise ConfigError(f"the format {quote(text.encode())} has no {what}")
 
     def read(self, line: bytes) -> Record | str:
-        """Make a record of one line without its newline, or tell why it cannot be done. O(length)."""
+        """Parse one line without its newline. Returns a record, or the reason why it is not one. O(length)."""
         match = self._line.fullmatch(line)
         if match is None:
             return read_behind(line, self._inside, _ANOTHER if line.strip() else EMPTY)
@@ -89,11 +90,12 @@ class LogFormat:
             get("visitor", b""),
             get("forwarded", b""),
             get("purpose", b""),
+            get("referrer", b""),
         )
 
 
 def _line_pattern(text: str, visitor: str) -> bytes:
-    """Make the pattern of a line: text, part, text, part ... text, as `_PART` splits a format."""
+    """Build the pattern of a line from text, part, text, part ... text, as `_PART` splits a format."""
     text = text.replace('\\"', '"').replace("\\t", "\t").replace("%t", "[$time_local]")
     pieces = _PART.split(text)
     pattern = re.escape(pieces[0].encode())
@@ -114,7 +116,7 @@ def _line_pattern(text: str, visitor: str) -> bytes:
 
 
 def _plain_name(part: str) -> str:
-    """Return a directive or variable as `_PARTS` has it: without conditions, names of headers in lower case."""
+    """Return a directive or variable as in `_PARTS`: without conditions, header names in lower case."""
     name = re.sub(r"^%[!\d,]+", "%", part)
     if name.startswith("${"):
         return f"${name[2:-1]}"
@@ -122,16 +124,16 @@ def _plain_name(part: str) -> str:
 
 
 def _free_text(before: str, after: str) -> bytes:
-    """The pattern of a part between two texts: in quotes it may hold spaces, else it ends where text goes on."""
+    """Return the pattern of a part. In quotes it may contain spaces; elsewhere it ends where the text goes on."""
     if before.endswith('"') and after.startswith('"'):
         return INSIDE
     ends = rb'\s"\\' + (re.escape(after[0].encode()) if after else b"")
-    # No space is escaped here: a user before it, who may have spaces, would be tried with each of them.
+    # An escaped space does not match: a user before it, which may contain spaces, would be tried with each one.
     return rb"[^" + ends + rb"]*+(?:\\\S[^" + ends + rb"]*+)*+"
 
 
 def _named_request(told: set[str]) -> bytes:
-    """The pattern of a whole request; what the format has told before is not told again."""
+    """Return the pattern of a whole request line. Fields that the format already has are not captured again."""
     names = [b"(?:" if name in told else b"(?P<%s>" % name.encode() for name in ("verb", "target", "other")]
     told |= {"verb", "target", "other"}
     verb, target, other = names

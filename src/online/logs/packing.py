@@ -1,10 +1,10 @@
-"""What a log is packed with, by its first bytes, and its bytes again.
+"""Recognises compressed logs by their first bytes, and decompresses them.
 
-Not here: files (hitlog, follow), and lines (lines).
+Not here: opening files (hitlog, follow), and lines (lines).
 
-1. Memory is bounded: logs are unpacked piece by piece, whatever they hold.
-2. All that can be read before damage is yielded before it is raised.
-3. A log that cannot be read is refused once, with the way to read it, and never taken for lines.
+1. Memory is bounded: logs are decompressed in small pieces, whatever they contain.
+2. Everything before the damage is yielded before Damage is raised.
+3. A log that cannot be decompressed here is refused, with a way to read it. It is never read as lines.
 """
 
 import bz2
@@ -16,17 +16,17 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Protocol
 
-#: So many bytes tell what a log is packed with.
+#: How many bytes it takes to recognise a compression format.
 MAGIC_BYTES = 16
 
 _PIECE_BYTES = 128 * 1024
 
-#: What `xz -9` wants, twice; more is a bomb.
+#: Twice what `xz -9` needs. A file that needs more is a bomb.
 _XZ_MEMORY_BYTES = 128 * 1024 * 1024
 
 _MAGIC = {
     "gzip": re.compile(rb"\x1f\x8b"),
-    "bzip2": re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"),  # of a file with content, and of an empty one
+    "bzip2": re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"),  # with content, and empty
     "xz": re.compile(rb"\xfd7zXZ\0"),
     "UTF-16": re.compile(rb"\xff\xfe|\xfe\xff"),
     "zstd": re.compile(rb"\x28\xb5\x2f\xfd"),
@@ -36,36 +36,36 @@ _MAGIC = {
     "lzip": re.compile(rb"LZIP"),
 }
 
-#: What writes each that is not read here as it was.
+#: The program that decompresses each format that is not supported here.
 _PROGRAMS = {"zstd": "zstd -dc", "lz4": "lz4 -dc", "zip": "unzip -p", "compress": "zcat", "lzip": "lzip -dc"}
 
 
 class Damage(Exception):
-    """What is packed is damaged, or ends early; what was yielded before is whole."""
+    """The compressed data is damaged or ends early. What was yielded before is correct."""
 
 
 class Unpackable(Exception):
-    """What is packed in a way that is not read here; the message says what reads it."""
+    """The format is not supported here. The message names a program that reads it."""
 
 
 def packed_with(head: bytes) -> str:
-    """Return the name of what begins so: of a program, `UTF-16`, or "" for plain lines."""
+    """Return the compression format of a log that begins with `head`, or `UTF-16`; "" for plain lines."""
     return next((name for name, magic in _MAGIC.items() if magic.match(head)), "")
 
 
 def way_to_read(name: str) -> str:
-    """Tell how to read what is packed with a program whose work is not read here; "" if it is."""
-    return f"unpack it first: {_PROGRAMS[name]} FILE | online ... -" if name in _PROGRAMS else ""
+    """Return how to read a format that is not supported here; "" if it is supported."""
+    return f"decompress it first: {_PROGRAMS[name]} FILE | online ... -" if name in _PROGRAMS else ""
 
 
 def unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Pass plain bytes on, and unpack others, in pieces of bounded size. Raises Damage and Unpackable."""
+    """Decompress `chunks` in pieces of bounded size. Plain chunks are passed on. Raises Damage and Unpackable."""
     head = b""
     while len(head) < MAGIC_BYTES and (chunk := next(chunks, b"")):
         head += chunk
     name = packed_with(head)
     if name in _PROGRAMS:
-        raise Unpackable(f"is packed with {name}; {way_to_read(name)}")
+        raise Unpackable(f"is compressed with {name}; {way_to_read(name)}")
     yield from _UNPACK[name](chain([head], chunks)) if name else chain([head], chunks)
 
 
@@ -87,7 +87,7 @@ def _gunzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _gzip_piece(member: "zlib._Decompress", chunk: bytes) -> Iterator[bytes]:
-    """Inflate some of `chunk`. zlib gives nothing of a piece with damage in it: go again, byte by byte."""
+    """Inflate part of `chunk`. zlib returns nothing from a damaged chunk, so that is inflated again byte by byte."""
     before = member.copy()
     try:
         yield member.decompress(chunk, _PIECE_BYTES)
@@ -112,7 +112,7 @@ class _Decompressor(Protocol):
 
 
 def _decompressed(make: Callable[[], _Decompressor], name: str) -> Callable[[Iterator[bytes]], Iterator[bytes]]:
-    """Make what unpacks any number of streams, one after the other."""
+    """Return a function that decompresses any number of concatenated streams."""
 
     def decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
         stream: _Decompressor | None = None

@@ -1,16 +1,15 @@
-"""Records of requests -> page views: which requests people's browsers made of pages, whose they are, by name and kind.
+"""Records -> page views: which requests count as page views, the names of their users, and their kinds.
 
-Not here: how lines are written (formats), which rules there are (rules), and where lines come from (hitlog, follow,
-syslog).
+Not here: parsing lines (formats), the settings (rules), and where lines come from (hitlog, follow, syslog).
 
-1. What is no page view has a reason that is one of NO_PAGE_VIEW, so that reasons can be counted.
-2. No address and no cookie leaves this module in clear, unless `keep_addresses` says so for addresses: who is
-   not logged in is a guest, named by a keyed hash of it, or a bot, named by one of its agent too, so that a person
-   and a program behind one address are two. The same key gives the same names.
-3. X-Forwarded-For is believed only when the request came from a trusted proxy, and read from the right: what
-   a client wrote into it stands further left.
-4. Memory is bounded: caches are emptied when they are full.
-5. No pattern of a rule meets a longer url than an index takes, so that it costs little whatever a client asks for.
+1. If a request is not a page view, the reason is one of NO_PAGE_VIEW, so reasons can be counted.
+2. No address and no cookie leaves this module unhashed, except addresses with `keep_addresses`. Users who are not
+   logged in are guests, named by a keyed hash of the address or cookie. Bots are named by a hash of address and agent,
+   so a person and a program with the same address are two users. The same key gives the same names.
+3. X-Forwarded-For is used only if the request came from a trusted proxy. It is read from the right, because clients
+   can write anything further left.
+4. Memory is bounded: full caches are emptied.
+5. Patterns of rules only see urls that fit an index, so no request is expensive to match.
 """
 
 import os
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple
 from online import errors, files
 from online.errors import ConfigError
 from online.limits import Limits
-from online.logs.records import NO_ADDRESS, Read, one_address
+from online.logs.records import BAD_TIME, NO_ADDRESS, NO_USER, Read, one_address
 from online.logs.rules import Rules
 from online.terms import SEEN_MAX_MS, SEEN_MIN_MS
 from online_client.addresses import client_of, normal_address
@@ -31,25 +30,24 @@ from online_client.pageviews import STATUSES, is_aside, is_file
 from online_client.urls import normal_host, page_url, read_target
 
 METHOD, STATUS, FILE, TARGET, DROPPED, ASIDE = (
-    "it is no page view: its method is another than GET, HEAD or POST",
-    "it is no page view: its status shows no page, as 200, 203, 206 and 304 do",
-    "it is no page view: its url is that of a file",
-    "it is no page view: its url does not begin with /",
-    "it is no page view: a rewrite leaves nothing of its url",
-    "it is no page view: it was fetched for later, or for a part of a page",
+    "not a page view: the method is not GET, HEAD or POST",
+    "not a page view: the status is not 200, 203, 206 or 304",
+    "not a page view: the url is a file",
+    "not a page view: the url does not begin with /",
+    "not a page view: the url is empty after a rewrite",
+    "not a page view: a prefetch, or a part of a page",
 )
 
-#: Reason -> its name among counts; every other reason is that a line was not understood.
+#: Reason -> its name in counts. All other reasons mean that a line was not understood.
 NO_PAGE_VIEW = {
     METHOD: "method", STATUS: "status", FILE: "file", TARGET: "target", DROPPED: "dropped", ASIDE: "aside",
 }  # fmt: skip
 
-_NO_USER = "it names neither a user nor an address"
-_ADDRESS_AS_USER = "its user is an address"
-_NO_STATUS = b""  #: of a log that does not tell
+_ADDRESS_AS_USER = "the user is an IP address"
+_NO_STATUS = b""  #: the log has no status
 
-#: Entries of a cache, and bytes of what it is looked up by. Those of a busy site's pages, visitors and browsers
-#: fit; all caches together take 100 MB at the worst, and a few as a rule.
+#: The most entries of a cache, and the longest key in bytes. The pages, visitors and browsers of a busy site fit. All
+#: caches together take at most 100 MB, and usually a few.
 _MAX_CACHED = 50_000
 _MAX_CACHED_BYTES = 512
 
@@ -58,7 +56,7 @@ _KEY_BYTES = 32
 
 
 class PageView(NamedTuple):
-    """One page view; in this shape it is an item of a batch of hits."""
+    """One page view, in the shape of an item of a batch of hits."""
 
     user: bytes
     url: bytes
@@ -70,7 +68,7 @@ class Pages:
     """Applies rules to the records of one reader."""
 
     def __init__(self, read: Read, rules: Rules, *, key: bytes, url_prefix: bytes = b"") -> None:
-        """`key` names guests; `url_prefix` is put before every url."""
+        """`key` is for the names of guests. `url_prefix` is put in front of every url."""
         self._read = read
         self._rules = rules
         self._key = key
@@ -84,28 +82,28 @@ class Pages:
         self._own_bots = re.compile("|".join(f"(?:{each})" for each in rules.bots)) if rules.bots else None
         self._statuses = frozenset(str(status).encode() for status in STATUSES) | {_NO_STATUS}
         self._guests: dict[bytes, bytes] = {}  #: by their addresses
-        self._visitors: dict[bytes, bytes] = {}  #: by what knows them again
+        self._visitors: dict[bytes, bytes] = {}  #: by the cookie or other text that identifies them
         self._bots: dict[bytes, bool] = {}
         self._bot_names: dict[tuple[bytes, bytes], bytes] = {}
-        self._members: dict[bytes, bool] = {}  #: whether they may be called so
+        self._members: dict[bytes, bool] = {}  #: whether the name may be shown
         self._clients: dict[tuple[bytes, bytes], bytes] = {}
         self._last = b"", b""  #: target and host of the last page view
 
     @property
     def host(self) -> bytes:
-        """The host that the last page view was of, in its one form: for who keeps hosts apart. Empty if not told."""
+        """The host of the last page view, in its canonical form, to keep sites apart. Empty if unknown."""
         target, host = self._last
         return read_target(target).host or normal_host(host)
 
     def parse(self, line: bytes) -> PageView | str:
-        """Make a page view of one line without its newline, or tell why it is none.
+        """Parse one line without its newline. Returns a page view, or the reason why it is not one.
 
-        O(length); 0.7 us beside reading the line, when url, visitor and browser were met before.
+        O(length). Takes 0.7 us in addition to parsing the line if url, visitor and browser are cached.
         """
         record = self._read(line)
         if isinstance(record, str):
             return record
-        seen_ms, address, user, method, url, status, agent, host, visitor, forwarded, purpose = record
+        seen_ms, address, user, method, url, status, agent, host, visitor, forwarded, purpose, _ = record
         if method not in self._methods and method:
             return METHOD
         if status not in self._statuses:
@@ -123,7 +121,7 @@ class Pages:
         if self._rules.guests_only or user in (b"-", b'""', b""):
             if forwarded and self._rules.trust_proxy:
                 address = self._client(address, forwarded)
-            if len(agent) > _MAX_CACHED_BYTES:  # what tells a bot stands at the beginning
+            if len(agent) > _MAX_CACHED_BYTES:  # a bot shows at the beginning
                 agent = agent[:_MAX_CACHED_BYTES]
             is_bot = self._bots.get(agent)
             if is_bot is None:
@@ -138,23 +136,23 @@ class Pages:
                 kind = "guest"
                 user = self._guests.get(address) or self._guest(address)
             if not user:
-                return NO_ADDRESS if address else _NO_USER
+                return NO_ADDRESS if address else NO_USER
         else:
             kind = "member"
             if not (self._members.get(user) or self._is_member(user)):
                 return _ADDRESS_AS_USER
         if len(user) > _MAX_USER_BYTES:
-            return f"its user has {len(user):,} bytes, 1 to {_MAX_USER_BYTES:,} are taken"
+            return f"the user has {len(user):,} bytes, the limit is {_MAX_USER_BYTES:,}"
         if len(page) > _MAX_URL_BYTES:
-            return f"its url has {len(page):,} bytes, 1 to {_MAX_URL_BYTES:,} are taken"
+            return f"the url has {len(page):,} bytes, the limit is {_MAX_URL_BYTES:,}"
         if not SEEN_MIN_MS <= seen_ms <= SEEN_MAX_MS:
-            return "its time is before 1973 or after 5138"
+            return BAD_TIME
         return PageView(user, page, seen_ms, kind)
 
-    # What is not in a cache
+    # Cache misses
 
     def _page(self, url: bytes) -> bytes:
-        """Make the url of a page of a request target; empty if it is none."""
+        """Return the page url of a request target; empty if it is not a page."""
         target = read_target(_unescaped(url))
         path = page_url(target.path) if target.path else b""
         page = b"" if not path or self._is_file(path) else self._rewritten(self._with_query(path, target.query))
@@ -180,13 +178,13 @@ class Pages:
 
     def _rewritten(self, page: bytes) -> bytes:
         if len(page) > _MAX_URL_BYTES:
-            return page  # which will be refused
+            return page  # it will be refused
         for old, new in self._rewrites:
             page = old.sub(new, page)
         return page
 
     def _client(self, address: bytes, forwarded: bytes) -> bytes:
-        """Find the client behind trusted proxies."""
+        """Return the address of the client behind trusted proxies."""
         key = address, forwarded
         client = self._clients.get(key)
         if client is None:
@@ -196,14 +194,17 @@ class Pages:
         return client
 
     def _guest(self, address: bytes) -> bytes:
-        """Name a guest by an address, however that is written; empty if it is none."""
+        """Return the name of a guest with this address, in any spelling; empty if it is not an address."""
         known = one_address(address)
         name = known if self._rules.keep_addresses or not known else self._hidden(known, b"address")
         _put(self._guests, address, name, len(address))
         return name
 
     def _bot(self, address: bytes, agent: bytes, visitor: bytes) -> bytes:
-        """Name a bot by its agent and an address, or where none is told by what else knows it; empty without either."""
+        """Return the name of a bot, from its agent and its address or, without an address, `visitor`.
+
+        Empty if it has neither.
+        """
         known = one_address(address)
         known_by = known or (b"" if address else visitor)
         if not known_by:
@@ -216,7 +217,7 @@ class Pages:
         return name
 
     def _is_member(self, user: bytes) -> bool:
-        """Tell whether a name may be shown: an address that a format has in its place may not."""
+        """Return whether a name may be shown. An address in the place of a name may not."""
         is_name = normal_address(user.decode("latin-1")) is None
         _put(self._members, user, is_name, len(user))
         return is_name
@@ -227,14 +228,14 @@ class Pages:
         return name
 
     def _hidden(self, text: bytes, what: bytes) -> bytes:
-        """Name a guest so that nobody can tell the text, nor be another guest by sending a text of one's own."""
+        """Return a name for a guest that does not reveal `text`, and that others cannot make up."""
         return b"guest-" + self._digest(text, what)
 
     def _digest(self, text: bytes, what: bytes) -> bytes:
         return blake2b(text, key=self._key, person=what, digest_size=8).hexdigest().encode()
 
     def _is_bot(self, agent: bytes) -> bool:
-        """Tell if an agent is a program's; `-` says that none was sent, and empty that it is not told."""
+        """Return whether a user agent is a program. `-` means that none was sent, empty that it is unknown."""
         found = is_bot(agent.decode("latin-1") if agent else None, self._own_bots)
         _put(self._bots, agent, found, len(agent))
         return found
@@ -244,14 +245,14 @@ _ESCAPE = re.compile(rb'\\(?:x([0-9A-Fa-f]{2})|(["\\]))')
 
 
 def _unescaped(text: bytes) -> bytes:
-    r"""Undo what servers do to bytes that would spoil a line: `\xHH`, `\"` and `\\`. Browsers send no backslash."""
+    r"""Undo the escapes of web servers: `\xHH`, `\"` and `\\`. Browsers never send a backslash."""
     if b"\\" not in text:
         return text
     return _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]) if found[1] else found[2], text)
 
 
 def _put(cached: dict[Any, Any], key: Any, value: Any, size: int) -> None:
-    """Keep a value under a key of so many bytes, unless those are too many."""
+    """Cache a value, unless its key, of `size` bytes, is too long."""
     if size > _MAX_CACHED_BYTES:
         return
     if len(cached) >= _MAX_CACHED:
@@ -263,9 +264,9 @@ def _put(cached: dict[Any, Any], key: Any, value: Any, size: int) -> None:
 
 
 def guest_key(path: Path | None) -> bytes:
-    """Read the key of a file, which is made if there is none; without a path a new key, for this process.
+    """Read the key from a file, which is created if missing. Without a path, return a new key for this process.
 
-    Raises ConfigError if that cannot be done.
+    Raises ConfigError if the file cannot be read or created, or if the key has the wrong length.
     """
     if path is None:
         return os.urandom(_KEY_BYTES)
@@ -275,19 +276,19 @@ def guest_key(path: Path | None) -> bytes:
     except OSError as error:
         raise errors.unusable_file("guest_key", path, error) from None
     if not 16 <= len(key) <= 1024:
-        raise ConfigError(f"guest_key {path} holds {len(key)} bytes, 16 to 1024 are taken")
+        raise ConfigError(f"guest_key {path} has {len(key)} bytes, it must have 16 to 1024")
     return blake2b(key, digest_size=_KEY_BYTES).digest()
 
 
 def _make_key(path: Path) -> None:
-    """Write a new key, at once or not at all, unless there is one."""
+    """Create the file with a new key, in one step, unless it exists."""
     if path.exists():
         return
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         with open(files.create(new), "wb") as file:
             file.write(os.urandom(_KEY_BYTES).hex().encode() + b"\n")
-        os.link(new, path)  # fails if another process was first, whose key is then ours
+        os.link(new, path)  # fails if another process was first; its key is used then
     except FileExistsError:
         pass
     finally:
@@ -295,5 +296,5 @@ def _make_key(path: Path) -> None:
 
 
 def key_beside(state: Path) -> Path:
-    """Where the key is that belongs to a state file: as long as that one, guests keep their names."""
+    """Return the path of the key that belongs to a state file. Guests keep their names as long as it exists."""
     return state.with_name(f".{state.name}.key")

@@ -1,6 +1,6 @@
-"""How far logs were sent, to a file and back, so that the next run of a feed goes on there.
+"""Saves how far each log was sent, so that the next run of a feed continues there.
 
-Not its job: what a place is (follow), when one is settled (feed), and how a file is replaced (files).
+Not here: what a place is (rotation), when one is settled (feed), and how a file is replaced (files).
 """
 
 import json
@@ -18,7 +18,7 @@ VERSION = 1
 
 
 class Places:
-    """The places of logs by name, and the logs that are followed now. Without a path it remembers nothing."""
+    """The saved places of logs by name, and the logs that are followed now. Without a path, nothing is saved."""
 
     def __init__(self, path: Path | None, kept: dict[str, list[Place]] | None = None) -> None:
         self._path = path
@@ -28,7 +28,7 @@ class Places:
     @classmethod
     @contextmanager
     def held(cls, path: Path | None) -> Iterator[Self]:
-        """Keep other feeds from a state file, and read it. Raises StateError, also if it cannot be written."""
+        """Lock a state file and read it. Raises StateError if that fails or the file cannot be written."""
         if path is None:
             yield cls(None)
             return
@@ -38,19 +38,19 @@ class Places:
 
     @property
     def is_kept(self) -> bool:
-        """Whether the next run will go on where this one ends."""
+        """Whether the next run can continue where this one ends."""
         return self._path is not None
 
     def of(self, name: str) -> list[Place]:
-        """Return how far a log was sent, as it was kept."""
+        """Return the saved places of a log: how far it was sent."""
         return self._kept.get(name, [])
 
     def add(self, log: Log) -> None:
-        """Follow a log: from now on its places are kept."""
+        """Add a log, whose places `save` saves from now on."""
         self._logs.append(log)
 
     def save(self) -> None:
-        """Keep how far all logs are settled now; what is kept of other logs stays. Raises StateError."""
+        """Save how far all logs are settled. Places of other logs stay as they are. Raises StateError."""
         if self._path is None:
             return
         now = self._kept | {log.name: log.places for log in self._logs if log.places}
@@ -70,10 +70,10 @@ def _read(path: Path) -> dict[str, list[Place]]:
     try:
         document: dict[str, Any] = json.loads(text) if text else {"version": VERSION, "logs": {}}
         if document["version"] != VERSION:
-            raise ValueError("it is of another version")
+            raise ValueError(f"its version is {document['version']}, not {VERSION}")
         return {log: [_place(*place) for place in places] for log, places in document["logs"].items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StateError(f"state file {path} is none of online feed, it is left as it is: {error}") from None
+        raise StateError(f"{path} is not a state file of online feed, left unchanged: {error}") from None
 
 
 def _place(device: int, inode: int, head: str, offset: int) -> Place:

@@ -1,10 +1,9 @@
-"""What others write around the line of a log: containers, syslog, editors. It is taken off, so that the line is left.
+"""Removes what containers, syslog and editors put around a log line.
 
-Not here: the lines themselves (formats), and headers of syslog (syslogheader).
+Not here: parsing lines (formats), and syslog headers (syslogheader).
 
-1. Only lines that no reader understands as they are come here, so that ordinary ones cost nothing.
-2. Only what is known is taken off, from the beginning alone. Of anything else a reader says that it does not
-   understand it.
+1. Only lines that no reader understands come here, so ordinary lines cost nothing.
+2. Only known prefixes are removed, and only from the beginning. A line with anything else in front is not understood.
 """
 
 import re
@@ -16,24 +15,24 @@ from online.logs.syslogheader import without_header
 _COLOUR = rb"(?:\x1b\[[\d;]*+m)*+"
 
 _PREFIX = re.compile(
-    # The mark that a text is UTF-8, and zeros where a file was cut while its writer went on.
+    # The byte order mark of UTF-8, and zeros where a file was truncated while its writer went on.
     rb"(?:\xef\xbb\xbf)++|\0++|[ \t]++"
-    # Kubernetes: time, stream, and whether the line is whole.
+    # Kubernetes: time, stream, and whether the line is complete.
     rb"|\d{4}-\d\d-\d\dT\S++ (?:stdout|stderr) [FP](?::\S*+)?+ "
     # docker compose logs, docker service logs, kubectl logs --prefix, multilog; the cookie of JSON over syslog.
     rb"|" + _COLOUR + rb"[\w.@/-]++" + _COLOUR + rb" *+" + _COLOUR + rb"\|" + _COLOUR + rb" ?" + _COLOUR +
     rb"|\[[\w./-]++\] |@[0-9a-f]{24} |@cee: *+"
 )
 
-#: So many prefixes stand before one line at most: compose's, a time, a header, and one of the line's own.
+#: How many prefixes one line may have: one from compose, a time, a header, and one of its own.
 _MAX_PREFIXES = 5
 
-#: Where JSON holds the line of another log: of docker's json-file, and of what ships lines.
+#: JSON keys that hold the line of another log: Docker's json-file, and log shippers.
 _WRAPPERS = ("log", "message", "MESSAGE")
 
 
 def without_prefix(line: bytes) -> bytes:
-    """Return a line without what is known to stand before or around lines; the line itself if that is nothing.
+    """Return a line without its known prefixes, or the line itself if it has none.
 
     >>> without_prefix(b"web-1  | 2026-11-27T04:20:00.1Z stdout F ::1 - -")
     b'::1 - -'
@@ -48,7 +47,7 @@ def without_prefix(line: bytes) -> bytes:
 
 
 def read_behind(line: bytes, read: Read | None, reason: str) -> Record | str:
-    """Read what stands behind prefixes by `read`; where there are none, give the reason why the line is no record."""
+    """Parse what follows known prefixes with `read`. Returns `reason` if the line has no prefix."""
     if read is None:
         return reason
     inside = without_prefix(line)
@@ -56,6 +55,6 @@ def read_behind(line: bytes, read: Read | None, reason: str) -> Record | str:
 
 
 def wrapped_line(document: dict[str, Any]) -> bytes:
-    """Return the line of another log that JSON holds, without prefixes of its own; empty if it holds none."""
+    """Return the log line that a JSON object holds, without its prefixes; empty if it holds none."""
     texts = [text for name in _WRAPPERS if isinstance(text := document.get(name), str)]
     return without_prefix(texts[0].encode("utf-8", "surrogatepass").rstrip(b"\r\n")) if texts else b""

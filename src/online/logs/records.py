@@ -1,6 +1,6 @@
-"""What a line of an access log tells of one request, and what all ways of writing it have in common: times and quotes.
+"""What one line of an access log says about a request, and what all formats share: times, addresses and quotes.
 
-Not here: the ways of writing it (formats, jsonlines, logformat).
+Not here: the formats themselves (formats, jsonlines, logformat).
 """
 
 import re
@@ -13,42 +13,45 @@ from online.errors import quote
 from online.terms import SEEN_MAX_MS, SEEN_MIN_MS
 from online_client.addresses import normal_address
 
-NO_TIME = "it has no time"
-EMPTY = "it is empty"
+NO_TIME = "no time"
+BAD_TIME = "the time is before 1973 or after 5138"
+NO_USER = "no user and no address"
+EMPTY = "empty line"
 
 
 class Record(NamedTuple):
-    """What a line tells of one request."""
+    """What a line says about one request."""
 
     seen_ms: int
-    address: bytes  #: of who asked: an address or a host name
-    user: bytes  #: the authenticated one; `-` if none
+    address: bytes  #: of the client: an IP address or a host name
+    user: bytes  #: the authenticated user, or `-`
     method: bytes
     url: bytes  #: the request target
     status: bytes = b""
-    agent: bytes = b""  #: `-` if none was sent; empty if the line does not tell
-    host: bytes = b""  #: the site that was asked
-    visitor: bytes = b""  #: what knows a visitor again, such as a cookie
+    agent: bytes = b""  #: `-` if the client sent none; empty if the line does not say
+    host: bytes = b""  #: the host that the client asked for
+    visitor: bytes = b""  #: what identifies a visitor, such as a cookie
     forwarded: bytes = b""  #: X-Forwarded-For, or Forwarded
-    purpose: bytes = b""  #: for what else than to be looked at a page is fetched, such as `prefetch`
+    purpose: bytes = b""  #: why the page is fetched if not to be read, such as `prefetch`
+    referrer: bytes = b""  #: the page that linked here; `-` if the client sent none
 
 
-#: What makes a record of one line, or tells why it cannot, in words that follow "line 7: ".
+#: Turns one line into a record, or returns the reason why it cannot, worded to follow "line 7: ".
 Read = Callable[[bytes], Record | str]
 
 
-# Who asked
+# Addresses
 
-#: A name of a host, or what a log has in place of an address. What has a colon is an address or nothing.
+#: A host name, or what a log has in place of an address. Text with a colon is an address or invalid.
 _NAME = re.compile(rb"[^\x00-\x20:<>\[\]{}()|\"'\\,;*?]{1,255}")
 
-NO_ADDRESS = "what stands in place of its address is none"
+NO_ADDRESS = "the address is not an IP address or a host name"
 
 
 def one_address(address: bytes) -> bytes:
-    """Return an address in its one form, without a port, or the name of a host in small letters.
+    """Return an IP address in its canonical form without a port, or a host name in lower case.
 
-    Empty if it is neither. A socket of Unix, which nginx logs as `unix:`, is a name.
+    Empty if it is neither. `unix:`, which nginx logs for a Unix socket, counts as a name.
     """
     known = normal_address(address.decode("latin-1"))
     if known is not None:
@@ -57,9 +60,9 @@ def one_address(address: bytes) -> bytes:
 
 
 def is_name(user: bytes) -> bool:
-    """Tell a name, which may have spaces, from words that stand before the fields of a line and would be a wrong name.
+    """Return whether `user` is a user name, not words that something has put in front of the line.
 
-    Behind such words come the fields themselves, and so a `-` or an address.
+    A name may contain spaces. In front of a line, such words are followed by its fields: a `-` or an address.
     """
     words = user.decode("latin-1").split(" ")
     return len(words) == 1 or ("-" not in words and not any(map(normal_address, words)))
@@ -68,11 +71,11 @@ def is_name(user: bytes) -> bool:
 # Quotes
 
 
-#: What stands between quotes. A backslash escapes what follows it. Possessive quantifiers (*+) keep matches
+#: Text between quotes. A backslash escapes the next character. Possessive quantifiers (*+) keep matching
 #: linear on any line.
 INSIDE = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'
 
-#: The first two words of a request. What follows is free.
+#: The first two words of a request line. Anything may follow.
 METHOD = rb"[-\w]++"
 TARGET = rb'[^ "\\]*+(?:\\.[^ "\\]*+)*+'
 
@@ -82,14 +85,14 @@ TARGET = rb'[^ "\\]*+(?:\\.[^ "\\]*+)*+'
 
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 
-#: Parsed days that a reader keeps. Most lines repeat the day of the line before.
+#: How many parsed days a reader caches. Most lines have the same day as the line before.
 MAX_DAYS = 1024
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class Dates:
-    """Reads `10/Oct/2000:13:55:36 -0700`, quickly when days repeat."""
+    """Parses `10/Oct/2000:13:55:36 -0700`. Fast when days repeat."""
 
     PATTERN = rb"[0-3]\d/[A-Z][a-z]{2}/\d{4}:[0-2]\d:[0-5]\d:[0-6]\d [+-][01]\d[0-5]\d"
 
@@ -97,7 +100,10 @@ class Dates:
         self._days: dict[bytes, int | None] = {}
 
     def read(self, date: bytes) -> int | None:
-        """Return milliseconds since 1970; a leap second is the first second of the next minute."""
+        """Return milliseconds since 1970, or None for a date that does not exist.
+
+        A leap second counts as the first second of the next minute.
+        """
         key = date[:11] + date[21:]
         if key not in self._days:
             if len(self._days) >= MAX_DAYS:
@@ -111,7 +117,7 @@ class Dates:
 
 
 def _day(key: bytes) -> int | None:
-    """Tell when the day `10/Oct/2000-0700` begins in its zone, in seconds since 1970; None if it is none."""
+    """Return when the day `10/Oct/2000-0700` begins, in seconds since 1970; None for an invalid date."""
     try:
         day = datetime(int(key[7:11]), _MONTHS.index(key[3:6]) + 1, int(key[:2]), tzinfo=UTC)
     except ValueError:
@@ -127,11 +133,11 @@ _dates = Dates()
 
 
 def read_time(time: bytes) -> int | None:
-    """Read any way of writing a time that says all of it, as milliseconds since 1970; None if it is none.
+    """Parse a complete time in any common notation. Returns milliseconds since 1970, or None if it is not a time.
 
-    Seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size; ISO 8601, also with `/`
-    (UTC unless it says otherwise); the date of the common format; or that of HTTP. A leap second is the first second
-    of the next minute.
+    The notations: seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size; ISO 8601,
+    also with `/` (UTC unless it has a zone); the date of the common log format; the date of HTTP. A leap second
+    counts as the first second of the next minute.
     """
     number = _NUMBER.fullmatch(time)
     if number is not None:
@@ -156,7 +162,7 @@ def _milliseconds(fraction: bytes) -> int:
 
 
 def _read_moment(text: str) -> int | None:
-    """Read ISO 8601, or a date of HTTP."""
+    """Parse ISO 8601, or an HTTP date."""
     whole = _LEAP.sub(r"\1:59", text, count=1)
     try:
         moment = parsedate_to_datetime(whole) if text[:1].isalpha() else datetime.fromisoformat(_with_dashes(whole))
@@ -168,9 +174,9 @@ def _read_moment(text: str) -> int | None:
 
 
 def _with_dashes(text: str) -> str:
-    """Make ISO 8601 of `2026/11/27 04:20:00`, as Caddy writes it."""
+    """Turn `2026/11/27 04:20:00`, which Caddy writes, into ISO 8601."""
     return text[:10].replace("/", "-") + text[10:] if text[4:5] == "/" else text
 
 
 def no_such_time(time: bytes) -> str:
-    return f"there is no such time as {quote(time)}" if re.search(rb"\d", time) else NO_TIME
+    return f"invalid time: {quote(time)}" if re.search(rb"\d", time) else NO_TIME

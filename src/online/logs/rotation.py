@@ -1,12 +1,12 @@
-"""Where the files of a log are, after they were renamed, copied or packed while nobody looked.
+"""Finds the files of a log that were renamed, copied or compressed while no feed was running.
 
-Not here: reading them on (follow), and keeping how far they were read (places).
+Not here: reading them (follow), and saving how far they were read (places).
 
-1. A file is known by device, inode and its first bytes, whatever its name, in the log's folder, in a folder inside it,
-   or in one that is named. A device may have another number after a restart of the machine.
-2. A copy, and what was packed, is another file: it is known by its first bytes alone, among files that are named like
-   the log, and only if there are enough bytes to tell.
-3. What was rotated since lies between: files that are named as the known one is but for digits, and written later.
+1. A file is identified by device, inode and its first bytes, whatever its name. It is looked for in the log's folder,
+   in the folders inside that, and in folders that are given. The number of a device can change after a reboot.
+2. A copy or a compressed file is a different file. It is identified by its first bytes alone, among files named like
+   the log, and only if there are enough bytes to be sure.
+3. Files rotated since then have the same name as the found one except for digits, and were written later.
 """
 
 import os
@@ -18,20 +18,20 @@ from typing import NamedTuple
 
 from online.logs.packing import MAGIC_BYTES, Damage, Unpackable, packed_with, unpacked
 
-#: By so many of its first bytes a file is known again: they span the time of its first line.
+#: How many of its first bytes identify a file. They include the time of its first line.
 HEAD_BYTES = 128
 
-#: Fewer could be those of another log, too.
+#: Another log could begin with the same bytes if there are fewer.
 _TELLING_BYTES = 40
 
-#: So many folders inside the log's are looked into, and so many files of each.
+#: How many folders inside the log's folder are searched, and how many files in each.
 _MAX_FOLDERS, _MAX_FILES = 100, 10_000
 
 _PACKED_NAME = re.compile(r"\.(?:gz|bz2|xz|zst|lz4|zip|Z)$")
 
 
 class Place(NamedTuple):
-    """How far a file has been read; in this shape it is stored. Of a packed file the bytes count that were packed."""
+    """How far a file has been read, in the shape in which it is stored. Offsets count decompressed bytes."""
 
     device: int
     inode: int
@@ -44,7 +44,7 @@ class Place(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A file that may be a log's."""
+    """A file that may belong to a log."""
 
     path: Path
     device: int
@@ -54,26 +54,26 @@ class Found(NamedTuple):
 
 
 class Rotation:
-    """The files that lie where a log's may be."""
+    """All files in the places where a log's files may be."""
 
     def __init__(self, path: Path, folders: Sequence[Path] = ()) -> None:
-        """`folders` are looked into too, beside the log's own."""
+        """`folders` are searched in addition to the log's own folder."""
         self._path = path
         self._files = list(_files_of(path, folders))
         self._given: set[tuple[int, int]] = set()
 
     def find(self, place: Place) -> Found | None:
-        """Find the file of a place, or a copy of it; each file once. O(files)."""
+        """Find the file of a place, or a copy of it. Returns each file only once. O(files)."""
         head = place.head_bytes
         same = [file for file in self._files if file.inode == place.inode and self._is_free(file)]
         same.sort(key=lambda file: file.device != place.device)
-        if not head:  # nothing was settled yet
+        if not head:  # nothing was settled
             return self._give(next((file for file in same if file.device == place.device), None))
         found = next((file for file in same if is_same(file.path, head, place.offset)), None)
         return self._give(found or self._find_copy(head, place))
 
     def between(self, found: Found) -> list[Found]:
-        """Return what was rotated after a file that is no longer at the log's path, the oldest first."""
+        """Return the files that were rotated after `found`, oldest first. None were if `found` is at the log's path."""
         if found.path.resolve() == self._path.resolve():
             return []
         shape = _shape(found.path)
@@ -102,7 +102,7 @@ class Rotation:
 
 
 def is_same(path: Path, head: bytes, offset: int) -> bool:
-    """Tell whether a file, perhaps packed, begins with `head` and is read to `offset` at most. False if unreadable."""
+    """Return whether a file, plain or compressed, begins with `head` and is long enough. False if unreadable."""
     try:
         with open(path, "rb") as file:
             begin = file.read(max(len(head), MAGIC_BYTES))
@@ -151,12 +151,12 @@ def _regular_files(folder: Path) -> Iterator[Found]:
     for name in names:
         try:
             status = os.stat(name)
-        except OSError:  # it has gone, or leads nowhere
+        except OSError:  # removed meanwhile, or a broken link
             continue
         if stat.S_ISREG(status.st_mode):
             yield Found(Path(name), status.st_dev, status.st_ino, status.st_size, status.st_mtime)
 
 
 def _shape(path: Path) -> str:
-    """Return a name without its digits, and without what tells that it is packed."""
+    """Return a file name without digits and without the suffix of compressed files."""
     return re.sub(r"\d+", "", _PACKED_NAME.sub("", path.name))

@@ -1,4 +1,4 @@
-"""What is a page view, and who is the user: the rules that an operator sets, by a TOML file and by options.
+"""Rules for what counts as a page view and who its user is, set by a TOML file and by options.
 
 Not here: applying them (pages).
 """
@@ -20,19 +20,19 @@ from online_client.pageviews import FILES, METHODS
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What is a page view, and who is the user. The defaults suit a web site."""
+    """What counts as a page view, and who its user is. The defaults suit a web site."""
 
-    keep_params: tuple[str, ...] = ()  #: parameters of the query that tell pages apart; all others go
-    rewrite: tuple[tuple[str, str], ...] = ()  #: pattern and replacement, one after the other
-    not_pages: frozenset[str] = FILES  #: extensions
+    keep_params: tuple[str, ...] = ()  #: query parameters to keep in urls; the others are removed
+    rewrite: tuple[tuple[str, str], ...] = ()  #: pairs of pattern and replacement, applied in order
+    not_pages: frozenset[str] = FILES  #: file extensions that are not pages
     methods: frozenset[str] = METHODS
-    with_host: bool = False  #: begin urls with the host that was asked
-    guests_only: bool = False  #: nobody is logged in by the web server, whatever name a line has
-    visitor: str = ""  #: the field, directive or variable that knows a guest again, such as %{session}C
-    keep_addresses: bool = False  #: name guests by their addresses
-    trust_proxy: tuple[Network, ...] = ()  #: whose X-Forwarded-For is believed
-    bots: tuple[str, ...] = ()  #: patterns of agents that are bots, beside those that are known
-    guest_key: Path | None = None  #: the file of the key that names guests
+    with_host: bool = False  #: begin urls with the host of the request
+    guests_only: bool = False  #: ignore user names in lines: everyone is a guest
+    visitor: str = ""  #: the field, directive or variable that identifies a guest, such as %{session}C
+    keep_addresses: bool = False  #: use addresses as the names of guests
+    trust_proxy: tuple[Network, ...] = ()  #: the proxies whose X-Forwarded-For is trusted
+    bots: tuple[str, ...] = ()  #: patterns of user agents that are bots, in addition to the built-in list
+    guest_key: Path | None = None  #: the file with the key for names of guests
 
 
 # Rules from a file, and from the command line
@@ -40,7 +40,7 @@ class Rules:
 
 def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise ValueError("takes a list of text")
+        raise ValueError("takes a list of strings")
     return tuple(value)
 
 
@@ -61,10 +61,10 @@ def _patterns(value: Any) -> tuple[str, ...]:
 def _rewrites(value: Any) -> tuple[tuple[str, str], ...]:
     pairs = tuple(map(_texts, value)) if isinstance(value, list) else ()
     if not isinstance(value, list) or any(len(pair) != 2 for pair in pairs):
-        raise ValueError("takes a list of pairs: a pattern, and what replaces it")
+        raise ValueError("takes a list of pairs: a pattern and its replacement")
     for old, new in pairs:
         try:
-            # An alternative that matches nothing, so that the replacement is expanded, and checked.
+            # The empty alternative always matches, so the replacement is expanded and checked.
             re.sub(b"(?:" + old.encode() + b")|$", new.encode(), b"")
         except (re.error, IndexError) as error:
             raise ValueError(f"takes regular expressions; {old!r} -> {new!r}: {error}") from None
@@ -79,7 +79,7 @@ def _switch(value: Any) -> bool:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError("takes text")
+        raise ValueError("takes a string that is not empty")
     return value
 
 
@@ -111,7 +111,7 @@ def load_rules(path: Path) -> Rules:
 
 def _value(path: Path, key: str, value: Any) -> Any:
     if key not in _READ:
-        raise ConfigError(f"{path}: {key} is no rule, they are {', '.join(_READ)}")
+        raise ConfigError(f"{path}: unknown rule {key}; the rules are {', '.join(_READ)}")
     try:
         return _READ[key](value)
     except ValueError as error:
@@ -119,52 +119,54 @@ def _value(path: Path, key: str, value: Any) -> Any:
 
 
 def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that tell what is a page view, and who is the user."""
+    """Add the options for what counts as a page view and who its user is."""
     group = parser.add_argument_group("page views and users")
-    group.add_argument("--rules", metavar="FILE", type=Path, help=f"a TOML file with any of {', '.join(_READ)}")
     group.add_argument(
-        "--keep-param", metavar="NAME", action="append", help="a parameter of the query that tells pages apart"
+        "--rules", metavar="FILE", type=Path, help=f"read rules from a TOML file, with any of {', '.join(_READ)}"
+    )
+    group.add_argument(
+        "--keep-param", metavar="NAME", action="append", help="keep this query parameter in urls; others are removed"
     )
     group.add_argument(
         "--rewrite",
         metavar=("PATTERN", "NEW"),
         nargs=2,
         action="append",
-        help=r"replace in every url, such as '/page/\d+$' ''; a url of which nothing is left is no page",
+        help=r"replace PATTERN in every url, such as '/page/\d+$' ''; a url that is empty then is not a page",
     )
-    group.add_argument("--with-host", action="store_true", default=None, help="begin urls with the host that was asked")
+    group.add_argument("--with-host", action="store_true", default=None, help="begin urls with the host of the request")
     group.add_argument(
         "--guests-only",
         action="store_true",
         default=None,
-        help="believe no user's name: for sites where the web server itself does not ask for a password",
+        help="ignore user names in logs: for sites where the web server itself does not check passwords",
     )
     group.add_argument(
         "--visitor",
         metavar="FIELD",
-        help="what knows a guest again, better than the address does: a field of JSON, or %%{NAME}C of a LogFormat",
+        help="identify guests by this field instead of the address: a JSON field, or %%{NAME}C in a LogFormat",
     )
     group.add_argument(
-        "--keep-addresses", action="store_true", default=None, help="name guests by their addresses, in clear"
+        "--keep-addresses", action="store_true", default=None, help="use addresses as the names of guests, unhashed"
     )
     group.add_argument(
         "--guest-key",
         metavar="FILE",
         type=Path,
-        help="the key of guests' names, made if it is missing; give all web servers of a site the same",
+        help="the key for names of guests, created if missing; use the same key on all web servers of a site",
     )
     group.add_argument(
         "--trust-proxy",
         metavar="NETWORK",
         type=_network_argument,
         action="append",
-        help="believe the X-Forwarded-For of requests that come from there, such as 10.0.0.0/8",
+        help="trust the X-Forwarded-For of requests from this network, such as 10.0.0.0/8",
     )
     group.add_argument(
         "--bot",
         metavar="PATTERN",
         action="append",
-        help="an agent in which this is found is a bot, beside those that are known, such as '^OurMonitor/'",
+        help="user agents that match are bots too, such as '^OurMonitor/'",
     )
 
 
@@ -176,7 +178,7 @@ def _network_argument(text: str) -> Network:
 
 
 def rules_from(args: argparse.Namespace) -> Rules:
-    """Make the rules that the options of `add_rule_arguments` describe; an option goes before the file."""
+    """Return the rules from the options of `add_rule_arguments`. Options override the file."""
     rules = Rules() if args.rules is None else load_rules(args.rules)
     given = {
         "keep_params": args.keep_param and tuple(args.keep_param),

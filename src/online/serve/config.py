@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 
+from online.core.sites import DEFAULT_SITE
 from online.errors import ConfigError
 from online.limits import Limits
 
@@ -38,6 +39,9 @@ class Address:
 
 _TOKEN_WAYS = "--token-file, ONLINE_TOKEN_FILE, or token_file in the file"
 
+#: In place of a site for syslog: the host of each request is its site.
+BY_HOST = "by-host"
+
 DEFAULT_LISTEN = (Address("127.0.0.1", 8989),)
 
 
@@ -60,6 +64,7 @@ class Config:
     syslog_from: tuple[IPv4Network | IPv6Network, ...] = ()
     syslog_format: str = "auto"
     syslog_rules: Path | None = None
+    syslog_site: str = DEFAULT_SITE.decode()  #: or BY_HOST
     quiet: bool = False
     limits: Limits = field(default_factory=Limits)
 

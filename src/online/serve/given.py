@@ -3,8 +3,8 @@
 import re
 
 from online import errors
+from online.core.sites import SITE_MAX_BYTES
 
-SITE_MAX_BYTES = 64
 CLIENT_NAME_MAX_BYTES = 256
 
 

@@ -12,8 +12,9 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from online.core.sites import SITE_MAX_BYTES
 from online.limits import KIB, MIB
-from online.serve.config import Address
+from online.serve.config import BY_HOST, Address
 from online.terms import WINDOW_MAX_S, WINDOW_MIN_S
 
 PREFIX = "ONLINE_"
@@ -167,6 +168,12 @@ def read_text(value: Any) -> str:
     return value
 
 
+def read_site(value: Any) -> str:
+    """Check the name of a site."""
+    _between(1, SITE_MAX_BYTES, len(value.encode(errors="surrogateescape")))
+    return str(value)
+
+
 def shown_size(value: int) -> str:
     """Return bytes in the largest unit that divides them.
 
@@ -182,6 +189,7 @@ TOKEN = Kind("TOKEN", f"1 to {TOKEN_MAX_BYTES} bytes of text without spaces", re
 SWITCH = Kind("", "true or false", read_switch)
 MODE = Kind("MODE", "three octal digits (such as 660)", read_mode)
 TEXT = Kind("TEXT", "text", read_text)
+SITE = Kind(f"NAME|{BY_HOST}", f"a name of 1 to {SITE_MAX_BYTES} bytes, or {BY_HOST}", read_site)
 NETWORKS = Kind("NETWORK", "a network such as 10.0.0.0/8", ip_network, many=True)
 LISTEN = Kind("ADDRESS", "HOST:PORT, [IPV6]:PORT or unix:PATH", read_address, many=True)
 
@@ -224,6 +232,7 @@ SETTINGS = (
     Setting("syslog_from", NETWORKS, "who may send syslog to an address beyond this machine"),
     Setting("syslog_format", TEXT, "how the lines are written: see --format of online feed"),
     Setting("syslog_rules", FILE, "what is a page view, and who is the user: see --rules of online feed"),
+    Setting("syslog_site", SITE, "the site of the hits from syslog; by-host: a site for each host"),
     Setting("quiet", SWITCH, "log warnings and errors alone"),
 )
 

@@ -26,19 +26,20 @@ from typing import Any
 import msgpack
 import trio
 
-from online.core.sites import DEFAULT_SITE, Sites
+from online.core.sites import SITE_MAX_BYTES, Sites
 from online.core.wire import Service, apply_hits
+from online.errors import FullError
 from online.logs.formats import reader_of
 from online.logs.pages import NO_PAGE_VIEW, Pages, PageView, guest_key, key_beside
 from online.logs.rules import Network, Rules, load_rules
 from online.logs.syslogheader import message_of
-from online.serve.config import Address, Config
+from online.serve.config import BY_HOST, Address, Config
 from online.serve.listeners import open_datagrams
 from online.serve.parts import Part
 from online.serve.verb import Lines
 
-#: Why a line was no hit, as INFO lists it: not a page view, or not understood at all.
-SKIPPED = ("method", "status", "file", "target", "dropped", "aside", "not_understood")
+#: Why a line gave no hit, as INFO lists it: not a page view, without a site, or not understood.
+SKIPPED = ("method", "status", "file", "target", "dropped", "aside", "site", "not_understood")
 
 #: How long a turn may take, but for its last line.
 TURN_S = 0.001
@@ -87,7 +88,8 @@ class Syslog(Part):
         rules = load_rules(config.syslog_rules) if config.syslog_rules is not None else Rules()
         path = rules.guest_key or (key_beside(config.state) if config.syslog and config.state else None)
         read = reader_of(config.syslog_format, visitor=rules.visitor)
-        self._parse = Pages(read, rules, key=guest_key(path)).parse
+        self._pages = Pages(read, rules, key=guest_key(path))
+        self._site = None if config.syslog_site == BY_HOST else config.syslog_site.encode(errors="surrogateescape")
         self._sockets: list[_Socket] = []
 
     @asynccontextmanager
@@ -105,9 +107,10 @@ class Syslog(Part):
             yield
 
     def told(self) -> Iterator[str]:
-        """Say where it receives."""
+        """Say where it receives, and for which site."""
+        which = "one site per host" if self._site is None else f"site {self._config.syslog_site}"
         for address in self.addresses:
-            yield f"receives syslog at {address}"
+            yield f"receives syslog at {address} for {which}"
 
     def info(self) -> Mapping[str, Lines]:
         """Return the section `syslog`."""
@@ -136,7 +139,7 @@ class Syslog(Part):
     def _turn(self, receiving: "_Socket") -> bool:
         """Take datagrams for about TURN_S; tell if more may be waiting."""
         until_s = time.perf_counter() + TURN_S
-        hits: list[PageView] = []
+        hits: dict[bytes, list[PageView]] = {}
         is_left = True
         try:
             self._take(receiving.receive_first(), hits)
@@ -144,26 +147,41 @@ class Syslog(Part):
                 self._take(receiving.receive(), hits)
         except BlockingIOError:
             is_left = False
-        if hits:
-            self._give(hits)
+        for site, each in hits.items():
+            self._give(site, each)
         return is_left
 
-    def _take(self, datagram: bytes, hits: list[PageView]) -> None:
+    def _take(self, datagram: bytes, hits: dict[bytes, list[PageView]]) -> None:
+        """Add the hit of a datagram to those of its site, or count why there is none."""
         counts = self.counts
         counts.received += 1
-        found = self._parse(message_of(datagram))
+        found = self._pages.parse(message_of(datagram))
         if isinstance(found, str):
             counts.skipped[NO_PAGE_VIEW.get(found, "not_understood")] += 1
+            return
+        site = self._site or self._host()
+        if site:
+            hits.setdefault(site, []).append(found)
         else:
-            hits.append(found)
+            counts.skipped["site"] += 1
 
-    def _give(self, hits: list[PageView]) -> None:
-        """Hand hits to the index of the default site."""
+    def _host(self) -> bytes:
+        """Return the host of the last page view; empty if it has none that can name a site."""
+        host = self._pages.host
+        return host if host != b"-" and len(host) <= SITE_MAX_BYTES else b""
+
+    def _give(self, site: bytes, hits: list[PageView]) -> None:
+        """Apply hits to the index of a site, which begins to exist if there is room for it."""
+        try:
+            index = self._sites.open(site)
+        except FullError:
+            self.counts.skipped["site"] += len(hits)
+            return
         self.counts.hits += len(hits)
         if self._service.clock_step_ms:
             hits = [hit._replace(seen_ms=self._service.index_of(hit.seen_ms)) for hit in hits]
         frame = msgpack.packb([2, "hits", hits])
-        apply_hits(self._sites[DEFAULT_SITE], frame, now_ms=self._now_ms())
+        apply_hits(index, frame, now_ms=self._now_ms())
 
 
 class _Socket:

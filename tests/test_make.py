@@ -1,0 +1,28 @@
+"""What the targets of the Makefile install."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def steps(target):
+    """The commands of a target in a folder where nothing is built."""
+    make = shutil.which("make") or pytest.skip("make is not installed")
+    command = [make, "--no-print-directory", "--dry-run", "--always-make", target]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_the_demo_says_at_once_how_long_it_takes_and_needs_none_of_the_packages_for_tests():
+    commands = steps("run")
+    assert commands[0].startswith('echo "Setting up .venv, which takes about')
+    assert commands[-1].endswith("online demo ")
+    assert not any("optional-dependencies" in command for command in commands)
+
+
+@pytest.mark.parametrize("target", ["test", "check", "bench"])
+def test_tests_and_benchmarks_install_the_rest(target):
+    assert any("['optional-dependencies']['dev']" in command for command in steps(target))
