@@ -304,6 +304,7 @@ cdef int64_t core_expire(Core* core, int64_t now_ms) noexcept nogil:
     if now_ms >= core.expiry_due_ms:
         core.expiry_due_ms = INT64_MAX
         n_expired = expire_order(core, core.named, now_ms) + expire_order(core, core.unnamed, now_ms)
+        core.tally.expired += n_expired
     core.now_ms = now_ms
     return n_expired
 

@@ -331,6 +331,7 @@ cdef class Index:
         return IndexStatistics(
             users=table_used(&core.users), pages=table_used(&core.pages), memory_bytes=core_memory_bytes(core),
             accepted=tally.accepted, late=tally.late, stale=tally.stale, skewed=tally.skewed, refused=tally.refused,
+            expired=tally.expired,
             max_users_reached=tally.full[0], max_pages_reached=tally.full[1], max_memory_reached=tally.full[2],
         )
 

@@ -1,7 +1,11 @@
-"""The transports that tests of the server run over."""
+"""The transports that tests of the server run over, and connections to its verbs."""
 
 import pytest
-from tests.serving import TRANSPORTS
+from tests.serving import TRANSPORTS, Line
+
+from online.core.sites import Sites
+from online.limits import Limits
+from online.serve.verbs import Verbs
 
 
 @pytest.fixture(params=TRANSPORTS)
@@ -13,3 +17,28 @@ def transport(request):
 @pytest.fixture
 def streams():
     return "streams"
+
+
+@pytest.fixture
+def make_verbs():
+    def make(*, window_s=1_800, token=None, **limits):
+        return Verbs(Sites(Limits(**({"max_memory": 2**30} | limits)), window_s=window_s), token=token)
+
+    return make
+
+
+@pytest.fixture
+def verbs(make_verbs):
+    return make_verbs()
+
+
+@pytest.fixture
+def line(verbs):
+    return Line(verbs)
+
+
+@pytest.fixture
+def busy(line):
+    for user, url in [("a", "/x"), ("b", "/x"), ("c", "/y"), ("d", "/forum/1"), ("e", "/forum/2")]:
+        line.ask("HIT", user, url)
+    return line

@@ -24,7 +24,7 @@ _WORDS = {
     "status": "with a status that shows no page, such as 404",
     "method": "with another method than GET, HEAD or POST",
     "target": "with a target that is no path",
-    "dropped": "with a url of which a rewrite leaves nothing",
+    "rewrite": "with a url of which a rewrite leaves nothing",
     NOT_UNDERSTOOD: "not understood",
 }
 

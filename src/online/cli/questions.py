@@ -14,7 +14,10 @@ from online.terms import KINDS, MEMBER
 from online_client import Client
 
 #: What INFO tells of.
-SECTIONS = ("server", "clients", "memory", "hits", "sites", "limits", "syslog")
+SECTIONS = (
+    *("server", "clients", "memory", "hits", "sites", "limits", "syslog"),
+    *("persistence", "stats", "replication", "cpu", "cluster", "keyspace"),
+)
 
 
 class Argument(NamedTuple):

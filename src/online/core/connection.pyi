@@ -75,6 +75,7 @@ class Connection:
     name: bytes  # CLIENT SETNAME
     authenticated: bool
     resp_version: int  # 2, or 3 after HELLO 3; a MessagePack connection has 0
+    began_ms: int  # index time of the first bytes; 0 before
     reply: str  # CLIENT REPLY: "on", "off" or "skip" (which leaves out this reply and the next)
 
     work: int  # units done in this turn, each about a hit; a rare verb adds what it takes
@@ -99,6 +100,9 @@ class Connection:
         """Answer with an unasked error and close: for timeouts and limits judged above."""
 
     @property
+    def input_bytes(self) -> int:
+        """Input that waits, with the command that is being answered."""
+    @property
     def output_bytes(self) -> int:
         """Output that waits."""
     @property
@@ -110,6 +114,9 @@ class Connection:
     @property
     def is_closing(self) -> bool:
         """Nothing more is read; close once the output has gone."""
+    @property
+    def heard_ms(self) -> int:
+        """Index time of the last bytes; 0 before."""
     @property
     def in_frame(self) -> bool:
         """A message has begun and is not complete."""

@@ -43,6 +43,7 @@ cdef struct Tally:
     int64_t stale
     int64_t skewed
     int64_t refused
+    int64_t expired                                      # sessions
     int64_t full[3]                                      # of these, by limit: FULL_USERS, FULL_PAGES, FULL_MEMORY
 
 # Observers are told in the middle of a change. They note what they are told and do nothing else to the core. Each is

@@ -41,7 +41,7 @@ METHOD, STATUS, FILE, TARGET, DROPPED, ASIDE = (
 
 #: Reason -> its name among counts; every other reason is that a line was not understood.
 NO_PAGE_VIEW = {
-    METHOD: "method", STATUS: "status", FILE: "file", TARGET: "target", DROPPED: "dropped", ASIDE: "aside",
+    METHOD: "method", STATUS: "status", FILE: "file", TARGET: "target", DROPPED: "rewrite", ASIDE: "aside",
 }  # fmt: skip
 
 _NO_USER = "it names neither a user nor an address"

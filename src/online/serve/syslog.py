@@ -38,7 +38,7 @@ from online.serve.parts import Part
 from online.serve.verb import Lines
 
 #: Why a line was no hit, as INFO lists it: not a page view, or not understood at all.
-SKIPPED = ("method", "status", "file", "target", "dropped", "aside", "not_understood")
+SKIPPED = ("method", "status", "file", "target", "rewrite", "aside", "not_understood")
 
 #: How long a turn may take, but for its last line.
 TURN_S = 0.001
