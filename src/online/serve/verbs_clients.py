@@ -132,7 +132,7 @@ def _kill(shared: Shared, asker: Connection, options: dict[str, bytes], now_ms: 
 
 def _fits(shared: Shared, connection: Connection, options: dict[str, bytes]) -> bool:
     """Tell if a connection speaks of the site and has the ends that the options name."""
-    if options.get("USER", b"") not in (b"", shared.connections.home(connection)):
+    if "USER" in options and options["USER"] != shared.connections.home(connection):
         return False
     if not options.keys() & {"ADDR", "LADDR"}:
         return True
