@@ -26,7 +26,7 @@ from online.errors import CommandError, FramingError
 
 from online.core.arena cimport ref_t
 from online.core.codec cimport Arg, Buffer, buffer_used
-from online.core.core cimport core_expire
+from online.core.core cimport core_advance
 from online.core.index cimport Index, name_from
 
 __all__ = ["OK", "Connection", "Service", "Status"]
@@ -218,7 +218,7 @@ cdef class Connection:
     def index(self, Index index):
         self._index = index
         self.core = NULL if index is None else &index.core
-        core_expire(core_of(self), self.now_ms)
+        core_advance(core_of(self), self.now_ms)
 
     @property
     def resp_version(self):
@@ -343,7 +343,7 @@ cdef int answer_input(Connection c, int64_t now_ms) except -1:
     c.now_ms = now_ms
     if c.began_ms == 0:
         c.began_ms = now_ms
-    core_expire(core_of(c), now_ms)
+    core_advance(core_of(c), now_ms)
     try:
         c.run()
     except FramingError as error:

@@ -3,7 +3,7 @@
 Its job: the rules of hits, and the answers about one user or one page. Not its job: how records are linked (skiplist),
 lists and their cursors (lists), sums over pages (sections), hits side by side (ahead), Python objects (index), any
 dialect (connection and on), and clocks: `now_ms` is always an argument.
-Whoever calls a question first calls `core_expire`: so every answer is exact as of now.
+Whoever asks first calls `core_advance`, and then what settles the part of the index that the question reads.
 
 A user has one session, the newest hit. Members and guests stand by time, by name and by page. Sessions that no list
 may name (hidden, bots, departed) stand by time alone, under a head of their own: nothing ever asks for them in
@@ -13,17 +13,30 @@ Invariants, beside those of the skiplist and the tables:
 1. Every session is in `users`, every page in `pages`; a page has at least one session, a departed session no page.
 2. A session stands by time under `named` or `unnamed` as its kind says; under `named` also by name, and by page
    between its page's record and the next page's.
-3. `kinds`, `people`, `seconds` and every page's `counts` are sums over the sessions.
-4. No session is outside the window of `now_ms`, which never goes back.
+3. `kinds`, `people` and `seconds` are sums over the sessions inside the window of `now_ms`, which never goes back.
+   Every page's `counts` are sums over all its sessions.
+4. `overdue` sessions have left the window and are still linked. They stand at the oldest ends: of the two orders by
+   time, and of every page's run.
 5. What can fail (memory, limits) fails before anything is changed.
+
+Expiry. A million users may leave the window in one second, and to drop them takes half a second. So time moves on at
+once, and sessions are dropped in slices (`core_expire_some`). Answers are exact meanwhile, because each question
+settles what it reads, and no more:
+- Totals: each second keeps its own counts. When a second leaves the window, they are taken off the totals.
+- A page: its overdue sessions are at the oldest end of its run, and are dropped from there. Hidden users and bots
+  stand in no run; on a page that has some, all overdue sessions of that sort are dropped first.
+- Lists by time end where the first overdue session stands. Lists by name drop those that they meet.
+- A hit replaces its user's session, overdue or not: it is newer. A limit is judged once nothing overdue is in its way.
+A question that would have to drop too many gives up its turn and goes on in the next one, where it left off.
 
 Places in time. A session's key is its time modulo 2^28 ms (74 hours) and, below it, a tie of 36 bits: one more than
 the predecessor's within the same millisecond, so that arrival orders equal times. As all sessions are within one
 window of at most 24 hours, keys compare right though they wrap around, and `now_ms` gives back the whole time.
 """
 
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
 from online.terms import SKEW_MS as _SKEW_MS
@@ -45,6 +58,12 @@ cdef int64_t SKEW_MS = _SKEW_MS
 cdef Name NO_NAME
 NO_NAME.at = ""
 
+#: Keys of time compare right within this distance: half of what their bits can tell apart. 37 hours.
+cdef int64_t REACH_MS = <int64_t>(MS_MASK // 2)
+
+cdef enum:
+    EXPIRED_AT_ONCE = 64                                 # to make room for a hit
+
 
 # Beginning and end
 
@@ -57,12 +76,12 @@ cdef bint core_open(Core* core, Purse* purse, const uint64_t* secrets) noexcept 
     core.users.purse = core.pages.purse = core.skiplist.arena.purse = purse
     core.hash_key.k0, core.hash_key.k1 = secrets[0], secrets[1]
     core.cursor_key.k0, core.cursor_key.k1 = secrets[2], ~secrets[3]  # another key, though a short seed repeats
-    core.expiry_due_ms = INT64_MAX
-    if not purse_take(purse, core.window_s * sizeof(uint32_t)):
+    core.now_ms = core.window_s * 1000 - 1000  # so the window begins at 0
+    if not purse_take(purse, core.window_s * sizeof(Second)):
         return False
-    core.seconds = <uint32_t*>calloc(core.window_s, sizeof(uint32_t))
+    core.seconds = <Second*>calloc(core.window_s, sizeof(Second))
     if core.seconds == NULL:
-        purse_give(purse, core.window_s * sizeof(uint32_t))
+        purse_give(purse, core.window_s * sizeof(Second))
         return False
     if not (skiplist_open(&core.skiplist, purse, secrets[4])
             and table_open(&core.users, purse) and table_open(&core.pages, purse)):
@@ -76,7 +95,7 @@ cdef bint core_open(Core* core, Purse* purse, const uint64_t* secrets) noexcept 
 cdef void core_close(Core* core) noexcept nogil:
     """Free all that `core_open` and hits have taken. O(1), but for giving memory back."""
     if core.seconds != NULL:
-        purse_give(core.skiplist.arena.purse, core.window_s * sizeof(uint32_t))
+        purse_give(core.skiplist.arena.purse, core.window_s * sizeof(Second))
     free(core.seconds)
     table_close(&core.users)
     table_close(&core.pages)
@@ -85,7 +104,7 @@ cdef void core_close(Core* core) noexcept nogil:
 
 cdef int64_t core_memory_bytes(const Core* core) noexcept nogil:
     """Return what the index has taken from the system. O(1)."""
-    cdef int64_t n_bytes = core.skiplist.arena.used_bytes + core.window_s * <int64_t>sizeof(uint32_t)
+    cdef int64_t n_bytes = core.skiplist.arena.used_bytes + core.window_s * <int64_t>sizeof(Second)
     return n_bytes + <int64_t>(table_bytes(&core.users) + table_bytes(&core.pages))
 
 
@@ -101,11 +120,6 @@ cdef int64_t core_seen_ms(const Core* core, ref_t session) noexcept nogil:
     return ms_of(core, record_at(&core.skiplist, session).key)
 
 
-cdef bint core_is_online(const Core* core, int64_t seen_ms) noexcept nogil:
-    """Whether a hit of this time is inside the window. O(1)."""
-    return seen_ms // 1000 > core.now_ms // 1000 - core.window_s
-
-
 cdef inline bint are_people(int kind) noexcept nogil:
     return kind <= HIDDEN
 
@@ -119,11 +133,12 @@ cdef bint core_is_named(const Core* core, ref_t session) noexcept nogil:
 
 cdef ref_t core_find_user(const Core* core, Name user) noexcept nogil:
     """Return the user's session, departed or not, or NO_REF. O(1) expected."""
-    return table_find(&core.users, &core.skiplist, core_hash(core, user), user)
+    cdef ref_t session = table_find(&core.users, &core.skiplist, core_hash(core, user), user)
+    return NO_REF if session == NO_REF or core_is_overdue(core, session) else session
 
 
 cdef ref_t core_find_page(const Core* core, Name url) noexcept nogil:
-    """Return the page of this url, or NO_REF. O(1) expected."""
+    """Return the page of this url, with what is overdue on it, or NO_REF. O(1) expected."""
     return table_find(&core.pages, &core.skiplist, core_hash(core, url), url)
 
 
@@ -133,14 +148,18 @@ cdef int64_t core_page_people(const Core* core, ref_t page) noexcept nogil:
     return 0 if page == NO_REF else <int64_t>at.counts[<int>MEMBER] + at.counts[<int>GUEST] + at.counts[<int>HIDDEN]
 
 
+cdef inline int64_t people_of(const Second* second) noexcept nogil:
+    return <int64_t>second.kinds[<int>MEMBER] + second.kinds[<int>GUEST] + second.kinds[<int>HIDDEN]
+
+
 cdef int64_t core_people_within(const Core* core, int64_t within_s) noexcept nogil:
     """Count the people seen within the last `within_s` seconds, 1 to the window. O(within_s)."""
     cdef int64_t end = (core.now_ms // 1000 + 1) % core.window_s
     cdef int64_t people = 0, second
     for second in range(max(end - within_s, <int64_t>0), end):
-        people += core.seconds[second]
+        people += people_of(&core.seconds[second])
     for second in range(core.window_s + min(end - within_s, <int64_t>0), core.window_s):
-        people += core.seconds[second]
+        people += people_of(&core.seconds[second])
     return people
 
 
@@ -217,9 +236,13 @@ cdef void leave_page(Core* core, ref_t session) noexcept nogil:
 
 cdef void count_session(Core* core, int kind, int64_t seen_ms, int by) noexcept nogil:
     core.kinds[kind] += by
-    if are_people(kind):
-        core.people += by
-        core.seconds[(seen_ms // 1000) % core.window_s] += <uint32_t>by
+    core.people += by * are_people(kind)
+    core.seconds[(seen_ms // 1000) % core.window_s].kinds[kind] += <uint32_t>by
+
+
+cdef inline void forget_overdue(Core* core, int kind) noexcept nogil:
+    core.overdue -= 1
+    core.overdue_unnamed -= not names(kind)
 
 
 cdef inline void note_change(Core* core, ref_t page) noexcept nogil:
@@ -245,14 +268,17 @@ cdef void attach(Core* core, ref_t session, int kind, ref_t page, int64_t seen_m
     if page != NO_REF:
         enter_page(core, session)
     count_session(core, kind, seen_ms, 1)
-    core.expiry_due_ms = min(core.expiry_due_ms, (seen_ms // 1000 + core.window_s) * 1000)
     note_change(core, page)
 
 
 cdef void detach(Core* core, ref_t session) noexcept nogil:
     """Undo `attach`; the page may stay behind without sessions."""
     cdef Record* record = record_at(&core.skiplist, session)
-    count_session(core, record.kind, ms_of(core, record.key), -1)
+    cdef int64_t seen_ms = ms_of(core, record.key)
+    if core_is_online(core, seen_ms):
+        count_session(core, record.kind, seen_ms, -1)
+    else:
+        forget_overdue(core, record.kind)
     if record.page != NO_REF:
         leave_page(core, session)
     skiplist_unlink(&core.skiplist, BY_TIME, session)
@@ -265,7 +291,10 @@ cdef void link_name(Core* core, ref_t session, ref_t finger) noexcept nogil:
     skiplist_link(&core.skiplist, BY_NAME, session, before)
 
 
+# Time moves on
+
 cdef void expire_session(Core* core, ref_t session) noexcept nogil:
+    """Drop a session that is overdue, and its page if it was the last one there. O(1) expected."""
     cdef Record* record = record_at(&core.skiplist, session)
     cdef ref_t page = record.page
     detach(core, session)
@@ -277,36 +306,91 @@ cdef void expire_session(Core* core, ref_t session) noexcept nogil:
     skiplist_free(&core.skiplist, session)
 
 
-cdef int64_t expire_order(Core* core, ref_t head, int64_t now_ms) noexcept nogil:
-    """Drop what has left the window from the sessions under one head, and note when the next one will."""
-    cdef int64_t n_expired = 0, due_ms
+cdef int64_t expire_order(Core* core, ref_t head, int64_t before_ms, int64_t most) noexcept nogil:
+    """Drop up to `most` sessions of one order by time that were seen before a time; return how many."""
     cdef ref_t oldest = next_of(&core.skiplist, BY_TIME, head)
-    while oldest != head:
-        due_ms = (core_seen_ms(core, oldest) // 1000 + core.window_s) * 1000
-        if due_ms > now_ms:
-            core.expiry_due_ms = min(core.expiry_due_ms, due_ms)
-            break
+    cdef int64_t n = 0
+    while n < most and oldest != head and core_seen_ms(core, oldest) < before_ms:
         expire_session(core, oldest)
-        n_expired += 1
+        n += 1
         oldest = next_of(&core.skiplist, BY_TIME, head)
-    return n_expired
+    return n
 
 
-cdef int64_t core_expire(Core* core, int64_t now_ms) noexcept nogil:
-    """Let the time be `now_ms`, unless it is later already; drop what has left the window and return how many.
+cdef int64_t core_expire_some(Core* core, int64_t most) noexcept nogil:
+    """Drop up to `most` overdue sessions, oldest first; return how many. O(1) expected for each."""
+    cdef int64_t n = 0
+    if core.overdue_unnamed:
+        n = expire_order(core, core.unnamed, core.first_ms, most)
+    if core.overdue:
+        n += expire_order(core, core.named, core.first_ms, most - n)
+    return n
 
-    O(1) for each session dropped, and for none: `expiry_due_ms` says when to look. All that has left goes in one
-    call: on a machine that slept through the window, that is everybody, at 0.2 to 0.5 us each.
+
+cdef void pass_second(Core* core, int64_t second) noexcept nogil:
+    """Take those who were seen in a second off the totals: they are overdue from now on."""
+    cdef Second* counts = &core.seconds[second % core.window_s]
+    cdef int kind
+    for kind in range(5):
+        core.kinds[kind] -= counts.kinds[kind]
+        core.people -= counts.kinds[kind] * are_people(kind)
+        core.overdue += counts.kinds[kind]
+        core.tally.expired += counts.kinds[kind]
+        core.overdue_unnamed += 0 if names(kind) else counts.kinds[kind]
+    memset(counts, 0, sizeof(Second))
+
+
+cdef void core_advance(Core* core, int64_t now_ms) noexcept nogil:
+    """Let the time be `now_ms`, unless it is later already: what has left the window is overdue. Drops nothing.
+
+    O(1) within a second; O(seconds passed), at most O(window_s). Only after a sleep of many hours, what would get out
+    of the reach of the keys of time is dropped here, at 0.2 to 1 us each.
     """
-    cdef int64_t n_expired = 0
+    cdef int64_t first_s = core.first_ms // 1000
+    cdef int64_t now_first_s = now_ms // 1000 - core.window_s + 1
+    cdef int64_t second
     if now_ms <= core.now_ms:
-        return 0
-    if now_ms >= core.expiry_due_ms:
-        core.expiry_due_ms = INT64_MAX
-        n_expired = expire_order(core, core.named, now_ms) + expire_order(core, core.unnamed, now_ms)
-        core.tally.expired += n_expired
+        return
+    if now_first_s > first_s:
+        for second in range(first_s, min(now_first_s, first_s + core.window_s)):
+            pass_second(core, second)
+        core.first_ms = now_first_s * 1000
+        if core.overdue:
+            expire_order(core, core.unnamed, now_ms - REACH_MS, core.overdue)
+            expire_order(core, core.named, now_ms - REACH_MS, core.overdue)
     core.now_ms = now_ms
-    return n_expired
+
+
+cdef bint core_settle_page(Core* core, Name url, bint with_bots, int64_t* left, ref_t* page) noexcept nogil:
+    """Find a page and drop what is overdue on it: its run and its counts are exact then. NO_REF if nobody is left.
+
+    `with_bots`: the count of bots is to be exact, too. Returns False when `left` sessions were dropped and more are
+    overdue; `left` falls by each. O(1) expected for each.
+    """
+    cdef ref_t oldest
+    cdef const Page* at
+    cdef bint is_last
+    page[0] = core_find_page(core, url)
+    if core.overdue == 0 or page[0] == NO_REF:
+        return True
+    at = page_at(&core.skiplist, page[0])
+    if core.overdue_unnamed and (at.counts[<int>HIDDEN] or (with_bots and at.counts[<int>BOT])):
+        left[0] -= expire_order(core, core.unnamed, core.first_ms, left[0])
+        if core.overdue_unnamed:
+            return False
+        page[0] = core_find_page(core, url)
+    while page[0] != NO_REF:
+        oldest = next_of(&core.skiplist, BY_PAGE, page[0])
+        if record_at(&core.skiplist, oldest).kind > <int>GUEST or not core_is_overdue(core, oldest):
+            return True
+        if left[0] == 0:
+            return False
+        left[0] -= 1
+        is_last = sessions_on(core, page[0]) == 1
+        expire_session(core, oldest)
+        if is_last:
+            page[0] = NO_REF
+    return True
 
 
 # Hits
@@ -417,6 +501,8 @@ cdef Outcome judge_hit(Core* core, const Hit* hit, const Ahead* ahead) noexcept 
     cdef int64_t seen_ms = min(hit.seen_ms, core.now_ms)
     cdef ref_t session
     cdef int64_t newest_ms
+    cdef Outcome outcome
+    cdef Ahead again
     if not core_is_online(core, seen_ms):
         return LATE
     session = table_find(&core.users, &core.skiplist, ahead.user_hash, hit.user)
@@ -426,7 +512,13 @@ cdef Outcome judge_hit(Core* core, const Hit* hit, const Ahead* ahead) noexcept 
             return STALE
         if seen_ms == newest_ms and is_repeat(core, session, hit):
             return ACCEPTED
-    return apply_hit(core, hit, ahead, session, seen_ms)
+    outcome = apply_hit(core, hit, ahead, session, seen_ms)
+    while outcome >= FULL_USERS and core_expire_some(core, EXPIRED_AT_ONCE):
+        again = ahead[0]
+        again.user_finger = again.url_finger = NO_REF  # they may have gone
+        session = table_find(&core.users, &core.skiplist, ahead.user_hash, hit.user)
+        outcome = apply_hit(core, hit, &again, session, seen_ms)
+    return outcome
 
 
 cdef Outcome core_settle_hit(Core* core, const Hit* hit, const Ahead* ahead, Outcome outcome) noexcept nogil:
@@ -441,7 +533,7 @@ cdef Outcome core_hit(Core* core, const Hit* hit) noexcept nogil:
     """Make `hit` its user's session if it is the newest; kind DEPARTED takes the user offline.
 
     O(1) expected in time order; O(log d) for a hit d places out of order; O(log n) for a new user or url.
-    Requires: core_expire(core, now_ms) was called, and hit.seen_ms is given.
+    Requires: core_advance(core, now_ms) was called, and hit.seen_ms is given.
     Returns: ACCEPTED (also for an exact repeat); LATE or STALE, ignored; or why it was refused. All are counted;
     all but ACCEPTED change nothing else.
     """

@@ -4,7 +4,7 @@ Its job: to stand between Python and core.pyx, and to examine an index for tests
 """
 
 cimport cython
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
@@ -18,8 +18,8 @@ from online.terms import WINDOW_MAX_S, WINDOW_MIN_S
 from online.core.arena cimport NO_REF, Purse, ref_t
 from online.core.core cimport (
     ACCEPTED, BAD_KIND, BAD_SEEN, BAD_URL, BAD_USER, FULL_PAGES, FULL_USERS, Core, Hit, Outcome, Tally,
-    core_check_hit, core_close, core_expire, core_find_page, core_find_user, core_hash, core_hit, core_is_named,
-    core_is_online, core_memory_bytes, core_open, core_page_people, core_people_within, core_seen_ms,
+    core_advance, core_check_hit, core_close, core_expire_some, core_find_user, core_hash, core_hit, core_is_named,
+    core_is_online, core_memory_bytes, core_open, core_page_people, core_people_within, core_seen_ms, core_settle_page,
 )
 from online.core.lists cimport (
     OF_PAGE, OF_RECENT, OF_USERS, Listing, Scope,
@@ -28,7 +28,7 @@ from online.core.lists cimport (
 )
 from online.core.sections cimport Ranked, core_section, core_top
 from online.core.skiplist cimport (
-    BY_NAME, BY_PAGE, BY_TIME, DEPARTED, HIDDEN, MAX_HEIGHT, MAX_NAME_BYTES, PAGE,
+    BY_NAME, BY_PAGE, BY_TIME, DEPARTED, MAX_HEIGHT, MAX_NAME_BYTES, PAGE,
     Name, Order, Record, Skiplist, later_by, name_of, page_at, record_at,
 )
 from online.core.table cimport Table, table_find, table_used
@@ -75,9 +75,18 @@ cdef out_of_memory(Index self):
     return errors.full("max_memory", self.budget.limit_bytes)
 
 
-cdef int64_t advance(Index self, now_ms) except -1:
-    """Check `now_ms` and expire; every public method begins with its own checks, then this."""
-    return core_expire(&self.core, number_from("now_ms", now_ms, SEEN_MIN_MS, SEEN_MAX_MS))
+cdef int advance(Index self, now_ms) except -1:
+    """Check `now_ms` and let it be the time; every public method begins with its own checks, then this."""
+    core_advance(&self.core, number_from("now_ms", now_ms, SEEN_MIN_MS, SEEN_MAX_MS))
+    return 0
+
+
+cdef ref_t settled_page(Index self, Name url, bint with_bots=False) noexcept:
+    """Return a page whose run and counts are exact, or NO_REF."""
+    cdef int64_t left = INT64_MAX
+    cdef ref_t page
+    core_settle_page(&self.core, url, with_bots, &left, &page)
+    return page
 
 
 cdef Name checked_name(Index self, str what, bytes text, bint may_be_empty=False) except *:
@@ -120,7 +129,7 @@ cdef bint index_hit(Index self, bytes user, bytes url, seen_ms, str kind, int nu
             raise TypeError(f"seen_ms takes an int, not {type(seen_ms).__name__}")
         hit.seen_ms = seen_ms if SEEN_MIN_MS <= seen_ms <= SEEN_MAX_MS else -1
     if core_check_hit(core, &hit) == ACCEPTED:
-        core_expire(core, checked_ms)
+        core_advance(core, checked_ms)
     outcome = core_hit(core, &hit)
     if outcome >= BAD_USER:
         if outcome == BAD_KIND:
@@ -154,11 +163,12 @@ cdef tuple listed(Index self, Listing listing, Scope scope, Name of, int64_t lim
 
 cdef tuple list_sessions(Core* core, Listing* listing, Scope scope, Name of, int64_t limit):
     cdef ref_t session, last = NO_REF
+    cdef int64_t left = INT64_MAX
     cdef Record* record
     cdef list sessions = []
     cdef bytes room
     while len(sessions) < limit:
-        if core_list(core, listing, &session, 1) == 0:
+        if core_list(core, listing, &session, 1, &left) == 0:
             break
         record = record_at(&core.skiplist, session)
         user, url = bytes_from(name_of(&core.skiplist, session)), bytes_from(name_of(&core.skiplist, record.page))
@@ -219,8 +229,10 @@ cdef class Index:
     def leave(self, bytes user not None, *, seen_ms=None, now_ms):
         return index_hit(self, user, b"", seen_ms, "departed", DEPARTED, now_ms)
 
-    def expire(self, *, now_ms):
-        return advance(self, now_ms)
+    def expire(self, most=None, *, now_ms):
+        cdef int64_t n = INT64_MAX if most is None else number_from("most", most, 0, INT64_MAX)
+        advance(self, now_ms)
+        return core_expire_some(&self.core, n)
 
     def count(self, bytes url=None, within_s=None, *, now_ms):
         cdef Core* core = &self.core
@@ -234,7 +246,7 @@ cdef class Index:
             within = number_from("within_s", within_s, 1, core.window_s)
         advance(self, now_ms)
         if url is not None:
-            return core_page_people(core, core_find_page(core, name))
+            return core_page_people(core, settled_page(self, name))
         return core_people_within(core, within) if within else core.people
 
     def counts(self, urls, *, now_ms):
@@ -242,7 +254,7 @@ cdef class Index:
         for url in urls:
             checked_name(self, "url", url)
         advance(self, now_ms)
-        return [core_page_people(&self.core, core_find_page(&self.core, name_from(url))) for url in urls]
+        return [core_page_people(&self.core, settled_page(self, name_from(url))) for url in urls]
 
     def kinds(self, bytes url=None, *, now_ms):
         cdef Core* core = &self.core
@@ -254,7 +266,7 @@ cdef class Index:
         advance(self, now_ms)
         if url is None:
             return [core.kinds[kind] for kind in range(DEPARTED)]
-        page = core_find_page(core, name)
+        page = settled_page(self, name, with_bots=True)
         return [0 if page == NO_REF else page_at(&core.skiplist, page).counts[kind] for kind in range(DEPARTED)]
 
     def page(self, bytes url not None, limit=30, str cursor=None, *, now_ms):
@@ -263,7 +275,7 @@ cdef class Index:
         cdef int64_t most = number_from("limit", limit, 0, core.max_limit)
         cdef ref_t page
         advance(self, now_ms)
-        page = core_find_page(core, name)
+        page = settled_page(self, name)
         sessions, following = listed(self, core_list_page(core, page), OF_PAGE, name, most, cursor)
         viewers = [(user, seen_ms, kind) for user, _, seen_ms, kind in sessions]
         return core.people, core_page_people(core, page), viewers, following
@@ -293,7 +305,7 @@ cdef class Index:
     def section(self, bytes prefix not None, *, now_ms):
         cdef Name name = checked_name(self, "prefix", prefix, True)
         cdef int64_t people, n_pages
-        advance(self, now_ms)
+        self.expire(now_ms=now_ms)
         if not core_section(&self.core, name, &people, &n_pages):
             raise errors.scan_too_long(prefix, self.core.max_scan)
         return people, n_pages
@@ -306,7 +318,7 @@ cdef class Index:
         cdef Ranked* heap
         cdef bint collects
         name = checked_name(self, "prefix", prefix, True)
-        advance(self, now_ms)
+        self.expire(now_ms=now_ms)
         most = min(most, <int64_t>table_used(&core.pages))
         if most == 0:
             return []
@@ -329,10 +341,12 @@ cdef class Index:
         cdef Core* core = &self.core
         cdef Tally* tally = &core.tally
         return IndexStatistics(
-            users=table_used(&core.users), pages=table_used(&core.pages), memory_bytes=core_memory_bytes(core),
+            users=table_used(&core.users) - core.overdue, pages=table_used(&core.pages),
+            memory_bytes=core_memory_bytes(core),
             accepted=tally.accepted, late=tally.late, stale=tally.stale, skewed=tally.skewed, refused=tally.refused,
             expired=tally.expired,
             max_users_reached=tally.full[0], max_pages_reached=tally.full[1], max_memory_reached=tally.full[2],
+            overdue=core.overdue,
         )
 
     def _check(self):
@@ -434,17 +448,19 @@ cdef check_core(Core* core):
     check_table(core, &core.users, {*named, *unnamed})
     check_table(core, &core.pages, set(pages))
     check_pages(core, pages, named, unnamed)
-    kinds = [0] * 5
-    seconds = [0] * core.window_s
+    seconds = [[0] * 5 for _ in range(core.window_s)]
+    overdue = [0, 0]
     for ref in [*by_time, *unnamed]:
-        kind = record_at(skiplist, ref).kind
-        assert core_is_online(core, core_seen_ms(core, ref)), "sessions are inside the window"
-        assert core_seen_ms(core, ref) // 1000 + core.window_s >= core.expiry_due_ms // 1000, "expiry is not overdue"
-        kinds[kind] += 1
-        seconds[core_seen_ms(core, ref) // 1000 % core.window_s] += kind <= HIDDEN
+        if core_is_online(core, core_seen_ms(core, ref)):
+            seconds[core_seen_ms(core, ref) // 1000 % core.window_s][record_at(skiplist, ref).kind] += 1
+        else:
+            overdue[core_is_named(core, ref)] += 1
+    kinds = [sum(each) for each in zip(*seconds, strict=True)]
+    assert core.first_ms // 1000 == core.now_ms // 1000 - core.window_s + 1, "the window begins with a second"
     assert kinds == [core.kinds[kind] for kind in range(5)], "counts by kind"
     assert core.people == sum(kinds[:3]), "people"
-    assert seconds == [core.seconds[second] for second in range(core.window_s)], "counts by second"
+    assert seconds == [core.seconds[second].kinds for second in range(core.window_s)], "counts by second"
+    assert overdue == [core.overdue_unnamed, core.overdue - core.overdue_unnamed], "what is overdue"
     for i in range(1, skiplist.arena.n_chunks):
         live += skiplist.arena.chunks[i].live
     assert live == len(named) + len(unnamed) + len(pages) + 3, "every block belongs to a record"

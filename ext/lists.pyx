@@ -3,14 +3,15 @@
 Its job: who is on a page, on the site, or begins with a prefix, in order, from any place on. Not its job: how a list is
 written (questions, index). No list steps over a session that it may not name: those stand in runs of their own.
 
-A listing stands before the next session to list; it is valid until the index changes. A cursor is a place and a tag
-that only this index can make for this question: forged ones, and those of other questions, are refused.
+A listing stands before the next session to list; it is valid until the index changes. Of a page that is listed,
+nothing is overdue (`core_settle_page`); what is overdue in the other orders is not listed. A cursor is a place and a
+tag that only this index can make for this question: forged ones, and those of other questions, are refused.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint8_t, uint64_t
 
 from online.core.arena cimport NO_REF, ref_t
-from online.core.core cimport TIE_MASK, Core, core_is_online, core_seen_ms, key_of
+from online.core.core cimport TIE_MASK, Core, core_is_online, core_is_overdue, core_seen_ms, expire_session, key_of
 from online.core.skiplist cimport (
     BY_NAME, BY_PAGE, BY_TIME, MAX_NAME_BYTES, Name, begins_with, name_of, next_of, page_at, prev_of, record_at,
     same_name, skiplist_seek_name, skiplist_seek_page, skiplist_seek_time,
@@ -67,9 +68,33 @@ cdef bint core_has_more(Core* core, const Listing* listing) noexcept nogil:
     return listing.order != BY_NAME or begins_with(name_of(&core.skiplist, listing.at), listing.prefix)
 
 
-cdef int64_t core_list(Core* core, Listing* listing, ref_t* sessions, int64_t limit) noexcept nogil:
-    """Write the next sessions, at most `limit`, and step over them; returns how many. O(sessions)."""
+cdef bint settle(Core* core, Listing* listing, int64_t* left) noexcept nogil:
+    """Let a listing stand before a session of the window, or at its end. By name, drop what is overdue before it.
+
+    Returns False when `left` sessions were dropped, and another is overdue.
+    """
+    cdef ref_t overdue
+    while listing.at != listing.end and core_is_overdue(core, listing.at):
+        if listing.order == BY_TIME:  # all older ones are overdue, too
+            listing.at = listing.end
+            break
+        if left[0] == 0:
+            return False
+        left[0] -= 1
+        overdue = listing.at
+        listing.at = next_of(&core.skiplist, BY_NAME, overdue)
+        expire_session(core, overdue)
+    return True
+
+
+cdef int64_t core_list(Core* core, Listing* listing, ref_t* sessions, int64_t limit, int64_t* left) noexcept nogil:
+    """Write the next sessions, at most `limit`, and step over them; returns how many. O(sessions).
+
+    Returns -1 if more than `left` sessions would have to be dropped first; `left` falls by those that were.
+    """
     cdef int64_t n = 0
+    if core.overdue and not settle(core, listing, left):
+        return -1
     while n < limit and core_has_more(core, listing):
         sessions[n] = listing.at
         n += 1
@@ -77,6 +102,8 @@ cdef int64_t core_list(Core* core, Listing* listing, ref_t* sessions, int64_t li
             listing.at = next_of(&core.skiplist, BY_NAME, listing.at)
         else:
             listing.at = prev_of(&core.skiplist, listing.order, listing.at)
+        if core.overdue and not settle(core, listing, left):
+            return -1
     return n
 
 

@@ -20,7 +20,7 @@ from online.core.connection cimport (
     MSGPACK, TALLEST_HEAD, Connection, Frame, Scan, dialect_register, frame_limit, scan_anew,
 )
 from online.core.skiplist cimport Name
-from online.core.verbs cimport answer
+from online.core.verbs cimport LATER, answer
 
 cdef batch_t RUN_BATCH = NULL
 
@@ -173,7 +173,9 @@ cdef int run_pack(Connection c) except -1:
         pack_scan(c, at, n, 2)
     name.at = c.frame.verb
     name.n_bytes = c.frame.verb_bytes
-    answer(c, name, c.service.args, c.scan.n_args, c.frame.is_request)
+    if answer(c, name, c.service.args, c.scan.n_args, c.frame.is_request) == LATER:
+        c.scan.at = c.scan.n_args = 0
+        return 0
     end_frame(c)
     return 0
 

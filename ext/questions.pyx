@@ -19,7 +19,8 @@ from online.core.connection cimport (
     put_array, put_int, put_line, put_nil, put_text, room, wrote,
 )
 from online.core.core cimport (
-    Core, core_find_page, core_find_user, core_is_named, core_page_people, core_people_within, core_seen_ms,
+    Core, core_expire_some, core_find_user, core_is_named, core_page_people, core_people_within, core_seen_ms,
+    core_settle_page,
 )
 from online.core.index cimport bytes_from, name_from
 from online.core.lists cimport (
@@ -28,7 +29,7 @@ from online.core.lists cimport (
 )
 from online.core.sections cimport core_section
 from online.core.skiplist cimport DEPARTED, MAX_NAME_BYTES, Name, Record, name_of, page_at, record_at
-from online.core.verbs cimport ANY, verb
+from online.core.verbs cimport ANY, LATER, verb
 
 cdef enum:
     PAGES_A_UNIT = 16                                    # pages that SECTION adds up in a unit of work
@@ -37,6 +38,7 @@ cdef enum:
     LONGEST_CURSOR = CURSOR_TAG_BYTES + 2 * MAX_NAME_BYTES
     KIND_BYTES = 16                                      # room for a kind in either dialect
     DEFAULT_LIMIT = 30                                   # users in a list, where none is given
+    EXPIRED_A_QUESTION = 256                             # sessions that a question drops in a turn
 
 #: Kinds as they stand in lists, in either dialect: written once, and copied ever after.
 cdef struct KindTexts:
@@ -57,12 +59,15 @@ for _kind in range(<int>DEPARTED):
 cdef int verb_count(Connection c, Arg* args, int64_t n_args) except -1:
     cdef Core* core = core_of(c)
     cdef Name url
-    cdef int64_t within_s
+    cdef ref_t page
+    cdef int64_t within_s, left = EXPIRED_A_QUESTION
     if is_given(args, n_args, 0):
         if is_given(args, n_args, 1):
             raise errors.within_one_page()
         arg_name(&args[0], "url", core.max_url, False, &url)
-        return put_int(c, core_page_people(core, core_find_page(core, url)))
+        if not core_settle_page(core, url, False, &left, &page):
+            return LATER
+        return put_int(c, core_page_people(core, page))
     if is_given(args, n_args, 1):
         arg_within(&args[1], "within_s", 1, core.window_s, &within_s)
         c.work += within_s // SECONDS_A_UNIT
@@ -80,12 +85,15 @@ cdef int check_number_of(Connection c, str what, int64_t n) except -1:
 cdef int verb_counts(Connection c, Arg* args, int64_t n_args) except -1:
     cdef Core* core = core_of(c)
     cdef Name url
-    cdef int64_t i
+    cdef ref_t page
+    cdef int64_t i, left = EXPIRED_A_QUESTION
     check_number_of(c, "urls", n_args)
     put_array(c, n_args)
     for i in range(n_args):
         arg_name(&args[i], "url", core.max_url, False, &url)
-        put_int(c, core_page_people(core, core_find_page(core, url)))
+        if not core_settle_page(core, url, False, &left, &page):
+            return LATER
+        put_int(c, core_page_people(core, page))
     return 0
 
 
@@ -94,10 +102,12 @@ cdef int verb_kinds(Connection c, Arg* args, int64_t n_args) except -1:
     cdef ref_t page = NO_REF
     cdef Name url
     cdef int kind
+    cdef int64_t left = EXPIRED_A_QUESTION
     cdef bint of_page = is_given(args, n_args, 0)
     if of_page:
         arg_name(&args[0], "url", core.max_url, False, &url)
-        page = core_find_page(core, url)
+        if not core_settle_page(core, url, True, &left, &page):
+            return LATER
     put_array(c, <int>DEPARTED)
     for kind in range(<int>DEPARTED):
         if of_page:
@@ -133,6 +143,7 @@ cdef int put_list(Connection c, Listing* listing, Scope scope, Name of, Arg* arg
     """Write a list and the cursor behind it; `args` are `[limit [cursor]]`."""
     cdef Core* core = core_of(c)
     cdef int64_t most = c.service.max_limit, limit = min(<int64_t>DEFAULT_LIMIT, most), n, i
+    cdef int64_t left = EXPIRED_A_QUESTION
     cdef Name cursor
     cdef char room_for_cursor[LONGEST_CURSOR]
     if is_given(args, n_args, 0):
@@ -141,7 +152,9 @@ cdef int put_list(Connection c, Listing* listing, Scope scope, Name of, Arg* arg
         arg_text(&args[1], "cursor", &cursor)
         if not core_continue(core, listing, scope, of, cursor):
             raise errors.bad_cursor(bytes_from(cursor))
-    n = core_list(core, listing, c.service.listed, limit)
+    n = core_list(core, listing, c.service.listed, limit, &left)
+    if n < 0:
+        return LATER
     c.work += n // USERS_A_UNIT
     put_array(c, n)
     for i in range(n):
@@ -158,8 +171,10 @@ cdef int verb_page(Connection c, Arg* args, int64_t n_args) except -1:
     cdef Name url
     cdef ref_t page
     cdef Listing listing
+    cdef int64_t left = EXPIRED_A_QUESTION
     arg_name(&args[0], "url", core.max_url, False, &url)
-    page = core_find_page(core, url)
+    if not core_settle_page(core, url, False, &left, &page):
+        return LATER
     listing = core_list_page(core, page)
     put_array(c, 4)
     put_int(c, core.people)
@@ -208,6 +223,9 @@ cdef int verb_section(Connection c, Arg* args, int64_t n_args) except -1:
     cdef Name prefix
     cdef int64_t people, n_pages
     arg_name(&args[0], "prefix", core.max_url, True, &prefix)
+    core_expire_some(core, EXPIRED_A_QUESTION)
+    if core.overdue:
+        return LATER
     if not core_section(core, prefix, &people, &n_pages):
         c.work += core.max_scan // PAGES_A_UNIT
         raise errors.scan_too_long(bytes_from(prefix), core.max_scan)

@@ -26,7 +26,7 @@ from online.core.connection cimport (
 )
 from online.core.index cimport name_from
 from online.core.skiplist cimport Name
-from online.core.verbs cimport answer
+from online.core.verbs cimport LATER, answer
 
 cdef enum:
     LONGEST_LINE = 64 * 1024                             # of an inline command, as in Redis
@@ -197,7 +197,7 @@ cdef int run_resp(Connection c) except -1:
     cdef size_t n = buffer_used(&c.input)
     cdef bint is_resumed = c.scan.n_args > 0
     cdef Name verb
-    cdef int progress = resp_scan(c, at, n)
+    cdef int result, progress = resp_scan(c, at, n)
     if (n if progress == INCOMPLETE else c.scan.at) > frame_limit(c):
         raise FramingError(f"a command has more than {frame_limit(c)} bytes")
     c.is_waiting = progress == INCOMPLETE
@@ -208,8 +208,11 @@ cdef int run_resp(Connection c) except -1:
         resp_scan(c, at, n)
     if c.scan.n_args:
         arg_text(&c.service.args[0], "a verb", &verb)
-        answer(c, verb, &c.service.args[1], c.scan.n_args - 1, True)
+        result = answer(c, verb, &c.service.args[1], c.scan.n_args - 1, True)
         c.words = None
+        if result == LATER:
+            scan_anew(c)
+            return 0
     c.input.start += c.scan.at
     scan_anew(c)
     return 0

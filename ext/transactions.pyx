@@ -20,14 +20,16 @@ from online.errors import OnlineError
 from online.core.arguments cimport arg_text
 from online.core.codec cimport NIL, TEXT, Arg, buffer_used
 from online.core.connection cimport (
-    MSGPACK, Connection, Service, put_array, put_error, put_line, put_object, put_ok, put_text,
+    MSGPACK, Connection, Service, core_of, put_array, put_error, put_line, put_object, put_ok, put_text,
 )
+from online.core.core cimport core_expire_some
 from online.core.index cimport bytes_from, name_from
 from online.core.skiplist cimport Name
-from online.core.verbs cimport ANY, AT_ONCE, check_verb, queue_register, run_verb, verb
+from online.core.verbs cimport ANY, AT_ONCE, LATER, check_verb, queue_register, run_verb, verb
 
 cdef enum:
     BYTES_A_WORD = 64                                    # of a bytes object, and its place in a list
+    EXPIRED_A_TURN = 256                                 # sessions that an EXEC drops before it begins
     MOST_REPLY_BYTES = 16 * 1024 * 1024                  # of one EXEC
 
 
@@ -109,7 +111,8 @@ cdef int run_queued(Connection c, list words, size_t most) except -1:
     c.work += 1
     c.service.commands += 1
     try:
-        run_verb(c, name_from(<bytes>words[0]), args, n_args)
+        while run_verb(c, name_from(<bytes>words[0]), args, n_args) == LATER:
+            c.output.end = c.output.start + mark
         if buffer_used(&c.output) > most:
             raise errors.replies_too_long(MOST_REPLY_BYTES)
     except OnlineError as error:
@@ -131,6 +134,10 @@ cdef int verb_exec(Connection c, Arg* args, int64_t n_args) except -1:
     cdef list words
     if transaction is None:
         raise errors.no_transaction("EXEC")
+    if not transaction.is_spoiled and core_of(c).overdue:
+        core_expire_some(core_of(c), EXPIRED_A_TURN)
+        if core_of(c).overdue:
+            return LATER
     c.transaction = None
     if transaction.is_spoiled:
         raise errors.spoiled_transaction()

@@ -16,7 +16,7 @@ from online.errors import OnlineError
 from online.core.arguments cimport arg_text
 from online.core.codec cimport Arg, buffer_used
 from online.core.connection cimport (
-    REPLY_ON, REPLY_SKIP, REPLY_SKIPPED, Connection, core_of, put_error, put_object,
+    REPLY_ON, REPLY_SKIP, REPLY_SKIPPED, WORK_A_TURN, Connection, Replying, core_of, put_error, put_object,
     begin_reply,
 )
 from online.core.index cimport bytes_from
@@ -108,7 +108,7 @@ cdef const Verb* check_verb(Connection c, Name name, int64_t n_args) except NULL
 
 
 cdef int run_verb(Connection c, Name name, Arg* args, int64_t n_args) except -1:
-    """Carry out a verb and write its result. Raises OnlineError for what is to be an error reply."""
+    """Carry out a verb and write its result, or return LATER. Raises OnlineError for what is to be an error reply."""
     cdef const Verb* row = check_verb(c, name, n_args)
     if row.run == NULL:
         return call_host(c, verb_text(row), args, n_args)
@@ -133,8 +133,13 @@ cdef bint is_reply_wanted(Connection c) noexcept:
 
 
 cdef int answer(Connection c, Name name, Arg* args, int64_t n_args, bint wants_reply) except -1:
-    """Carry out a verb and leave its whole reply in the output, or none where none is wanted."""
+    """Carry out a verb and leave its whole reply in the output, or none where none is wanted.
+
+    Returns LATER, without a trace, for a verb that gives up its turn: its frame is to stay where it is.
+    """
     cdef size_t mark = buffer_used(&c.output)
+    cdef Replying replying = c.replying
+    cdef int result = 0
     skip_begins(c)
     c.work += 1
     c.frames += 1
@@ -142,12 +147,19 @@ cdef int answer(Connection c, Name name, Arg* args, int64_t n_args, bint wants_r
     try:
         begin_reply(c, False)
         if c.transaction is None:
-            run_verb(c, name, args, n_args)
+            result = run_verb(c, name, args, n_args)
         else:
-            QUEUE(c, name, args, n_args)
+            result = QUEUE(c, name, args, n_args)
     except OnlineError as error:
         c.output.end = c.output.start + mark
         put_error(c, error)
+    if result == LATER:
+        c.output.end = c.output.start + mark
+        c.replying = replying
+        c.frames -= 1
+        c.service.commands -= 1
+        c.work = WORK_A_TURN
+        return LATER
     if not is_reply_wanted(c) or not wants_reply:
         c.output.end = c.output.start + mark
     return 0

@@ -28,8 +28,8 @@ WINDOW_MAX_S = 24 * 3600
 class IndexStatistics(NamedTuple):
     """What one index holds, and how many of the hits and leaves that it was given had which outcome."""
 
-    users: int  #: sessions, with those of users who left
-    pages: int  #: urls with at least one session
+    users: int  #: sessions in the window, with those of users who left
+    pages: int  #: urls with at least one session, overdue or not
     memory_bytes: int  #: taken from the system by sessions, pages and hash tables
     accepted: int  #: made, renewed or repeated a session
     late: int  #: outside the window on arrival
@@ -40,3 +40,4 @@ class IndexStatistics(NamedTuple):
     max_users_reached: int  #: refused for each limit
     max_pages_reached: int
     max_memory_reached: int
+    overdue: int  #: sessions that have left the window and wait to be dropped; they are in no answer

@@ -46,6 +46,9 @@ cdef struct Tally:
     int64_t expired                                      # sessions
     int64_t full[3]                                      # of these, by limit: FULL_USERS, FULL_PAGES, FULL_MEMORY
 
+cdef struct Second:
+    uint32_t kinds[5]
+
 # Observers are told in the middle of a change. They note what they are told and do nothing else to the core. Each is
 # told in one place, which every way in for hits passes: a journal or bus sees what was written, push what changed.
 ctypedef void (*written_t)(void* to, const Hit* hit, int64_t seen_ms) noexcept nogil
@@ -60,12 +63,14 @@ cdef struct Core:
     ref_t urls                                           # head of pages: by name, by page
     int64_t now_ms
     int64_t window_s
-    int64_t expiry_due_ms                                # nothing leaves the window before this
+    int64_t first_ms                                     # of the window: sessions seen before it are overdue
     int64_t people
     int64_t peak
     int64_t peak_at_ms
-    int64_t kinds[5]                                     # sessions by kind, DEPARTED too
-    uint32_t* seconds                                    # people by second of their hit, modulo the window
+    int64_t kinds[5]                                     # sessions in the window by kind, DEPARTED too
+    Second* seconds                                      # the same by second of their hit, modulo the window
+    int64_t overdue                                      # sessions that have left the window and are still here
+    int64_t overdue_unnamed                              # of these, under `unnamed`
     int64_t max_users
     int64_t max_pages
     int64_t max_scan
@@ -96,7 +101,10 @@ cdef struct Ahead:
 cdef bint core_open(Core* core, Purse* purse, const uint64_t* secrets) noexcept nogil
 cdef void core_close(Core* core) noexcept nogil
 cdef int64_t core_memory_bytes(const Core* core) noexcept nogil
-cdef int64_t core_expire(Core* core, int64_t now_ms) noexcept nogil
+cdef void core_advance(Core* core, int64_t now_ms) noexcept nogil
+cdef int64_t core_expire_some(Core* core, int64_t most) noexcept nogil
+cdef bint core_settle_page(Core* core, Name url, bint with_bots, int64_t* left, ref_t* page) noexcept nogil
+cdef void expire_session(Core* core, ref_t session) noexcept nogil
 cdef Outcome core_check_hit(const Core* core, const Hit* hit) noexcept nogil
 cdef Outcome core_weigh_hit(Core* core, const Hit* hit) noexcept nogil
 cdef Outcome core_settle_hit(Core* core, const Hit* hit, const Ahead* ahead, Outcome outcome) noexcept nogil
@@ -109,7 +117,6 @@ cdef int64_t core_seen_ms(const Core* core, ref_t session) noexcept nogil
 cdef bint core_is_named(const Core* core, ref_t session) noexcept nogil
 cdef ref_t core_oldest(const Core* core, bint named) noexcept nogil
 cdef ref_t core_later(const Core* core, ref_t session, bint named) noexcept nogil
-cdef bint core_is_online(const Core* core, int64_t seen_ms) noexcept nogil
 
 # What the files of questions share with core
 
@@ -124,6 +131,14 @@ cdef inline uint64_t key_of(int64_t ms, uint64_t tie) noexcept nogil:
 cdef inline bint names(int kind) noexcept nogil:
     """Whether lists name sessions of this kind."""
     return kind <= GUEST
+
+cdef inline bint core_is_online(const Core* core, int64_t seen_ms) noexcept nogil:
+    """Whether a hit of this time is inside the window. O(1)."""
+    return seen_ms >= core.first_ms
+
+cdef inline bint core_is_overdue(const Core* core, ref_t session) noexcept nogil:
+    """Whether a session has left the window, and is only waiting to be dropped. O(1)."""
+    return core.overdue != 0 and not core_is_online(core, core_seen_ms(core, session))
 
 cdef inline ref_t head_of(const Core* core, int kind) noexcept nogil:
     """The head of the order by time that sessions of a kind stand in."""

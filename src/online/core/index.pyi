@@ -53,8 +53,11 @@ class Index:
     def leave(self, user: bytes, *, seen_ms: int | None = None, now_ms: int) -> bool:
         """Take a user offline, until a newer hit; returns and raises as `hit`. O(1)."""
 
-    def expire(self, *, now_ms: int) -> int:
-        """Drop the sessions that have left the window and return how many. O(1) each."""
+    def expire(self, most: int | None = None, *, now_ms: int) -> int:
+        """Drop sessions that have left the window, `most` of them or all, and return how many. O(1) each.
+
+        Answers are exact whether they are dropped or not.
+        """
 
     def count(self, url: bytes | None = None, within_s: int | None = None, *, now_ms: int) -> int:
         """Count the people online, on one page, or seen within the last `within_s` seconds (1 to the window).

@@ -25,7 +25,7 @@ cdef Listing core_list_page(Core* core, ref_t page) noexcept nogil
 cdef Listing core_list_recent(Core* core) noexcept nogil
 cdef Listing core_list_users(Core* core, Name prefix) noexcept nogil
 cdef bint core_has_more(Core* core, const Listing* listing) noexcept nogil
-cdef int64_t core_list(Core* core, Listing* listing, ref_t* sessions, int64_t limit) noexcept nogil
+cdef int64_t core_list(Core* core, Listing* listing, ref_t* sessions, int64_t limit, int64_t* left) noexcept nogil
 cdef bint core_continue(Core* core, Listing* listing, Scope scope, Name of, Name cursor) noexcept nogil
 cdef size_t core_cursor(Core* core, Scope scope, Name of, ref_t last, char* out) noexcept nogil
 cdef size_t core_cursor_bytes(const Core* core) noexcept nogil

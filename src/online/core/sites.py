@@ -17,6 +17,9 @@ from online.terms import IndexStatistics
 
 DEFAULT_SITE = b"default"
 
+#: Sessions that are dropped without a rest: 0.1 ms for a million users.
+EXPIRED_AT_ONCE = 128
+
 
 class Sites(Mapping[bytes, Index]):
     """The indexes of all sites, by name, in the order in which they were opened."""
@@ -53,9 +56,10 @@ class Sites(Mapping[bytes, Index]):
         return index
 
     def expire(self, now_ms: int) -> Iterator[None]:
-        """Drop what has left the window on all sites, resting after each. Sites that open meanwhile are new."""
+        """Drop what has left the window on all sites, resting after a few. Sites that open meanwhile are new."""
         for index in list(self._indexes.values()):
-            index.expire(now_ms=now_ms)
+            while index.expire(EXPIRED_AT_ONCE, now_ms=now_ms) == EXPIRED_AT_ONCE:
+                yield
             yield
 
     def statistics(self) -> IndexStatistics:

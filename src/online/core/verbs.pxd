@@ -13,6 +13,7 @@ ctypedef int (*verb_call_t)(Connection, Name, Arg*, int64_t) except -1
 cdef enum:
     ANY = -1                                             # number of arguments
     VERB_BYTES = 16                                      # longer than every verb
+    LATER = 1                                            # a verb's result: nothing is said yet, it is to be asked again
     BEFORE_AUTH = 1                                      # may come before the token
     AT_ONCE = 2                                          # is carried out also inside of MULTI
 
