@@ -238,12 +238,20 @@ cdef class Connection:
             self.replying = {"on": REPLY_ON, "off": REPLY_OFF, "skip": REPLY_SKIP}[value]
 
     @property
+    def input_bytes(self):
+        return buffer_used(&self.input)
+
+    @property
     def output_bytes(self):
         return buffer_used(&self.output)
 
     @property
     def buffered_bytes(self):
         return self.input.size + self.output.size
+
+    @property
+    def heard_ms(self):
+        return self.now_ms
 
     @property
     def in_frame(self):
@@ -333,6 +341,8 @@ cdef int connection_proceed(Connection c, int64_t now_ms) except -1:
 
 cdef int answer_input(Connection c, int64_t now_ms) except -1:
     c.now_ms = now_ms
+    if c.began_ms == 0:
+        c.began_ms = now_ms
     core_advance(core_of(c), now_ms)
     try:
         c.run()

@@ -348,6 +348,7 @@ cdef void pass_second(Core* core, int64_t second) noexcept nogil:
         core.kinds[kind] -= counts.kinds[kind]
         core.people -= counts.kinds[kind] * are_people(kind)
         core.overdue += counts.kinds[kind]
+        core.tally.expired += counts.kinds[kind]
         core.overdue_unnamed += 0 if names(kind) else counts.kinds[kind]
     memset(counts, 0, sizeof(Second))
 

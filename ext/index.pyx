@@ -344,6 +344,7 @@ cdef class Index:
             users=table_used(&core.users) - core.overdue, pages=table_used(&core.pages),
             memory_bytes=core_memory_bytes(core),
             accepted=tally.accepted, late=tally.late, stale=tally.stale, skewed=tally.skewed, refused=tally.refused,
+            expired=tally.expired,
             max_users_reached=tally.full[0], max_pages_reached=tally.full[1], max_memory_reached=tally.full[2],
             overdue=core.overdue,
         )

@@ -18,7 +18,7 @@ from online import errors
 from online.errors import FramingError
 
 from online.core.arguments cimport arg_text
-from online.core.codec cimport COMPLETE, INCOMPLETE, NIL, REFUSED, TEXT, Arg, buffer_used
+from online.core.codec cimport COMPLETE, INCOMPLETE, REFUSED, TEXT, Arg, buffer_used
 from online.core.resp_values cimport parse_int
 from online.core.connection cimport (
     RESP, Connection, Scan, Service, dialect_register, frame_limit, scan_anew,
@@ -84,11 +84,6 @@ cdef int resp_scan(Connection c, const char* at, size_t n) except -2:
         if progress != COMPLETE:
             return progress
         arg = &service.args[scan.n_args]
-        if length == -1:
-            arg.type = NIL
-            scan.at += size
-            scan.n_args += 1
-            continue
         if length < 0 or scan.at + size + <uint64_t>length + 2 > max_frame:
             raise FramingError(f"an argument has {length} bytes, a command has at most {max_frame}")
         if scan.at + size + length + 2 > n:

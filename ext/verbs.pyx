@@ -24,6 +24,7 @@ from online.core.skiplist cimport Name
 
 cdef enum:
     WORK_RARE_VERB = 64
+    WORK_SUGGESTION = 32                                 # a verb is looked for that may have been meant
     ARGS_A_UNIT = 8                                      # arguments of a rare verb
     MAX_VERBS = 64
 
@@ -37,6 +38,8 @@ cdef int verb(str usage, verb_t run, int64_t fewest, int64_t most, int flags=0) 
     """Add a row to the verb table; the first ones are found first. `run` NULL: the host carries it out."""
     global N_VERBS
     name = usage.split()[0].encode()
+    if N_VERBS == MAX_VERBS or len(name) >= VERB_BYTES:
+        raise RuntimeError(f"the verb table has no room for {usage}")
     memcpy(VERBS[N_VERBS].name, <const char*>name, len(name))
     VERBS[N_VERBS].run = run
     VERBS[N_VERBS].fewest = fewest
@@ -51,8 +54,10 @@ def register(str usage, int64_t fewest, int64_t most, bint before_auth=False, bi
     verb(usage, NULL, fewest, most, BEFORE_AUTH * before_auth | AT_ONCE * at_once)
 
 
-def usages():
-    return dict(USAGES)
+def rows():
+    cdef int i
+    return [(USAGES[verb_text(&VERBS[i])], VERBS[i].fewest, VERBS[i].most, VERBS[i].flags & BEFORE_AUTH != 0)
+            for i in range(N_VERBS)]
 
 
 cdef const Verb* find_verb(Name name) noexcept nogil:
@@ -95,7 +100,8 @@ cdef const Verb* check_verb(Connection c, Name name, int64_t n_args) except NULL
     if not c.authenticated and (row == NULL or not row.flags & BEFORE_AUTH):
         raise errors.token_wanted(bytes_from(name))
     if row == NULL:
-        raise errors.unknown_verb(bytes_from(name))
+        c.work += WORK_SUGGESTION
+        raise errors.unknown_verb(bytes_from(name), USAGES)
     if n_args < row.fewest or (row.most != ANY and n_args > row.most):
         raise errors.wrong_arity(verb_text(row), USAGES[verb_text(row)], n_args)
     return row

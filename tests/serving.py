@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from weakref import WeakSet
 
+import msgpack
 import trio
 import trio.testing
 
@@ -286,6 +287,32 @@ def until(is_so):
     while not is_so():
         assert time.monotonic() < deadline_s, "it does not come true"
         time.sleep(0.01)
+
+
+# Verbs without sockets
+
+#: What a `Line` begins with as its time.
+NOW_MS = 1_700_000_000_000
+
+
+class Line:
+    """A connection with its own idea of the time."""
+
+    def __init__(self, verbs, now_ms=NOW_MS):
+        self.verbs = verbs
+        self.connection, _ = verbs.connections.open()
+        self.now_ms = now_ms
+
+    def ask(self, verb, *args):
+        """Return the result, or the error as `CODE message`."""
+        self.connection.receive(msgpack.packb([0, 1, verb, list(args)]), now_ms=self.now_ms)
+        _, _, error, result = msgpack.unpackb(self.connection.take_output())
+        return " ".join(error) if error else result
+
+    def resp(self, *words):
+        """Send an inline command; return the bytes that come back."""
+        self.connection.receive(b" ".join(words) + b"\r\n", now_ms=self.now_ms)
+        return self.connection.take_output()
 
 
 # Servers in a process of their own

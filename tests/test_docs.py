@@ -58,6 +58,7 @@ PROTOCOL = ROOT / "docs" / "protocol.md"
 OF_REDIS = {
     *("SITE", "ECHO", "QUIT", "RESET", "AUTH", "HELLO", "CLIENT", "SELECT", "CONFIG", "COMMAND"),
     *("MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH"),
+    *("DBSIZE", "ROLE", "LATENCY", "SLOWLOG", "MEMORY", "WAIT", "CLUSTER"),
 }
 
 

@@ -93,11 +93,11 @@ def drain(connection, *, now_ms=NOW):
 
 
 def resp(*words):
-    """A command as Redis clients send it; None is nil."""
+    """A command as Redis clients send it; None is not given, and so empty: a command has no nil in it."""
     parts = [b"*%d\r\n" % len(words)]
     for word in words:
         text = word.encode() if isinstance(word, str) else b"%d" % word if isinstance(word, int) else word
-        parts.append(b"$-1\r\n" if text is None else b"$%d\r\n%s\r\n" % (len(text), text))
+        parts.append(b"$%d\r\n%s\r\n" % (len(text or b""), text or b""))
     return b"".join(parts)
 
 

@@ -16,6 +16,9 @@ A message says what was wrong, the limit, and the value, escaped and cut to 64 b
 frame is read, errors about files and options in their module.
 """
 
+import difflib
+from collections.abc import Iterable
+
 from online.terms import KINDS, SEEN_MAX_MS, SEEN_MIN_MS
 
 #: How much of a value an error message shows.
@@ -77,8 +80,7 @@ def quote(value: bytes) -> str:
     '"a \\"b\\"\\r\\n\\xff"'
     """
     shown = "".join(
-        _ESCAPES.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}")
-        for byte in value[:SHOWN_BYTES]
+        _ESCAPES.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}") for byte in value[:SHOWN_BYTES]
     )
     return f'"{shown}"' + ("..." if len(value) > SHOWN_BYTES else "")
 
@@ -144,7 +146,7 @@ def too_many(what: str, count: int, limit: int) -> RangeError:
 
 def within_one_page() -> RangeError:
     """`within_s` together with a url."""
-    return RangeError("within_s counts the whole site only; leave the url empty: COUNT \"\" within_s")
+    return RangeError('within_s counts the whole site only; leave the url empty: COUNT "" within_s')
 
 
 def scan_too_long(prefix: bytes, limit: int) -> RangeError:
@@ -164,9 +166,15 @@ def full(what: str, limit: int) -> FullError:
     return FullError(f"{what} is reached: {limit}; the hit was refused and nothing has changed")
 
 
-def unknown_verb(verb: bytes) -> CommandError:
-    """A verb that this server does not have."""
-    return CommandError(f"unknown verb {quote(verb)}; the README lists the verbs")
+def unknown_verb(verb: bytes, known: Iterable[str] = ()) -> CommandError:
+    """A verb that is not among the `known`, with the one that was probably meant.
+
+    Verbs of Redis that this server does not have are often near others. Who mistypes gets the first letter right.
+    """
+    word = verb[:SHOWN_BYTES].upper().decode("ascii", "replace")
+    near = difflib.get_close_matches(word, [name for name in known if name[:1] == word[:1]], n=1, cutoff=0.7)
+    hint = f"did you mean {near[0]}?" if near else "the README lists the verbs"
+    return CommandError(f"unknown verb {quote(verb)}; {hint}")
 
 
 def wrong_arity(verb: str, usage: str, count: int) -> CommandError:
@@ -196,7 +204,10 @@ def bad_client_name(name: bytes) -> CommandError:
 
 def bad_database(number: bytes) -> RangeError:
     """SELECT with a number other than 0. Sites have names."""
-    return RangeError(f"SELECT takes only 0, not {quote(number)}; to choose a site, use SITE name")
+    return RangeError(
+        f"SELECT takes only 0, not {quote(number)}; to choose a site, use SITE name, "
+        "or write its name as the user of the address: redis://NAME:TOKEN@HOST"
+    )
 
 
 def bad_version(version: bytes) -> ProtocolVersionError:
@@ -252,6 +263,21 @@ def same_file(one: str, other: str, path: object) -> ConfigError:
 def unusable_file(where: str, path: object, why: Exception) -> ConfigError:
     """A file in a setting that cannot be read or written."""
     return ConfigError(f"{where} {path}: {getattr(why, 'strerror', None) or why}")
+
+
+def no_cluster() -> CommandError:
+    """CLUSTER, worded as Redis does: its clients know it."""
+    return CommandError("This instance has cluster support disabled")
+
+
+def no_such_client(address: bytes) -> CommandError:
+    """CLIENT KILL of an address that nobody has."""
+    return CommandError(f"no such client: {quote(address)}; CLIENT LIST shows the address of each as addr=")
+
+
+def killed() -> OnlineError:
+    """The last reply to a connection that somebody else ended."""
+    return OnlineError("this connection was ended by CLIENT KILL")
 
 
 def in_transaction(verb: str) -> CommandError:

@@ -36,6 +36,7 @@ class IndexStatistics(NamedTuple):
     stale: int  #: older than the user's session
     skewed: int  #: more than SKEW_MS ahead of the clock; also counted as accepted
     refused: int  #: malformed, or at one of the limits below
+    expired: int  #: sessions that have left the window, those of users who had left before, too
     max_users_reached: int  #: refused because of this limit
     max_pages_reached: int
     max_memory_reached: int

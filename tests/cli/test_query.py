@@ -96,7 +96,9 @@ def test_info_of_a_site_is_a_row_a_value(ask, site, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setenv("COLUMNS", "80")
-    assert ["Sites", f"site_{name}", "max_memory_reached", "0"] in [line.split() for line in ask("info").splitlines()]
+    assert ["Sites", f"site_{name}", "max_memory_reached", "0"] in [
+        line.split() for line in ask("info", "sites").splitlines()
+    ]
 
 
 def test_all_sections_of_info_may_be_asked_for(ask):
@@ -293,7 +295,7 @@ def test_wrong_usage(capsys, args):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["info", "nosuch"], "takes server, clients, memory, hits, sites, limits or syslog, not 'nosuch'"),
+        (["info", "nosuch"], "cluster or keyspace, not 'nosuch'"),
         *(
             (args, f"--timeout takes 0.001s to 24h, such as 90, 90s, 30min or 2h, not {value!r}")
             for value in ("-1", "0", "x", "nan", "inf", "1e99", "")

@@ -1,102 +1,19 @@
 """Real Redis clients, unmodified, talk to a real server.
 
 What they need beside Python stands in .ci/packages; a test whose client is not installed is skipped.
-The server wants no token, so that any will do: each test speaks of a site of its own, by its user name.
 """
 
 import asyncio
-import json
-import os
-import shutil
-import subprocess
 import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import redis
 import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from tests.serving import server_process
-
-CLIENTS = Path(__file__).parent
-#: Where Debian keeps modules for Node; others are found besides.
-NODE_PATH = os.pathsep.join(filter(None, [os.environ.get("NODE_PATH"), "/usr/share/nodejs"]))
-
-TOKEN = "s3cret"
-
-
-@pytest.fixture
-def port(server):
-    """The port of a server that wants no token."""
-    return server.port
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory):
-    """A server that wants a token, on TCP and on a Unix socket: `(port, path)`."""
-    path = tmp_path_factory.mktemp("guarded") / "online.sock"
-    listen = ("--listen", "127.0.0.1:0", "--listen", f"unix:{path}")
-    with server_process(*listen, ONLINE_TOKEN=TOKEN) as server:
-        yield server.port, path
-
-
-@pytest.fixture
-def site(request):
-    """The name of a site of this test alone."""
-    return request.node.name.replace("[", "-").rstrip("]")
-
-
-def wall_ms():
-    return time.time_ns() // 1_000_000
-
-
-def conversation(now_ms):
-    """Commands, and what each is answered; an error as far as it matters."""
-    theo = ["theo", now_ms - 3_000, "member"]
-    anna = ["anna", now_ms - 2_000, "guest"]
-    return [
-        (["HIT", "theo", "/forum/1", now_ms - 3_000], "OK"),
-        (["HIT", "anna", "/forum/1", now_ms - 2_000, "guest"], "OK"),
-        (["HIT", "jörg", "/forum/2?a=b c", now_ms - 1_000], "OK"),
-        (["HIT", "spider", "/forum/1", "", "bot"], "OK"),
-        (["HIT", "eve", "/forum/1", now_ms - 500, "hidden"], "OK"),
-        (["COUNT"], 4),
-        (["COUNT", "/forum/1"], 3),
-        (["COUNT", "", "1800"], 4),
-        (["COUNTS", "/forum/1", "/forum/2?a=b c", "/nowhere"], [3, 1, 0]),
-        (["KINDS", "/forum/1"], [1, 1, 1, 1]),
-        (["PAGE", "/forum/1", "30"], [4, 3, [anna, theo], None]),
-        (["PAGE", "/forum/1", "0"], [4, 3, [], None]),
-        (["RECENT", "1000"], [[["jörg", "/forum/2?a=b c", now_ms - 1_000, "member"], *on_forum_1(anna, theo)], None]),
-        (["USERS", "t"], [on_forum_1(theo), None]),
-        (["SEEN", "theo", "eve", "nobody"], [["/forum/1", now_ms - 3_000], None, None]),
-        (["SECTION", "/forum/"], [4, 2]),
-        (["TOP", "1"], [["/forum/1", 3]]),
-        (["ECHO", "a b"], "a b"),
-        (["ECHO", ""], ""),
-        (["NOSUCHVERB", "x"], {"error": "ERR unknown verb"}),
-        (["PAGE", "/forum/1", "1001"], {"error": "RANGE limit takes 0 to 1000, not 1001"}),
-        (["HIT", "theo", "/x", "5"], {"error": "RANGE seen_ms"}),
-        (["LEAVE", "theo"], "OK"),
-        (["COUNT"], 3),
-    ]
-
-
-def on_forum_1(*viewers):
-    return [[user, "/forum/1", seen_ms, kind] for user, seen_ms, kind in viewers]
-
-
-def check_replies(replies, expected):
-    """Compare the replies to a conversation; of errors, how they begin."""
-    for reply, wanted in zip(replies, expected, strict=True):
-        if isinstance(wanted, dict):
-            assert reply["error"].startswith(wanted["error"])
-        else:
-            assert reply == wanted
-
+from tests.clients.talking import TALKERS, TOKEN, check_replies, conversation, good, program, run, talker, wall_ms
 
 # redis-py
 
@@ -155,7 +72,7 @@ def test_redis_py_asks_what_it_asks_of_any_server(port, site, protocol):
         assert client.client_id() > 0
         assert client.client_setname("you")
         assert client.select(0)
-        assert client.config_get("*") == {}
+        assert client.config_get("*")["databases"] == "1"
         assert client.info()["redis_version"] == client.info("server")["redis_version"]
         assert client.info()["loading"] == 0
         seconds, microseconds = client.time()
@@ -233,64 +150,29 @@ def test_redis_py_with_a_token(guarded, site, protocol, way):
 
 # Clients in processes of their own
 
-
-def program(name):
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is not installed; the package stands in .ci/packages")
-    return path
+VERSIONS = [(name, version) for name, (*_, versions, _) in TALKERS.items() for version in versions]
 
 
-def run(*command, stdin=b"", **variables):
-    """Run a client; return what it wrote."""
-    environment = os.environ | {"REDISCLI_RCFILE": os.devnull} | variables
-    result = subprocess.run([*map(str, command)], input=stdin, capture_output=True, timeout=60, env=environment)
-    assert (result.returncode, result.stderr) == (0, b"")
-    return result.stdout
+@pytest.mark.parametrize(("name", "version"), VERSIONS)
+def test_client_of_another_language(port, site, name, version):
+    """The handshake, single commands with errors among them, a pipeline, and a transaction."""
+    with talker(name, port, site, version) as client:
+        client.check("single", conversation(wall_ms()))
+        for way in ("pipelined", "transaction"):
+            assert client.ask("single", [["SITE", f"{site}-{way}"]]) == ["OK"]
+            client.check(way, good(conversation(wall_ms())))
 
 
-def with_numbers_as_text(reply):
-    """How a language sees a reply whose numbers are text."""
-    if isinstance(reply, list):
-        return [with_numbers_as_text(item) for item in reply]
-    return str(reply) if isinstance(reply, int) else reply
-
-
-def check_talk(port, *command, see=lambda reply: reply, **variables):
-    """Let a client hold the conversation, and check what it saw one by one; return what it saw pipelined."""
-    commands, replies = zip(*conversation(wall_ms()), strict=True)
-    expected = [see(reply) for reply in replies]
-    asked = {"port": port, "commands": [[str(word) for word in command] for command in commands]}
-    talked = json.loads(run(*command, stdin=json.dumps(asked).encode(), **variables))
-    check_replies(talked["single"], expected)
-    return talked["pipelined"], expected
-
-
-def test_node_redis(port):
-    node = program("node")
-    if subprocess.run(
-        [node, "-e", 'require("redis")'], capture_output=True, env=os.environ | {"NODE_PATH": NODE_PATH}
-    ).returncode:
-        pytest.skip("node-redis is not installed; the package stands in .ci/packages")
-    pipelined, expected = check_talk(port, node, CLIENTS / "talk.js", NODE_PATH=NODE_PATH)
-    check_replies(pipelined, expected)
-
-
-def test_php(port):
-    php = program("php")
-    if b"redis" not in subprocess.run([php, "-m"], capture_output=True).stdout.split():
-        pytest.skip("PhpRedis is not installed; the package stands in .ci/packages")
-    pipelined, expected = check_talk(port, php, CLIENTS / "talk.php")
-    # In a pipeline PhpRedis gives true for OK.
-    assert pipelined == [reply == "OK" or reply for reply in expected if not isinstance(reply, dict)]
-
-
-def test_perl(port):
-    perl = program("perl")
-    if subprocess.run([perl, "-MRedis", "-e", "1"], capture_output=True).returncode:
-        pytest.skip("Redis.pm is not installed; the package stands in .ci/packages")
-    pipelined, expected = check_talk(port, perl, CLIENTS / "talk.pl", see=with_numbers_as_text)
-    check_replies(pipelined, expected)
+@pytest.mark.parametrize("name", TALKERS)
+def test_client_of_another_language_over_a_restart(restarting, site, name):
+    with talker(name, restarting.port, site) as client:
+        assert client.ask("single", [["HIT", "ada", "/x"], ["COUNT"]])[0] == "OK"
+        restarting.restart()
+        until_s = time.monotonic() + 20
+        while isinstance(reply := client.ask("single", [["HIT", "kim", "/y"]])[0], dict):
+            assert time.monotonic() < until_s, reply
+        [sites] = client.ask("single", [["SITES"]])
+        assert [site, "1" if name == "redis-pm" else 1] in sites
 
 
 # redis-cli

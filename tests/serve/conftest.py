@@ -1,7 +1,7 @@
 """The transports that tests of the server run over, and the verbs of a server without sockets."""
 
 import pytest
-from tests.serving import TRANSPORTS
+from tests.serving import TRANSPORTS, Line
 
 from online.core.sites import Sites
 from online.limits import Limits
@@ -30,3 +30,15 @@ def make_verbs():
 @pytest.fixture
 def verbs(make_verbs):
     return make_verbs()
+
+
+@pytest.fixture
+def line(verbs):
+    return Line(verbs)
+
+
+@pytest.fixture
+def busy(line):
+    for user, url in [("a", "/x"), ("b", "/x"), ("c", "/y"), ("d", "/forum/1"), ("e", "/forum/2")]:
+        line.ask("HIT", user, url)
+    return line

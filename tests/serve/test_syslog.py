@@ -75,7 +75,7 @@ def test_lines_become_hits_and_what_is_none_is_counted(tmp_path, is_unix):
             assert int(told.pop("buffer_bytes")) > 100_000
             assert told == {
                 "received": "9", "hits": "2", "skipped_method": "1", "skipped_status": "1", "skipped_file": "1",
-                "skipped_target": "0", "skipped_dropped": "0", "skipped_aside": "0", "skipped_site": "0",
+                "skipped_target": "0", "skipped_rewrite": "0", "skipped_aside": "0", "skipped_site": "0",
                 "skipped_not_understood": "4", "foreign": "0", "dropped": "0",
             }  # fmt: skip
         assert not (tmp_path / "syslog").exists()

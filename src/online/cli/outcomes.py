@@ -25,7 +25,7 @@ _WORDS = {
     "status": "statuses other than 200, 203, 206 and 304",
     "method": "methods other than GET, HEAD and POST",
     "target": "urls that do not begin with /",
-    "dropped": "urls that are empty after a rewrite",
+    "rewrite": "urls that are empty after a rewrite",
     NOT_UNDERSTOOD: "not understood",
 }
 

@@ -13,8 +13,11 @@ from online.cli.arguments import whole_time
 from online.terms import KINDS, MEMBER
 from online_client import Client
 
-#: The sections of INFO.
-SECTIONS = ("server", "clients", "memory", "hits", "sites", "limits", "syslog")
+#: What INFO tells of.
+SECTIONS = (
+    *("server", "clients", "memory", "hits", "sites", "limits", "syslog"),
+    *("persistence", "stats", "replication", "cpu", "cluster", "keyspace"),
+)
 
 
 class Argument(NamedTuple):

@@ -110,6 +110,7 @@ cdef class Connection:
     cdef readonly bint is_closing
     cdef readonly bint has_work
     cdef readonly int64_t frames
+    cdef readonly int64_t began_ms                       # index time of the first bytes; 0 before
     cdef Dialect dialect
     cdef step_t step                                     # of its dialect
     cdef int _resp_version

@@ -34,9 +34,7 @@ class Host(Protocol):
         """
 
 class Service:
-    def __init__(
-        self, host: Host, limits: Limits, *, auth_wanted: bool = False, window_s: int = 1800
-    ) -> None:
+    def __init__(self, host: Host, limits: Limits, *, auth_wanted: bool = False, window_s: int = 1800) -> None:
         """Share `limits` and `host` among connections. With `auth_wanted`, each must authenticate first.
 
         `window_s` is the window of all sites. It also applies to questions about a site that does not exist yet.
@@ -75,6 +73,7 @@ class Connection:
     name: bytes  # CLIENT SETNAME
     authenticated: bool
     resp_version: int  # 2, or 3 after HELLO 3; 0 for MessagePack
+    began_ms: int  # index time of the first bytes; 0 before
     reply: str  # CLIENT REPLY: "on", "off" or "skip" (omits this reply and the next)
 
     work: int  # work done in this turn, in units of about a hit; rare verbs add what they cost
@@ -102,6 +101,9 @@ class Connection:
         """Send an error that does not answer a message, and close. For timeouts and limits of the server."""
 
     @property
+    def input_bytes(self) -> int:
+        """Input that waits, with the command that is being answered."""
+    @property
     def output_bytes(self) -> int:
         """Bytes of waiting output."""
     @property
@@ -113,6 +115,9 @@ class Connection:
     @property
     def is_closing(self) -> bool:
         """No more input is read. Close the connection once the output was sent."""
+    @property
+    def heard_ms(self) -> int:
+        """Index time of the last bytes; 0 before."""
     @property
     def in_frame(self) -> bool:
         """A message has begun but is not complete."""

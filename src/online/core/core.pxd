@@ -43,6 +43,7 @@ cdef struct Tally:
     int64_t stale
     int64_t skewed
     int64_t refused
+    int64_t expired                                      # sessions
     int64_t full[3]                                      # of these, by limit: FULL_USERS, FULL_PAGES, FULL_MEMORY
 
 cdef struct Second:

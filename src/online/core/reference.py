@@ -241,6 +241,7 @@ class ReferenceIndex:
         while self._by_time and not self._is_in_window(self._by_time[0].seen_ms):
             self._remove(self._by_time[0])
             expired += 1
+        self._became["expired"] += expired
         return expired
 
     def _is_in_window(self, seen_ms: int) -> bool:

@@ -6,5 +6,8 @@ def register(usage: str, fewest: int, most: int, before_auth: bool = False, at_o
     `before_auth`: allowed before authentication. `at_once`: runs at once even inside MULTI.
     """
 
-def usages() -> dict[str, str]:
-    """Return the usage of each verb by name: `{"HIT": "HIT user url [seen_ms [kind]]", ...}`."""
+def rows() -> list[tuple[str, int, int, bool]]:
+    """Return each verb as `(usage, fewest, most, before_auth)`, as in `("HIT user url [seen_ms [kind]]", 2, 4, False)`.
+
+    `most` is -1 where any number of arguments will do.
+    """

@@ -31,6 +31,13 @@ RARE = (
     ("SELECT site_number", 1, 1, False),
     ("CONFIG subcommand [argument ...]", 1, ANY, False),
     ("COMMAND [subcommand [argument ...]]", 0, ANY, False),
+    ("DBSIZE", 0, 0, False),
+    ("ROLE", 0, 0, False),
+    ("LATENCY subcommand [argument ...]", 1, ANY, False),
+    ("SLOWLOG subcommand [argument ...]", 1, ANY, False),
+    ("MEMORY subcommand [argument ...]", 1, ANY, False),
+    ("WAIT numreplicas timeout", 2, 2, False),
+    ("CLUSTER subcommand [argument ...]", 1, ANY, False),
 )
 
 for _part in _PARTS:

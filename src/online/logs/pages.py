@@ -40,7 +40,7 @@ METHOD, STATUS, FILE, TARGET, DROPPED, ASIDE = (
 
 #: Reason -> its name in counts. All other reasons mean that a line was not understood.
 NO_PAGE_VIEW = {
-    METHOD: "method", STATUS: "status", FILE: "file", TARGET: "target", DROPPED: "dropped", ASIDE: "aside",
+    METHOD: "method", STATUS: "status", FILE: "file", TARGET: "target", DROPPED: "rewrite", ASIDE: "aside",
 }  # fmt: skip
 
 _ADDRESS_AS_USER = "the user is an IP address"

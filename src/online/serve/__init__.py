@@ -24,11 +24,15 @@ Who is connected:
 
 The rare verbs:
 
-    verbs         all of them, the host of the wire                     -> verbs_access, verbs_server, verbs_sites
+    verbs         all of them    -> info, verbs_access, verbs_clients, verbs_command, verbs_redis, verbs_sites
+    info          INFO: every section and figure                        -> verb
     verbs_access  AUTH HELLO RESET QUIT                                 -> given, verbs_sites
-    verbs_server  INFO CLIENT CONFIG COMMAND TIME                       -> given, verb
-    verbs_sites   SITE SITES SELECT TOP PEAK                            -> given, verb
-    verb          how a verb gets its row, and what it may use          -> connections
+    verbs_clients  CLIENT                                               -> given, listeners, verb
+    verbs_command  COMMAND                                              -> verb
+    verbs_redis   what else Redis' clients, proxies and monitoring ask  -> given, verb
+    verbs_sites   SITE SITES SELECT PEAK                                -> given, verb
+    verb          how a verb gets its row, and what it may use          -> connections, meter
+    meter         verbs a second, and the most memory so far
     given         arguments, checked
 
 What it is told:

@@ -143,6 +143,16 @@ class Connections:
         known = self._open.get(connection)
         return peer_address(-1 if known is None or known.peer is None else known.peer.fileno())
 
+    def fileno(self, connection: Connection) -> int:
+        """Return the socket of a connection, which stays its own, or -1."""
+        known = self._open.get(connection)
+        return -1 if known is None or known.peer is None else known.peer.fileno()
+
+    def end(self, connection: Connection, error: OnlineError, *, now_ms: int) -> bool:
+        """End a connection for no fault of its peer, with `error` as its last reply. Return whether this is news."""
+        known = self._open.get(connection)
+        return known is not None and known.peer is not None and known.peer.fail(error, now_ms=now_ms)
+
     # What they share
 
     def bound_buffers(self, *, now_ms: int) -> None:

@@ -17,6 +17,7 @@ import stat
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import trio
 
@@ -60,6 +61,20 @@ def peer_address(fd: int) -> str:
     except OSError:  # there is no socket, the peer has gone, or no more files may be open
         return "an unknown address"
     return str(Address(name[0], name[1])) if isinstance(name, tuple) else "a Unix socket"
+
+
+def ends_of(fd: int) -> tuple[str, str]:
+    """Return where a connected socket leads to and where it ends here, written as in Redis' CLIENT LIST."""
+    try:
+        with socket.socket(fileno=os.dup(fd)) as connected:
+            names = connected.getpeername(), connected.getsockname()
+    except OSError:
+        return "?:0", "?:0"
+    if isinstance(names[0], tuple):
+        peer, own = (str(Address(name[0], name[1])) for name in names)
+        return peer, own
+    path = f"{quote(str(names[1]))}:0"  # a client of a Unix socket has no name of its own
+    return path, path
 
 
 def _listener(address: Address, listening: socket.socket, tls: ssl.SSLContext | None) -> Listener:

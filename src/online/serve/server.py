@@ -103,6 +103,7 @@ class Server:
                 listeners.open_listeners(self.config.listen, unix_mode=self.config.unix_mode, tls=self.tls)
             )
             self.addresses = tuple(address for address, _ in opened)
+            self.verbs.tcp_port = next((each.port for each in self.addresses if each.path is None), 0)
             self._tell(opened)
             await self._serve([listener for _, listener in opened], task_status)
             if self._housekeeping.failure:

@@ -39,7 +39,7 @@ from online.serve.parts import Part
 from online.serve.verb import Lines
 
 #: Why a line gave no hit, as INFO lists it: not a page view, without a site, or not understood.
-SKIPPED = ("method", "status", "file", "target", "dropped", "aside", "site", "not_understood")
+SKIPPED = ("method", "status", "file", "target", "rewrite", "aside", "site", "not_understood")
 
 #: How long a turn may take, but for its last line.
 TURN_S = 0.001
@@ -59,6 +59,7 @@ MAX_KNOWN = 4096
 
 #: Sizes of SO_RCVBUF beyond net.core.rmem_max, for those who may (CAP_NET_ADMIN).
 SO_RCVBUFFORCE = 33
+
 
 @dataclass
 class SyslogCounts:
@@ -96,9 +97,7 @@ class Syslog(Part):
     async def open(self) -> AsyncIterator[None]:
         """Open all sockets, or none. Raises ConfigError."""
         config = self._config
-        async with open_datagrams(
-            config.syslog, unix_mode=config.unix_mode, purpose="receive syslog at"
-        ) as opened:
+        async with open_datagrams(config.syslog, unix_mode=config.unix_mode, purpose="receive syslog at") as opened:
             self.addresses = tuple(address for address, _ in opened)
             self.counts.buffer_bytes = min((_make_room(each) for _, each in opened), default=0)
             for address, each in opened:

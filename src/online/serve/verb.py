@@ -6,14 +6,16 @@ A function that carries out a verb stands in one of the `verbs_*` files, and its
     def peak(shared, connection, args, now_ms): ...
 
 `args` are as many as the wire's table says; what is returned is written in the connection's dialect. A verb that raises
-has changed nothing. INFO's sections have rows, too (`section`).
+has changed nothing.
 """
 
+import secrets
 from collections.abc import Callable, Iterable
 
 from online.core.sites import Sites
 from online.core.wire import Connection, Service
 from online.serve.connections import Connections
+from online.serve.meter import Meter
 from online.terms import IndexStatistics
 
 
@@ -28,9 +30,15 @@ class Shared:
         self.sites = sites
         self.limits = sites.limits
         self.token = token
-        self.sections: dict[str, Lines] = {}  #: of INFO, after those that every server has
+        self.sections: dict[str, Lines] = {}  #: of INFO: what parts of the server add to it
+        self.meter = Meter()
+        self.run_id = secrets.token_hex(20)  #: another for each start
         self.started_ms: int | None = None  #: index time; the server sets it
+        self.tcp_port = 0  #: of the first listener on TCP; the server sets it
         self.clock_steps = 0
+        self.auth_without_token = 0  #: tokens that came though none is configured
+        self.auth_to_new_site = 0  #: times that AUTH or HELLO named a site that does not exist yet
+        self.new_sites: set[bytes] = set()  #: those sites, as far as they were logged
 
     def totals(self) -> IndexStatistics:
         """Add up the statistics of all sites, and of hits that found none. O(sites)."""
@@ -44,14 +52,14 @@ class Shared:
 
 Run = Callable[[Shared, Connection, list[bytes], int], object]
 
-Section = Callable[[Shared, int], Iterable[tuple[str, object]]]
+#: A figure of INFO: its name and value.
+Row = tuple[str, object]
 
-#: A section that knows of what it tells: its lines, as of now_ms.
-Lines = Callable[[int], Iterable[tuple[str, object]]]
+#: A section of INFO that knows what it is about: its rows, as of now_ms.
+Lines = Callable[[int], Iterable[Row]]
 
-#: The rows: who carries out a verb, and who writes a section.
+#: The rows: who carries out a verb.
 VERBS: dict[str, Run] = {}
-SECTIONS: dict[str, Section] = {}
 
 
 def verb(name: str) -> Callable[[Run], Run]:
@@ -60,16 +68,6 @@ def verb(name: str) -> Callable[[Run], Run]:
     def add(run: Run) -> Run:
         VERBS[name] = run
         return run
-
-    return add
-
-
-def section(name: str) -> Callable[[Section], Section]:
-    """Let the function below write a section of INFO."""
-
-    def add(lines: Section) -> Section:
-        SECTIONS[name] = lines
-        return lines
 
     return add
 

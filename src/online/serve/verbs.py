@@ -2,7 +2,7 @@
 
 The wire parses, counts the arguments, asks for the token and runs the hot verbs; whatever else comes arrives at
 `Verbs.call` and leaves as a plain Python value, which the wire writes in the connection's dialect. Not its job: what
-each verb does (verbs_access, verbs_server, verbs_sites), sockets, framing, and the clock (it is handed `now_ms`).
+each verb does (info, verbs_*), sockets, framing, and the clock (it is handed `now_ms`).
 
 Invariants:
 1. The index of an open connection is that of its site, or None while the site does not exist.
@@ -18,12 +18,12 @@ from online.core import wire
 from online.core.index import Index
 from online.core.sites import Sites
 from online.core.wire import Connection, Service
-from online.serve import verbs_access, verbs_server, verbs_sites
+from online.serve import info, verbs_access, verbs_clients, verbs_command, verbs_redis, verbs_sites
 from online.serve.connections import Connections
 from online.serve.verb import VERBS, Shared
 
-#: The files whose verbs and sections have their rows by now.
-FAMILIES = (verbs_access, verbs_server, verbs_sites)
+#: The files whose verbs have their rows by now.
+FAMILIES = (info, verbs_access, verbs_clients, verbs_command, verbs_redis, verbs_sites)
 
 #: A unit of a connection's work is about a hit.
 UNIT_NS = 500
@@ -65,7 +65,11 @@ class Verbs(Shared):
         return index
 
     def expire(self, now_ms: int) -> Iterator[None]:
-        """Drop, in slices, what has left the window on all sites."""
+        """Drop, in slices, what has left the window on all sites.
+
+        To be called about once a second: INFO's figures of the last second are taken here.
+        """
+        self.meter.look(now_ms, commands=self.service.commands, used_bytes=self.sites.budget.used_bytes)
         yield from self.sites.expire(now_ms)
 
 

@@ -1,6 +1,7 @@
 """Rare verbs about who is asking: AUTH HELLO RESET QUIT."""
 
 import hmac
+import logging
 
 from online import __version__, errors
 from online.core.sites import DEFAULT_SITE
@@ -12,6 +13,11 @@ from online.serve.verbs_sites import speak_of
 
 #: A connection asks for RESP2 unless it says HELLO 3.
 RESP_VERSIONS = (b"2", b"3")
+
+#: Names of new sites that are logged: strangers must not fill a disk.
+MOST_NEW_SITES = 100
+
+logger = logging.getLogger("online")
 
 
 @verb("AUTH")
@@ -68,7 +74,24 @@ def _site_for(shared: Shared, connection: Connection, credentials: list[bytes], 
     if shared.token is not None and not hmac.compare_digest(credentials[-1], shared.token):
         shared.connections.suspected(connection, "a wrong token", now_ms=now_ms)
         raise errors.wrong_token()
-    return site_name(credentials[0]) if len(credentials) == 2 and credentials[0] else None
+    site = site_name(credentials[0]) if len(credentials) == 2 and credentials[0] else None
+    _note_what_may_be_a_mistake(shared, connection, site)
+    return site
+
+
+def _note_what_may_be_a_mistake(shared: Shared, connection: Connection, site: bytes | None) -> None:
+    """Count a token that nobody asked for, and a site that nobody has hit; log the first, and each name once."""
+    if shared.token is None:
+        shared.auth_without_token += 1
+        if shared.auth_without_token == 1:
+            peer = shared.connections.address(connection)
+            logger.warning("a token came from %s, but this server has none and takes any: is token_file set?", peer)
+    if site is not None and site not in shared.sites:
+        shared.auth_to_new_site += 1
+        if site not in shared.new_sites and len(shared.new_sites) < MOST_NEW_SITES:
+            shared.new_sites.add(site)
+            shown = errors.quote(site)
+            logger.warning("AUTH names the site %s, which is new; it begins with its first hit", shown)
 
 
 def _settle(shared: Shared, connection: Connection, site: bytes | None) -> None:

@@ -1,0 +1,222 @@
+"""INFO: what a server shows of itself. A section is a function, and a figure is a row `name, value` of it.
+
+Figures have the names of this server, and beside them those that tools for Redis read (`redis-cli --stat`,
+redis_exporter, telegraf, checks of proxies), as far as they mean the same here. What would mean something else, such
+as the hit rate of a cache, is left out: an alarm must not go off for it. docs/protocol.md explains every row.
+
+A part of the server adds sections of its own, or rows to one of these (`Shared.sections`); its rows win.
+"""
+
+import os
+import platform
+import resource
+import struct
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from urllib.parse import quote_from_bytes
+
+from online import __version__
+from online.core.wire import Connection
+from online.serve.verb import Row, Shared, is_heard, verb
+
+#: Words that ask for every section: Redis tells them apart, and leaves out little from any.
+EVERYTHING = {"all", "default", "everything"}
+
+Section = Callable[[Shared, int], Iterable[Row]]
+
+#: Who writes which section, in the order in which they are shown.
+SECTIONS: dict[str, Section] = {}
+
+
+def section(lines: Section) -> Section:
+    """Let the function below write the section of its name."""
+    SECTIONS[lines.__name__] = lines
+    return lines
+
+
+@verb("INFO")
+def info(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    if not is_heard(connection):
+        return None
+    wanted = {arg.lower().decode(errors="replace") for arg in args if arg}
+    if not wanted or wanted & EVERYTHING:
+        wanted = SECTIONS.keys() | shared.sections.keys()
+    known = dict.fromkeys(chain(SECTIONS, shared.sections))
+    return "\r\n".join(_written(shared, name, now_ms) for name in known if name in wanted)
+
+
+def _written(shared: Shared, name: str, now_ms: int) -> str:
+    """Write one section."""
+    rows: dict[str, object] = {}
+    if name in SECTIONS:
+        rows |= SECTIONS[name](shared, now_ms)
+    if name in shared.sections:
+        rows |= shared.sections[name](now_ms)
+    title = "CPU" if name == "cpu" else name.capitalize()
+    return "".join([f"# {title}\r\n", *(f"{key}:{value}\r\n" for key, value in rows.items())])
+
+
+@section
+def server(shared: Shared, now_ms: int) -> Iterator[Row]:
+    uptime_s = 0 if shared.started_ms is None else (now_ms - shared.started_ms) // 1000
+    yield "version", __version__
+    yield "redis_version", __version__
+    yield "redis_mode", "standalone"
+    yield "os", f"{platform.system()} {platform.release()} {platform.machine()}"
+    yield "arch_bits", 8 * struct.calcsize("P")
+    yield "process_id", os.getpid()
+    yield "run_id", shared.run_id
+    yield "tcp_port", shared.tcp_port
+    yield "server_time_usec", shared.service.wall_of(now_ms) * 1000
+    yield "uptime_in_seconds", uptime_s
+    yield "uptime_in_days", uptime_s // 86_400
+    yield "window_s", shared.sites.window_s
+    yield "clock_steps", shared.clock_steps
+    yield "clock_step_ms", shared.service.clock_step_ms
+
+
+@section
+def clients(shared: Shared, now_ms: int) -> Iterator[Row]:
+    yield "connected_clients", shared.service.connections
+    yield "blocked_clients", 0
+    yield "maxclients", shared.limits.max_connections
+    yield "connections_accepted", shared.connections.accepted
+    yield "connections_failed", shared.connections.failures
+    yield "commands", shared.service.commands
+    yield "errors", shared.service.errors
+    yield "auth_without_token", shared.auth_without_token
+    yield "auth_to_new_site", shared.auth_to_new_site
+
+
+@section
+def memory(shared: Shared, now_ms: int) -> Iterator[Row]:
+    used_bytes, limit_bytes = shared.sites.budget.used_bytes, shared.sites.budget.limit_bytes
+    peak_bytes = shared.meter.peak(used_bytes)
+    yield "used_memory", used_bytes
+    yield "used_memory_human", human(used_bytes)
+    yield "used_memory_rss", resident_bytes()
+    yield "used_memory_peak", peak_bytes
+    yield "used_memory_peak_human", human(peak_bytes)
+    yield "total_system_memory", os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    yield "max_memory", limit_bytes
+    yield "maxmemory", limit_bytes
+    yield "maxmemory_human", human(limit_bytes)
+    yield "maxmemory_policy", "noeviction"
+    yield "buffered_bytes", shared.service.buffered_bytes
+    yield "mem_clients_normal", shared.service.buffered_bytes
+    yield "max_buffers", shared.limits.max_buffers
+
+
+@section
+def hits(shared: Shared, now_ms: int) -> Iterator[Row]:
+    totals = shared.totals()
+    for name in ("accepted", "late", "stale", "skewed", "refused", "expired", "users", "pages"):
+        yield name, getattr(totals, name)
+
+
+@section
+def sites(shared: Shared, now_ms: int) -> Iterator[Row]:
+    yield "sites", len(shared.sites)
+    for name, index in sorted(shared.sites.items()):
+        listed = {"people": index.count(now_ms=now_ms)} | index.statistics()._asdict()
+        shown = ",".join(f"{key}={value}" for key, value in listed.items())
+        yield f"site_{quote_from_bytes(name, safe='')}", shown
+
+
+@section
+def limits(shared: Shared, now_ms: int) -> Iterator[Row]:
+    totals = shared.totals()
+    for name in ("max_users_reached", "max_pages_reached", "max_memory_reached"):
+        yield name, getattr(totals, name)
+    yield from shared.limits_reached().items()
+
+
+# What tools for Redis read
+
+
+@section
+def persistence(shared: Shared, now_ms: int) -> Iterator[Row]:
+    yield "loading", 0
+    yield "rdb_bgsave_in_progress", 0
+    yield "aof_enabled", 0
+    yield "aof_rewrite_in_progress", 0
+
+
+@section
+def stats(shared: Shared, now_ms: int) -> Iterator[Row]:
+    reached = shared.limits_reached()
+    yield "total_connections_received", shared.connections.accepted
+    yield "total_commands_processed", shared.service.commands
+    yield "instantaneous_ops_per_sec", shared.meter.verbs_per_s
+    yield "total_error_replies", shared.service.errors
+    yield "rejected_connections", reached["max_connections_reached"]
+    yield "expired_keys", shared.totals().expired
+    yield "evicted_keys", 0
+    yield "evicted_clients", reached["max_buffers_reached"]
+    yield "pubsub_channels", 0
+    yield "pubsub_patterns", 0
+    yield "latest_fork_usec", 0
+
+
+@section
+def replication(shared: Shared, now_ms: int) -> Iterator[Row]:
+    yield "role", "master"
+    yield "connected_slaves", 0
+    yield "master_failover_state", "no-failover"
+    yield "master_replid", shared.run_id
+    yield "master_replid2", "0" * 40
+    yield "master_repl_offset", 0
+    yield "second_repl_offset", -1
+    yield "repl_backlog_active", 0
+    yield "repl_backlog_size", 0
+    yield "repl_backlog_first_byte_offset", 0
+    yield "repl_backlog_histlen", 0
+
+
+@section
+def cpu(shared: Shared, now_ms: int) -> Iterator[Row]:
+    for suffix, who in (("", resource.RUSAGE_SELF), ("_children", resource.RUSAGE_CHILDREN)):
+        used = resource.getrusage(who)
+        yield f"used_cpu_sys{suffix}", f"{used.ru_stime:.6f}"
+        yield f"used_cpu_user{suffix}", f"{used.ru_utime:.6f}"
+
+
+@section
+def cluster(shared: Shared, now_ms: int) -> Iterator[Row]:
+    yield "cluster_enabled", 0
+
+
+@section
+def keyspace(shared: Shared, now_ms: int) -> Iterator[Row]:
+    """Show the people of all sites as keys, each of which expires."""
+    people = sum(index.count(now_ms=now_ms) for index in shared.sites.values())
+    yield "db0", f"keys={people},expires={people},avg_ttl=0"
+
+
+# Values
+
+
+def human(n_bytes: int) -> str:
+    """Write a size as Redis does.
+
+    >>> [human(n) for n in (0, 1_023, 1_024, 1_572_864, 5 * 2**30)]
+    ['0B', '1023B', '1.00K', '1.50M', '5.00G']
+    """
+    if n_bytes < 1024:
+        return f"{n_bytes}B"
+    size, unit = n_bytes / 1024, "K"
+    for larger in "MGT":
+        if size >= 1024:
+            size, unit = size / 1024, larger
+    return f"{size:.2f}{unit}"
+
+
+def resident_bytes() -> int:
+    """Return how much memory the process takes; where the system does not say, the most that it has taken."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024

@@ -1,0 +1,123 @@
+"""What clients, proxies and monitoring for Redis ask of any server. Answered in the shapes that they expect.
+
+Here is neither a cluster nor a replica, nothing is logged as slow, and nothing is measured as late: what asks for that
+gets an empty answer, or an error that says so.
+"""
+
+from fnmatch import fnmatchcase
+
+from online import errors
+from online.core.wire import OK, Connection
+from online.serve.given import number
+from online.serve.verb import Shared, verb
+
+_MOST = 2**63 - 1
+
+
+@verb("TIME")
+def time(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    seconds, rest_ms = divmod(shared.service.wall_of(now_ms), 1000)
+    return [str(seconds), str(rest_ms * 1000)]
+
+
+@verb("CONFIG")
+def config(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    match args[0].upper(), args[1:]:
+        case b"GET", [_, *_] as patterns:
+            wanted = [pattern.lower().decode(errors="replace") for pattern in patterns]
+            known = _redis_config(shared)
+            return {name: known[name] for name in known if any(fnmatchcase(name, each) for each in wanted)}
+    raise errors.unknown_subcommand("CONFIG", args[0], "GET pattern [pattern ...]")
+
+
+def _redis_config(shared: Shared) -> dict[str, str]:
+    """Return what tools ask for before they begin: nothing is written while hits come in, and there is one database."""
+    return {
+        "appendonly": "no",
+        "databases": "1",
+        "maxclients": str(shared.limits.max_connections),
+        "maxmemory": str(shared.sites.budget.limit_bytes),
+        "maxmemory-policy": "noeviction",
+        "save": "",
+        "timeout": "0",
+    }
+
+
+@verb("DBSIZE")
+def dbsize(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    return 0 if connection.index is None else connection.index.count(now_ms=now_ms)
+
+
+@verb("ROLE")
+def role(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    return ["master", 0, []]
+
+
+@verb("WAIT")
+def wait(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    """Answer how many replicas have what was written: none, and so at once."""
+    for place, what in enumerate(("numreplicas", "timeout")):
+        number(what, args, place, low=0, high=_MOST, default=0)
+    return 0
+
+
+@verb("CLUSTER")
+def cluster(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    raise errors.no_cluster()
+
+
+@verb("LATENCY")
+def latency(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    match args[0].upper(), args[1:]:
+        case (b"LATEST", []) | (b"HISTORY", [_]):
+            return []
+        case b"HISTOGRAM", _:
+            return {}
+        case b"RESET", _:
+            return 0
+        case b"DOCTOR", []:
+            return "This server keeps no record of delays. A turn of its work takes about a millisecond."
+    raise errors.unknown_subcommand("LATENCY", args[0], "LATEST, HISTORY event, HISTOGRAM, RESET or DOCTOR")
+
+
+@verb("SLOWLOG")
+def slowlog(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    match args[0].upper(), args[1:]:
+        case (b"GET", []) | (b"GET", [_]):
+            number("count", args, 1, low=-1, high=_MOST, default=10)
+            return []
+        case b"LEN", []:
+            return 0
+        case b"RESET", []:
+            return OK
+    raise errors.unknown_subcommand("SLOWLOG", args[0], "GET [count], LEN or RESET")
+
+
+@verb("MEMORY")
+def memory(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    match args[0].upper(), args[1:]:
+        case b"STATS", []:
+            return _memory_stats(shared)
+        case b"USAGE", [_, *_]:  # of a key, and there are none
+            return None
+        case b"PURGE", []:
+            return OK
+        case b"DOCTOR", []:
+            return "INFO memory shows what is used, and INFO limits how often max_memory was reached."
+        case b"MALLOC-STATS", []:
+            return "Sessions and pages have an allocator of their own, which keeps no statistics."
+    raise errors.unknown_subcommand("MEMORY", args[0], "STATS, USAGE key, PURGE, DOCTOR or MALLOC-STATS")
+
+
+def _memory_stats(shared: Shared) -> dict[str, int]:
+    used_bytes = shared.sites.budget.used_bytes
+    users = shared.totals().users
+    return {
+        "peak.allocated": shared.meter.peak(used_bytes),
+        "total.allocated": used_bytes,
+        "clients.slaves": 0,
+        "clients.normal": shared.service.buffered_bytes,
+        "keys.count": users,
+        "keys.bytes-per-key": used_bytes // users if users else 0,
+        "dataset.bytes": used_bytes,
+    }
