@@ -31,16 +31,17 @@ def create(path: Path) -> int:
 
 
 @contextmanager
-def hold(path: Path, who: str) -> Iterator[None]:
-    """Keep others from the state file at `path`, inside the context; `who` they are, as they will be told.
+def hold(path: Path, who: str, *, lock: Path | None = None) -> Iterator[None]:
+    """Keep others from the state at `path`, inside the context; `who` they are, as they will be told.
 
-    Raises StateError if another has it, or if it cannot be locked.
+    `lock`: of a directory, a file in it. Raises StateError if another has it, or if it cannot be locked.
     """
-    lock = beside(path, "lock")
+    what = "state file" if lock is None else "state directory"
+    lock = lock or beside(path, "lock")
     try:
         descriptor = create(lock)
     except OSError as error:
-        raise StateError(f"state file {path} cannot be written: {error.strerror}: {lock}") from None
+        raise StateError(f"{what} {path} cannot be written: {error.strerror}: {lock}") from None
     try:
         # A file of its own, since `replacing` puts another file at the path. The kernel lets go of it whatever
         # the process dies of. It stays behind: who removed it might remove the one that another process has
@@ -48,10 +49,10 @@ def hold(path: Path, who: str) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise StateError(f"state file {path} is in use by another {who}; give another path") from None
+        raise StateError(f"{what} {path} is in use by another {who}; give another path") from None
     except OSError as error:
         os.close(descriptor)
-        raise StateError(f"state file {path} cannot be locked: {error.strerror}: {lock}") from None
+        raise StateError(f"{what} {path} cannot be locked: {error.strerror}: {lock}") from None
     try:
         yield
     finally:

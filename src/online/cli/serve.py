@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import signal
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable
 
@@ -16,8 +17,8 @@ from online.errors import OnlineError
 from online.serve import loading
 from online.serve.clock import Clock
 from online.serve.config import Config
+from online.serve.keeper import Keeper
 from online.serve.server import Server
-from online.serve.statefile import StateFile
 from online.serve.syslog import Syslog
 
 #: Descriptors beside those of connections: listeners, files, and whatever libraries hold.
@@ -28,13 +29,14 @@ logger = logging.getLogger("online")
 _DESCRIPTION = """\
 Run a server that knows who is online now, and on which page. Web servers and applications
 send it hits; it answers counts and lists of users, to clients of online and to any Redis
-client. It keeps everything in memory.
+client. It keeps everything in memory and, with --state, on disk.
 
 Every setting can be given as an option, as an environment variable (ONLINE_WINDOW for
 --window) or as a key of a TOML file (window = 1800). An option goes before a variable, a
 variable before the file. Sizes may be written 64KiB or 1MiB, times 90, 90s, 30min or 2h.
 
-The server ends at SIGTERM and SIGINT (Ctrl-C); with --state, a restart forgets nobody."""
+The server ends at SIGTERM and SIGINT (Ctrl-C); with --state, neither a restart nor
+a crash forgets anybody."""
 
 _EXAMPLES = """\
 examples:
@@ -70,16 +72,23 @@ def run(args: Namespace) -> int:
 def assemble(config: Config, *, clock: Clock | None = None) -> Server:
     """Make a server and the parts that `config` asks for. Raises ConfigError.
 
-    The state file comes first: it is read before anything comes in, and written when nothing can any more.
+    The keeper comes first: what it has kept is read before anything comes in, and it closes when nothing can any more.
     """
     server = Server(config, clock=clock)
     shared = server.sites, server.service, server.clock.now_ms
     syslog = Syslog(config, *shared)
     if config.state is not None:
-        server.attach(StateFile(config.state, *shared))
+        wake = server.sockets.wake if server.sockets is not None else lambda: None
+        show = _show_progress if sys.stderr.isatty() else None
+        server.attach(Keeper(config, *shared, server.slices, wake=wake, show=show))
     if config.syslog:
         server.attach(syslog)
     return server
+
+
+def _show_progress(line: str) -> None:
+    """Show progress on the last line of a terminal."""
+    print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
 
 
 async def serve(server: Server, beside: Callable[[Server], Awaitable[None]] | None = None) -> None:

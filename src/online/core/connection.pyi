@@ -10,6 +10,7 @@ difference, added to what goes out and taken from what comes in. `now_ms` is alw
 from typing import Final, Protocol
 
 from online.core.index import Index
+from online.core.journal import Journal
 from online.limits import Limits
 from online.terms import IndexStatistics
 
@@ -42,6 +43,9 @@ class Service:
         `window_s` is the window of all sites: what is asked about one that does not exist yet is judged by it.
         """
     clock_step_ms: int  # wall time less index time
+    loading: str | None  # why most verbs are answered LOADING now; None: they are not
+    refusing: str | None  # why hits are answered MISCONF now; None: they are not
+    journal: Journal | None  # what answers wait for that acknowledge hits; None: they need not
     def wall_of(self, index_ms: int) -> int:
         """Return the wall time of an index time: what clients are told."""
     def index_of(self, wall_ms: int) -> int:
@@ -74,6 +78,7 @@ class Connection:
     id: int  # unique in this process, from 1
     name: bytes  # CLIENT SETNAME
     authenticated: bool
+    has_written: bool  # it had hits or leaves; whoever carries it sets this back when their answers may leave
     resp_version: int  # 2, or 3 after HELLO 3; a MessagePack connection has 0
     reply: str  # CLIENT REPLY: "on", "off" or "skip" (which leaves out this reply and the next)
 

@@ -17,20 +17,21 @@ _PARTS = ("hits", "questions", "transactions", "resp", "msgpack")
 
 ANY = -1
 
-#: The verbs of the host: usage, fewest and most arguments, whether it may come before AUTH, and inside of MULTI.
+#: The verbs of the host: usage, fewest and most arguments, whether it may come before AUTH, and inside of MULTI,
+#: and while the server reads from disk.
 RARE = (
     ("TOP [limit [prefix]]", 0, 2, False),
     ("PEAK", 0, 0, False),
     ("SITE name", 1, 1, False),
     ("SITES", 0, 0, False),
-    ("INFO [section ...]", 0, 16, False),
+    ("INFO [section ...]", 0, 16, False, False, True),
     ("TIME", 0, 0, False),
-    ("QUIT", 0, ANY, True, True),
+    ("QUIT", 0, ANY, True, True, True),
     ("RESET", 0, 0, True, True),
-    ("AUTH [site] token", 1, 2, True),
-    ("HELLO [version [AUTH site token] [SETNAME name]]", 0, 6, True),
-    ("CLIENT subcommand [argument ...]", 1, ANY, False),
-    ("SELECT site_number", 1, 1, False),
+    ("AUTH [site] token", 1, 2, True, False, True),
+    ("HELLO [version [AUTH site token] [SETNAME name]]", 0, 6, True, False, True),
+    ("CLIENT subcommand [argument ...]", 1, ANY, False, False, True),
+    ("SELECT site_number", 1, 1, False, False, True),
     ("CONFIG subcommand [argument ...]", 1, ANY, False),
     ("COMMAND [subcommand [argument ...]]", 0, ANY, False),
 )

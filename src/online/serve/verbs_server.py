@@ -96,7 +96,7 @@ def _server(shared: Shared, now_ms: int) -> Iterator[tuple[str, object]]:
     yield "redis_version", __version__
     yield "redis_mode", "standalone"
     yield "role", "master"
-    yield "loading", 0
+    yield "loading", int(shared.service.loading is not None)
     yield "uptime_in_seconds", uptime_ms // 1000
     yield "window_s", shared.sites.window_s
     yield "clock_steps", shared.clock_steps
