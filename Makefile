@@ -10,12 +10,13 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 extra = $(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 	print(*project['optional-dependencies']['$(1)'])" | xargs $(PIP) install
 
-.PHONY: help run test check ab bench bench-quick clean
+.PHONY: help run test check check-hard ab bench bench-quick clean
 
 help:
 	@echo "make run    a server on 127.0.0.1:8989 with a simulated site, and what to try on it; PORT=... for another port"
 	@echo "make test   every test; installs what the tests need"
 	@echo "make check  ruff, mypy and cython-lint"
+	@echo "make check-hard  1,000 cycles of kill -9 and restart, in about 20 minutes; CYCLES=... for another number"
 	@echo "make ab     the hot paths, the working tree against HEAD, in half a minute; AB=COMMIT chooses another"
 	@echo "make bench  the benchmarks, reported in bench/results; BENCH=... is handed to pytest, then in .benchmarks"
 	@echo "make bench-quick  the same with smaller sizes, in three minutes, reported in .benchmarks"
@@ -49,6 +50,9 @@ check: $(VENV)/tools
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint ext src/online/core bench/native
+
+check-hard: $(VENV)/built
+	ONLINE_KILL_CYCLES=$(or $(CYCLES),1000) $(BIN)/python -m pytest tests/keep/test_kill.py
 
 ab: $(VENV)/built
 	$(BIN)/python -m bench.ab $(AB)

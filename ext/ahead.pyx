@@ -11,7 +11,7 @@ from libc.stdint cimport uint64_t
 from online.core.arena cimport NO_REF, ref_t
 from online.core.core cimport (
     ACCEPTED, HITS_AT_ONCE, TIE_MASK, Ahead, Core, Hit, Outcome,
-    core_check_hit, core_look, core_settle_hit, head_of, key_of, names, sessions_on,
+    core_check_hit, core_look, core_settle_hit, core_tell, head_of, key_of, names, sessions_on,
 )
 from online.core.skiplist cimport (
     BY_NAME, BY_PAGE, BY_TIME, DEPARTED, Link, Order, Record, Search,
@@ -168,6 +168,9 @@ cdef void core_hits(Core* core, const Hit* hits, int n_hits, Outcome* outcomes) 
         ahead[i].user_finger = core.fingers[2 * i]
         ahead[i].url_finger = core.fingers[2 * i + 1]
         outcomes[i] = core_settle_hit(core, &hits[i], &ahead[i], outcomes[i])
+    if core.journal != NULL or core.written != NULL:
+        for i in range(n_hits):
+            core_tell(core, &hits[i], &ahead[i])
     core.n_fingers = 0
     table_settle(&core.users, n_hits)
     table_settle(&core.pages, n_hits)

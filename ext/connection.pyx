@@ -175,6 +175,34 @@ cdef class Service:
         if self.args == NULL or self.listed == NULL:
             raise MemoryError("no memory for a service")
 
+    @property
+    def clock_step_ms(self):
+        return self.step_ms
+
+    @clock_step_ms.setter
+    def clock_step_ms(self, int64_t step_ms):
+        if self.journal is not None:
+            self.journal.change_step(step_ms)
+        self.step_ms = step_ms
+
+    @property
+    def loading(self):
+        return self._loading
+
+    @loading.setter
+    def loading(self, str why):
+        self._loading = why
+        self.is_barred = self._loading is not None or self._refusing is not None
+
+    @property
+    def refusing(self):
+        return self._refusing
+
+    @refusing.setter
+    def refusing(self, str why):
+        self._refusing = why
+        self.is_barred = self._loading is not None or self._refusing is not None
+
     def unplaced(self):
         """Return what became of hits that were ignored or refused before their site had an index."""
         return self.nobody.statistics()

@@ -449,7 +449,7 @@ cdef inline ref_t new_record(
     return skiplist_new(&core.skiplist, kind, name, hash, height) if table_reserve(table) else NO_REF
 
 
-cdef Outcome apply_hit(Core* core, const Hit* hit, const Ahead* ahead, ref_t session, int64_t seen_ms) noexcept nogil:
+cdef Outcome apply_hit(Core* core, const Hit* hit, Ahead* ahead, ref_t session, int64_t seen_ms) noexcept nogil:
     """Make a hit its user's session (NO_REF: a new one), or change nothing if a limit does not let it."""
     cdef bint is_new = session == NO_REF
     cdef bint was_named = not is_new and core_is_named(core, session)
@@ -460,7 +460,8 @@ cdef Outcome apply_hit(Core* core, const Hit* hit, const Ahead* ahead, ref_t ses
     if hit.kind != DEPARTED:
         page = table_find(&core.pages, &core.skiplist, ahead.url_hash, hit.url)
         is_new_page = page == NO_REF
-    if is_new and table_used(&core.users) >= core.max_users:
+    if is_new and (table_used(&core.users) >= core.max_users
+                   or hit.kind == DEPARTED and core.kinds[<int>DEPARTED] >= core.max_strangers):
         return FULL_USERS
     if is_new_page:
         freed = left != NO_REF and sessions_on(core, left) == 1
@@ -491,8 +492,7 @@ cdef Outcome apply_hit(Core* core, const Hit* hit, const Ahead* ahead, ref_t ses
     if core.people > core.peak:
         core.peak = core.people
         core.peak_at_ms = core.now_ms
-    if core.written != NULL:
-        core.written(core.written_to, hit, seen_ms)
+    ahead.written_ms = seen_ms
     return ACCEPTED
 
 
@@ -509,7 +509,7 @@ cdef Outcome core_weigh_hit(Core* core, const Hit* hit) noexcept nogil:
     return outcome
 
 
-cdef Outcome judge_hit(Core* core, const Hit* hit, const Ahead* ahead) noexcept nogil:
+cdef Outcome judge_hit(Core* core, const Hit* hit, Ahead* ahead) noexcept nogil:
     """Carry out a hit that is good in itself, without counting what became of it."""
     cdef int64_t seen_ms = min(hit.seen_ms, core.now_ms)
     cdef ref_t session
@@ -534,8 +534,8 @@ cdef Outcome judge_hit(Core* core, const Hit* hit, const Ahead* ahead) noexcept 
     return outcome
 
 
-cdef Outcome core_settle_hit(Core* core, const Hit* hit, const Ahead* ahead, Outcome outcome) noexcept nogil:
-    """Carry out a hit unless something is wrong with it in itself, and count what became of it."""
+cdef Outcome core_settle_hit(Core* core, const Hit* hit, Ahead* ahead, Outcome outcome) noexcept nogil:
+    """Carry out a hit unless something is wrong with it in itself, and count what became of it. `core_tell` follows."""
     if outcome == ACCEPTED:
         outcome = judge_hit(core, hit, ahead)
     count_outcome(core, hit, outcome)
@@ -551,4 +551,6 @@ cdef Outcome core_hit(Core* core, const Hit* hit) noexcept nogil:
     all but ACCEPTED change nothing else.
     """
     cdef Ahead ahead = core_look(core, hit)
-    return core_settle_hit(core, hit, &ahead, core_check_hit(core, hit))
+    cdef Outcome outcome = core_settle_hit(core, hit, &ahead, core_check_hit(core, hit))
+    core_tell(core, hit, &ahead)
+    return outcome

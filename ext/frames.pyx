@@ -4,84 +4,99 @@ The same bytes as on the wire: for files, and for hits that come by other ways t
 frames go or come from.
 """
 
-from libc.stdint cimport int64_t
-from libc.string cimport memcpy
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free
 
 from online import errors
 from online.errors import FramingError
 from online.limits import Limits
 
 from online.core.arena cimport NO_REF, ref_t
-from online.core.arguments cimport kind_name
-from online.core.msgpack_values cimport pack_array, pack_int, pack_text
 from online.core.connection cimport MSGPACK, Connection, Service, connection_speak
-from online.core.core cimport Core, core_later, core_oldest, core_seen_ms
-from online.core.index cimport Index, name_from
-from online.core.skiplist cimport DEPARTED, Name, Record, name_of, record_at
+from online.core.core cimport Core, core_later, core_seen_ms
+from online.core.index cimport Index
+from online.core.notes cimport Notes, notes_end_batch, notes_hit, notes_leave
+from online.core.skiplist cimport DEPARTED, Name, Record, name_of, record_at, skiplist_seek_time
 
 __all__ = ["apply_hits", "dump"]
 
+cdef enum:
+    HITS_A_FRAME = 4096
 
-def dump(Index index not None, *, int64_t clock_step_ms=0, int frame_bytes=65_536):
-    cdef ref_t session
+
+cdef class Walk:
+    """A walk over the sessions of an index, oldest first, that may rest while the index goes on.
+
+    It keeps its place as the key in time of the session that it noted last, and finds it again by a search. A session
+    that a hit moves meanwhile goes to where the walk still comes, or beyond its end: that is the index's time when the
+    walk began. So a session that nobody wrote to meanwhile is noted once, and what was written is for a journal.
+    """
+
+    cdef Index index
+    cdef Notes hits
+    cdef Notes leaves
+    cdef int64_t until_ms
     cdef bint named
-    hits = bytearray()
-    leaves = bytearray()
-    n_hits = 0
-    for named in (True, False):
-        session = core_oldest(&index.core, named)
-        while session != NO_REF:
-            if record_at(&index.core.skiplist, session).kind == DEPARTED:
-                leaves += pack_session(&index.core, session, clock_step_ms)
-            else:
-                hits += pack_session(&index.core, session, clock_step_ms)
-                n_hits += 1
-            if len(hits) >= frame_bytes or n_hits == 4096:
-                yield batch_head(n_hits) + bytes(hits)
-                hits.clear()
-                n_hits = 0
-            if len(leaves) >= frame_bytes:
-                yield bytes(leaves)
-                leaves.clear()
-            session = core_later(&index.core, session, named)
-    if n_hits:
-        yield batch_head(n_hits) + bytes(hits)
-    if leaves:
-        yield bytes(leaves)
+    cdef bint is_begun
+    cdef uint64_t key                                    # of the session noted last
+
+    def __dealloc__(self):
+        free(self.hits.at)
+        free(self.leaves.at)
+
+    cdef bint go_on(self, size_t most_bytes) except -1:
+        """Note sessions until `most_bytes` of one sort are there, or HITS_A_FRAME; return whether there are more."""
+        cdef Core* core = &self.index.core
+        cdef ref_t head = core.named if self.named else core.unnamed
+        cdef ref_t session = head
+        if self.is_begun:
+            session = skiplist_seek_time(&core.skiplist, head, self.key)
+        session = core_later(core, session, self.named)
+        while session != NO_REF and core_seen_ms(core, session) <= self.until_ms:
+            note_session(self, core, session)
+            self.key = record_at(&core.skiplist, session).key
+            self.is_begun = True
+            if (self.hits.n_bytes >= most_bytes or self.hits.n_hits == HITS_A_FRAME
+                    or self.leaves.n_bytes >= most_bytes):
+                return True
+            session = core_later(core, session, self.named)
+        if self.hits.is_incomplete or self.leaves.is_incomplete:
+            raise MemoryError("no memory for frames of sessions")
+        return False
 
 
-cdef bytes batch_head(int n_hits):
-    """Return the head of a notification of so many hits."""
-    cdef char head[16]
-    return b"\x93\x02\xa4hits" + head[:pack_array(head, n_hits)]
-
-
-cdef bytes pack_session(Core* core, ref_t session, int64_t clock_step_ms):
-    """Return a session as an item of a batch; a departed one as a whole LEAVE notification."""
+cdef void note_session(Walk walk, const Core* core, ref_t session) noexcept:
     cdef Record* record = record_at(&core.skiplist, session)
     cdef Name user = name_of(&core.skiplist, session)
-    cdef Name url
-    cdef bint is_departed = record.kind == DEPARTED
-    cdef bytes packed
-    cdef char* out
-    cdef size_t n = 0
-    url.n_bytes = 0
-    if not is_departed:
-        url = name_of(&core.skiplist, record.page)
-    packed = bytes(user.n_bytes + url.n_bytes + 64)
-    out = packed
-    if is_departed:
-        memcpy(out, b"\x93\x02\xa5LEAVE\x92", 9)
-        n = 9
+    cdef int64_t seen_ms = core_seen_ms(core, session)
+    if record.kind == DEPARTED:
+        notes_leave(&walk.leaves, user, seen_ms)
     else:
-        n = pack_array(out, 4)
-    n += pack_text(out + n, user)
-    if not is_departed:
-        n += pack_text(out + n, url)
-    n += pack_int(out + n, core_seen_ms(core, session) + clock_step_ms)
-    if not is_departed:
-        n += pack_text(out + n, name_from(kind_name(record.kind)))
-    return packed[:n]
+        notes_hit(&walk.hits, user, name_of(&core.skiplist, record.page), seen_ms, record.kind)
+
+
+cdef bytes take(Notes* notes):
+    """Return what was noted, as whole frames, and forget it."""
+    cdef bytes frames
+    notes_end_batch(notes)
+    frames = notes.at[:notes.n_bytes]
+    notes.n_bytes = 0
+    return frames
+
+
+def dump(Index index not None, *, int64_t clock_step_ms=0, size_t frame_bytes=65_536):
+    cdef Walk walk = Walk()
+    walk.index = index
+    walk.until_ms = index.core.now_ms
+    walk.hits.clock_step_ms = walk.leaves.clock_step_ms = clock_step_ms
+    for walk.named in (True, False):
+        walk.is_begun = False
+        while walk.go_on(frame_bytes):
+            yield take(&walk.leaves if walk.leaves.n_bytes >= frame_bytes else &walk.hits)
+    if walk.hits.n_bytes:
+        yield take(&walk.hits)
+    if walk.leaves.n_bytes:
+        yield take(&walk.leaves)
 
 
 _UNBOUND = Limits(max_frame=2**40)

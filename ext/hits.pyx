@@ -20,7 +20,7 @@ from online.core.arguments cimport arg_kind, arg_number, arg_text, is_given
 from online.core.codec cimport BROKEN, COMPLETE, INCOMPLETE, Arg
 from online.core.msgpack_values cimport ARRAY, SCALAR, Token, read_token
 from online.core.connection cimport (
-    WORK_A_TURN, WORK_ERROR, Connection, Frame, Service, core_of, index_of, put_object, scan_anew, wall_of,
+    WORK_A_TURN, WORK_ERROR, Connection, Frame, Service, core_of, index_of, put_error, put_object, scan_anew, wall_of,
     begin_reply, put_ok,
 )
 from online.core.core cimport (
@@ -29,7 +29,7 @@ from online.core.core cimport (
 from online.core.index cimport Index, refusal
 from online.core.msgpack cimport batch_register, check_token, end_frame, pack_scan
 from online.core.skiplist cimport DEPARTED, MEMBER
-from online.core.verbs cimport is_reply_wanted, skip_begins, verb
+from online.core.verbs cimport WRITES, check_bars, is_reply_wanted, skip_begins, verb
 
 cdef int64_t SEEN_MIN_MS = _SEEN_MIN_MS
 cdef int64_t SEEN_MAX_MS = _SEEN_MAX_MS
@@ -60,6 +60,7 @@ cdef int take_hit(Connection c, Arg* args, int64_t n_args, bint is_leave) except
     cdef Hit hit
     cdef Outcome outcome
     cdef Index index = c._index if c.core != NULL else c.service.nobody
+    c.has_written = True
     try:
         hit_from(&hit, &index.core, c.service, args, n_args, is_leave)
     except OnlineError:
@@ -146,12 +147,28 @@ cdef int take_first_hit(Connection c, Arg* args, int64_t n_args) except -1:
     return 0
 
 
+cdef bint bar_hit(Connection c) except -1:
+    """Refuse a hit of a batch while the server takes none; the batch is then answered with the error alone."""
+    try:
+        check_bars(c, WRITES)
+    except OnlineError as error:
+        c.frame.n_taken += 1
+        c.frame.refused += 1
+        core_of(c).tally.refused += 1
+        if not c.frame.is_barred:
+            c.frame.is_barred = True
+            c.first_error = error
+        return True
+    return False
+
+
 cdef int settle_hits(Connection c, const Hit* hits, int n_hits) except -1:
     """Carry out the hits of a batch that were read last, if any, and count what became of them."""
     cdef Outcome outcomes[HITS_AT_ONCE]
     cdef int i
     if n_hits == 0:
         return 0
+    c.has_written = True
     core_hits(c.core, hits, n_hits, outcomes)
     for i in range(n_hits):
         if outcomes[i] == ACCEPTED:
@@ -190,6 +207,7 @@ cdef int read_hits(Connection c, const uint8_t* at, size_t n, size_t* used) exce
     cdef int64_t n_args = 0
     cdef int n_hits = 0, _n_read
     cdef int progress = COMPLETE
+    cdef bint is_barred = c.service.is_barred
     for _n_read in range(<int>min(<int64_t>HITS_AT_ONCE, frame.left)):
         try:
             progress = read_hit(c, &args[4 * n_hits], at + used[0], n - used[0], &size, &n_args)
@@ -202,6 +220,8 @@ cdef int read_hits(Connection c, const uint8_t* at, size_t n, size_t* used) exce
         frame.size += size
         used[0] += size
         c.work += 1
+        if is_barred and bar_hit(c):
+            continue
         if c.core == NULL:
             frame.n_taken += 1
             take_first_hit(c, args, n_args)
@@ -247,13 +267,20 @@ cdef int finish_batch(Connection c) except -1:
     c.service.commands += 1
     skip_begins(c)
     if is_reply_wanted(c) and c.frame.is_request:
-        begin_reply(c, False)
-        put_object(c, [c.frame.accepted, c.frame.ignored, c.frame.refused, c.first_error])
+        finish_reply(c)
     c.first_error = None
     end_frame(c)
     return 0
 
 
-verb("HIT user url [seen_ms [kind]]", verb_hit, 2, 4)
-verb("LEAVE user [seen_ms]", verb_leave, 1, 2)
+cdef int finish_reply(Connection c) except -1:
+    """Write what became of a batch. One that was barred, if only in part, is an error: it is to be sent again."""
+    if c.frame.is_barred:
+        return put_error(c, c.first_error)
+    begin_reply(c, False)
+    return put_object(c, [c.frame.accepted, c.frame.ignored, c.frame.refused, c.first_error])
+
+
+verb("HIT user url [seen_ms [kind]]", verb_hit, 2, 4, WRITES)
+verb("LEAVE user [seen_ms]", verb_leave, 1, 2, WRITES)
 batch_register(run_batch)

@@ -49,13 +49,17 @@ NO_NAME.at = ""
 @cython.final
 cdef class Budget:
     def __init__(self, limit_bytes not None):
-        if not 0 < limit_bytes < 2 ** 62:
-            raise ValueError(f"limit_bytes takes 1 to 2**62, not {limit_bytes}")
-        self.purse.limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
 
     @property
     def limit_bytes(self):
         return self.purse.limit_bytes
+
+    @limit_bytes.setter
+    def limit_bytes(self, value):
+        if not 0 < value < 2 ** 62:
+            raise ValueError(f"limit_bytes takes 1 to 2**62, not {value}")
+        self.purse.limit_bytes = value
 
     @property
     def used_bytes(self):
@@ -200,7 +204,8 @@ cdef class Index:
         cdef bytes drawn
         core.window_s = number_from("window_s", window_s, WINDOW_MIN_S, WINDOW_MAX_S)
         core.max_users = number_from("max_users", max_users, 1, 2 ** 31 - 1)
-        core.max_pages = number_from("max_pages", max_pages, 1, 2 ** 31 - 1)
+        self.max_pages = number_from("max_pages", max_pages, 1, 2 ** 31 - 1)
+        self.relax(False)
         core.max_user = <uint32_t>number_from("max_user", max_user, 1, MAX_NAME_BYTES)
         core.max_url = <uint32_t>number_from("max_url", max_url, 1, MAX_NAME_BYTES)
         core.max_limit = <uint32_t>number_from("max_limit", max_limit, 1, 2 ** 31 - 1)
@@ -334,8 +339,21 @@ cdef class Index:
             if collects:
                 PyGC_Enable()
 
+    def relax(self, bint is_on):
+        cdef Core* core = &self.core
+        core.max_pages = 2 * self.max_pages if is_on else self.max_pages
+        core.max_strangers = core.max_users if is_on else (core.max_users + 1) // 2
+
     def peak(self):
         return self.core.peak, self.core.peak_at_ms
+
+    def restore(self, *, int64_t peak, int64_t peak_at_ms, statistics not None):
+        cdef Tally* tally = &self.core.tally
+        self.core.peak, self.core.peak_at_ms = peak, peak_at_ms
+        tally.accepted, tally.late, tally.stale = statistics.accepted, statistics.late, statistics.stale
+        tally.skewed, tally.refused = statistics.skewed, statistics.refused
+        tally.full[0], tally.full[1] = statistics.max_users_reached, statistics.max_pages_reached
+        tally.full[2] = statistics.max_memory_reached
 
     def statistics(self):
         cdef Core* core = &self.core

@@ -143,7 +143,7 @@ cdef int begin_frame(Connection c, const uint8_t* at, size_t n) except -2:
     frame.size = size
     frame.left = token.n
     frame.n_taken = frame.accepted = frame.ignored = frame.refused = 0
-    frame.is_skipping = False
+    frame.is_skipping = frame.is_barred = False
     c.first_error = None
     c.input.start += size
     scan_anew(c)

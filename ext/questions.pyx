@@ -28,7 +28,7 @@ from online.core.lists cimport (
 )
 from online.core.sections cimport ANSWERED, NO_MEMORY, TOO_LONG, Asked, Ranked, core_section, core_top
 from online.core.skiplist cimport DEPARTED, MAX_NAME_BYTES, Name, Record, name_of, page_at, record_at
-from online.core.verbs cimport ANY, LATER, verb
+from online.core.verbs cimport ANY, LATER, WHILE_LOADING, verb
 
 cdef enum:
     PAGES_A_UNIT = 16                                    # pages that SECTION adds up in a unit of work
@@ -288,5 +288,5 @@ verb("USERS [prefix [limit [cursor]]]", verb_users, 0, 3)
 verb("SEEN user [user ...]", verb_seen, 1, ANY)
 verb("SECTION prefix", verb_section, 1, 1)
 verb("TOP [limit [prefix]]", verb_top, 0, 2)
-verb("PING [text]", verb_ping, 0, 1)
+verb("PING [text]", verb_ping, 0, 1, WHILE_LOADING)
 verb("ECHO text", verb_echo, 1, 1)

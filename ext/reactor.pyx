@@ -14,7 +14,10 @@ A connection's life. In streams.py it is the same, as the steps of a task:
     +---------------> RECEIVING                rests until something comes
     |                    | bytes
     |                    v
-    |             answer and send <------------+----------------+
+    |                 answer <-----------------+
+    |                    +-- hits were answered: HELD until the journal has them
+    |                    v                     |
+    |                  send <------------------+----------------+
     |                    |                     | its turn       | writable
     |                    +-- input is left -> WORKING           |
     |                    +-- not all is sent --------------> SENDING
@@ -35,7 +38,9 @@ Invariants:
 3. An event belongs to the peer in its slot only if their serial numbers agree: a peer may have gone since, and
    its slot and its file descriptor may be used again.
 4. A peer that rests between messages owns no buffer.
-5. No deadline is before `check_at_ms`, apart from those that were looked at less than CHECK_EVERY_MS ago.
+5. Answers to hits leave when the journal, if there is one, says that they may: at the end of a round, after one
+   write for all, or when that was synced. What is lost is never answered: its connection ends.
+6. No deadline is before `check_at_ms`, apart from those that were looked at less than CHECK_EVERY_MS ago.
 """
 
 from libc.errno cimport (
@@ -53,17 +58,18 @@ from collections import deque
 from online import errors
 from online.limits import ACCEPT_PAUSE_S, FAREWELL_S
 
-from online.core.codec cimport Buffer
+from online.core.codec cimport Buffer, buffer_used
 from online.core.connection cimport (
     Service,
     connection_forget_input, connection_give_back, connection_in_frame, connection_lend, connection_proceed,
     connection_receive, connection_trim,
 )
+from online.core.journal cimport Journal
 
 __all__ = ["Peer", "Reactor"]
 
 cdef extern from "<sys/epoll.h>" nogil:
-    int EPOLLIN, EPOLLOUT, EPOLLERR, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL, EPOLL_CLOEXEC
+    int EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL, EPOLL_CLOEXEC
     int epoll_create1(int flags)
     int epoll_ctl(int epoll, int op, int fd, epoll_event* event)
     int epoll_wait(int epoll, epoll_event* events, int n_events, int timeout_ms)
@@ -137,6 +143,7 @@ cdef class Reactor:
         self.service = service
         self.wake = wake
         self.listeners, self.peers, self.free_slots, self.freed_slots, self.queue = [], [], [], [], deque()
+        self.held, self.syncing = [], deque()
         self.check_at_ms = self.accept_at_ms = FOREVER
         limits = service.limits
         self.frame_timeout_ms = round(limits.frame_timeout_s * 1000)
@@ -245,9 +252,39 @@ cdef class Reactor:
             is_work_left = self.step()
             if clock_ns() >= end_ns:
                 break
+        self.end_round()
         self.free_slots += self.freed_slots
         self.freed_slots.clear()
-        return is_work_left
+        return is_work_left or len(self.queue) > 0
+
+    cdef int end_round(self) except -1:
+        """Let the journal write what this round, or its part in this turn, has noted, and send what may leave."""
+        cdef Journal journal = self.service.journal
+        cdef Peer peer
+        if journal is None:
+            return 0
+        journal.flush_turn()
+        while self.syncing and self.let_go(self.syncing[0]):
+            self.syncing.popleft()
+        for peer in self.held:
+            peer.held_turn = journal.turn
+            if not self.let_go(peer):
+                self.watch_for(peer, 0)
+                self.syncing.append(peer)
+        self.held.clear()
+        return 0
+
+    cdef bint let_go(self, Peer peer) except -1:
+        """Send the answers of a peer that was held, if they may leave; return False if they have to wait."""
+        cdef int fate
+        if peer.state != HELD:
+            return True
+        fate = self.service.journal.fate(peer.held_turn)
+        if fate < 0:
+            self.drop(peer)
+        elif fate > 0:
+            self.send(peer)
+        return fate != 0
 
     cdef bint step(self) except -1:
         """Serve the next of this round, or begin another. Return False if it would be empty."""
@@ -261,6 +298,7 @@ cdef class Reactor:
             self.n_waiting -= 1
             self.work(self.queue.popleft())
             return True
+        self.end_round()
         self.n_handled = 0
         self.n_ready = epoll_wait(self.epoll, self.ready, EVENTS_AT_ONCE, 0)
         if self.n_ready < 0:
@@ -287,7 +325,7 @@ cdef class Reactor:
             return self.send(peer)
         if peer.state == DRAINING:
             return self.drain(peer)
-        if peer.state == WORKING and events & EPOLLERR:
+        if peer.state == WORKING and events & EPOLLERR or peer.state == HELD and events & (EPOLLERR | EPOLLHUP):
             return self.drop(peer)
         return 0
 
@@ -320,9 +358,22 @@ cdef class Reactor:
             self.drop(peer)
             self.connections.failed()
             return 0
-        self.send(peer)
+        if peer.connection.has_written and self.service.journal is not None:
+            self.hold(peer)
+        else:
+            self.send(peer)
         if self.service.buffered_bytes + self.service.sending_bytes > self.max_buffers:
             self.connections.bound_buffers(now_ms=self.now_ms)
+        return 0
+
+    cdef int hold(self, Peer peer) except -1:
+        """Keep answers to hits until the journal has the hits. As long as there is none, `has_written` stays."""
+        if buffer_used(&peer.connection.output) == 0:
+            return self.send(peer)
+        peer.connection.has_written = False
+        peer.state = HELD
+        peer.deadline_ms = FOREVER
+        self.held.append(peer)
         return 0
 
     cdef int send(self, Peer peer) except -1:
@@ -386,7 +437,7 @@ cdef class Reactor:
 
     cdef int fail(self, Peer peer, error) except -1:
         """Say why, then end: with `error` as the last reply, unless one is half sent."""
-        if peer.state == SENDING or peer.state == DRAINING:
+        if peer.state == HELD or peer.state == SENDING or peer.state == DRAINING:
             return self.drop(peer)
         peer.connection.fail(error)
         connection_forget_input(peer.connection)

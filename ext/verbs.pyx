@@ -50,8 +50,11 @@ cdef int verb(str usage, verb_t run, int64_t fewest, int64_t most, int flags=0) 
     return 0
 
 
-def register(str usage, int64_t fewest, int64_t most, bint before_auth=False, bint at_once=False):
-    verb(usage, NULL, fewest, most, BEFORE_AUTH * before_auth | AT_ONCE * at_once)
+def register(
+        str usage, int64_t fewest, int64_t most, bint before_auth=False, bint at_once=False, bint while_loading=False):
+    verb(
+        usage, NULL, fewest, most,
+        BEFORE_AUTH * before_auth | AT_ONCE * at_once | WHILE_LOADING * while_loading)
 
 
 def rows():
@@ -104,7 +107,18 @@ cdef const Verb* check_verb(Connection c, Name name, int64_t n_args) except NULL
         raise errors.unknown_verb(bytes_from(name), USAGES)
     if n_args < row.fewest or (row.most != ANY and n_args > row.most):
         raise errors.wrong_arity(verb_text(row), USAGES[verb_text(row)], n_args)
+    if c.service.is_barred:
+        check_bars(c, row.flags)
     return row
+
+
+cdef int check_bars(Connection c, int flags) except -1:
+    """Raise LoadingError or DiskRefusedError if verbs with these flags cannot be carried out now."""
+    if c.service._loading is not None and not flags & WHILE_LOADING:
+        raise errors.LoadingError(c.service._loading)
+    if c.service._refusing is not None and flags & WRITES:
+        raise errors.DiskRefusedError(c.service._refusing)
+    return 0
 
 
 cdef int run_verb(Connection c, Name name, Arg* args, int64_t n_args) except -1:

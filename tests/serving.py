@@ -22,6 +22,7 @@ from online.cli.serve import assemble
 from online.limits import Limits
 from online.serve.clock import Clock
 from online.serve.config import Address, Config
+from online.serve.keeper import Keeper
 from online.serve.sockets import HAS_REACTOR
 
 #: Wall time at the start of a run with a clock that jumps.
@@ -76,11 +77,20 @@ def steady():
     return round(trio.current_time() * 1000)
 
 
+async def at_once(function, *args):
+    """Make a call that waits for the disk. In a thread, the run's clock would jump meanwhile."""
+    return function(*args)
+
+
 def make_server(*, wall=None, limits=None, listen=(), **settings):
     """A server whose time is that of the run; to be called inside one."""
     clock = Clock(steady=steady, wall=wall or Wall())
     settings = {"transport": transport_in_use.get(), **settings}
-    return assemble(Config(listen=listen, limits=Limits(**(limits or {})), **settings), clock=clock)
+    server = assemble(Config(listen=listen, limits=Limits(**(limits or {})), **settings), clock=clock)
+    for part in server.parts:
+        if isinstance(part, Keeper):
+            part.in_thread = at_once
+    return server
 
 
 class Peer:

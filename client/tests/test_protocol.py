@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from online_client import verbs
 from online_client.errors import (
     CommandError,
+    DiskRefusedError,
     FramingError,
     FullError,
     LoadingError,
@@ -136,6 +137,7 @@ def test_answers_with_trailing_bytes_at_every_cut() -> None:
         ("NOAUTH", TokenWantedError),
         ("WRONGPASS", WrongTokenError),
         ("LOADING", LoadingError),
+        ("MISCONF", DiskRefusedError),
         ("PROTO", FramingError),
         ("NEW", ServerError),
     ],

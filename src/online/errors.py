@@ -8,6 +8,8 @@
     ├── WrongTokenError         WRONGPASS  the token is wrong
     ├── ProtocolVersionError    NOPROTO HELLO asks for a version of RESP other than 2 or 3
     ├── TransactionError        EXECABORT  EXEC does nothing, because a verb before it was wrong
+    ├── LoadingError            LOADING the server still reads what it kept on disk
+    ├── DiskRefusedError        MISCONF the disk fails, and the operator wants no hits that may be lost
     ├── FramingError            PROTO   bytes are not a message; the connection is closed
     ├── ConfigError             -       an option, variable or configuration file is wrong
     └── StateError              -       a state file cannot be read or written
@@ -59,6 +61,14 @@ class ProtocolVersionError(OnlineError):
 
 class TransactionError(OnlineError):
     code = "EXECABORT"
+
+
+class LoadingError(OnlineError):
+    code = "LOADING"
+
+
+class DiskRefusedError(OnlineError):
+    code = "MISCONF"
 
 
 class FramingError(OnlineError):

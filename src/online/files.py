@@ -30,16 +30,17 @@ def create(path: Path) -> int:
 
 
 @contextmanager
-def hold(path: Path, who: str) -> Iterator[None]:
-    """Lock the state file at `path` inside the context. `who` names its users in errors, such as "server".
+def hold(path: Path, who: str, *, lock: Path | None = None) -> Iterator[None]:
+    """Lock the state at `path` inside the context. `who` names its users in errors, such as "server".
 
-    Raises StateError if another process uses the file, or if it cannot be locked.
+    `lock`: of a directory, a file in it. Raises StateError if another process uses it, or if it cannot be locked.
     """
-    lock = beside(path, "lock")
+    what = "state file" if lock is None else "state directory"
+    lock = lock or beside(path, "lock")
     try:
         descriptor = create(lock)
     except OSError as error:
-        raise StateError(f"state file {path} cannot be written: {error.strerror}: {lock}") from None
+        raise StateError(f"{what} {path} cannot be written: {error.strerror}: {lock}") from None
     try:
         # The lock is a separate file, because `replacing` replaces the file at the path. The kernel releases it
         # however the process ends. It is never deleted: another process may just have locked it, and a third would
@@ -47,10 +48,10 @@ def hold(path: Path, who: str) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise StateError(f"state file {path} is in use by another {who}; give another path") from None
+        raise StateError(f"{what} {path} is in use by another {who}; give another path") from None
     except OSError as error:
         os.close(descriptor)
-        raise StateError(f"state file {path} cannot be locked: {error.strerror}: {lock}") from None
+        raise StateError(f"{what} {path} cannot be locked: {error.strerror}: {lock}") from None
     try:
         yield
     finally:

@@ -213,40 +213,45 @@ def test_a_server_ends_when_it_is_told_to(sent):
 
 
 @pytest.mark.slow
-def test_a_restart_with_a_state_file_forgets_nobody(tmp_path):
+def test_a_restart_with_a_state_directory_forgets_nobody(tmp_path):
     path = tmp_path / "state"
     for wanted in (b":2\r\n", b":3\r\n"):
         with server_process("--state", path) as server:
             ask(server, b"HIT theo /x\r\nHIT vera /y %b" % (b"" if wanted == b":2\r\n" else b"\r\nHIT jo /y"))
             assert ask(server, b"COUNT") == wanted
             assert server.end() == 0
-        assert server.log[-1].endswith(f"saved {wanted[1:2].decode()} users to {path}")
-    assert sorted(os.listdir(tmp_path)) == [".state.lock", "state"]
+        assert server.log[-1].endswith(f"kept {wanted[1:2].decode()} users in {path}")
+    assert os.listdir(tmp_path) == ["state"]
 
 
 @pytest.mark.slow
-def test_two_servers_do_not_share_a_state_file(tmp_path):
+def test_two_servers_do_not_share_a_state_directory(tmp_path):
     path = tmp_path / "state"
     with server_process("--state", path) as server:
         ended = run_command("serve", "--listen", "127.0.0.1:0", "--state", path)
         assert ended.returncode == 2
-        assert ended.stderr == (f"online serve: state file {path} is in use by another server; give another path\n")
+        told = f"online serve: state directory {path} is in use by another server; give another path\n"
+        assert ended.stderr == told
         server.end(signal.SIGKILL)
     with server_process("--state", path) as server:
         assert server.end() == 0
 
 
 @pytest.mark.slow
-def test_a_damaged_state_file_does_not_keep_a_server_from_starting(tmp_path):
+def test_a_damaged_state_directory_does_not_keep_a_server_from_starting(tmp_path):
     path = tmp_path / "state"
     with server_process("--state", path) as server:
         ask(server, b"HIT theo /x")
+        ask(server, b"HIT kim /x")
         server.end()
-    path.write_bytes(path.read_bytes()[:-10])
+    segment = path / "journal-000000000001"
+    data = bytearray(segment.read_bytes())
+    data[data.index(b"theo")] ^= 1
+    segment.write_bytes(data)
     with server_process("--state", path) as server:
-        assert ask(server, b"COUNT") == b":1\r\n"
-        assert "WARNING state file" in server.log[0]
-        assert f"is damaged, it is now {path}.damaged: truncated at byte " in server.log[0]
+        assert ask(server, b"COUNT") == b":0\r\n"
+        assert f"WARNING {segment}.damaged is damaged and is kept: record at byte 48 is bad" in server.log[0]
+    assert (path / "journal-000000000001.damaged").read_bytes() == data
 
 
 @pytest.mark.slow
@@ -281,8 +286,8 @@ def test_a_quiet_server_says_nothing(tmp_path):
         (["--window", "5"], '--window takes 60 to 86400 seconds, not "5"'),
         (["--listen", "0.0.0.0:8989"], "--listen 0.0.0.0:8989 is open to other machines and needs a token: "),
         (["--listen", "unix:/nowhere/socket"], "cannot listen on unix:/nowhere/socket: No such file or directory"),
-        (["--state", "/nowhere/state"], "state file /nowhere/state cannot be written: No such file or directory"),
-        (["--state", "/dev/null"], "state file /dev/null is not a regular file"),
+        (["--state", "/nowhere/state"], "state directory /nowhere/state cannot be made: No such file or directory"),
+        (["--state", "/dev/null"], "state file /dev/null: is no regular file, and no directory"),
         (["--config", "/nowhere.toml"], "--config /nowhere.toml: No such file or directory"),
         (["--tls-cert", "/nowhere.pem", "--tls-key", "/nowhere.pem"], "tls_cert /nowhere.pem: No such file"),
     ],

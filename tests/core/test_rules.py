@@ -900,6 +900,19 @@ def test_known_users_go_on_at_max_users(make_index):
     assert index.count(now_ms=NOW + 1) == 2
 
 
+@pytest.mark.parametrize(("max_users", "taken"), [(1, 1), (2, 1), (3, 2), (4, 2), (9, 5)])
+def test_users_who_were_never_here_leave_at_most_half_of_the_room(make_index, max_users, taken):
+    index = make_index(max_users=max_users)
+    for n in range(taken):
+        assert index.leave(b"stranger%d" % n, now_ms=NOW)
+    with pytest.raises(FullError, match=r"^max_users is reached"):
+        index.leave(b"one more", now_ms=NOW)
+    for n in range(max_users - taken):
+        assert index.hit(b"user%d" % n, b"/a", now_ms=NOW)
+        assert index.leave(b"user%d" % n, now_ms=NOW)  # who was here may leave, however many have left
+    assert index.leave(b"stranger0", now_ms=NOW + 1)
+
+
 def test_late_stale_and_bad_hits_are_so_even_at_a_limit(make_index):
     index = make_index(max_users=1)
     index.hit(b"ada", b"/a", now_ms=NOW)

@@ -12,6 +12,7 @@
         ├── TokenWantedError  NOAUTH     it wants a token and the address has none
         ├── WrongTokenError   WRONGPASS  it wants another token
         ├── LoadingError  LOADING   it is not ready yet
+        ├── DiskRefusedError  MISCONF    its disk fails, and it takes no hits that might be lost
         └── FramingError  PROTO     a message broke its limits; it closed the connection
 
 An argument that no server could take, such as a user that is neither text nor a number or a time without a
@@ -80,6 +81,10 @@ class LoadingError(ServerError):
     """The server is not ready yet."""
 
 
+class DiskRefusedError(ServerError):
+    """The server's disk fails, and its operator wants no hits taken that might be lost."""
+
+
 class FramingError(ServerError):
     """A message broke the server's limits; it closed the connection."""
 
@@ -91,6 +96,7 @@ _BY_CODE: Mapping[str, type[ServerError]] = {
     "NOAUTH": TokenWantedError,
     "WRONGPASS": WrongTokenError,
     "LOADING": LoadingError,
+    "MISCONF": DiskRefusedError,
     "PROTO": FramingError,
 }
 

@@ -24,7 +24,14 @@ from threading import Condition, RLock, Thread
 
 from online_client import verbs
 from online_client.client import Client
-from online_client.errors import FramingError, LoadingError, ServerError, TokenWantedError, WrongTokenError
+from online_client.errors import (
+    DiskRefusedError,
+    FramingError,
+    LoadingError,
+    ServerError,
+    TokenWantedError,
+    WrongTokenError,
+)
 from online_client.forks import tell_after_fork
 from online_client.replies import BatchResult
 from online_client.verbs import MEMBER, Name, Time, User
@@ -39,7 +46,7 @@ FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 
 #: Refusals that an operator can put right while hits wait; any other refusal of a whole batch is final.
-_PASSING = (LoadingError, TokenWantedError, WrongTokenError)
+_PASSING = (LoadingError, DiskRefusedError, TokenWantedError, WrongTokenError)
 
 logger = logging.getLogger(__name__)
 

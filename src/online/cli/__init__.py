@@ -19,6 +19,7 @@
     sending     hits that wait to be sent
     replay      a log as live traffic                               -> outcomes, arguments, words
     serve       run a server: the one place where its parts are put together
+    state       what is in a state directory                        -> words
     demo        a server with a simulated site                      -> serve
     signals     which signals stop a command, and which it ignores
     words       names, numbers and times, for people

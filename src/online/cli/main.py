@@ -24,6 +24,7 @@ COMMANDS = {
     "report": ("online.cli.report", "summarise access logs: visitors, page views, most people online"),
     "feed": ("online.cli.feed", "follow access logs and report their page views to a server"),
     "replay": ("online.cli.replay", "send a log to a server as live traffic"),
+    "state": ("online.cli.state", "look into the directory that a server keeps its state in"),
     "demo": ("online.cli.demo", "run a server with a simulated site, to try things out"),
 }
 

@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import signal
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable
 
@@ -16,8 +17,8 @@ from online.errors import OnlineError
 from online.serve import loading
 from online.serve.clock import Clock
 from online.serve.config import Config
+from online.serve.keeper import Keeper
 from online.serve.server import Server
-from online.serve.statefile import StateFile
 from online.serve.syslog import Syslog
 
 #: Descriptors for everything but connections: listeners, files, and libraries.
@@ -27,13 +28,14 @@ logger = logging.getLogger("online")
 
 _DESCRIPTION = """\
 Run a server that knows who is online now, and on which page. Web servers and applications send it hits. It answers
-with counts and lists of users, to online's own clients and to any Redis client. It keeps everything in memory.
+with counts and lists of users, to online's own clients and to any Redis client. It keeps everything in memory and,
+with --state, on disk.
 
 Every setting can be given as an option, as an environment variable (ONLINE_WINDOW for --window) or as a key in a TOML
 file (window = 1800). Options override variables; variables override the file. Write sizes as 64KiB or 1MiB, and times
 as 90, 90s, 30min or 2h.
 
-SIGTERM and SIGINT (Ctrl-C) stop the server. With --state, nobody is forgotten over a restart."""
+SIGTERM and SIGINT (Ctrl-C) stop the server. With --state, nobody is forgotten over a restart or a crash."""
 
 _EXAMPLES = """\
 examples:
@@ -69,16 +71,23 @@ def run(args: Namespace) -> int:
 def assemble(config: Config, *, clock: Clock | None = None) -> Server:
     """Return a server with the parts that `config` asks for. Raises ConfigError.
 
-    The state file is first: it is read before any hits come in, and written after the last.
+    The keeper comes first: it reads what it has kept before any hits come in, and closes after the last.
     """
     server = Server(config, clock=clock)
     shared = server.sites, server.service, server.clock.now_ms
     syslog = Syslog(config, *shared)
     if config.state is not None:
-        server.attach(StateFile(config.state, *shared))
+        wake = server.sockets.wake if server.sockets is not None else lambda: None
+        show = _show_progress if sys.stderr.isatty() else None
+        server.attach(Keeper(config, *shared, server.slices, wake=wake, show=show))
     if config.syslog:
         server.attach(syslog)
     return server
+
+
+def _show_progress(line: str) -> None:
+    """Show progress on the last line of a terminal."""
+    print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
 
 
 async def serve(server: Server, beside: Callable[[Server], Awaitable[None]] | None = None) -> None:

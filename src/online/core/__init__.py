@@ -16,7 +16,11 @@ source: its `.pxd` is the code.
     codec       what both dialects share: buffers, arguments            -> skiplist
     resp_values     values of RESP <-> bytes, inline                    -> skiplist
     msgpack_values  values of MessagePack <-> bytes, inline             -> codec
-    connection  bytes in, answers out, in turns                         -> index, msgpack_values, resp_values
+    notes       what was applied -> frames, inline                      -> core, msgpack_values
+    checksum    CRC-32C, for records on disk
+    journal     what was applied -> records in a file, a write a turn   -> checksum, index, notes
+    replay      records -> indexes                                      -> journal, ahead
+    connection  bytes in, answers out, in turns                         -> index, journal, msgpack_values, resp_values
     arguments   arguments of verbs, checked                             -> codec, index, resp_values
     verbs       the verb table, and how a verb is answered              -> arguments, connection
     resp        RESP: frames -> arguments                               -> verbs
@@ -24,8 +28,8 @@ source: its `.pxd` is the code.
     hits        HIT, LEAVE and batches                                  -> msgpack, verbs
     questions   COUNT, PAGE and the other hot questions                 -> verbs
     transactions  MULTI and EXEC                                        -> verbs
-    frames      sessions -> frames; frames of hits -> an index          -> arguments, connection
-    observers   which hits were applied, and which pages changed        -> arguments, msgpack_values
+    frames      sessions -> frames; frames of hits -> an index          -> connection, notes
+    observers   which hits were applied, and which pages changed        -> index, notes
     wire        all dialects and verbs together, for Python             -> frames, verbs
     reactor     plain sockets over epoll, in turns (Linux)              -> connection
 

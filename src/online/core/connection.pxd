@@ -19,6 +19,7 @@ from online.core.msgpack_values cimport pack_array, pack_head, pack_int, pack_te
 from online.core.resp_values cimport resp_line, resp_text
 from online.core.core cimport Core
 from online.core.index cimport Index, name_from
+from online.core.journal cimport Journal
 from online.core.skiplist cimport Name
 
 cdef enum Dialect:
@@ -54,6 +55,7 @@ cdef struct Frame:
     bint is_begun
     bint is_request
     bint is_batch
+    bint is_barred                                       # hits of the batch came while the server takes none
     bint is_skipping                                     # over an item of the batch that is no hit, and may be long
     uint8_t msgid[9]
     int msgid_bytes
@@ -70,12 +72,16 @@ cdef class Service:
     cdef object host
     cdef readonly object limits
     cdef readonly bint auth_wanted
-    cdef public int64_t clock_step_ms
+    cdef int64_t step_ms                                 # wall time less index time
     cdef readonly int64_t connections
     cdef readonly int64_t buffered_bytes
     cdef public int64_t sending_bytes
     cdef readonly int64_t commands
     cdef readonly int64_t errors
+    cdef readonly bint is_barred                         # verbs are to look at the two that follow
+    cdef str _loading                                    # why nothing can be answered yet; None: all can
+    cdef str _refusing                                   # why no hit is taken; None: they are
+    cdef public Journal journal                          # None: nothing is written
     cdef Index nobody
     # One array for all connections: what stands in it is good until the end of the step that filled it. A frame
     # that was read in pieces is therefore scanned a second time when it is complete (its bytes may have moved, too).
@@ -90,11 +96,11 @@ cdef class Service:
 
 cdef inline int64_t wall_of(Service service, int64_t index_ms) noexcept:
     """The wall time of an index time: what clients and files are told."""
-    return index_ms + service.clock_step_ms
+    return index_ms + service.step_ms
 
 cdef inline int64_t index_of(Service service, int64_t wall_ms) noexcept:
     """The index time of a wall time: what the index is told."""
-    return wall_ms - service.clock_step_ms
+    return wall_ms - service.step_ms
 
 ctypedef int (*step_t)(Connection) except -1
 
@@ -107,6 +113,7 @@ cdef class Connection:
     cdef public bytes name
     cdef readonly int64_t id
     cdef public bint authenticated
+    cdef public bint has_written                         # hits or leaves since whoever carries it took note
     cdef readonly bint is_closing
     cdef readonly bint has_work
     cdef readonly int64_t frames

@@ -10,6 +10,7 @@ added to times that go out, and subtracted from times that come in. `now_ms` is 
 from typing import Final, Protocol
 
 from online.core.index import Index
+from online.core.journal import Journal
 from online.limits import Limits
 from online.terms import IndexStatistics
 
@@ -40,6 +41,9 @@ class Service:
         `window_s` is the window of all sites. It also applies to questions about a site that does not exist yet.
         """
     clock_step_ms: int  # wall time minus index time
+    loading: str | None  # why most verbs are answered LOADING now; None: they are not
+    refusing: str | None  # why hits are answered MISCONF now; None: they are not
+    journal: Journal | None  # what answers wait for that acknowledge hits; None: they need not
     def wall_of(self, index_ms: int) -> int:
         """Convert index time to wall time, for clients."""
     def index_of(self, wall_ms: int) -> int:
@@ -72,6 +76,7 @@ class Connection:
     id: int  # unique in this process, from 1
     name: bytes  # CLIENT SETNAME
     authenticated: bool
+    has_written: bool  # it had hits or leaves; whoever carries it sets this back when their answers may leave
     resp_version: int  # 2, or 3 after HELLO 3; 0 for MessagePack
     began_ms: int  # index time of the first bytes; 0 before
     reply: str  # CLIENT REPLY: "on", "off" or "skip" (omits this reply and the next)

@@ -1,6 +1,6 @@
 """The Python surface of an index, for C code that needs its core."""
 
-from libc.stdint cimport UINT32_MAX, uint32_t
+from libc.stdint cimport UINT32_MAX, int64_t, uint32_t
 
 from online.core.arena cimport Purse
 from online.core.core cimport Core, Hit, Outcome
@@ -12,6 +12,7 @@ cdef class Budget:
 cdef class Index:
     cdef Core core
     cdef Budget budget
+    cdef int64_t max_pages                               # as it was made with; see relax
 
 cdef refusal(Index index, const Hit* hit, Outcome outcome, seen_ms)
 

@@ -13,8 +13,7 @@ class Budget:
     """A limit on the memory of several indexes together. A hit that would exceed it raises FullError."""
 
     def __init__(self, limit_bytes: int) -> None: ...
-    @property
-    def limit_bytes(self) -> int: ...
+    limit_bytes: int
     @property
     def used_bytes(self) -> int: ...
 
@@ -111,6 +110,15 @@ class Index:
 
     def peak(self) -> tuple[int, int]:
         """Return the most people ever online at once, and when that was first reached; (0, 0) before any hit."""
+
+    def relax(self, is_on: bool) -> None:
+        """Take what was taken before, in any order, while an index is read from disk; then go back to the limits.
+
+        While it is on there may be twice as many pages, and departed users are known ones.
+        """
+
+    def restore(self, *, peak: int, peak_at_ms: int, statistics: IndexStatistics) -> None:
+        """Let the peak, and what has become of hits, be as an earlier index told. Sessions stay as they are. O(1)."""
 
     def statistics(self) -> IndexStatistics:
         """Return the contents and counters of the index. O(1)."""

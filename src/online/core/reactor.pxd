@@ -18,6 +18,7 @@ cdef enum:
 cdef enum State:
     RECEIVING                                            # rests until something comes
     WORKING                                              # stands in the queue, with input that has come
+    HELD                                                 # has answers to hits that are not in the journal yet
     SENDING                                              # rests until output can go on; is not read from
     DRAINING                                             # has had its last reply; what still comes is thrown away
     CLOSED
@@ -38,6 +39,7 @@ cdef class Peer:
     cdef int64_t frames                                  # when it was read from last
     cdef int64_t left_ms                                 # of the time for what it is sending; FOREVER between messages
     cdef int64_t deadline_ms                             # of its state, or FOREVER
+    cdef int64_t held_turn                               # of the journal, that its answers wait for
 
 cdef class Reactor:
     cdef object connections
@@ -49,6 +51,8 @@ cdef class Reactor:
     cdef list free_slots
     cdef list freed_slots                                # free from the end of the turn on
     cdef object queue                                    # of those who work; others in it are passed over
+    cdef list held                                       # whose answers wait for the end of this round
+    cdef object syncing                                  # whose answers wait for a sync, in the order of held_turn
     cdef uint32_t serial                                 # of the newest peer, from 1
     cdef readonly int64_t sockets
     cdef bint is_ending
@@ -76,6 +80,9 @@ cdef class Reactor:
     cdef int work(self, Peer peer) except -1
     cdef int answer(self, Peer peer, ssize_t n_received) except -1
     cdef int send(self, Peer peer) except -1
+    cdef int hold(self, Peer peer) except -1
+    cdef int end_round(self) except -1
+    cdef bint let_go(self, Peer peer) except -1
     cdef int go_on(self, Peer peer) except -1
     cdef int finish(self, Peer peer) except -1
     cdef int drain(self, Peer peer) except -1

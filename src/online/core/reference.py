@@ -173,7 +173,7 @@ class ReferenceIndex:
         pages = len(self._pages)
         if kind != DEPARTED and url not in self._pages:
             pages += 1 - (old is not None and self._is_alone(old))
-        if users > self._max_users:
+        if users > self._max_users or (old is None and kind == DEPARTED and self._has_many_departed()):
             self._became["refused"] += 1
             self._became["max_users_reached"] += 1
             raise errors.full("max_users", self._max_users)
@@ -181,6 +181,10 @@ class ReferenceIndex:
             self._became["refused"] += 1
             self._became["max_pages_reached"] += 1
             raise errors.full("max_pages", self._max_pages)
+
+    def _has_many_departed(self) -> bool:
+        """Tell whether half of the room is taken by who has left. Who was never here may not take more of it."""
+        return 2 * sum(session.kind == DEPARTED for session in self._sessions.values()) >= self._max_users
 
     def _is_alone(self, session: _Session) -> bool:
         """Return whether the session's page disappears with the session."""

@@ -6,7 +6,7 @@ Not here: clients and dialects. Everything that reads or changes sessions (verbs
 2. All indexes share one memory budget.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from online import errors
 from online.core.index import Budget, Index
@@ -31,6 +31,7 @@ class Sites(Mapping[bytes, Index]):
         self.window_s = window_s
         self.budget = Budget(limits.max_memory or default_max_memory())
         self.max_reached = 0  #: how often max_sites was reached
+        self.opened: Callable[[Index, bytes], None] | None = None  #: told of each site that begins to exist
         self._indexes: dict[bytes, Index] = {}
         self.open(DEFAULT_SITE)
 
@@ -54,6 +55,8 @@ class Sites(Mapping[bytes, Index]):
                 self.max_reached += 1
                 raise errors.full("max_sites", self.limits.max_sites)
             index = self._indexes[name] = self._new_index()
+            if self.opened is not None:
+                self.opened(index, name)
         return index
 
     def expire(self, now_ms: int) -> Iterator[None]:

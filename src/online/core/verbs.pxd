@@ -16,6 +16,8 @@ cdef enum:
     LATER = 1                                            # a verb's result: nothing is said yet, it is to be asked again
     BEFORE_AUTH = 1                                      # may come before the token
     AT_ONCE = 2                                          # is carried out also inside of MULTI
+    WHILE_LOADING = 4                                    # needs nothing that is still being read from disk
+    WRITES = 8                                           # is not carried out where hits are refused
 
 cdef struct Verb:
     char name[VERB_BYTES]                                # upper case, NULs behind it
@@ -27,6 +29,7 @@ cdef struct Verb:
 cdef int verb(str usage, verb_t run, int64_t fewest, int64_t most, int flags=*) except -1
 cdef int queue_register(verb_call_t queue) except -1
 cdef const Verb* check_verb(Connection c, Name name, int64_t n_args) except NULL
+cdef int check_bars(Connection c, int flags) except -1
 cdef int run_verb(Connection c, Name name, Arg* args, int64_t n_args) except -1
 cdef int answer(Connection c, Name name, Arg* args, int64_t n_args, bint wants_reply) except -1
 cdef void skip_begins(Connection c) noexcept

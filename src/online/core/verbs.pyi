@@ -1,9 +1,17 @@
 """The verb table. See ext/verbs.pyx."""
 
-def register(usage: str, fewest: int, most: int, before_auth: bool = False, at_once: bool = False) -> None:
+def register(
+    usage: str,
+    fewest: int,
+    most: int,
+    before_auth: bool = False,
+    at_once: bool = False,
+    while_loading: bool = False,
+) -> None:
     """Add a verb that the host runs, with `fewest` to `most` arguments (-1: any number).
 
-    `before_auth`: allowed before authentication. `at_once`: runs at once even inside MULTI.
+    `before_auth`: allowed before authentication. `at_once`: runs at once even inside MULTI. `while_loading`: allowed
+    while the server reads from disk.
     """
 
 def rows() -> list[tuple[str, int, int, bool]]:

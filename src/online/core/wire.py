@@ -16,19 +16,20 @@ _PARTS = ("hits", "questions", "transactions", "resp", "msgpack")
 
 ANY = -1
 
-#: Verbs of the host: usage, fewest and most arguments, whether allowed before AUTH, and whether run inside MULTI.
+#: Verbs of the host: usage, fewest and most arguments, whether allowed before AUTH, whether run inside MULTI, and
+#: whether allowed while the server reads from disk.
 RARE = (
     ("PEAK", 0, 0, False),
     ("SITE name", 1, 1, False),
     ("SITES", 0, 0, False),
-    ("INFO [section ...]", 0, 16, False),
+    ("INFO [section ...]", 0, 16, False, False, True),
     ("TIME", 0, 0, False),
-    ("QUIT", 0, ANY, True, True),
+    ("QUIT", 0, ANY, True, True, True),
     ("RESET", 0, 0, True, True),
-    ("AUTH [site] token", 1, 2, True),
-    ("HELLO [version [AUTH site token] [SETNAME name]]", 0, 6, True),
-    ("CLIENT subcommand [argument ...]", 1, ANY, False),
-    ("SELECT site_number", 1, 1, False),
+    ("AUTH [site] token", 1, 2, True, False, True),
+    ("HELLO [version [AUTH site token] [SETNAME name]]", 0, 6, True, False, True),
+    ("CLIENT subcommand [argument ...]", 1, ANY, False, False, True),
+    ("SELECT site_number", 1, 1, False, False, True),
     ("CONFIG subcommand [argument ...]", 1, ANY, False),
     ("COMMAND [subcommand [argument ...]]", 0, ANY, False),
     ("DBSIZE", 0, 0, False),

@@ -1,4 +1,9 @@
-"""What outlives the process.
+"""What outlives the process: a directory with a journal of every hit, and snapshots.
 
-    state       the sessions of all sites, to a file and back
+    folder      the files of the directory, their names and heads, the lock  -> disk, state
+    disk        what is asked of a disk
+    snapshots   all sessions -> a file, a little at a time                   -> folder
+    recovery    the directory -> the indexes of all sites                    -> folder
+    inspection  the directory -> what is in it, for `online state`           -> recovery, snapshots
+    state       state files of version 0.1, which are taken over
 """

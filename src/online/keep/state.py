@@ -1,25 +1,24 @@
-"""The sessions of all sites, to a file and back, so that a restart does not show an empty site.
+"""State files of version 0.1: one file with the sessions of all sites. They are read once, and taken over.
 
-Not its job: when to do so (serve/statefile.py), how a session is written (`wire.dump`), how a file is replaced (files).
+Not its job: where the file is by then (folder), and what is written since (snapshots, the journal).
 The file holds frames of MessagePack, the same as on the wire:
 
     [2, "ECHO", ["online state 1"]]                     a mark: this file is ours, in version 1
     [2, "SITE", [name]], then what wire.dump gives      for each site
     [2, "ECHO", ["online state 1 ends, crc32 ..."]]     of all bytes before this frame
 
-A file is read by the rules for hits: sessions come back aged by the time away, and those that have left the
-window meanwhile are late.
+A file is read by the rules for hits: sessions come back aged by the time away, and those that have left the window
+meanwhile are late.
 
 Invariants:
-1. What cannot be read is said, and kept: a damaged or truncated file is renamed to FILE.damaged, and the
-   server starts with the sessions that could be read. Half a site shown beats an empty one, and beats none.
-2. A file that does not begin with the mark is not ours but somebody's, named by mistake. It is neither read
-   nor moved, and the server does not start: at its end it would replace it.
+1. What could be read of a damaged file is applied. Half a site shown beats an empty one.
+2. A file that does not begin with the mark is not ours but somebody's, named by mistake. It is neither read nor moved,
+   and the server does not start.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -27,14 +26,14 @@ from zlib import crc32
 
 import msgpack
 
-from online import errors, files
+from online import errors
 from online.core.index import Index
 from online.core.sites import DEFAULT_SITE, Sites
-from online.core.wire import OK, Connection, Service, dump
+from online.core.wire import OK, Connection, Service
 from online.errors import StateError
 from online.limits import Limits
 
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 128 * 1024
 
 
 def _notification(method: str, text: str | bytes) -> bytes:
@@ -58,78 +57,77 @@ class Loaded:
     late: int = 0  #: outside the window meanwhile
     refused: int = 0  #: at a limit
     damage: str = ""  #: what is wrong with the file, if anything
-    is_found: bool = True  #: there was a file
+    is_empty: bool = False  #: it has no bytes at all
 
 
-def hold(path: Path) -> AbstractContextManager[None]:
-    """Keep other servers from the state file at `path`. Raises StateError if one has it."""
-    return files.hold(path, "server")
-
-
-def save(path: Path, sites: Sites, *, clock_step_ms: int = 0) -> int:
-    """Write all sessions of all sites and return how many. O(users).
-
-    Times are written as wall time, which is index time plus `clock_step_ms`.
-
-    Raises StateError, leaving what was at `path` as it was.
-    """
-    with files.replacing(path) as file:
-        checksum = 0
-        for frame in _frames(sites, clock_step_ms):
-            checksum = crc32(frame, checksum)
-            file.write(frame)
-        file.write(_end(checksum))
-    return sites.statistics().users
-
-
-def load(path: Path, sites: Sites, now_ms: Callable[[], int], *, clock_step_ms: int = 0) -> Loaded:
-    """Read the sessions of a state file, if there is one, into sites that are still empty. O(users).
-
-    Raises StateError for a file that cannot be read or is not a state file.
-    """
+def check_mark(path: Path) -> None:
+    """Make sure that a file is a state file that can be read, or empty. Raises StateError."""
     try:
         with path.open("rb") as file:
-            loaded = _read(path, file, _connection(sites, clock_step_ms), sites, now_ms)
-        if loaded.damage:
-            path.resolve().rename(damaged(path))
-    except FileNotFoundError:
-        return Loaded(is_found=False)
+            mark = file.read(len(MARK))
     except OSError as error:
         raise StateError(f"state file {path} cannot be read: {error.strerror}") from None
-    return loaded
+    if MARK.startswith(mark):
+        return
+    if version := re.fullmatch(re.escape(MARK[:-1]) + rb"(\d)", mark):
+        raise StateError(
+            f"state file {path} was written by a later version of online: its format is {version[1].decode()}, this "
+            "one reads 1; it is left as it is. Use that version, or give another path"
+        )
+    if sum(one != other for one, other in zip(mark, MARK, strict=False)) <= 2 and len(mark) == len(MARK):
+        raise StateError(
+            f"state file {path} is damaged at its beginning: bytes have changed since it was written; it is left as "
+            "it is. Move it away to begin empty, or give another path"
+        )
+    raise StateError(f"state file {path} is no state file of online, it is left as it is; give another path")
 
 
-def damaged(path: Path) -> Path:
-    """Where a damaged file is kept."""
-    path = path.resolve()
-    return path.with_name(f"{path.name}.damaged")
+class Loading:
+    """Reads a state file into sites that are still empty."""
 
+    def __init__(self, path: Path, sites: Sites, now_ms: Callable[[], int], *, clock_step_ms: int = 0) -> None:
+        """Nothing is read yet."""
+        self.loaded = Loaded()
+        self._path = path
+        self._sites = sites
+        self._now_ms = now_ms
+        self._connection = _connection(sites, clock_step_ms)
+        self._damage = ""
 
-# Writing
+    def pieces(self) -> Iterator[None]:
+        """Read the file, resting after each piece. O(users). Raises StateError."""
+        check_mark(self._path)
+        size = -1
+        try:
+            with self._path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size:
+                    yield from self._feed(file, size)
+        except OSError as error:
+            self._damage = f"it cannot be read: {error.strerror}"
+        totals = self._sites.statistics()
+        self.loaded = Loaded(totals.users, totals.late, totals.refused, self._damage, size == 0)
 
-
-def _frames(sites: Sites, clock_step_ms: int) -> Iterator[bytes]:
-    yield MARK
-    for name, index in sites.items():
-        yield _notification("SITE", name)
-        yield from dump(index, clock_step_ms=clock_step_ms)
-
-
-# Reading
-
-
-def _read(
-    path: Path, file: BinaryIO, connection: Connection, sites: Sites, now_ms: Callable[[], int]
-) -> Loaded:
-    """Feed the file to a connection of its own and see whether it ends as it should."""
-    mark = file.read(len(MARK))
-    if not MARK.startswith(mark):
-        raise StateError(f"state file {path} is no state file, it is left as it is; give another path")
-    if not mark:  # an empty file, such as mktemp makes
-        return Loaded()
-    damage = _feed(file, connection, now_ms)
-    totals = sites.statistics()
-    return Loaded(totals.users, totals.late, totals.refused, damage)
+    def _feed(self, file: BinaryIO, size: int) -> Iterator[None]:
+        """Give the whole file to a connection of its own, and see whether it ends as it should."""
+        connection = self._connection
+        checksum, place, tail = 0, 0, b""
+        while chunk := file.read(CHUNK_BYTES):
+            connection.receive(chunk, now_ms=self._now_ms())
+            while connection.has_work:
+                connection.take_output()
+                connection.proceed(now_ms=self._now_ms())
+            if connection.is_closing:
+                self._damage = f"bytes have changed: no message among bytes {place} to {place + len(chunk)} of {size}"
+                return
+            checksum = crc32(chunk[: max(0, size - END_BYTES - place)], checksum)
+            place += len(chunk)
+            tail = (tail + chunk)[-END_BYTES:]
+            yield
+        if connection.in_frame or not tail.startswith(_end(0)[:-8]):
+            self._damage = f"it is cut off at byte {place}"
+        elif tail != _end(checksum):
+            self._damage = "bytes have changed: the checksum differs"
 
 
 class _Host:
@@ -157,25 +155,3 @@ def _connection(sites: Sites, clock_step_ms: int) -> Connection:
     service = Service(_Host(sites), limits)
     service.clock_step_ms = clock_step_ms
     return Connection(service, sites[DEFAULT_SITE], DEFAULT_SITE)
-
-
-def _feed(file: BinaryIO, connection: Connection, now_ms: Callable[[], int]) -> str:
-    """Give the whole file to `connection`; return what is wrong with it, if anything."""
-    size = os.fstat(file.fileno()).st_size
-    file.seek(0)
-    checksum, place, tail = 0, 0, b""
-    while chunk := file.read(CHUNK_BYTES):
-        connection.receive(chunk, now_ms=now_ms())
-        while connection.has_work:
-            connection.take_output()
-            connection.proceed(now_ms=now_ms())
-        if connection.is_closing:
-            return f"no message among bytes {place} to {place + len(chunk)} of {size}"
-        checksum = crc32(chunk[: max(0, size - END_BYTES - place)], checksum)
-        place += len(chunk)
-        tail = (tail + chunk)[-END_BYTES:]
-    if connection.in_frame or not tail.startswith(_end(0)[:-8]):
-        return f"truncated at byte {place}"
-    if tail != _end(checksum):
-        return "the checksum differs"
-    return ""

@@ -10,7 +10,8 @@ What a server is:
 
 Its parts, which `cli/serve.py` attaches:
 
-    statefile     sessions, from one run to the next                    -> parts
+    keeper        the state directory: journal, syncs, snapshots        -> kept, parts, slices
+    kept          what is said of it, in the log and in INFO            -> settings
     syslog        access logs that come over syslog -> hits             -> listeners, parts
 
 Who is connected:

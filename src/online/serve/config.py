@@ -56,6 +56,8 @@ class Config:
     token: bytes | None = field(default=None, repr=False)
     window_s: int = 1_800
     state: Path | None = None
+    sync: float = 1.0  #: seconds; 0: before each answer, infinity: never
+    on_disk_error: str = "continue"
     tls_cert: Path | None = None
     tls_key: Path | None = None
     unix_mode: int | None = None

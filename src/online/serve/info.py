@@ -138,7 +138,7 @@ def limits(shared: Shared, now_ms: int) -> Iterator[Row]:
 
 @section
 def persistence(shared: Shared, now_ms: int) -> Iterator[Row]:
-    yield "loading", 0
+    yield "loading", int(shared.service.loading is not None)
     yield "rdb_bgsave_in_progress", 0
     yield "aof_enabled", 0
     yield "aof_rewrite_in_progress", 0

@@ -23,7 +23,19 @@ from online import errors
 from online.errors import ConfigError
 from online.limits import Limits
 from online.serve.config import Config, TogetherError
-from online.serve.settings import BY_NAME, LIMITS, PREFIX, SETTINGS, SWITCH, TOKEN, Kind, Setting, shown_size
+from online.serve.settings import (
+    BY_NAME,
+    LIMITS,
+    PREFIX,
+    SETTINGS,
+    SWITCH,
+    SYNC,
+    TOKEN,
+    Kind,
+    Setting,
+    shown_size,
+    shown_sync,
+)
 
 # The options
 
@@ -54,6 +66,8 @@ def _shown_default(setting: Setting) -> str:
         return ""
     if setting.kind.many:
         return ", ".join(map(str, default))
+    if setting.kind is SYNC:
+        return shown_sync(default)
     if setting.kind.metavar == "SIZE":
         return shown_size(default)
     return f"{default:g} s" if setting.kind.metavar == "SECONDS" else str(default)

@@ -12,8 +12,9 @@ from online.serve.verb import Lines
 class Part:
     """A part that does nothing, to be given some of what follows.
 
-    A server opens its parts before it listens, in the order in which they were attached; runs the task of each while
-    it serves; and closes them in the opposite order, after the last connection has ended.
+    A server opens its parts before it listens, in the order in which they were attached. While it serves, it lets each
+    load, one after the other, and then runs the task of each. It closes them in the opposite order, after the last
+    connection has ended.
     """
 
     name = ""  #: for what is logged
@@ -25,6 +26,9 @@ class Part:
         An exception that comes out of the context says that the server has failed, or was cancelled.
         """
         yield
+
+    async def load(self) -> None:
+        """Do what takes long and must come before the tasks of all parts. If this fails, the server ends."""
 
     async def run(self) -> None:
         """Work while the server serves. If this fails, the server ends; if it returns, there was no more to do."""

@@ -122,8 +122,7 @@ class Server:
             house.start_soon(keep, "slices", self.slices.run)
             house.start_soon(keep, "expire", housekeeping.expire, self.verbs, self.clock, self.slices)
             house.start_soon(keep, "follow_clock", housekeeping.follow_clock, self.verbs, self.clock)
-            for part in self.parts:
-                house.start_soon(keep, part.name, part.run)
+            house.start_soon(self._run_parts, house)
             async with trio.open_nursery() as clients:
                 if self.sockets is not None:
                     clients.start_soon(keep, "sockets", self.sockets.run)
@@ -141,6 +140,16 @@ class Server:
                     await listener.aclose()
                 clients.start_soon(self.streams.end, clients.cancel_scope)
             house.cancel_scope.cancel()
+
+    async def _run_parts(self, house: trio.Nursery) -> None:
+        """Let all parts load, then run their tasks. Until then nothing comes in but by connections."""
+        keep = self._housekeeping.keep
+        for part in self.parts:
+            await keep(part.name, part.load)
+            if self._housekeeping.failure:
+                return
+        for part in self.parts:
+            house.start_soon(keep, part.name, part.run)
 
     def _accept(self, listener: Listener, accepting: trio.Nursery, clients: trio.Nursery) -> None:
         """Let in who comes: plain sockets to the reactor where there is one, all else to streams."""

@@ -6,6 +6,7 @@ From a row `frame_timeout` of the tables SETTINGS and LIMITS follow the option `
 `ONLINE_FRAME_TIMEOUT`, the key `frame_timeout` of the file, the help, and the check of a value.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from ipaddress import ip_network
@@ -143,6 +144,21 @@ def read_switch(value: Any) -> bool:
     return found
 
 
+def read_sync(value: Any) -> float:
+    """Make `always` 0, `never` infinity, and times seconds."""
+    if value in ("always", "never"):
+        return 0.0 if value == "always" else math.inf
+    amount: float = seconds(0, 3600).read(value)
+    if amount < 0.01:
+        raise ValueError
+    return amount
+
+
+def shown_sync(value: float) -> str:
+    """Return how `--sync` is written."""
+    return {0.0: "always", math.inf: "never"}.get(value, f"{value:g}s")
+
+
 def read_mode(value: Any) -> int:
     """Make octal digits the permissions of a file."""
     return int(_matched("[0-7]{3}", value)[0], base=8)
@@ -184,6 +200,8 @@ def shown_size(value: int) -> str:
     return f"{value // _SIZE_UNITS[unit]}{unit}"
 
 
+DIR = Kind("DIR", "the path of a directory", read_path)
+SYNC = Kind("always|never|SECONDS", "always, never, or 0.01 to 3600 seconds", read_sync)
 FILE = Kind("FILE", "the path of a file", read_path)
 TOKEN = Kind("TOKEN", f"1 to {TOKEN_MAX_BYTES} bytes of text without spaces", read_token, secret=True)
 SWITCH = Kind("", "true or false", read_switch)
@@ -223,7 +241,9 @@ SETTINGS = (
     Setting("token", TOKEN, "what clients must send first: AUTH [site] TOKEN; ps shows it, a file is better"),
     Setting("token_file", FILE, "a file that holds the token"),
     Setting("window", whole_seconds(WINDOW_MIN_S, WINDOW_MAX_S), "how long a hit keeps its user online"),
-    Setting("state", FILE, "written at the end and read at the start, so that a restart forgets nobody"),
+    Setting("state", DIR, "a directory that keeps every hit, so that neither a restart nor a crash forgets anybody"),
+    Setting("sync", SYNC, "how often the journal is forced to the disk: what a power failure can lose"),
+    Setting("on_disk_error", word("continue", "refuse"), "go on in memory alone, or refuse hits with MISCONF"),
     Setting("tls_cert", FILE, "a certificate chain (PEM): TCP connections speak TLS"),
     Setting("tls_key", FILE, "the key of the certificate (PEM)"),
     Setting("unix_mode", MODE, "permissions of Unix sockets, such as 660"),

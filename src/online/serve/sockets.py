@@ -21,7 +21,7 @@ class Sockets:
 
     def __init__(self, connections: Connections, service: Service, now_ms: Callable[[], int]) -> None:
         """Begin with no sockets; `now_ms` tells index time. Where there is no epoll, HAS_REACTOR is false."""
-        self.reactor = Reactor(connections, service, self._wake)
+        self.reactor = Reactor(connections, service, self.wake)
         self._now_ms = now_ms
         self._rest = trio.CancelScope()
         self._is_ending = False
@@ -33,7 +33,7 @@ class Sockets:
     def adopt(self, fd: int) -> None:
         """Serve a connected socket, and own it from here on."""
         self.reactor.adopt(fd, now_ms=self._now_ms())
-        self._wake()
+        self.wake()
 
     async def run(self) -> None:
         """Serve in turns, until `end` is called and the last has gone; then close."""
@@ -55,7 +55,8 @@ class Sockets:
         """Accept nobody more; end who rests between messages now, and the others as soon as they do."""
         self._is_ending = True
         self.reactor.end(now_ms=self._now_ms())
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Take a turn soon, even if nothing comes."""
         self._rest.cancel()

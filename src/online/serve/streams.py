@@ -214,6 +214,7 @@ class Streams:
         """
         connection = peer.connection
         while True:
+            await self._settle(connection)
             if connection.output_bytes:
                 await self._send(peer, connection.take_output())
             elif connection.has_work:
@@ -223,6 +224,17 @@ class Streams:
             if not connection.has_work:
                 return
             connection.proceed(now_ms=self._now_ms())
+
+    async def _settle(self, connection: Connection) -> None:
+        """Wait until the journal, if there is one, has the hits that the output answers."""
+        journal = self._service.journal
+        if journal is None or not connection.has_written:
+            return
+        if connection.output_bytes:
+            connection.has_written = False
+            await journal.settled()
+        else:
+            journal.flush()
 
     async def _send(self, peer: StreamPeer, data: bytes) -> None:
         """Send `data`: at once where the stream tells of progress, else in pieces, each within the time for it."""
@@ -243,6 +255,7 @@ class Streams:
         To close a socket with unread input would reset it, and the last reply might be lost.
         """
         with trio.move_on_after(FAREWELL_S):
+            await self._settle(peer.connection)
             await peer.stream.send_all(peer.connection.take_output())
             if isinstance(peer.stream, trio.abc.HalfCloseableStream):
                 await peer.stream.send_eof()

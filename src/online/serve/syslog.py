@@ -181,6 +181,8 @@ class Syslog(Part):
             hits = [hit._replace(seen_ms=self._service.index_of(hit.seen_ms)) for hit in hits]
         frame = msgpack.packb([2, "hits", hits])
         apply_hits(index, frame, now_ms=self._now_ms())
+        if self._service.journal is not None:
+            self._service.journal.flush()
 
 
 class _Socket:

@@ -1,0 +1,50 @@
+"""Records of a journal or snapshot, applied to indexes. See ext/replay.pyx."""
+
+from typing import Protocol
+
+from online.core.index import Index
+
+MAX_RECORD_BYTES: int
+
+def frames_of(data: bytes | memoryview, segment: int, offset: int) -> bytes | None:
+    """Return the frames of the whole record at the beginning of `data`, or None if none is there.
+
+    `data` stands at `offset` of the segment's file.
+    """
+
+class Host(Protocol):
+    """Who knows the sites."""
+
+    def open(self, name: bytes) -> Index:
+        """Return the index of a site. Raises FullError."""
+    def noted(self, text: bytes) -> None:
+        """Take note of the text of an ECHO other than totals: the end of a snapshot."""
+
+class Replay:
+    """Applies records to the indexes of a host."""
+
+    def __init__(self, host: Host, *, clock_step_ms: int = 0) -> None: ...
+    clock_step_ms: int  # wall time in what is fed, less index time
+    @property
+    def is_bad(self) -> bool:
+        """What stands behind the bytes that were used last is no record. Otherwise a part of one, or nothing."""
+    @property
+    def records(self) -> int: ...
+    @property
+    def n_applied(self) -> int:
+        """Hits and leaves, also those that had left the window."""
+    @property
+    def refused(self) -> int:
+        """Hits and leaves that found no room."""
+    @property
+    def first_ms(self) -> int:
+        """The earliest wall time of a hit; beyond `last_ms` if there was none."""
+    @property
+    def last_ms(self) -> int: ...
+    def totals(self) -> dict[bytes, tuple[list[int], int]]:
+        """Return for each site its totals that were read last, and how many hits and leaves stood behind them."""
+    def feed(self, data: bytes | memoryview, segment: int, offset: int, *, now_ms: int) -> int:
+        """Apply the whole records at the beginning of `data`, and return how many bytes they have.
+
+        `data` stands at `offset` of the segment's file.
+        """

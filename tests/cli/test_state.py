@@ -1,0 +1,143 @@
+"""`online state`: what is in a state directory, of a server that runs or not; a copy of one is a backup."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+from tests.keep.directories import NOW_MS, Writer, recover
+from tests.serving import command, environment, run_command, server_process
+
+from online.core.sites import DEFAULT_SITE
+from online.keep.inspection import digest
+from online_client import Client
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def writer(path):
+    writer = Writer(path)
+    writer.sites[DEFAULT_SITE].hit(b"theo", b"/x", now_ms=NOW_MS)
+    writer.sites.open(b"shop").hit(b"\xff", b"/y", kind="guest", now_ms=NOW_MS + 1_000)
+    writer.sites[DEFAULT_SITE].leave(b"kim", now_ms=NOW_MS + 2_000)
+    writer.journal.flush()
+    return writer
+
+
+def test_check_says_what_is_there(path, writer):
+    writer.take_snapshot()
+    done = run_command("state", "check", path, "--digest")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("snapshot-000000000002  ")
+    assert lines[1] == "journal-000000000001  not needed, not read"
+    assert lines[2] == "journal-000000000002  48 bytes, 0 records"
+    assert "hits        3, 2023-11-14 22:13:20 UTC to 2023-11-14 22:13:22 UTC" in lines
+    assert "users       3, as of the newest hit" in lines
+    assert "sites       2" in lines
+    assert "damage      none" in lines
+    assert lines[-1] == f"digest      {digest(writer.sites)}"
+
+
+def test_check_finds_damage_and_changes_nothing(path, writer):
+    for n in range(3):
+        writer.sites[DEFAULT_SITE].hit(b"u%d" % n, b"/x", now_ms=NOW_MS + 3_000)
+        writer.journal.flush()
+    data = bytearray(writer.path.read_bytes())
+    data[60] ^= 1
+    writer.path.write_bytes(data)
+    before = sorted(each.name for each in path.iterdir())
+    done = run_command("state", "check", path)
+    assert done.returncode == 1
+    assert "journal-000000000001  " in done.stdout
+    assert "DAMAGED: record at byte 48 is bad" in done.stdout
+    assert "damage      1 file" in done.stdout
+    assert sorted(each.name for each in path.iterdir()) == before
+
+
+def test_a_torn_tail_is_no_damage(path, writer):
+    writer.path.write_bytes(writer.path.read_bytes()[:-3])
+    done = run_command("state", "check", path)
+    assert done.returncode == 0
+    assert "bytes are no whole record" in done.stdout
+
+
+def test_a_directory_that_is_not_there_is_refused(tmp_path):
+    done = run_command("state", "check", tmp_path / "missing")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "missing is no state directory of a server: it is not there" in done.stderr
+
+
+def test_dump_writes_lines(path, writer):
+    done = run_command("state", "dump", path)
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        {"time": NOW_MS / 1000, "site": "default", "user": "theo", "url": "/x", "kind": "member"},
+        {"time": NOW_MS / 1000 + 1, "site": "shop", "user": "\udcff", "url": "/y", "kind": "guest"},
+        {"time": NOW_MS / 1000 + 2, "site": "default", "user": "kim", "leave": True},
+    ]
+    writer.take_snapshot()
+    again = run_command("state", "dump", path)
+    assert sorted(again.stdout.splitlines()) == sorted(done.stdout.splitlines())
+
+
+def test_a_dump_can_be_replayed(path, tmp_path, writer):
+    (tmp_path / "hits.jsonl").write_text(run_command("state", "dump", path).stdout)
+    with server_process() as server:
+        url = f"online://{server.address}"
+        done = run_command("replay", tmp_path / "hits.jsonl", "--speed", "max", "--url", url)
+        assert done.returncode == 0, done.stderr
+        with Client(f"online://{server.address}") as client:
+            assert client.count() >= 1
+            assert client.seen("theo")[0].url == "/x"
+
+
+def test_frames_of_a_dump_are_what_a_server_takes(path, writer):
+    done = subprocess.run(
+        command("state", "dump", path, "--frames"), env=environment(), capture_output=True, timeout=60, check=True
+    )
+    from tests.wiring import Wiring, feed
+
+    wiring = Wiring()
+    assert feed(wiring.connect(), done.stdout, now_ms=NOW_MS + 3_000) == b""
+    assert wiring.host.sites[b"default"].seen([b"theo", b"kim"], now_ms=NOW_MS + 3_000) == [(b"/x", NOW_MS), None]
+
+
+@pytest.mark.slow
+def test_a_copy_that_was_made_while_a_server_runs_is_a_backup(tmp_path):
+    with server_process("--state", tmp_path / "state") as server, Client(f"online://{server.address}") as client:
+        client.hits([(f"u{n}", "/x") for n in range(500)])
+        assert run_command("state", "check", tmp_path / "state").returncode == 0
+        subprocess.run(["cp", "-r", tmp_path / "state", tmp_path / "backup"], check=True)
+        client.hits([(f"later{n}", "/x") for n in range(500)])
+    assert run_command("state", "check", tmp_path / "backup").returncode == 0
+    shutil.rmtree(tmp_path / "state")
+    shutil.copytree(tmp_path / "backup", tmp_path / "state")
+    with server_process("--state", tmp_path / "state") as server, Client(f"online://{server.address}") as client:
+        assert client.count() == 500
+        assert client.peak().people == 500
+
+
+def test_a_copy_is_good_at_every_moment_of_a_snapshot(path, tmp_path, writer, monkeypatch):
+    """Files are copied one after the other while snapshots replace segments."""
+    monkeypatch.setattr("online.keep.snapshots.FRAME_BYTES", 100)
+    for n in range(30):
+        acknowledged = b"u%d" % n
+        writer.sites[DEFAULT_SITE].hit(acknowledged, b"/x", now_ms=NOW_MS + 3_000)
+        writer.journal.flush()
+        listed = sorted(path.iterdir())
+        (tmp_path / f"copy{n}").mkdir()
+        steps = writer.snapshot()
+        for nth, each in enumerate(listed):
+            if nth == len(listed) // 2:
+                for _ in steps:
+                    pass
+                writer.folder.prune()
+            if each.exists():
+                shutil.copy(each, tmp_path / f"copy{n}" / each.name)
+        sites, report = recover(tmp_path / f"copy{n}", now_ms=NOW_MS + 3_000)
+        assert report.is_clean
+        assert digest(sites) == digest(writer.sites)
