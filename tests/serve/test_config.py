@@ -243,7 +243,8 @@ def test_an_address_for_other_machines_needs_a_token(text, write):
     assert refusal("--listen", "127.0.0.1:1", "--listen", text).startswith(f"--listen {text} is open to other")
     assert refusal(ONLINE_LISTEN=text).startswith(f"ONLINE_LISTEN {text} is open to other")
     assert "line 2: listen " in refusal("--config", write(f"\nlisten = '{text}'"))
-    assert configure("--listen", text, "--token", "t").listen == (read_address(text),)
+    assert "a token of at least 16 bytes" in refusal("--listen", text, "--token", "t" * 15)
+    assert configure("--listen", text, "--token", "t" * 16).listen == (read_address(text),)
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:1", "127.8.8.8:1", "[::1]:1", "localhost:1", "unix:/x"])

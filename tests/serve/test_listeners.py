@@ -3,13 +3,17 @@
 import os
 import socket
 import stat
+import sys
 
 import pytest
+import trio
 from tests.serving import LOCAL, run_in_real_time, serving, with_sockets
 
 from online.cli.serve import assemble
 from online.errors import ConfigError
+from online.serve import listeners as listeners_module
 from online.serve.config import Address, Config
+from online.serve.listeners import open_listeners
 from online.serve.server import Server
 
 
@@ -94,7 +98,7 @@ async def test_a_port_in_use_is_said_and_the_others_are_closed(tmp_path):
 @with_sockets
 async def test_a_host_that_is_unknown_is_said(tmp_path):
     with pytest.raises(ConfigError, match=r"^cannot listen on no\.such\.invalid:1: "):
-        await Server(Config(listen=(Address("no.such.invalid", 1),), token=b"x")).run()
+        await Server(Config(listen=(Address("no.such.invalid", 1),), token=b"x" * 16)).run()
 
 
 def left_behind(path, kind):
@@ -205,3 +209,22 @@ def test_a_socket_whose_owner_and_permissions_were_changed_is_still_ours(tmp_pat
         assert not path.exists()
 
     run_in_real_time(test)
+
+
+def test_what_the_system_holds_of_a_connection_is_limited():
+    async def main():
+        async with open_listeners([LOCAL], send_timeout_s=7) as [(address, listener)]:
+            client = await trio.open_tcp_stream("127.0.0.1", address.port)
+            stream = await listener.accept()
+            option = stream.socket.getsockopt
+            assert (
+                option(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * listeners_module.SEND_BUFFER_BYTES
+            )  # Linux doubles
+            assert option(socket.SOL_SOCKET, socket.SO_RCVBUF) <= 2 * listeners_module.RECEIVE_BUFFER_BYTES
+            if sys.platform == "linux":
+                assert option(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) <= listeners_module.UNSENT_BYTES
+                assert option(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7_000
+            await client.aclose()
+            await stream.aclose()
+
+    trio.run(main)

@@ -386,7 +386,7 @@ def entrance(transport, tmp_path_factory, monkeypatch):
     entrance = MemoryEntrance() if transport == "streams" else SocketEntrance(path)
 
     @asynccontextmanager
-    async def listeners(addresses, *, unix_mode, tls):
+    async def listeners(addresses, **settings):
         try:
             yield [(LOCAL, entrance.open())]
         finally:

@@ -10,9 +10,11 @@ import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 
+from online.cli.signals import IGNORED
 from online.errors import OnlineError
 from online.serve import loading
 from online.serve.clock import Clock
@@ -20,6 +22,9 @@ from online.serve.config import Config
 from online.serve.keeper import Keeper
 from online.serve.server import Server
 from online.serve.syslog import Syslog
+
+#: Signals that stop the server.
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 #: Descriptors for everything but connections: listeners, files, and libraries.
 SPARE_FILES = 64
@@ -35,7 +40,8 @@ Every setting can be given as an option, as an environment variable (ONLINE_WIND
 file (window = 1800). Options override variables; variables override the file. Write sizes as 64KiB or 1MiB, and times
 as 90, 90s, 30min or 2h.
 
-SIGTERM and SIGINT (Ctrl-C) stop the server. With --state, nobody is forgotten over a restart or a crash."""
+SIGTERM, SIGINT (Ctrl-C) and SIGQUIT stop the server. SIGHUP makes it read the files of the token and of the
+certificate again. With --state, nobody is forgotten over a restart or a crash."""
 
 _EXAMPLES = """\
 examples:
@@ -58,13 +64,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Serve until SIGTERM or SIGINT. Raises OnlineError if it cannot start, or fails."""
-    config = loading.load(vars(args), os.environ)
+    read = partial(loading.load, vars(args), os.environ)
+    config = read()
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(message)s",
         level=logging.WARNING if config.quiet else logging.INFO,
     )
     raise_open_files(config.limits.max_connections)
-    trio.run(serve, assemble(config))
+    trio.run(serve, assemble(config), None, read)
     return 0
 
 
@@ -90,11 +97,18 @@ def _show_progress(line: str) -> None:
     print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
 
 
-async def serve(server: Server, beside: Callable[[Server], Awaitable[None]] | None = None) -> None:
-    """Run `server` until SIGTERM or SIGINT, with `beside` at the same time. Raises what `Server.run` raises."""
+async def serve(
+    server: Server,
+    beside: Callable[[Server], Awaitable[None]] | None = None,
+    read: Callable[[], Config] | None = None,
+) -> None:
+    """Run `server` until a signal stops it, with `beside` at the same time. Raises what `Server.run` raises.
+
+    `read` reads the configuration again at SIGHUP. Without it, SIGHUP stops the server.
+    """
     failure = None
     async with trio.open_nursery() as nursery:
-        await nursery.start(_stop_at_signal, server)
+        await nursery.start(_obey_signals, server, read)
         if beside is not None:
             nursery.start_soon(beside, server)
         try:
@@ -106,13 +120,33 @@ async def serve(server: Server, beside: Callable[[Server], Awaitable[None]] | No
         raise failure
 
 
-async def _stop_at_signal(
-    server: Server, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+async def _obey_signals(
+    server: Server,
+    read: Callable[[], Config] | None,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    obeyed = (*STOPPING, signal.SIGHUP)
+    for number in (*obeyed, *IGNORED):
+        # What is obeyed is ignored again in the end: a second SIGTERM does not change how the process ends.
+        signal.signal(number, signal.SIG_IGN)
+    with trio.open_signal_receiver(*obeyed) as signals:
         task_status.started()
-        async for _ in signals:
-            server.stop()
+        async for number in signals:
+            if number == signal.SIGHUP and read is not None:
+                _reload(server, read)
+            else:
+                server.stop()
+
+
+def _reload(server: Server, read: Callable[[], Config]) -> None:
+    """Take over the token and the certificate from their files; if that cannot be done, go on with the old ones."""
+    try:
+        server.reload(read())
+    except OnlineError as error:
+        logger.warning("SIGHUP: nothing was changed: %s", error)
+    else:
+        logger.info("SIGHUP: the files of the token and of the certificate were read again")
 
 
 def raise_open_files(max_connections: int) -> None:

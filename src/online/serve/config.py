@@ -37,6 +37,9 @@ class Address:
             return False
 
 
+#: The shortest token that is taken where others can guess at it.
+OPEN_TOKEN_MIN_BYTES = 16
+
 _TOKEN_WAYS = "--token-file, ONLINE_TOKEN_FILE, or token_file in the file"
 
 #: In place of a site for syslog: the host of each request is its site.
@@ -75,6 +78,9 @@ class Config:
             if self.token is None and not address.is_local:
                 problem = f"{address} is open to other machines and needs a token: {_TOKEN_WAYS}"
                 raise TogetherError("listen", problem)
+            if self.token is not None and len(self.token) < OPEN_TOKEN_MIN_BYTES and not address.is_local:
+                problem = f"needs a token of at least {OPEN_TOKEN_MIN_BYTES} bytes; openssl rand -hex 16 makes one"
+                raise TogetherError("listen", f"{address} is open to other machines and {problem}")
         for address in self.syslog:
             if not self.syslog_from and not address.is_local:
                 problem = f"{address} is open to other machines: tell by syslog_from which of them may send"

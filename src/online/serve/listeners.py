@@ -22,11 +22,18 @@ from urllib.parse import quote
 import trio
 
 from online.errors import ConfigError
+from online.limits import Limits
 from online.serve.config import Address
 from online.serve.progress import ProgressListener
 
 #: Connections that may wait to be accepted; the system takes the least of this and its own limit.
 BACKLOG = 0xFFFF
+
+#: What the system may hold of a TCP connection, in bytes. It would take 4 MB for each client that never reads, counted
+#: nowhere. Output that waits here is counted instead (max_output, max_buffers).
+UNSENT_BYTES = 64 * 1024
+SEND_BUFFER_BYTES = 256 * 1024
+RECEIVE_BUFFER_BYTES = 1024 * 1024
 
 Listener = trio.abc.Listener[trio.abc.Stream]
 
@@ -37,10 +44,20 @@ _Identity = tuple[int, int, int]
 
 @asynccontextmanager
 async def open_listeners(
-    addresses: Sequence[Address], *, unix_mode: int | None = None, tls: ssl.SSLContext | None = None
+    addresses: Sequence[Address],
+    *,
+    unix_mode: int | None = None,
+    tls: ssl.SSLContext | None = None,
+    send_timeout_s: float = Limits.send_timeout_s,
 ) -> AsyncIterator[list[tuple[Address, Listener]]]:
-    """Listen for connections; with `tls`, those over TCP speak it. Raises ConfigError."""
+    """Listen for connections; with `tls`, those over TCP speak it. Raises ConfigError.
+
+    The system ends a TCP connection whose other end took nothing for `send_timeout_s`.
+    """
     async with _opened(addresses, socket.SOCK_STREAM, unix_mode, "listen on") as opened:
+        for address, listening in opened:
+            if address.path is None:
+                _bound_connections(listening, send_timeout_s)
         yield [(address, _listener(address, listening, tls)) for address, listening in opened]
 
 
@@ -75,6 +92,17 @@ def ends_of(fd: int) -> tuple[str, str]:
         return peer, own
     path = f"{quote(str(names[1]))}:0"  # a client of a Unix socket has no name of its own
     return path, path
+
+
+def _bound_connections(listening: socket.socket, send_timeout_s: float) -> None:
+    """Limit what the system holds of connections, and for how long. They inherit the options of their listener."""
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    for name, value in (("TCP_NOTSENT_LOWAT", UNSENT_BYTES), ("TCP_USER_TIMEOUT", round(1000 * send_timeout_s))):
+        option = getattr(socket, name, None)
+        if option is not None:
+            listening.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _listener(address: Address, listening: socket.socket, tls: ssl.SSLContext | None) -> Listener:

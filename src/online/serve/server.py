@@ -100,7 +100,12 @@ class Server:
             for part in self.parts:
                 await stack.enter_async_context(part.open())
             opened = await stack.enter_async_context(
-                listeners.open_listeners(self.config.listen, unix_mode=self.config.unix_mode, tls=self.tls)
+                listeners.open_listeners(
+                    self.config.listen,
+                    unix_mode=self.config.unix_mode,
+                    tls=self.tls,
+                    send_timeout_s=self.config.limits.send_timeout_s,
+                )
             )
             self.addresses = tuple(address for address, _ in opened)
             self.verbs.tcp_port = next((each.port for each in self.addresses if each.path is None), 0)
@@ -108,6 +113,18 @@ class Server:
             await self._serve([listener for _, listener in opened], task_status)
             if self._housekeeping.failure:
                 raise OnlineError(self._housekeeping.failure)
+
+    def reload(self, config: Config) -> None:
+        """Take over the token and the certificate from `config`; all else stays as it is.
+
+        Who is connected stays connected. Raises ConfigError, and has changed nothing then.
+        """
+        if (config.token is None) != (self.config.token is None):
+            raise ConfigError("a token can be changed while the server runs, not added or removed; restart the server")
+        if self.tls is not None and config.tls_cert and config.tls_key:
+            tls.server_context(config.tls_cert, config.tls_key)  # are they good?
+            self.tls.load_cert_chain(config.tls_cert, config.tls_key)
+        self.verbs.token = config.token
 
     def stop(self) -> None:
         """Accept nobody more, answer what has been read, close the parts, end `run`."""
