@@ -132,8 +132,8 @@ async def _obey_signals(
         signal.signal(number, signal.SIG_IGN)
     with trio.open_signal_receiver(*obeyed) as signals:
         task_status.started()
-        async for number in signals:
-            if number == signal.SIGHUP and read is not None:
+        async for sent in signals:
+            if sent == signal.SIGHUP and read is not None:
                 _reload(server, read)
             else:
                 server.stop()
