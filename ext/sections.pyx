@@ -33,6 +33,7 @@ from online.core.skiplist cimport BY_NAME, Name, begins_with, compare_names, nam
 cdef enum:
     KEPT = 8                                             # sections of a site
     KEPT_MS = 10_000                                     # since somebody asked
+    FRESH_MS = 1_000                                     # who waits for a section asks in each turn
     AT_ONCE = 1_024                                      # pages of a section that is not worth keeping
     PAGES_A_SESSION = 8                                  # pages can be looked at in the time that it takes to drop one
     HOT_LEAST = 1_000                                    # pages that TOP can always list; more if max_limit is more
@@ -130,8 +131,6 @@ cdef int64_t highest(Section* section, int64_t most) noexcept nogil:
     cdef Ranked ranked
     cdef int64_t n = 0, i
     cdef uint32_t slot
-    if most == 0:
-        return 0
     for slot in range(section.mask + 1):
         ranked.page = section.hot[slot]
         if ranked.page == NO_REF:
@@ -303,40 +302,44 @@ cdef void close_section(Section* section) noexcept nogil:
     free(section)
 
 
-cdef Section* make_place(Core* core) noexcept nogil:
-    """Return the section that a new one may take the place of, or NULL: none is to go, or all are being waited for."""
+cdef inline bint goes_before(const Section* one, const Section* other, int64_t fresh_ms) noexcept nogil:
+    """Whether one section is to make place rather than another.
+
+    Those that nobody waits for go first, the one asked for longest ago before others. Of those that are waited for, the
+    one goes whose walk has come least far: so the others get to their ends, however many are asked for at once.
+    """
+    cdef bint is_idle = one.at == NO_REF or one.asked_ms < fresh_ms
+    cdef bint is_other_idle = other.at == NO_REF or other.asked_ms < fresh_ms
+    if is_idle != is_other_idle:
+        return is_idle
+    return one.asked_ms < other.asked_ms if is_idle else one.n_pages < other.n_pages
+
+
+cdef void make_place(Core* core) noexcept nogil:
+    """Close a section if as many are kept as may be."""
     cdef Section* section = <Section*>core.sections
-    cdef Section* oldest = NULL
+    cdef Section* first = section
     cdef int n = 0
     while section != NULL:
         n += 1
-        if (section.at == NO_REF or section.asked_ms < core.now_ms - 1_000) and (
-                oldest == NULL or section.asked_ms < oldest.asked_ms):
-            oldest = section
+        if goes_before(section, first, core.now_ms - FRESH_MS):
+            first = section
         section = section.next
-    return oldest if n >= KEPT else NULL
+    if n >= KEPT:
+        close_section(first)
 
 
-cdef Asked find_section(Core* core, Name prefix, Section** found) noexcept nogil:
-    """Find the section of a prefix, or begin to keep it. NOT_YET: there is no place, as all are being waited for."""
+cdef Section* find_section(Core* core, Name prefix) noexcept nogil:
+    """Find the section of a prefix, or begin to keep it; NULL if there is no memory."""
     cdef Section* section = <Section*>core.sections
-    cdef Section* old
-    cdef int n = 0
     while section != NULL and not same_name(section.prefix, prefix):
         section = section.next
-        n += 1
     if section == NULL:
-        old = make_place(core)
-        if n >= KEPT and old == NULL:
-            return NOT_YET
-        if old != NULL:
-            close_section(old)
+        make_place(core)
         section = open_section(core, prefix)
-        if section == NULL:
-            return NO_MEMORY
-    section.asked_ms = core.now_ms
-    found[0] = section
-    return ANSWERED
+    if section != NULL:
+        section.asked_ms = core.now_ms
+    return section
 
 
 cdef void sections_retire(Core* core) noexcept nogil:
@@ -382,15 +385,14 @@ cdef Asked core_section(Core* core, Name prefix, int64_t* left, int64_t* people,
     O(log n), and O(pages) if nobody has asked for this section lately.
     """
     cdef Section* section
-    cdef Asked asked
     if not is_nobody_overdue(core, left):
         return NOT_YET
     if sum_at_once(core, prefix, people, n_pages):
         left[0] -= n_pages[0]
         return ANSWERED
-    asked = find_section(core, prefix, &section)
-    if asked != ANSWERED:
-        return asked
+    section = find_section(core, prefix)
+    if section == NULL:
+        return NO_MEMORY
     if not section.is_summed:
         walk(section, left)
     people[0], n_pages[0] = section.people, section.n_pages
@@ -406,13 +408,15 @@ cdef Asked core_top(Core* core, Name prefix, int64_t limit, int64_t* left, Ranke
     section lately.
     """
     cdef Section* section
-    cdef Asked asked
     cdef Ranked* lowest
+    n[0] = 0
+    if limit == 0:
+        return ANSWERED
     if not is_nobody_overdue(core, left):
         return NOT_YET
-    asked = find_section(core, prefix, &section)
-    if asked != ANSWERED:
-        return asked
+    section = find_section(core, prefix)
+    if section == NULL:
+        return NO_MEMORY
     if section.at == NO_REF and section.n_hot < limit and not is_bottom(&section.least):
         walk_again(section)
     walk(section, left)

@@ -120,6 +120,18 @@ def test_answers_a_byte_at_a_time() -> None:
     ]
 
 
+def test_notifications_are_passed_over_wherever_they_come() -> None:
+    told: bytes = msgpack.packb([2, "state", ["count", {"people": 3}]])
+    for piece in (1, 7, 1_000):
+        protocol = Protocol()
+        protocol.send(verbs.count())
+        protocol.send(verbs.ping())
+        data = told + packed(0, None, 3) + told + told + packed(1, None, "PONG") + told
+        pieces = [data[begin : begin + piece] for begin in range(0, len(data), piece)]
+        responses = [response for each in pieces for response in protocol.receive(each)]
+        assert [response.result for response in responses] == [3, "PONG"]
+
+
 def test_answers_with_trailing_bytes_at_every_cut() -> None:
     _, data, expected = conversation()
     for cut in range(len(data)):
@@ -173,7 +185,9 @@ def test_an_error_in_the_other_dialect_is_raised() -> None:
         b"\x94\x01\x00\xc0\xdd\xff\xff\xff\xff",
         b"\x94\x01\x00\xc0\x81\xa1a\x01",
         msgpack.packb([0, 0, "count", []]),
-        msgpack.packb([2, "count", []]),
+        msgpack.packb([2, 5, []]),
+        msgpack.packb([2, "state", {}]),
+        msgpack.packb([1, "state", []]),
         msgpack.packb([1, 0, None]),
         msgpack.packb([1, "0", None, 3]),
         msgpack.packb([1, 0, "ERR", None]),

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from tests.wiring import NOW, RespError, Wiring, feed, read_resp, resp
+from tests.wiring import NOW, RespError, Wiring, drain, feed, read_resp, resp
 
 from online.core.index import Budget, Index
 from online.core.reference import ReferenceIndex
@@ -174,3 +174,25 @@ def test_more_questions_than_places_come_to_an_end():
     answers = [read_resp(connection.take_output()) for connection in connections]
     assert answers[2:] == [[[3_333 + (n < 4), 3_333 + (n < 4)]] for n in range(2, 12)]
     assert not any(isinstance(answer, RespError) for answer in answers)
+
+
+def test_a_top_of_nothing_is_empty_whatever_there_is():
+    wiring = Wiring()
+    for n in range(9_000):
+        wiring.index.hit(b"%d" % n, b"/page/%05d" % n, now_ms=NOW)
+    assert read_resp(feed(wiring.connect(), resp("TOP", "0") + resp("TOP", "0", "/none"))) == [[], []]
+
+
+def test_a_transaction_comes_to_an_end_while_all_places_are_waited_for():
+    wiring = Wiring()
+    for n in range(90_000):
+        wiring.index.hit(b"%d" % n, b"/%d/%05d" % (n % 10, n), now_ms=NOW)
+    waiting = [wiring.connect() for _ in range(9)]
+    for n, connection in enumerate(waiting):
+        connection.receive(resp("SECTION", f"/{n}/"), now_ms=NOW)
+        assert connection.has_work
+    data = resp("MULTI") + resp("SECTION", "/9/") + resp("TOP", "1") + resp("EXEC")
+    answer = ["OK", "QUEUED", "QUEUED", [[9_000, 9_000], [[b"/0/00000", 1]]]]
+    assert read_resp(feed(wiring.connect(), data)) == answer
+    for connection in waiting:
+        assert read_resp(drain(connection)) == [[9_000, 9_000]]

@@ -19,7 +19,10 @@ from online_client.verbs import Request
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_RESPONSE_ITEMS = 1024 * 1024
 
-_REQUEST, _RESPONSE = 0, 1
+#: The largest map that is taken. No answer has one; notifications may.
+MAX_MAP_ITEMS = 64
+
+_REQUEST, _RESPONSE, _NOTIFICATION = 0, 1, 2
 _REQUEST_HEADER = b"\x94\x00"  # an array of 4 that begins with _REQUEST
 
 T = TypeVar("T")
@@ -52,7 +55,7 @@ class Protocol:
             unicode_errors="surrogateescape",
             max_buffer_size=MAX_RESPONSE_BYTES,
             max_array_len=MAX_RESPONSE_ITEMS,
-            max_map_len=0,
+            max_map_len=MAX_MAP_ITEMS,
             max_ext_len=0,
         )
 
@@ -66,6 +69,8 @@ class Protocol:
     def receive(self, data: bytes) -> list[Response]:
         """Take bytes of the server, cut anywhere, and return the responses that are complete with them.
 
+        Notifications, which no request of this client asks for, are passed over.
+
         Raises ProtocolError for anything that is no response, ServerError for an error that nothing asked
         for.
         """
@@ -74,11 +79,11 @@ class Protocol:
             messages = list(self._unpacker)
         except (ValueError, msgpack.UnpackException) as error:
             raise _garbage(data) from error
-        return [self._response(message, data) for message in messages]
+        return [self._response(message, data) for message in messages if not _is_notification(message)]
 
     def _response(self, message: object, data: bytes) -> Response:
         match message:
-            case [int(kind), int() | None as msgid, error, result] if kind == _RESPONSE:
+            case [int(kind), int() | None as msgid, error, result] if kind == _RESPONSE and not isinstance(result, dict):
                 refusal = _error_in(error, data)
             case _:
                 raise _garbage(data)
@@ -86,6 +91,13 @@ class Protocol:
             self._unanswered.popleft()
             return Response(refusal, result)
         raise refusal or not_ours(data)
+
+
+def _is_notification(message: object) -> bool:
+    match message:
+        case [int(kind), str() | bytes(), list()]:
+            return kind == _NOTIFICATION
+    return False
 
 
 def _error_in(error: object, data: bytes) -> ServerError | None:

@@ -143,7 +143,7 @@ def _reload(server: Server, read: Callable[[], Config]) -> None:
     """Take over the token and the certificate from their files; if that cannot be done, go on with the old ones."""
     try:
         server.reload(read())
-    except OnlineError as error:
+    except (OnlineError, OSError) as error:  # OSError: a file went after it was looked at
         logger.warning("SIGHUP: nothing was changed: %s", error)
     else:
         logger.info("SIGHUP: the files of the token and of the certificate were read again")

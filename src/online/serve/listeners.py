@@ -29,8 +29,8 @@ from online.serve.progress import ProgressListener
 #: Connections that may wait to be accepted; the system takes the least of this and its own limit.
 BACKLOG = 0xFFFF
 
-#: What the system may hold of a TCP connection, in bytes. It would take 4 MB for each client that never reads, counted
-#: nowhere. Output that waits here is counted instead (max_output, max_buffers).
+#: What the system may hold of a TCP connection, in bytes. It would take megabytes for each client that never reads, and
+#: nothing counts them. Output that waits in the server is counted (max_output, max_buffers).
 UNSENT_BYTES = 64 * 1024
 SEND_BUFFER_BYTES = 256 * 1024
 RECEIVE_BUFFER_BYTES = 1024 * 1024
