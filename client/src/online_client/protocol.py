@@ -83,7 +83,9 @@ class Protocol:
 
     def _response(self, message: object, data: bytes) -> Response:
         match message:
-            case [int(kind), int() | None as msgid, error, result] if kind == _RESPONSE and not isinstance(result, dict):
+            case [int(kind), int() | None as msgid, error, result] if (
+                kind == _RESPONSE and not isinstance(result, dict)
+            ):
                 refusal = _error_in(error, data)
             case _:
                 raise _garbage(data)
