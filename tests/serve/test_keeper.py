@@ -171,7 +171,7 @@ async def test_a_state_file_is_taken_over(nursery, tmp_path, caplog):
     (tmp_path / "state").write_bytes(state_file(sites))
     await nursery.start(server.run)
     assert await join(server, nursery).ask(b"COUNT") == b":1\r\n"
-    assert f"took over 1 users from the state file {tmp_path}/state, which is a directory now" in caplog.text
+    assert f"took over 1 user from the state file {tmp_path}/state, which is a directory now" in caplog.text
     await until(lambda: (tmp_path / "state" / "snapshot-000000000002").exists())
     assert not (tmp_path / "state" / "state-file").exists()
 

@@ -40,7 +40,7 @@ from online.keep.folder import HEAD_BYTES, Folder, Head
 from online.keep.recovery import Recovery, Report
 from online.keep.snapshots import Snapshot
 from online.serve.config import Config
-from online.serve.kept import describe, lines
+from online.serve.kept import describe, lines, users
 from online.serve.parts import Part
 from online.serve.slices import Slices
 from online.serve.verb import Lines
@@ -476,7 +476,7 @@ class Keeper(Part):
                 "the newest hits are not in it"
             )
         if self._recovery is None:
-            logger.info("kept %d users in %s", self._sites.statistics().users, self.folder.path)
+            logger.info("kept %s in %s", users(self._sites.statistics().users), self.folder.path)
 
     def _save(self) -> None:
         """Take a last snapshot, as the journal lacks hits. O(users). Raises OSError.

@@ -35,6 +35,11 @@ class Keeping(Protocol):
     def recovery(self) -> Recovery | None: ...
 
 
+def users(n: int) -> str:
+    """Write a number of users."""
+    return "1 user" if n == 1 else f"{n:,} users"
+
+
 def describe(report: Report, path: Path) -> Iterator[tuple[str, bool]]:
     """Yield what was found at the start, and whether it is bad news."""
     if report.taken_over is not None:
@@ -46,11 +51,11 @@ def describe(report: Report, path: Path) -> Iterator[tuple[str, bool]]:
     for number in report.missing:
         yield f"{path / f'journal-{number:012}'} is missing", True
     if report.refused:
-        yield f"state directory {path}: {report.refused} hits were refused at a limit", True
+        yield f"state directory {path}: hits refused at a limit: {report.refused}", True
     if not report.n_applied and report.snapshot is None and report.taken_over is None:
         yield f"state directory {path} holds nobody yet, beginning empty", False
     else:
-        yield f"read {report.users} users from {path}", False
+        yield f"read {users(report.users)} from {path}", False
 
 
 def _describe_state_file(report: Report, path: Path) -> Iterator[tuple[str, bool]]:
@@ -63,7 +68,7 @@ def _describe_state_file(report: Report, path: Path) -> Iterator[tuple[str, bool
     if loaded.damage:
         yield f"state file {path} was damaged: {loaded.damage}", True
     yield (
-        f"took over {loaded.users} users from the state file {path}, which is a directory now; "
+        f"took over {users(loaded.users)} from the state file {path}, which is a directory now; "
         f"{loaded.late} more had left the window meanwhile",
         False,
     )
