@@ -43,8 +43,9 @@ $(VENV)/tools: $(VENV)/built
 run: $(VENV)/built
 	@$(BIN)/online demo $(if $(PORT),--listen 127.0.0.1:$(PORT))
 
+# Four at a time: much of a test's time is waiting, for a server's start or a client's patience.
 test: $(VENV)/tools
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 4 --dist loadgroup
 
 check: $(VENV)/tools
 	$(BIN)/ruff check .

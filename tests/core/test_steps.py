@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("steps")]  # one build for all
+
 ROOT = Path(__file__).parents[2]
 
 #: Counts the steps that each of several kinds of hits takes, on a warm index of 5,000 users on 500 urls.
@@ -99,22 +101,18 @@ def counts(tmp_path_factory):
     return json.loads(run.stdout)
 
 
-@pytest.mark.slow
 def test_a_hit_in_time_order_of_a_known_user_and_url_takes_no_search(counts):
     assert counts["in order"] == 0
     assert counts["in a batch"] == 0
 
 
-@pytest.mark.slow
 def test_lists_counts_and_expiry_take_no_search(counts):
     assert counts["questions"] == 0
 
 
-@pytest.mark.slow
 def test_a_new_user_takes_one_search_of_log_n(counts):
     assert 5 < counts["new users"] < 250  # a walk would look at 2,500
 
 
-@pytest.mark.slow
 def test_a_late_hit_takes_a_search_from_the_end(counts):
     assert 2 < counts["a second late"] < 300  # a walk would look at 1,000, in the order by time alone

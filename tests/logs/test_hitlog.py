@@ -425,6 +425,7 @@ def test_csv_header_is_neither_hit_nor_skipped_but_only_in_the_first_line_of_a_l
         gzip.compress(GOOD + b"\n" + GOOD) + b"\0" * 512,
         gzip.compress(GOOD + b"\n") + b"\0" * 5 + gzip.compress(GOOD),
     ],
+    ids=["plain", "no last newline", "CR LF", "packed", "two members", "zeros behind", "zeros between"],
 )
 @pytest.mark.parametrize("chunk_bytes", [1, 7, 128 * 1024])
 def test_log_gives_the_same_hits_plain_or_gzip_in_pieces_of_any_size(log, monkeypatch, content, chunk_bytes):
@@ -520,7 +521,7 @@ def test_log_that_fails_in_the_middle_is_named_and_counts_until_there(stdin, mon
     assert error == "cannot read standard input: Input/output error"
 
 
-@pytest.mark.parametrize("content", [b"", gzip.compress(b"")])
+@pytest.mark.parametrize("content", [b"", gzip.compress(b"")], ids=["plain", "packed"])
 def test_empty_log_is_named(log, content):
     path = log(content)
     assert read_all(path)[:2] == ([], f"{path} is empty")
