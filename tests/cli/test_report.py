@@ -597,7 +597,7 @@ def test_log_that_cannot_be_read_is_named_and_the_others_are_reported(command, t
     )
 
 
-@pytest.mark.parametrize("empty", [b"", gzip.compress(b"")])
+@pytest.mark.parametrize("empty", [b"", gzip.compress(b"")], ids=["plain", "packed"])
 def test_an_empty_log_among_good_ones_is_no_failure(command, tmp_path, empty):
     (tmp_path / "access.log").write_bytes(LOG)
     (tmp_path / "empty").write_bytes(empty)
