@@ -11,7 +11,8 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 CORE = (
-    "arena", "skiplist", "table", "core", "ahead", "lists", "sections", "index", "checksum", "journal", "replay",
+    "arena", "skiplist", "table", "core", "ahead", "ordering", "lists", "sections", "index",
+    "checksum", "journal", "replay",
     "connection", "arguments", "verbs", "resp", "msgpack", "hits", "questions", "transactions", "frames", "observers",
 )
 

@@ -61,7 +61,7 @@ cdef inline void prefetch_left(const Core* core, Found found) noexcept nogil:
 cdef void begin_searches(const Core* core, const Hit* hit, Found found, Search* searches) noexcept nogil:
     """Begin the searches that a hit will need: by name for its user and url, by time, in its page's run."""
     cdef uint64_t key = key_of(min(hit.seen_ms, core.now_ms), TIE_MASK)
-    if found.session == NO_REF and names(hit.kind):
+    if found.session == NO_REF and names(hit.kind) and not core.without_names:
         search_name(&core.skiplist, &searches[0], core.named, hit.user)
     if found.page == NO_REF and hit.kind != DEPARTED:
         search_name(&core.skiplist, &searches[1], core.urls, hit.url)

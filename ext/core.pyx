@@ -299,9 +299,18 @@ cdef void detach(Core* core, ref_t session) noexcept nogil:
 
 
 cdef void link_name(Core* core, ref_t session, ref_t finger) noexcept nogil:
-    """Put a session into the order by name. O(log n)."""
-    cdef ref_t before = seek_name(core, core.named, finger, name_of(&core.skiplist, session))
+    """Put a session into the order by name, if there is one. O(log n)."""
+    cdef ref_t before
+    if core.without_names:
+        return
+    before = seek_name(core, core.named, finger, name_of(&core.skiplist, session))
     skiplist_link(&core.skiplist, BY_NAME, session, before)
+
+
+cdef void leave_names(Core* core, ref_t session) noexcept nogil:
+    """Undo `link_name`. O(1) expected."""
+    if not core.without_names:
+        unlink_name(core, session)
 
 
 # Time moves on
@@ -312,7 +321,7 @@ cdef void expire_session(Core* core, ref_t session) noexcept nogil:
     cdef ref_t page = record.page
     detach(core, session)
     if names(record.kind):
-        unlink_name(core, session)
+        leave_names(core, session)
     if page != NO_REF and sessions_on(core, page) == 0:
         drop_page(core, page)
     table_remove(&core.users, record.hash, session)
@@ -488,7 +497,7 @@ cdef Outcome apply_hit(Core* core, const Hit* hit, Ahead* ahead, ref_t session, 
     if names(hit.kind) and not was_named:
         link_name(core, session, ahead.user_finger)
     elif was_named and not names(hit.kind):
-        unlink_name(core, session)
+        leave_names(core, session)
     if core.people > core.peak:
         core.peak = core.people
         core.peak_at_ms = core.now_ms

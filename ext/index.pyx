@@ -18,13 +18,15 @@ from online.core.arena cimport NO_REF, Purse, ref_t
 from online.core.core cimport (
     ACCEPTED, BAD_KIND, BAD_SEEN, BAD_URL, BAD_USER, FULL_PAGES, FULL_USERS, Core, Hit, Outcome, Tally,
     core_advance, core_check_hit, core_close, core_expire_some, core_find_user, core_hash, core_hit, core_is_named,
-    core_is_online, core_memory_bytes, core_open, core_page_people, core_people_within, core_seen_ms, core_settle_page,
+    core_is_online, core_memory_bytes, core_oldest, core_open, core_page_people, core_people_within,
+    core_seen_ms, core_settle_page,
 )
 from online.core.lists cimport (
     OF_PAGE, OF_RECENT, OF_USERS, Listing, Scope,
     core_continue, core_cursor, core_cursor_bytes, core_has_more, core_list, core_list_page, core_list_recent,
     core_list_users,
 )
+from online.core.ordering cimport core_order_names
 from online.core.sections cimport (
     ANSWERED, TOO_LONG, Asked, Ranked, core_section, core_top, sections_close, sections_retire,
 )
@@ -240,7 +242,7 @@ cdef class Index:
         cdef int64_t n = INT64_MAX if most is None else number_from("most", most, 0, INT64_MAX)
         advance(self, now_ms)
         sections_retire(&self.core)
-        return core_expire_some(&self.core, n)
+        return 0 if self.core.without_names else core_expire_some(&self.core, n)  # a thread may be ordering them
 
     def count(self, bytes url=None, within_s=None, *, now_ms):
         cdef Core* core = &self.core
@@ -343,6 +345,12 @@ cdef class Index:
         cdef Core* core = &self.core
         core.max_pages = 2 * self.max_pages if is_on else self.max_pages
         core.max_strangers = core.max_users if is_on else (core.max_users + 1) // 2
+        with nogil:
+            if is_on and core_oldest(core, True) == NO_REF:
+                core.without_names = True
+            elif core.without_names and not is_on:
+                core_order_names(core)
+                core.without_names = False
 
     def peak(self):
         return self.core.peak, self.core.peak_at_ms

@@ -68,6 +68,7 @@ cdef struct Core:
     ref_t named                                          # head of members and guests: by time, by name
     ref_t unnamed                                        # head of hidden, bots and departed: by time
     ref_t urls                                           # head of pages: by name, by page
+    bint without_names                                   # sessions do not stand by name yet: see Index.relax
     int64_t now_ms
     int64_t window_s
     int64_t first_ms                                     # of the window: sessions seen before it are overdue

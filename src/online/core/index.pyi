@@ -114,7 +114,9 @@ class Index:
     def relax(self, is_on: bool) -> None:
         """Take what was taken before, in any order, while an index is read from disk; then go back to the limits.
 
-        While it is on there may be twice as many pages, and departed users are known ones.
+        While it is on there may be twice as many pages, departed users are known ones, and if the index was empty
+        then, nobody stands in the order by name: `users` lists nobody, and `expire` removes nobody. Going back puts all
+        there, in O(bytes of their names), without the GIL.
         """
 
     def restore(self, *, peak: int, peak_at_ms: int, statistics: IndexStatistics) -> None:
