@@ -207,6 +207,10 @@ cdef class Service:
         """Return what became of hits that were ignored or refused before their site had an index."""
         return self.nobody.statistics()
 
+    @property
+    def waiting_bytes(self):
+        return self.buffered_bytes + self.carried_bytes
+
     def wall_of(self, int64_t index_ms):
         return wall_of(self, index_ms)
 
@@ -230,13 +234,15 @@ cdef class Connection:
         self.authenticated = not service.auth_wanted
         self._resp_version = 2
         service.connections += 1
+        self.is_counted = True
         scan_anew(self)
 
     def __dealloc__(self):
-        if self.service is not None:
-            self.service.connections -= 1
-            buffer_free(&self.input, &self.service.buffered_bytes)
-            buffer_free(&self.output, &self.service.buffered_bytes)
+        connection_release(self)
+
+    def release(self):
+        self.transaction = None
+        connection_release(self)
 
     @property
     def index(self):
@@ -315,6 +321,9 @@ cdef class Connection:
         buffer_free(&self.output, &self.service.buffered_bytes)
         return output
 
+    def forget_input(self):
+        connection_forget_input(self)
+
     def close(self):
         self.is_closing = True
         self.has_work = False
@@ -382,6 +391,18 @@ cdef int answer_input(Connection c, int64_t now_ms) except -1:
 cdef void connection_forget_input(Connection c) noexcept:
     """Free the input of a connection that is closing. Not from inside a verb, which may stand in it."""
     buffer_free(&c.input, &c.service.buffered_bytes)
+
+
+cdef void connection_release(Connection c) noexcept:
+    """Settle up with the service: once, at the end of a connection."""
+    if not c.is_counted:
+        return
+    c.is_counted = False
+    c.is_closing = True
+    c.has_work = False
+    c.service.connections -= 1
+    buffer_free(&c.input, &c.service.buffered_bytes)
+    buffer_free(&c.output, &c.service.buffered_bytes)
 
 
 cdef bint connection_in_frame(Connection c) noexcept:

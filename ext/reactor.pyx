@@ -3,8 +3,10 @@
 Its job: accept, receive, send and close, the time that each may take, and whose turn it is. Not its job: to open
 listeners (listeners.py), to wait (sockets.py), and what bytes mean (wire).
 
-A turn serves who is ready for about a millisecond. What it does not get to is left for the next: a round, that is
-the events of one epoll_wait and those who had work left at its begin, is finished before the next one begins.
+A turn serves who is ready for about a millisecond, and what it does not get to is left for the next. A round is the
+events of one epoll_wait, and then the queue: those who have work left, and those whose last step took long. It ends
+when the queue has been served once, or the turn is over: so who comes with a small question waits for one long step,
+not for all of them.
 
 A connection's life. In streams.py it is the same, as the steps of a task:
 
@@ -18,9 +20,10 @@ A connection's life. In streams.py it is the same, as the steps of a task:
     |                    +-- hits were answered: HELD until the journal has them
     |                    v                     |
     |                  send <------------------+----------------+
-    |                    |                     | its turn       | writable
+    |                    |                     | its turn       | writable, or bytes while little waits
     |                    +-- input is left -> WORKING           |
     |                    +-- not all is sent --------------> SENDING
+    |                    +-- a wrong token --> DELAYING, then send
     +-- all is done -----+
                          | closing: after QUIT or broken framing, or by `fail`
                          v
@@ -30,22 +33,25 @@ It ends in three ways:
 
 - `fail(error)`: say why, then end. The error is the last output. Where a reply is half sent it is `drop`.
 - `finish`: the rest has been sent; close our half, and throw away what still comes, for a second at most.
-- `drop`: at once. So ends who has gone, who did not take what was sent, and who rests at the end of the server.
+- `drop`: at once. So ends who has gone, who did not take what was sent, and who rests at the end of the server. Where
+  output is left it is a reset, so that the kernel frees what it holds, too.
 
 Invariants:
 1. Within a round each peer gets at most one step: one receive or one go at waiting input, and one send.
-2. Nobody is read from while output for them waits, or while input of theirs does that could be answered.
+2. Nobody is read from while more than max_output waits for them, or while input of theirs does that could be answered.
 3. An event belongs to the peer in its slot only if their serial numbers agree: a peer may have gone since, and
    its slot and its file descriptor may be used again.
 4. A peer that rests between messages owns no buffer.
 5. Answers to hits leave when the journal, if there is one, says that they may: at the end of a round, after one
    write for all, or when that was synced. What is lost is never answered: its connection ends.
 6. No deadline is before `check_at_ms`, apart from those that were looked at less than CHECK_EVERY_MS ago.
+7. Nobody is ended for a deadline before what has come from them was read: the server may have stood still.
+8. `service.carried_bytes` holds what the kernel has of each peer that is SENDING.
 """
 
 from libc.errno cimport (
     EAGAIN, ECONNABORTED, EHOSTDOWN, EHOSTUNREACH, EINTR, EMFILE, ENETDOWN, ENETUNREACH, ENFILE, ENOBUFS, ENOMEM,
-    ENONET, ENOPROTOOPT, EOPNOTSUPP, EPERM, EPROTO, errno,
+    ENONET, ENOPROTOOPT, EOPNOTSUPP, EPERM, EPROTO, ETIMEDOUT, errno,
 )
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -56,7 +62,7 @@ import os
 from collections import deque
 
 from online import errors
-from online.limits import ACCEPT_PAUSE_S, FAREWELL_S
+from online.limits import ACCEPT_PAUSE_S, FAREWELL_S, WRONG_TOKEN_DELAY_S
 
 from online.core.codec cimport Buffer, buffer_used
 from online.core.connection cimport (
@@ -75,18 +81,22 @@ cdef extern from "<sys/epoll.h>" nogil:
     int epoll_wait(int epoll, epoll_event* events, int n_events, int timeout_ms)
 
 cdef extern from "<sys/socket.h>" nogil:
-    int SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_NOSIGNAL, MSG_DONTWAIT, SHUT_WR
+    struct linger:
+        int l_onoff
+        int l_linger
+    int SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_NOSIGNAL, MSG_DONTWAIT, SHUT_WR, SOL_SOCKET, SO_LINGER
     int accept4(int fd, void* address, void* n_bytes, int flags)
     ssize_t recv(int fd, void* at, size_t n_bytes, int flags)
     ssize_t send(int fd, const void* at, size_t n_bytes, int flags)
     int shutdown(int fd, int how)
     int setsockopt(int fd, int level, int name, const void* value, unsigned int n_bytes)
 
-cdef extern from "<netinet/in.h>" nogil:
-    int IPPROTO_TCP
+cdef extern from "<sys/ioctl.h>" nogil:
+    int FIONREAD
+    int ioctl(int fd, unsigned long request, int* n_bytes)
 
-cdef extern from "<netinet/tcp.h>" nogil:
-    int TCP_NODELAY
+cdef extern from "<linux/sockios.h>" nogil:
+    int SIOCOUTQ
 
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
@@ -100,6 +110,7 @@ cdef extern from "<time.h>" nogil:
 
 cdef enum:
     TURN_NS = 1_000_000
+    LONG_STEP_NS = 50_000                                # whose step took so long is served after all others
     RECEIVE_BYTES = 64 * 1024
     ACCEPTED_AT_ONCE = 64
     CHECK_EVERY_MS = 100                                 # deadlines are looked at, at most
@@ -107,6 +118,7 @@ cdef enum:
 cdef int64_t FOREVER = INT64_MAX
 
 cdef int64_t FAREWELL_MS = round(1000 * FAREWELL_S)
+cdef int64_t DELAY_MS = round(1000 * WRONG_TOKEN_DELAY_S)
 cdef int64_t ACCEPT_PAUSE_MS = round(1000 * ACCEPT_PAUSE_S)
 
 
@@ -115,6 +127,7 @@ cdef class Peer:
         self.reactor = reactor
         self.fd = fd
         self.state = RECEIVING
+        self.left_ms = self.auth_at_ms = self.deadline_ms = FOREVER
 
     def __dealloc__(self):
         if self.fd >= 0:
@@ -125,7 +138,7 @@ cdef class Peer:
 
     @property
     def waiting_bytes(self):
-        return self.connection.buffered_bytes
+        return self.connection.buffered_bytes + self.carried_bytes
 
     def fail(self, error, *, int64_t now_ms):
         if self.has_last_words or self.state == CLOSED:
@@ -150,6 +163,8 @@ cdef class Reactor:
         self.auth_timeout_ms = round(limits.auth_timeout_s * 1000)
         self.send_timeout_ms = round(limits.send_timeout_s * 1000)
         self.max_buffers = limits.max_buffers
+        self.max_output = limits.max_output
+        self.most_looks = limits.max_frame // RECEIVE_BYTES + 2
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll < 0:
             raise os_error()
@@ -203,7 +218,6 @@ cdef class Reactor:
     cdef int admit(self, int fd) except -1:
         """Begin a connection; one that cannot begin fails alone."""
         cdef Peer peer = Peer(self, fd)
-        cdef int is_on = 1
         try:
             peer.connection, last_words = self.connections.open(peer)
         except Exception:
@@ -211,7 +225,6 @@ cdef class Reactor:
             peer.fd = -1
             self.connections.failed()
             return 0
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &is_on, sizeof(is_on))  # Unix sockets refuse it: they never delay
         self.place(peer)
         try:
             watch(self.epoll, EPOLL_CTL_ADD, fd, EPOLLIN, event_data(peer))
@@ -221,8 +234,8 @@ cdef class Reactor:
         peer.events = EPOLLIN
         if last_words is not None:
             return self.fail(peer, last_words)
-        peer.left_ms = self.auth_timeout_ms if self.service.auth_wanted else FOREVER
-        return self.time(peer, peer.left_ms)
+        self.follow_token(peer)
+        return self.rest(peer)
 
     cdef int place(self, Peer peer) except -1:
         """Give a peer a slot and a serial number, never 0: that is the listeners'."""
@@ -240,18 +253,29 @@ cdef class Reactor:
     # Turns
 
     def turn(self, int64_t now_ms):
-        cdef int64_t end_ns = clock_ns() + TURN_NS
+        cdef int64_t began_ns = clock_ns()
+        cdef int64_t end_ns = began_ns + TURN_NS
+        cdef int64_t now_ns
         cdef bint is_work_left = True
         self.now_ms = now_ms
+        if self.n_handled == self.n_ready and self.n_served:
+            self.n_waiting = 0                           # the round is over
         if now_ms >= self.accept_at_ms:
             self.accept_at_ms = FOREVER
             self.watch_listeners(EPOLLIN)
         if now_ms >= self.check_at_ms:
-            self.check_deadlines()
+            self.check_deadlines(end_ns)
+            began_ns = clock_ns()
         while is_work_left:
+            self.served = None
             is_work_left = self.step()
-            if clock_ns() >= end_ns:
+            now_ns = clock_ns()
+            if self.served is not None:
+                self.served.is_long = now_ns - began_ns >= LONG_STEP_NS
+            if now_ns >= end_ns:
                 break
+            began_ns = now_ns
+        self.served = None
         self.end_round()
         self.free_slots += self.freed_slots
         self.freed_slots.clear()
@@ -289,6 +313,7 @@ cdef class Reactor:
     cdef bint step(self) except -1:
         """Serve the next of this round, or begin another. Return False if it would be empty."""
         cdef epoll_event* event
+        cdef Peer peer
         if self.n_handled < self.n_ready:
             event = &self.ready[self.n_handled]
             self.n_handled += 1
@@ -296,10 +321,13 @@ cdef class Reactor:
             return True
         if self.n_waiting:
             self.n_waiting -= 1
-            self.work(self.queue.popleft())
+            self.n_served += 1
+            peer = self.queue.popleft()
+            peer.is_queued = False
+            self.serve(peer)
             return True
         self.end_round()
-        self.n_handled = 0
+        self.n_handled = self.n_served = 0
         self.n_ready = epoll_wait(self.epoll, self.ready, EVENTS_AT_ONCE, 0)
         if self.n_ready < 0:
             self.n_ready = 0
@@ -309,7 +337,7 @@ cdef class Reactor:
         return self.n_ready > 0 or self.n_waiting > 0
 
     cdef int handle(self, uint32_t serial, uint32_t slot, uint32_t events) except -1:
-        """Do what an event asks for.
+        """Do what an event asks for, at once or, for a peer whose last step took long, after all others.
 
         Who works off input for which no answer is wanted would not be found to have broken off by sending.
         """
@@ -319,32 +347,59 @@ cdef class Reactor:
         peer = self.peers[slot]
         if peer is None or peer.serial != serial:
             return 0
-        if peer.state == RECEIVING:
-            return self.receive(peer)
-        if peer.state == SENDING:
-            return self.send(peer)
-        if peer.state == DRAINING:
-            return self.drain(peer)
-        if peer.state == WORKING and events & EPOLLERR or peer.state == HELD and events & (EPOLLERR | EPOLLHUP):
+        if peer.state == WORKING and events & EPOLLERR:
             return self.drop(peer)
+        if (peer.state == HELD or peer.state == DELAYING) and events & (EPOLLERR | EPOLLHUP):
+            return self.drop(peer)
+        if peer.is_queued or peer.state == WORKING:
+            return 0
+        if not peer.is_long:
+            return self.serve(peer)
+        self.enqueue(peer)
+        self.n_waiting += 1
         return 0
 
     # A peer
 
-    cdef int receive(self, Peer peer) except -1:
-        cdef ssize_t n_bytes = recv(peer.fd, self.input, RECEIVE_BYTES, MSG_DONTWAIT)
-        if n_bytes <= 0:
-            return 0 if n_bytes < 0 and errno in (EAGAIN, EINTR) else self.drop(peer)
-        peer.frames = peer.connection.frames
-        peer.was_in_frame = connection_in_frame(peer.connection)
-        if peer.deadline_ms != FOREVER:
-            peer.left_ms = peer.deadline_ms - self.now_ms
-            peer.deadline_ms = FOREVER
-        return self.answer(peer, n_bytes)
+    cdef int enqueue(self, Peer peer) except -1:
+        if not peer.is_queued:
+            peer.is_queued = True
+            self.queue.append(peer)
+        return 0
 
-    cdef int work(self, Peer peer) except -1:
-        """Go on with input that waits."""
-        return self.answer(peer, 0) if peer.state == WORKING else 0
+    cdef int serve(self, Peer peer) except -1:
+        """Take the next step of a peer."""
+        self.served = peer
+        if peer.state == RECEIVING:
+            self.receive(peer)
+        elif peer.state == WORKING or peer.state == SENDING and self.may_work(peer):
+            self.answer(peer, 0)
+        elif peer.state == SENDING:
+            if not (peer.events & EPOLLIN and self.receive(peer)):
+                self.send(peer)
+        elif peer.state == DRAINING:
+            self.drain(peer)
+        return 0
+
+    cdef bint receive(self, Peer peer) except -1:
+        """Read once, and answer. Return whether anything was there, be it the end."""
+        cdef ssize_t n_bytes = recv(peer.fd, self.input, RECEIVE_BYTES, MSG_DONTWAIT)
+        if n_bytes < 0:
+            if errno in (EAGAIN, EINTR):
+                return False
+            self.lose(peer)
+        elif n_bytes > 0:
+            peer.frames = peer.connection.frames
+            peer.was_in_frame = connection_in_frame(peer.connection)
+            if peer.state == RECEIVING and peer.left_ms != FOREVER:
+                peer.left_ms -= self.now_ms - peer.rests_since_ms
+            self.answer(peer, n_bytes)
+        elif peer.state == SENDING:                      # it has closed its half, and waits for its answers
+            peer.has_ended = True
+            self.send(peer)
+        else:
+            self.drop(peer)
+        return True
 
     cdef int answer(self, Peer peer, ssize_t n_received) except -1:
         """Let a connection answer what was received, or what waits, and send that."""
@@ -358,11 +413,16 @@ cdef class Reactor:
             self.drop(peer)
             self.connections.failed()
             return 0
+        if not connection_in_frame(peer.connection):
+            peer.left_ms = FOREVER
+        elif not peer.was_in_frame or peer.connection.frames != peer.frames:
+            peer.left_ms = self.frame_timeout_ms
+        self.follow_token(peer)
         if peer.connection.has_written and self.service.journal is not None:
             self.hold(peer)
         else:
             self.send(peer)
-        if self.service.buffered_bytes + self.service.sending_bytes > self.max_buffers:
+        if self.service.buffered_bytes + self.service.carried_bytes > self.max_buffers:
             self.connections.bound_buffers(now_ms=self.now_ms)
         return 0
 
@@ -373,29 +433,75 @@ cdef class Reactor:
         peer.connection.has_written = False
         peer.state = HELD
         peer.deadline_ms = FOREVER
+        self.carry(peer, 0)
         self.held.append(peer)
         return 0
+
+    cdef void follow_token(self, Peer peer) noexcept:
+        """Let the time for the token begin or end."""
+        if peer.connection.authenticated or peer.connection.is_closing:
+            peer.auth_at_ms = FOREVER
+        elif peer.auth_at_ms == FOREVER:
+            peer.auth_at_ms = self.now_ms + self.auth_timeout_ms
+
+    cdef bint may_work(self, Peer peer) noexcept:
+        """Whether waiting input may be answered although output waits."""
+        return peer.connection.has_work and buffer_used(&peer.connection.output) <= self.max_output
+
+    cdef bint may_read(self, Peer peer) noexcept:
+        """Whether somebody for whom output waits may be read from."""
+        if peer.connection.has_work or peer.connection.is_closing or peer.has_ended or self.is_ending:
+            return False
+        return buffer_used(&peer.connection.output) <= self.max_output
 
     cdef int send(self, Peer peer) except -1:
         """Send what waits in one call, and see what comes next for this peer."""
         cdef Buffer* output = &peer.connection.output
         cdef size_t n_bytes = output.end - output.start
         cdef ssize_t n_sent = 0
+        if peer.connection.answers_late:
+            return self.delay(peer)
         if n_bytes:
             n_sent = send(peer.fd, output.at + output.start, n_bytes, MSG_NOSIGNAL | MSG_DONTWAIT)
             if n_sent < 0:
                 if errno not in (EAGAIN, EINTR, ENOBUFS, ENOMEM):
-                    return self.drop(peer)
+                    return self.lose(peer)
                 n_sent = 0
             output.start += n_sent
         if <size_t>n_sent < n_bytes:
-            connection_trim(peer.connection)
-            if (n_sent or peer.state != SENDING) and not peer.has_last_words:
-                self.time(peer, self.send_timeout_ms)
-            peer.state = SENDING
-            return self.watch_for(peer, EPOLLOUT)
+            return self.wait_to_send(peer, n_sent > 0)
+        if peer.state == SENDING:
+            peer.state = RECEIVING
+            self.carry(peer, 0)
         connection_give_back(peer.connection, &self.room)
         return self.go_on(peer)
+
+    cdef int wait_to_send(self, Peer peer, bint is_progress) except -1:
+        """Let a peer rest until the system takes more. Read on, or work on, while no more than max_output waits."""
+        if is_progress or peer.state != SENDING:
+            connection_trim(peer.connection)
+            if not peer.has_last_words:
+                self.time(peer, self.send_timeout_ms)
+        peer.state = SENDING
+        self.carry(peer, held_by_kernel(peer.fd))
+        if self.may_work(peer):
+            self.enqueue(peer)
+        return self.watch_for(peer, EPOLLOUT | EPOLLIN if self.may_read(peer) else EPOLLOUT)
+
+    cdef int carry(self, Peer peer, int64_t n_bytes) except -1:
+        """Account for what the kernel holds of a peer."""
+        self.service.carried_bytes += n_bytes - peer.carried_bytes
+        peer.carried_bytes = n_bytes
+        return 0
+
+    cdef int delay(self, Peer peer) except -1:
+        """Hold the answer to a wrong token back: who guesses is to have few tries. Nobody else waits for it."""
+        peer.connection.answers_late = False
+        connection_trim(peer.connection)
+        connection_forget_input(peer.connection)
+        peer.state = DELAYING
+        self.time(peer, DELAY_MS)
+        return self.watch_for(peer, 0)
 
     cdef int go_on(self, Peer peer) except -1:
         """See what comes next for a peer whose output has gone."""
@@ -404,16 +510,16 @@ cdef class Reactor:
         if peer.connection.has_work:
             peer.deadline_ms = FOREVER
             peer.state = WORKING
-            self.queue.append(peer)
-            return 0
-        if self.is_ending:
+            self.enqueue(peer)
+            return self.watch_for(peer, EPOLLIN)
+        if self.is_ending or peer.has_ended:
             return self.drop(peer)
-        if not (self.service.auth_wanted and peer.connection.frames == 0):
-            if not connection_in_frame(peer.connection):
-                peer.left_ms = FOREVER
-            elif not peer.was_in_frame or peer.connection.frames != peer.frames:
-                peer.left_ms = self.frame_timeout_ms
         peer.state = RECEIVING
+        return self.rest(peer)
+
+    cdef int rest(self, Peer peer) except -1:
+        """Let a peer rest until something comes from it."""
+        peer.rests_since_ms = self.now_ms
         self.time(peer, peer.left_ms)
         return self.watch_for(peer, EPOLLIN)
 
@@ -437,17 +543,28 @@ cdef class Reactor:
 
     cdef int fail(self, Peer peer, error) except -1:
         """Say why, then end: with `error` as the last reply, unless one is half sent."""
-        if peer.state == HELD or peer.state == SENDING or peer.state == DRAINING:
+        if peer.state in (HELD, SENDING, DELAYING, DRAINING):
             return self.drop(peer)
         peer.connection.fail(error)
         connection_forget_input(peer.connection)
         peer.has_last_words = True
+        peer.auth_at_ms = FOREVER
         self.time(peer, FAREWELL_MS)
         return self.send(peer)
+
+    cdef int lose(self, Peer peer) except -1:
+        """Drop a peer whose socket has failed. The system gives up, too, where nobody takes what was sent."""
+        if errno == ETIMEDOUT:
+            self.connections.reached("slow")
+        return self.drop(peer)
 
     cdef int drop(self, Peer peer) except -1:
         """Close a socket and free its buffers. Its slot is free from the end of the turn on."""
         cdef Buffer* output = &peer.connection.output
+        cdef linger at_once = linger(1, 0)
+        if peer.state == SENDING:
+            setsockopt(peer.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once))
+        self.carry(peer, 0)
         output.start = output.end
         connection_give_back(peer.connection, &self.room)
         connection_forget_input(peer.connection)
@@ -470,20 +587,24 @@ cdef class Reactor:
     # Time
 
     cdef int time(self, Peer peer, int64_t left_ms) except -1:
-        """Give a peer so long for what it is doing."""
-        peer.deadline_ms = FOREVER
+        """Give a peer so long for what it is doing, and no longer than it has for its token."""
+        peer.deadline_ms = peer.auth_at_ms
         if left_ms != FOREVER:
-            peer.deadline_ms = self.now_ms + left_ms
+            peer.deadline_ms = min(peer.deadline_ms, self.now_ms + left_ms)
+        if peer.deadline_ms != FOREVER:
             self.check_at_ms = min(self.check_at_ms, peer.deadline_ms)
         return 0
 
-    cdef int check_deadlines(self) except -1:
-        """End whose time is over. O(sockets), at most every CHECK_EVERY_MS."""
+    cdef int check_deadlines(self, int64_t end_ns) except -1:
+        """End whose time is over. O(sockets), at most every CHECK_EVERY_MS, or again in the next turn."""
         cdef Peer peer
         cdef int64_t next_ms = FOREVER
         self.check_at_ms = FOREVER
         for peer in self.peers:
             if peer is not None and peer.deadline_ms <= self.now_ms:
+                if clock_ns() >= end_ns:
+                    self.check_at_ms = self.now_ms
+                    return 0
                 self.out_of_time(peer)
         for peer in self.peers:
             if peer is not None:
@@ -496,18 +617,31 @@ cdef class Reactor:
         limits = self.service.limits
         if peer.has_last_words or peer.state == DRAINING:
             return self.drop(peer)
-        if peer.state == SENDING:
-            # There may be room for less than what makes the socket writable. That, too, is progress.
-            self.send(peer)
-            if peer.state != SENDING or peer.deadline_ms > self.now_ms:
-                return 0
-            self.connections.reached("slow")
-            return self.drop(peer)
-        if self.service.auth_wanted and peer.connection.frames == 0:
+        if peer.state == DELAYING:
+            return self.send(peer)
+        self.catch_up(peer)
+        if peer.deadline_ms > self.now_ms:
+            return 0
+        if peer.auth_at_ms <= self.now_ms:
             self.connections.reached("auth_timeout")
             return self.fail(peer, errors.too_slow_auth(limits.auth_timeout_s))
+        if peer.state == SENDING:
+            self.connections.reached("slow")
+            return self.drop(peer)
         self.connections.reached("frame_timeout")
         return self.fail(peer, errors.too_slow_frame(limits.frame_timeout_s))
+
+    cdef int catch_up(self, Peer peer) except -1:
+        """Take what lies in a socket whose time is over: as much as a message, in as many steps as it needs.
+
+        There may be room for less than what makes the socket writable. To send that, too, is progress.
+        """
+        if peer.state == SENDING:
+            self.send(peer)
+        for _ in range(self.most_looks):
+            if peer.deadline_ms > self.now_ms or peer.state != RECEIVING or not self.receive(peer):
+                break
+        return 0
 
     def rest_s(self, int64_t now_ms):
         cdef int64_t until_ms = min(self.check_at_ms, self.accept_at_ms)
@@ -560,6 +694,15 @@ cdef bint is_of_peer(int code) noexcept:
         EINTR, ECONNABORTED, EPROTO, EPERM, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH, EOPNOTSUPP,
         ENETUNREACH,
     )
+
+
+cdef int64_t held_by_kernel(int fd) noexcept:
+    """What was sent and has not arrived, and what has come and was not read."""
+    cdef int unsent = 0
+    cdef int unread = 0
+    ioctl(fd, SIOCOUTQ, &unsent)
+    ioctl(fd, FIONREAD, &unread)
+    return unsent + unread
 
 
 cdef os_error():

@@ -241,8 +241,8 @@ def too_slow_frame(timeout_s: float) -> FramingError:
 
 
 def too_slow_auth(timeout_s: float) -> TokenWantedError:
-    """No message in time, if a token is required."""
-    return TokenWantedError(f"no message within {timeout_s:g} s; send a token first: AUTH [site] token")
+    """No token in time, where one is needed."""
+    return TokenWantedError(f"no token within {timeout_s:g} s; send it first: AUTH [site] token")
 
 
 def too_much_waiting(limit: int) -> FullError:

@@ -12,6 +12,9 @@ MIB = 1024 * KIB
 #: How long a connection has to read its last reply.
 FAREWELL_S = 1.0
 
+#: How long the answer to a wrong token is held back.
+WRONG_TOKEN_DELAY_S = 0.5
+
 #: How long no connection is accepted after accept(2) failed for lack of descriptors or memory.
 ACCEPT_PAUSE_S = 0.1
 
@@ -37,7 +40,7 @@ class Limits:
     max_buffers: int = 256 * MIB  #: bytes of waiting input and output of all connections
     send_timeout_s: float = 10.0  #: without progress in sending
     frame_timeout_s: float = 30.0  #: from the first byte of a message to its last
-    auth_timeout_s: float = 5.0  #: until the first message, if a token is required
+    auth_timeout_s: float = 5.0  #: until the token has come, if one is required
 
 
 #: The share of the usable memory that all sites together may take, unless max_memory is set.

@@ -62,12 +62,12 @@ async def test_a_wrong_token_is_logged_with_the_address(tmp_path, caplog):
 @in_memory
 async def test_a_flood_of_wrong_tokens_does_not_fill_the_log(nursery, caplog):
     server = make_server(token=b"right")
-    peer = join(server, nursery)
     for _ in range(100):
-        await peer.ask(b"AUTH wrong")
+        await join(server, nursery).send(b"AUTH wrong\r\n")
+    await trio.testing.wait_all_tasks_blocked()
     assert len(caplog.messages) == connections_module.WARNINGS_A_MINUTE
     await trio.sleep(60)
-    await peer.ask(b"AUTH wrong")
+    await join(server, nursery).ask(b"AUTH wrong")
     assert caplog.messages[-1].endswith("; 90 more of such were not logged")
 
 

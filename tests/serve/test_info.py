@@ -194,8 +194,9 @@ def test_a_token_that_nobody_asked_for_is_counted_and_logged_once(line, caplog):
 
 
 def test_a_site_that_a_user_name_opens_is_counted_and_logged_once(make_verbs, caplog):
-    line = Line(make_verbs(token=b"sesame"))
-    assert line.ask("AUTH", "shop", "wrong").startswith("WRONGPASS")
+    verbs = make_verbs(token=b"sesame")
+    assert Line(verbs).ask("AUTH", "shop", "wrong").startswith("WRONGPASS")
+    line = Line(verbs)
     for site in ("shoop", "shoop", "bl\nog", "default"):
         assert line.ask("AUTH", site, "sesame") == "OK"
     figures = told(line, "clients")

@@ -241,7 +241,7 @@ async def test_nothing_is_parsed_while_output_waits(server):
         await peer.send(b"INFO\r\n" * 200 + b"HIT theo /x\r\n")
         await settled()
         assert server.statistics().users == 0
-        assert server.statistics().buffered_bytes < 16 * 1024
+        assert server.statistics().buffered_bytes < 32 * 1024  # with what the system holds
         while not server.statistics().users:
             await peer.receive()
 

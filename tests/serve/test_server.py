@@ -37,6 +37,7 @@ from tests.serving import (
 )
 
 from online.errors import ConfigError
+from online.limits import WRONG_TOKEN_DELAY_S
 from online.serve import listeners as listeners_module
 from online.serve import streams as streams_module
 from online.serve.config import Address
@@ -309,7 +310,7 @@ async def test_who_needs_a_token_and_says_nothing_is_closed(nursery):
     peer = join(server, nursery)
     await trio.sleep(4.9)
     assert server.statistics().connections == 1
-    assert (await peer.receive_rest()).startswith(b"-NOAUTH no message within 5 s")
+    assert (await peer.receive_rest()).startswith(b"-NOAUTH no token within 5 s")
     assert reached(server) == {"auth_timeout": 1}
 
 
@@ -329,10 +330,45 @@ async def test_bytes_that_are_no_message_yet_do_not_count_as_one(nursery):
 async def test_who_brings_the_token_may_stay(nursery):
     peer = join(make_server(token=b"sesame"), nursery)
     assert (await peer.ask(b"COUNT")).startswith(b"-NOAUTH ")
-    assert (await peer.ask(b"AUTH open")).startswith(b"-WRONGPASS ")
     assert await peer.ask(b"AUTH shop sesame") == b"+OK\r\n"
     await trio.sleep(1_000)
     assert await peer.ask(b"COUNT") == b":0\r\n"
+
+
+@in_memory
+async def test_a_message_is_not_the_token(nursery):
+    """Answered messages do not keep a connection: not one that is refused, and not RESET after the token."""
+    server = make_server(token=b"sesame")
+    refused, forgotten = join(server, nursery), join(server, nursery)
+    assert (await refused.ask(b"X")).startswith(b"-NOAUTH ")
+    await trio.sleep(4)
+    assert (await refused.ask(b"HELLO 3")).startswith(b"-NOAUTH ")
+    assert await forgotten.ask(b"AUTH sesame") == b"+OK\r\n"
+    await trio.sleep(2)
+    assert reached(server) == {"auth_timeout": 1}
+    assert await forgotten.ask(b"RESET") == b"+RESET\r\n"
+    await trio.sleep(4)
+    assert await forgotten.ask(b"AUTH sesame") == b"+OK\r\n"
+    assert await forgotten.ask(b"RESET") == b"+RESET\r\n"
+    await trio.sleep(7)
+    assert reached(server) == {"auth_timeout": 2}
+    assert server.statistics().connections == 0
+
+
+@in_memory
+async def test_a_wrong_token_is_answered_late_and_ends_the_connection(nursery):
+    server = make_server(token=b"sesame")
+    for question in (b"AUTH open", b"AUTH shop open", b"HELLO 3 AUTH shop open", b"CLIENT REPLY OFF\r\nAUTH open"):
+        began = trio.current_time()
+        peer, other = join(server, nursery), join(server, nursery)
+        await peer.send(question + b"\r\nAUTH sesame\r\n")
+        assert await other.ask(b"AUTH sesame") == b"+OK\r\n"
+        assert trio.current_time() == began
+        answer = await peer.receive_rest()
+        assert answer.count(b"-WRONGPASS ") <= 1
+        assert b"OK" not in answer
+        assert WRONG_TOKEN_DELAY_S <= trio.current_time() - began < 1
+    assert reached(server)["wrong_token"] >= 3
 
 
 @in_memory

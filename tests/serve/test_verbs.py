@@ -197,10 +197,11 @@ def test_the_token_opens(guarded):
     assert guarded.ask("COUNT") == 0
 
 
-def test_another_token_does_not(guarded):
-    for given in ("Sesame", "sesam", "sesame!", "", "\udcff".encode(errors="surrogateescape")):
-        assert guarded.ask("AUTH", given) == "WRONGPASS the token is wrong"
-    assert guarded.ask("COUNT").startswith("NOAUTH ")
+@pytest.mark.parametrize("given", ["Sesame", "sesam", "sesame!", "", "\udcff".encode(errors="surrogateescape")])
+def test_another_token_does_not(guarded, given):
+    assert guarded.ask("AUTH", given) == "WRONGPASS the token is wrong"
+    assert guarded.connection.is_closing
+    assert not guarded.connection.authenticated
 
 
 def test_the_user_name_selects_the_site(guarded):
@@ -259,10 +260,15 @@ def test_hello_may_bring_the_token_and_a_name(guarded):
 
 def test_hello_without_the_token_is_refused(guarded):
     assert guarded.resp(b"HELLO 3").startswith(b'-NOAUTH "HELLO" needs a token first')
-    assert guarded.resp(b"HELLO 3 AUTH default wrong").startswith(b"-WRONGPASS")
-    assert guarded.connection.resp_version == 2
     guarded.resp(b"AUTH sesame")
     assert guarded.resp(b"HELLO 3").startswith(b"%7\r\n")
+
+
+def test_hello_with_another_token_is_the_end(guarded):
+    assert guarded.resp(b"HELLO 3 AUTH default wrong").startswith(b"-WRONGPASS")
+    assert guarded.connection.resp_version == 2
+    assert guarded.connection.is_closing
+    assert guarded.connection.answers_late
 
 
 @pytest.mark.parametrize("options", [b"AUTH", b"AUTH default", b"SETNAME", b"COLOUR red"])

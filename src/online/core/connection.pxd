@@ -75,7 +75,7 @@ cdef class Service:
     cdef int64_t step_ms                                 # wall time less index time
     cdef readonly int64_t connections
     cdef readonly int64_t buffered_bytes
-    cdef public int64_t sending_bytes
+    cdef public int64_t carried_bytes
     cdef readonly int64_t commands
     cdef readonly int64_t errors
     cdef readonly bint is_barred                         # verbs are to look at the two that follow
@@ -112,8 +112,10 @@ cdef class Connection:
     cdef public bytes site
     cdef public bytes name
     cdef readonly int64_t id
+    cdef bint is_counted                                 # by its service; no longer, once it was released
     cdef public bint authenticated
     cdef public bint has_written                         # hits or leaves since whoever carries it took note
+    cdef public bint answers_late                        # whoever carries it is to hold the output back for a while
     cdef readonly bint is_closing
     cdef readonly bint has_work
     cdef readonly int64_t frames

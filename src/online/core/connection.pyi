@@ -48,17 +48,20 @@ class Service:
         """Convert index time to wall time, for clients."""
     def index_of(self, wall_ms: int) -> int:
         """Convert wall time to index time, for an index."""
-    sending_bytes: int  # output that transports have taken but not yet sent
+    carried_bytes: int  # what transports hold beside the buffers: output being sent, here and in the kernel; handshakes
+    @property
+    def waiting_bytes(self) -> int:
+        """All that waits for clients: `buffered_bytes` and `carried_bytes`, limited by max_buffers. O(1)."""
     @property
     def limits(self) -> Limits: ...
     @property
     def auth_wanted(self) -> bool: ...
     @property
     def connections(self) -> int:
-        """The number of connections. O(1)."""
+        """Connections that exist and were not released. O(1)."""
     @property
     def buffered_bytes(self) -> int:
-        """Bytes of waiting input and output in all connections, limited by max_buffers. O(1)."""
+        """Bytes of waiting input and output in all connections. O(1)."""
     def unplaced(self) -> IndexStatistics:
         """Return the statistics of hits that were ignored or refused before their site had an index."""
     @property
@@ -77,6 +80,7 @@ class Connection:
     name: bytes  # CLIENT SETNAME
     authenticated: bool
     has_written: bool  # it had hits or leaves; whoever carries it sets this back when their answers may leave
+    answers_late: bool  # the transport is to hold the output back for a while: it answers a wrong token
     resp_version: int  # 2, or 3 after HELLO 3; 0 for MessagePack
     began_ms: int  # index time of the first bytes; 0 before
     reply: str  # CLIENT REPLY: "on", "off" or "skip" (omits this reply and the next)
@@ -98,6 +102,15 @@ class Connection:
 
     def close(self) -> None:
         """Stop reading input. Waiting output can still be sent. For QUIT and for the server."""
+
+    def forget_input(self) -> None:
+        """Free the input of a connection that is closing. Not from inside a verb."""
+
+    def release(self) -> None:
+        """Free everything and be counted no more: at the end of a connection, by whoever carried it. Idempotent.
+
+        Without it this waits until nobody refers to the connection any more.
+        """
 
     def reset(self) -> None:
         """Return to the state of a new connection in the same dialect (RESET). Keeps input and output."""

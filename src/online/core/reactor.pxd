@@ -19,7 +19,8 @@ cdef enum State:
     RECEIVING                                            # rests until something comes
     WORKING                                              # stands in the queue, with input that has come
     HELD                                                 # has answers to hits that are not in the journal yet
-    SENDING                                              # rests until output can go on; is not read from
+    SENDING                                              # rests until output can go on
+    DELAYING                                             # its last answer is held back
     DRAINING                                             # has had its last reply; what still comes is thrown away
     CLOSED
 
@@ -35,9 +36,15 @@ cdef class Peer:
     cdef uint32_t serial
     cdef uint32_t events                                 # what epoll watches for
     cdef bint has_last_words                             # the server ends it; its deadline is the last
+    cdef bint has_ended                                  # nothing more will come from it
+    cdef bint is_queued
+    cdef bint is_long                                    # its last step took long
     cdef bint was_in_frame                               # when it was read from last
     cdef int64_t frames                                  # when it was read from last
+    cdef int64_t carried_bytes                           # held by the kernel while it is SENDING
+    cdef int64_t rests_since_ms
     cdef int64_t left_ms                                 # of the time for what it is sending; FOREVER between messages
+    cdef int64_t auth_at_ms                              # when its token must have come, or FOREVER
     cdef int64_t deadline_ms                             # of its state, or FOREVER
     cdef int64_t held_turn                               # of the journal, that its answers wait for
 
@@ -50,7 +57,8 @@ cdef class Reactor:
     cdef list peers                                      # by slot, None where one is free
     cdef list free_slots
     cdef list freed_slots                                # free from the end of the turn on
-    cdef object queue                                    # of those who work; others in it are passed over
+    cdef object queue                                    # of those who work or take long; others are passed over
+    cdef Peer served                                     # in this step
     cdef list held                                       # whose answers wait for the end of this round
     cdef object syncing                                  # whose answers wait for a sync, in the order of held_turn
     cdef uint32_t serial                                 # of the newest peer, from 1
@@ -63,12 +71,15 @@ cdef class Reactor:
     cdef int64_t auth_timeout_ms
     cdef int64_t send_timeout_ms
     cdef int64_t max_buffers
+    cdef size_t max_output
+    cdef int most_looks                                  # into a socket whose time is over
     cdef char* input                                     # what was received last; shared by all
     cdef Buffer room                                     # lent to who is answering
     cdef epoll_event ready[EVENTS_AT_ONCE]
     cdef int n_ready
     cdef int n_handled                                   # of `ready`, in this round
     cdef Py_ssize_t n_waiting                            # of `queue`, in this round
+    cdef Py_ssize_t n_served                             # of `queue`, in this round
 
     cdef int accept(self, int fd) except -1
     cdef int watch_listeners(self, uint32_t events) except -1
@@ -76,19 +87,29 @@ cdef class Reactor:
     cdef int place(self, Peer peer) except -1
     cdef bint step(self) except -1
     cdef int handle(self, uint32_t serial, uint32_t slot, uint32_t events) except -1
-    cdef int receive(self, Peer peer) except -1
-    cdef int work(self, Peer peer) except -1
+    cdef int enqueue(self, Peer peer) except -1
+    cdef int serve(self, Peer peer) except -1
+    cdef bint receive(self, Peer peer) except -1
+    cdef void follow_token(self, Peer peer) noexcept
+    cdef bint may_work(self, Peer peer) noexcept
+    cdef bint may_read(self, Peer peer) noexcept
     cdef int answer(self, Peer peer, ssize_t n_received) except -1
     cdef int send(self, Peer peer) except -1
     cdef int hold(self, Peer peer) except -1
     cdef int end_round(self) except -1
     cdef bint let_go(self, Peer peer) except -1
+    cdef int wait_to_send(self, Peer peer, bint is_progress) except -1
+    cdef int carry(self, Peer peer, int64_t n_bytes) except -1
+    cdef int delay(self, Peer peer) except -1
     cdef int go_on(self, Peer peer) except -1
+    cdef int rest(self, Peer peer) except -1
     cdef int finish(self, Peer peer) except -1
     cdef int drain(self, Peer peer) except -1
     cdef int fail(self, Peer peer, error) except -1
+    cdef int lose(self, Peer peer) except -1
     cdef int drop(self, Peer peer) except -1
     cdef int watch_for(self, Peer peer, uint32_t events) except -1
     cdef int time(self, Peer peer, int64_t left_ms) except -1
-    cdef int check_deadlines(self) except -1
+    cdef int check_deadlines(self, int64_t end_ns) except -1
     cdef int out_of_time(self, Peer peer) except -1
+    cdef int catch_up(self, Peer peer) except -1

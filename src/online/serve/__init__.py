@@ -20,7 +20,7 @@ Who is connected:
     streams       connections over Trio streams, a task each            -> connections, progress, tls
     sockets       connections over plain sockets, by the reactor        -> connections
     listeners     opens all sockets                                     -> config, progress
-    progress      streams that tell of progress
+    progress      streams that give up when sending makes no progress
     tls           certificates, and why a handshake failed
 
 The rare verbs:

@@ -21,8 +21,8 @@ from online.core.wire import Connection, Service
 from online.errors import OnlineError
 from online.serve.listeners import peer_address
 
-#: How often a limit was reached, as INFO lists it. `slow` counts connections closed for want of progress in
-#: sending, `open_files_reached` each time that accept(2) had no descriptor or memory.
+#: How often a limit was reached, as INFO lists it. `slow` counts connections closed for want of progress in sending,
+#: `wrong_token` those closed for one, `open_files_reached` each time that accept(2) had no descriptor or memory.
 LIMITS_REACHED = (
     "max_connections_reached",
     "max_buffers_reached",
@@ -31,6 +31,7 @@ LIMITS_REACHED = (
     "slow",
     "frame_timeout",
     "auth_timeout",
+    "wrong_token",
 )
 
 #: Faults of the server that are logged with a traceback; more are counted alone, so as not to fill a disk.
@@ -120,10 +121,11 @@ class Connections:
         return connection, None
 
     def closed(self, connection: Connection) -> None:
-        """Forget a connection that has ended."""
+        """Forget a connection that has ended, and free what it holds."""
         known = self._open.pop(connection, None)
         if known is not None:
             self.n_counted -= known.is_counted
+            connection.release()
 
     # What is known of them
 
@@ -156,18 +158,23 @@ class Connections:
     # What they share
 
     def bound_buffers(self, *, now_ms: int) -> None:
-        """End the largest while all together have more waiting than max_buffers. O(connections) if they have."""
-        excess = self._service.buffered_bytes + self._service.sending_bytes - self._limits.max_buffers
+        """End the largest while all together have more waiting than max_buffers. O(connections) if they have.
+
+        Nobody is ended who has no more than an equal share of max_buffers: it would help little.
+        """
+        excess = self._service.waiting_bytes - self._limits.max_buffers
         if excess <= 0:
             return
         error = errors.too_much_waiting(self._limits.max_buffers)
         peers = [known.peer for known in self._open.values() if known.peer is not None]
+        share = self._limits.max_buffers // max(len(peers), 1)
         for largest in sorted(peers, key=attrgetter("waiting_bytes"), reverse=True):
-            excess -= largest.waiting_bytes
+            waiting = largest.waiting_bytes
+            if excess <= 0 or waiting <= share:
+                return
+            excess -= waiting
             if largest.fail(error, now_ms=now_ms):
                 self.reached("max_buffers_reached")
-            if excess <= 0:
-                return
 
     # What has become of them
 

@@ -104,8 +104,8 @@ def memory(shared: Shared, now_ms: int) -> Iterator[Row]:
     yield "maxmemory", limit_bytes
     yield "maxmemory_human", human(limit_bytes)
     yield "maxmemory_policy", "noeviction"
-    yield "buffered_bytes", shared.service.buffered_bytes
-    yield "mem_clients_normal", shared.service.buffered_bytes
+    yield "buffered_bytes", shared.service.waiting_bytes
+    yield "mem_clients_normal", shared.service.waiting_bytes
     yield "max_buffers", shared.limits.max_buffers
 
 

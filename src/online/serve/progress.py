@@ -1,6 +1,13 @@
-"""Streams over sockets that tell of progress: whenever the system has taken some of what is being sent."""
+"""Streams over sockets that give up when sending makes no progress, and know what the system still holds.
 
-from collections.abc import Callable
+Not its job: other deadlines (streams).
+"""
+
+import errno
+import fcntl
+import math
+import struct
+import termios
 
 import trio
 
@@ -8,34 +15,57 @@ import trio
 TRY_EVERY_S = 1.0
 
 
+class TooSlowError(trio.BrokenResourceError):
+    """The other end has taken nothing for too long."""
+
+
 class ProgressStream(trio.abc.HalfCloseableStream):
-    """The stream of a socket, which tells whenever the system has taken some of what is being sent."""
+    """The stream of a socket. Each time that the system has taken some of what is being sent, that is progress."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         """Become the owner of `stream`."""
         self._stream = stream
-        self.progressed: Callable[[], None] = lambda: None
+        self.patience_s = math.inf  #: how long sending may be without progress
 
     def fileno(self) -> int:
         return self._stream.socket.fileno()
+
+    def held_by_system(self) -> int:
+        """Return how many bytes were sent and have not arrived, 0 where the system does not know."""
+        try:
+            held: int = struct.unpack("i", fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
+        except OSError:
+            return 0
+        return held
+
+    def reset_at_close(self) -> None:
+        """Break off when this is closed, so that the system frees what it holds."""
+        self._stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def is_reset(self) -> bool:
         """Whether the other end has broken off, so that nothing that is sent will arrive."""
         return bool(self._stream.socket.getsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_ERROR))
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of `data`. Raises TooSlowError when a try that began after `patience_s` without progress fails."""
+        progressed = trio.current_time()
         with memoryview(data) as view:
             n_sent = 0
             while n_sent < len(view):
-                with trio.move_on_after(TRY_EVERY_S), view[n_sent:] as rest:
+                began = trio.current_time()
+                with trio.move_on_after(TRY_EVERY_S) as scope, view[n_sent:] as rest:
                     n_sent += await self._send(rest)
-                    self.progressed()
+                if not scope.cancelled_caught:
+                    progressed = trio.current_time()
+                elif began - progressed >= self.patience_s:
+                    raise TooSlowError
 
     async def _send(self, data: memoryview) -> int:
         try:
             return await self._stream.socket.send(data)
         except OSError as error:
-            raise trio.BrokenResourceError(f"sending failed: {error}") from error
+            kind = TooSlowError if error.errno == errno.ETIMEDOUT else trio.BrokenResourceError
+            raise kind(f"sending failed: {error}") from error
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
@@ -51,7 +81,7 @@ class ProgressStream(trio.abc.HalfCloseableStream):
 
 
 class ProgressListener(trio.abc.Listener[ProgressStream]):
-    """A listener whose streams tell of progress."""
+    """A listener with such streams."""
 
     def __init__(self, listener: trio.SocketListener) -> None:
         """Become the owner of `listener`."""

@@ -194,7 +194,7 @@ class Server:
             connections=self.connections.n_counted,
             connections_accepted=self.connections.accepted,
             connections_failed=self.connections.failures,
-            buffered_bytes=self.service.buffered_bytes + self.service.sending_bytes,
+            buffered_bytes=self.service.waiting_bytes,
             users=totals.users,
             pages=totals.pages,
             limits=self.verbs.limits_reached(),

@@ -274,7 +274,7 @@ LIMITS = (
     Setting("max_buffers", size(MIB, SIZE_MAX), "waiting input and output of all connections"),
     Setting("send_timeout", seconds(1, DAY_S), "time without progress in sending"),
     Setting("frame_timeout", seconds(1, DAY_S), "time from a message's first byte to its last"),
-    Setting("auth_timeout", seconds(1, DAY_S), "time to the first message where a token is needed"),
+    Setting("auth_timeout", seconds(1, DAY_S), "time until the token has come, where one is needed"),
 )
 
 BY_NAME = {setting.name: setting for setting in SETTINGS + LIMITS}

@@ -6,29 +6,43 @@ limited and counted is the same there; a connection's life is drawn in reactor.p
 
 Invariants:
 1. A connection that fails ends alone, and is counted.
-2. Nobody is read from while output for them waits.
+2. Nobody is read from while more than max_output waits for them.
 3. Nobody is waited for without a bound, except between messages: there a connection may rest for ever.
+4. Nobody is ended for a deadline before what has come from them was read: the server may have stood still.
+5. What a connection holds is given back at its end, not when Python finds that nobody refers to it.
 """
 
 import errno
 import math
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Awaitable, Callable
 
 import trio
 
 from online import errors
 from online.core.wire import Connection, Service
 from online.errors import OnlineError
-from online.limits import ACCEPT_PAUSE_S, FAREWELL_S
+from online.limits import ACCEPT_PAUSE_S, FAREWELL_S, WRONG_TOKEN_DELAY_S
 from online.serve import tls
 from online.serve.connections import Connections
-from online.serve.progress import ProgressListener, ProgressStream
+from online.serve.progress import ProgressListener, ProgressStream, TooSlowError
 
 RECEIVE_BYTES = 64 * 1024
 
-#: Output is sent in pieces of this size where a stream does not tell of progress: each that has gone is some. It is
-#: also the most that a TLS record holds, and of half a record a peer has nothing.
+#: Output is sent in pieces of this size: each that has gone is progress. It is also the most that a TLS record holds.
 SEND_BYTES = 16 * 1024
+
+#: Output that a socket takes at once if it holds nothing yet; a task is started only for more.
+SMALL_BYTES = 8 * 1024
+
+#: What TLS holds until its handshake is done, at most: 57 to 102 KB were measured.
+HANDSHAKE_BYTES = 100 * 1024
+
+#: How long a read may take whose time is over: it finds what has come by now.
+LOOK_S = 0.01
+
+#: A deadline that is noticed so late was missed by the server itself. The other end has so long again.
+LATE_S = 1.0
 
 #: How long all connections are given to take their last replies at the end of the server.
 GRACE_S = 2.0
@@ -41,16 +55,25 @@ class StreamPeer:
     """A stream with its connection."""
 
     connection: Connection
+    nursery: trio.Nursery  #: of its tasks: one that receives and answers, and at times one that sends
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.abc.Stream, service: Service) -> None:
         """Begin without a connection; whoever calls this still closes `stream`."""
         below = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         self.stream = stream
         self.socket = below if isinstance(below, ProgressStream) else None  # below the stream, if there is one
         self.last_words: OnlineError | None = None  # why the server ends it
-        self.scope = trio.CancelScope()  # all of its work; the deadline is that of the step at hand
-        self.is_receiving = False
-        self.sending_bytes = 0  # taken from the connection and not yet sent
+        self.scope = trio.CancelScope()  # all of its work
+        self.rest: trio.CancelScope | None = None  # while it waits for the other end
+        self.unsent: deque[bytes] = deque()  # output that may leave
+        self.unsent_bytes = 0
+        self.is_sending = False  # stays true where sending was broken off
+        self.sent_at = -math.inf  # when the last output had gone
+        self.room = trio.lowlevel.ParkingLot()  # for who waits until a piece of output has gone
+        self.carried_bytes = 0  # held beside the buffers of the connection
+        self._service = service
+        if self.socket is not None:
+            self.socket.patience_s = service.limits.send_timeout_s
 
     def fileno(self) -> int:
         """Return the socket, or -1."""
@@ -59,7 +82,24 @@ class StreamPeer:
     @property
     def waiting_bytes(self) -> int:
         """Input and output that wait."""
-        return self.connection.buffered_bytes + self.sending_bytes
+        return self.connection.buffered_bytes + self.carried_bytes
+
+    def put(self, output: bytes) -> None:
+        """Take output that is to be sent."""
+        self.unsent.append(output)
+        self.unsent_bytes += len(output)
+        self.carry(self.carried_bytes + len(output))
+
+    def sent(self, n_bytes: int) -> None:
+        """Account for output that has gone, and let those go on who waited for that."""
+        self.unsent_bytes -= n_bytes
+        self.carry(self.unsent_bytes + (self.socket.held_by_system() if self.socket and self.unsent_bytes else 0))
+        self.room.unpark_all()
+
+    def carry(self, n_bytes: int) -> None:
+        """Account for what is held beside the buffers of the connection."""
+        self._service.carried_bytes += n_bytes - self.carried_bytes
+        self.carried_bytes = n_bytes
 
     def fail(self, error: OnlineError, *, now_ms: int) -> bool:
         """Say why, then end: with `error` as the last reply, unless one is half sent. Return whether this is news."""
@@ -69,20 +109,13 @@ class StreamPeer:
         self.scope.cancel()
         return True
 
-    def follow_progress(self, send_timeout_s: float) -> None:
-        """Renew the time for sending whenever the socket below the stream, if there is one, tells of progress."""
+    def idle_s(self) -> float:
+        """How long no output has been waiting."""
+        return 0 if self.is_sending else trio.current_time() - self.sent_at
 
-        def progressed() -> None:
-            if self.sending_bytes:
-                self.scope.deadline = trio.current_time() + send_timeout_s
-
-        if self.socket is not None:
-            self.socket.progressed = progressed
-
-    def ignore_progress(self) -> None:
-        """Let go of the socket, so that the buffers of the connection are freed with the last who knows it."""
-        if self.socket is not None:
-            self.socket.progressed = lambda: None
+    def takes_at_once(self, n_bytes: int) -> bool:
+        """Whether output is so small that sending it does not wait for the other end."""
+        return n_bytes <= SMALL_BYTES and self.socket is not None and not self.socket.held_by_system()
 
     def is_reset(self) -> bool:
         """Whether the other end has broken off, as far as that is known."""
@@ -98,6 +131,7 @@ class Streams:
         self._service = service
         self._limits = service.limits
         self._now_ms = now_ms
+        self._most_looks = self._limits.max_frame // RECEIVE_BYTES + 2  # a message may lie there whole
         self._peers: set[StreamPeer] = set()
         self._is_ending = False
 
@@ -120,19 +154,20 @@ class Streams:
         """Answer what has come, and end each connection as soon as it rests; `everybody` after GRACE_S."""
         self._is_ending = True
         for peer in self._peers:
-            if peer.is_receiving:
-                peer.scope.cancel()
+            if peer.rest is not None:
+                peer.rest.cancel()
         everybody.deadline = trio.current_time() + GRACE_S
 
     # A connection
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection, over any stream, until one side ends it; close the stream."""
+        peer = StreamPeer(stream, self._service)
         try:
             try:
-                await self._serve(StreamPeer(stream))
+                await self._serve(peer)
             finally:
-                await self._drop(stream)
+                await self._drop(peer)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer has gone, which is its right
         except Exception:
@@ -144,85 +179,125 @@ class Streams:
         try:
             if peer.last_words is None:
                 self._peers.add(peer)
-                peer.follow_progress(self._limits.send_timeout_s)
                 with peer.scope:
-                    await self._converse(peer)
-                if peer.scope.cancelled_caught and peer.last_words is None and not self._is_ending:
-                    peer.last_words = self._out_of_time(peer)
+                    async with trio.open_nursery() as peer.nursery:
+                        await self._while_there(peer, self._converse)
             if peer.last_words is not None:
                 peer.connection.fail(peer.last_words)
-            if peer.connection.is_closing and not peer.sending_bytes:
+                peer.connection.forget_input()
+            if peer.connection.is_closing and not peer.carried_bytes:
                 await self._finish(peer)
         finally:
             self._peers.discard(peer)
-            peer.ignore_progress()
-            self._service.sending_bytes -= peer.sending_bytes
+            peer.carry(0)
             self._connections.closed(peer.connection)
+
+    async def _while_there(self, peer: StreamPeer, task: Callable[[StreamPeer], Awaitable[None]]) -> None:
+        """Run a task of a peer. If the other end goes away or takes nothing, this ends all of them."""
+        try:
+            await task(peer)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            if isinstance(error, TooSlowError):
+                self._connections.reached("slow")
+            peer.scope.cancel()
 
     async def _converse(self, peer: StreamPeer) -> None:
         """Receive and answer in turn, each in its time."""
         connection = peer.connection
-        left_s = self._limits.auth_timeout_s if self._service.auth_wanted else math.inf
+        left_s = math.inf  # for the message that has begun
+        token_by = self._token_by(peer, math.inf)
+        n_looks = 0  # since the time was over
         if isinstance(peer.stream, trio.SSLStream) and not self._is_ending:
-            await self._shake_hands(peer, peer.stream, min(left_s, self._limits.frame_timeout_s))
+            await self._shake_hands(peer, peer.stream, token_by)
         while not (connection.is_closing or self._is_ending):
             frames, was_in_frame = connection.frames, connection.in_frame
-            data, waited_s = await self._receive(peer, left_s)
+            began = trio.current_time()
+            by = min(began + left_s, token_by)
+            n_looks = n_looks + 1 if by <= began else 0
+            data = await self._receive(peer, by) if n_looks <= self._most_looks else None
+            if data is None and not self._is_ending:
+                left_s = self._limits.frame_timeout_s - peer.idle_s()  # no message is hurried while answers wait
+                if left_s > 0 and trio.current_time() < token_by:
+                    continue
+                self._out_of_time(peer)
             if not data:
                 return
+            left_s -= trio.current_time() - began
             connection.receive(data, now_ms=self._now_ms())
             self._connections.bound_buffers(now_ms=self._now_ms())
-            if self._is_ending:  # it came in while everybody was told to end; it is answered nevertheless
-                with trio.move_on_after(GRACE_S, shield=True):
-                    await self._answer(peer)
-                return
             await self._answer(peer)
-            if self._service.auth_wanted and connection.frames == 0:
-                left_s -= waited_s  # bytes that are no message yet do not renew the time for the first one
-            elif not connection.in_frame:
+            token_by = self._token_by(peer, token_by)
+            if not connection.in_frame:
                 left_s = math.inf
-            elif connection.frames == frames and was_in_frame:
-                left_s -= waited_s
-            else:
+            elif connection.frames != frames or not was_in_frame:
                 left_s = self._limits.frame_timeout_s
 
-    async def _shake_hands(self, peer: StreamPeer, stream: trio.SSLStream[trio.abc.Stream], left_s: float) -> None:
-        """Let TLS begin within `left_s` seconds."""
-        peer.scope.deadline = trio.current_time() + left_s
-        peer.is_receiving = True
-        try:
-            await stream.do_handshake()
-        except trio.BrokenResourceError as error:
-            what = f"TLS failed: {tls.why_no_handshake(error)}"
-            self._connections.suspected(peer.connection, what, now_ms=self._now_ms())
-            raise
-        peer.is_receiving = False
+    def _token_by(self, peer: StreamPeer, token_by: float) -> float:
+        """Return by when the token must come, given what was known so far."""
+        if peer.connection.authenticated:
+            return math.inf
+        return trio.current_time() + self._limits.auth_timeout_s if token_by == math.inf else token_by
 
-    async def _receive(self, peer: StreamPeer, left_s: float) -> tuple[bytes, float]:
-        """Receive something within `left_s` seconds; return it, and how long that took."""
-        before = trio.current_time()
-        peer.scope.deadline = before + left_s
-        peer.is_receiving = True
-        data = await peer.stream.receive_some(RECEIVE_BYTES)
-        peer.is_receiving = False
-        return bytes(data), trio.current_time() - before
+    async def _shake_hands(self, peer: StreamPeer, stream: trio.SSLStream[trio.abc.Stream], token_by: float) -> None:
+        """Let TLS begin, in its time."""
+        by = min(trio.current_time() + self._limits.frame_timeout_s, token_by)
+        peer.carry(HANDSHAKE_BYTES)
+        self._connections.bound_buffers(now_ms=self._now_ms())
+        with trio.CancelScope() as peer.rest:
+            watch = trio.CancelScope()
+            peer.nursery.start_soon(self._watch_handshake, peer, by, watch)
+            try:
+                await stream.do_handshake()
+            except trio.BrokenResourceError as error:
+                what = f"TLS failed: {tls.why_no_handshake(error)}"
+                self._connections.suspected(peer.connection, what, now_ms=self._now_ms())
+                raise
+            finally:
+                watch.cancel()
+            peer.carry(0)
+        peer.rest = None
+
+    async def _watch_handshake(self, peer: StreamPeer, by: float, watch: trio.CancelScope) -> None:
+        """End a handshake that takes too long. It has a little more time after the server stood still."""
+        with watch:
+            await trio.sleep_until(by)
+            if trio.current_time() - by >= LATE_S:
+                await trio.sleep(LATE_S)
+            self._out_of_time(peer)
+
+    async def _receive(self, peer: StreamPeer, by: float) -> bytes | None:
+        """Receive something by that time, or what has come by now; None if there is nothing, or at the end."""
+        with trio.CancelScope(deadline=max(by, trio.current_time() + LOOK_S)) as peer.rest:
+            data = bytes(await peer.stream.receive_some(RECEIVE_BYTES))
+        is_late = peer.rest.cancelled_caught
+        peer.rest = None
+        return None if is_late else data
 
     async def _answer(self, peer: StreamPeer) -> None:
-        """Send all answers to what was received, as they are made. Others have their turn in between.
+        """Answer what was received, a turn at a time. Return when it is answered, and no more than max_output waits.
 
         Where no answer is wanted, nothing but a look tells that the other end has broken off.
         """
         connection = peer.connection
         while True:
             await self._settle(connection)
+            if connection.answers_late:
+                await trio.sleep(WRONG_TOKEN_DELAY_S)
             if connection.output_bytes:
-                await self._send(peer, connection.take_output())
-            elif connection.has_work:
-                await trio.lowlevel.checkpoint()
-                if peer.is_reset():
-                    raise trio.BrokenResourceError
+                peer.put(connection.take_output())
+            if peer.unsent_bytes and not peer.is_sending:
+                peer.is_sending = True
+                if peer.takes_at_once(peer.unsent_bytes):
+                    await self._send(peer)
+                else:
+                    peer.nursery.start_soon(self._while_there, peer, self._send)
+            while peer.unsent_bytes > self._limits.max_output:
+                await peer.room.park()
             if not connection.has_work:
                 return
+            await trio.lowlevel.checkpoint()
+            if peer.is_reset():
+                raise trio.BrokenResourceError
             connection.proceed(now_ms=self._now_ms())
 
     async def _settle(self, connection: Connection) -> None:
@@ -236,18 +311,21 @@ class Streams:
         else:
             journal.flush()
 
-    async def _send(self, peer: StreamPeer, data: bytes) -> None:
-        """Send `data`: at once where the stream tells of progress, else in pieces, each within the time for it."""
-        piece_bytes = len(data) if isinstance(peer.stream, ProgressStream) else SEND_BYTES
-        peer.sending_bytes = len(data)
-        self._service.sending_bytes += len(data)
-        with memoryview(data) as view:
-            for begin in range(0, len(view), piece_bytes):
-                piece = view[begin : begin + piece_bytes]
-                peer.scope.deadline = trio.current_time() + self._limits.send_timeout_s
-                await peer.stream.send_all(piece)
-                peer.sending_bytes -= len(piece)
-                self._service.sending_bytes -= len(piece)
+    async def _send(self, peer: StreamPeer) -> None:
+        """Send until nothing is unsent, in pieces, each within the time for it; a socket watches that itself."""
+        timeout_s = math.inf if peer.socket else self._limits.send_timeout_s
+        while peer.unsent:
+            with memoryview(peer.unsent.popleft()) as view:
+                for begin in range(0, len(view), SEND_BYTES):
+                    piece = view[begin : begin + SEND_BYTES]
+                    with trio.move_on_after(timeout_s) as scope:
+                        await peer.stream.send_all(piece)
+                    if scope.cancelled_caught:
+                        raise TooSlowError
+                    peer.sent(len(piece))
+        peer.is_sending = False
+        peer.sent_at = trio.current_time()
+        peer.carry(0)
 
     async def _finish(self, peer: StreamPeer) -> None:
         """Send the rest, close our half, and throw away what still comes, for FAREWELL_S at most.
@@ -262,18 +340,19 @@ class Streams:
                 while await peer.stream.receive_some(RECEIVE_BYTES):
                     pass
 
-    async def _drop(self, stream: trio.abc.Stream) -> None:
-        """Close a stream at once; TLS may say so first."""
+    async def _drop(self, peer: StreamPeer) -> None:
+        """Close a stream at once; TLS may say so first. Where sending was broken off, the system is to free it, too."""
+        if peer.is_sending and peer.socket is not None:
+            peer.socket.reset_at_close()
         with trio.move_on_after(FAREWELL_S, shield=True):
-            await stream.aclose()
+            await peer.stream.aclose()
 
-    def _out_of_time(self, peer: StreamPeer) -> OnlineError | None:
-        """Count whose deadline has passed, and why; return what to tell them, if they can be told."""
-        if not peer.is_receiving:
-            self._connections.reached("slow")
-            return None
-        if self._service.auth_wanted and peer.connection.frames == 0:
+    def _out_of_time(self, peer: StreamPeer) -> None:
+        """End whose deadline has passed, say why, and count it."""
+        if not peer.connection.authenticated:
             self._connections.reached("auth_timeout")
-            return errors.too_slow_auth(self._limits.auth_timeout_s)
-        self._connections.reached("frame_timeout")
-        return errors.too_slow_frame(self._limits.frame_timeout_s)
+            error: OnlineError = errors.too_slow_auth(self._limits.auth_timeout_s)
+        else:
+            self._connections.reached("frame_timeout")
+            error = errors.too_slow_frame(self._limits.frame_timeout_s)
+        peer.fail(error, now_ms=self._now_ms())

@@ -70,9 +70,12 @@ def quit_(shared: Shared, connection: Connection, args: list[bytes], now_ms: int
 
 
 def _site_for(shared: Shared, connection: Connection, credentials: list[bytes], now_ms: int) -> bytes | None:
-    """Check `[site] token`; return the site, None if none was given."""
+    """Check `[site] token`; return the site, None if none was given. A wrong token ends the connection."""
     if shared.token is not None and not hmac.compare_digest(credentials[-1], shared.token):
+        shared.connections.reached("wrong_token")
         shared.connections.suspected(connection, "a wrong token", now_ms=now_ms)
+        connection.answers_late = True
+        connection.close()
         raise errors.wrong_token()
     site = site_name(credentials[0]) if len(credentials) == 2 and credentials[0] else None
     _note_what_may_be_a_mistake(shared, connection, site)

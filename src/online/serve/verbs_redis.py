@@ -116,7 +116,7 @@ def _memory_stats(shared: Shared) -> dict[str, int]:
         "peak.allocated": shared.meter.peak(used_bytes),
         "total.allocated": used_bytes,
         "clients.slaves": 0,
-        "clients.normal": shared.service.buffered_bytes,
+        "clients.normal": shared.service.waiting_bytes,
         "keys.count": users,
         "keys.bytes-per-key": used_bytes // users if users else 0,
         "dataset.bytes": used_bytes,
