@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import pytest
 from tests.clients.talking import program
+from tests.serving import server_process
 
 PING = b"*1\r\n$4\r\nPING\r\n"
 
@@ -100,13 +101,20 @@ def answers(connected, data, *, is_whole):
     return re.sub(rb"-[A-Z]+ [^\r\n]*\r\n", b"-an error\r\n", received)
 
 
+@pytest.fixture(scope="module")
+def empty_server():
+    """The port of a server that nobody else uses: DBSIZE is 0."""
+    with server_process() as server:
+        yield server.port
+
+
 @pytest.mark.parametrize("is_whole", [True, False], ids=["whole", "a byte at a time"])
-def test_every_input_is_answered_as_by_redis(port, redis_server, is_whole):
+def test_every_input_is_answered_as_by_redis(empty_server, redis_server, is_whole):
     differing = []
     for data in INPUTS:
         of_redis = socket.socket(socket.AF_UNIX)
         of_redis.connect(str(redis_server))
-        ours = socket.create_connection(("127.0.0.1", port))
+        ours = socket.create_connection(("127.0.0.1", empty_server))
         ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         theirs = answers(of_redis, data + PING, is_whole=is_whole)
         found = answers(ours, data + PING, is_whole=is_whole)
