@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 extra = $(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 	print(*project['optional-dependencies']['$(1)'])" | xargs $(PIP) install
 
-.PHONY: help run test check check-hard ab bench bench-quick clean
+.PHONY: help run test check check-hard ab instructions bench bench-quick clean
 
 help:
 	@echo "make run    a server on 127.0.0.1:8989 with a simulated site, and what to try on it; PORT=... for another port"
@@ -18,6 +18,7 @@ help:
 	@echo "make check  ruff, mypy and cython-lint"
 	@echo "make check-hard  1,000 cycles of kill -9 and restart, in about 20 minutes; CYCLES=... for another number"
 	@echo "make ab     the hot paths, the working tree against HEAD, in half a minute; AB=COMMIT chooses another"
+	@echo "make instructions  what each hot path takes, counted by valgrind (Debian package), in half a minute"
 	@echo "make bench  the benchmarks, reported in bench/results; BENCH=... is handed to pytest, then in .benchmarks"
 	@echo "make bench-quick  the same with smaller sizes, in three minutes, reported in .benchmarks"
 	@echo "make clean  remove everything that was built"
@@ -65,6 +66,9 @@ $(VENV)/rivals: $(VENV)/tools
 # Runs the benchmarks with results in $(1) and further options $(2), and reports even when some have failed.
 measured = @$(BIN)/python -m pytest bench --results $(1) $(2) $(BENCH); ended=$$?; \
 	[ $$ended -gt 1 ] || $(BIN)/python -m bench.report $(1); exit $$ended
+
+instructions: $(VENV)/built
+	$(BIN)/python -m bench.instructions
 
 bench: $(VENV)/rivals
 	$(call measured,$(if $(BENCH),.benchmarks/chosen,bench/results),)
