@@ -9,30 +9,38 @@ Invariants:
 1. Every hit and leave of a client is carried out by `take_hit` or `settle_hits`, and by nothing else.
 """
 
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 from online import errors
 from online.errors import FramingError, OnlineError
-from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
+from online.terms import KINDS, SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
 
 from online.core.ahead cimport core_hits
 from online.core.arguments cimport arg_kind, arg_number, arg_text, is_given
 from online.core.codec cimport BROKEN, COMPLETE, INCOMPLETE, Arg
 from online.core.msgpack_values cimport ARRAY, SCALAR, Token, read_token
 from online.core.connection cimport (
-    WORK_A_TURN, WORK_ERROR, Connection, Frame, Service, core_of, index_of, put_error, put_object, scan_anew, wall_of,
+    WORK_A_TURN, WORK_ERROR, Connection, Frame, Service, core_of, frame_limit, index_of, put_error, put_object, scan_anew, wall_of,
     begin_reply, put_ok,
 )
 from online.core.core cimport (
     ACCEPTED, BAD_USER, HITS_AT_ONCE, Core, Hit, Outcome, core_hit, core_weigh_hit,
 )
-from online.core.index cimport Index, refusal
+from online.core.index cimport Index, name_from, refusal
 from online.core.msgpack cimport batch_register, check_token, end_frame, pack_scan
-from online.core.skiplist cimport DEPARTED, MEMBER
+from online.core.skiplist cimport DEPARTED, MEMBER, Name, same_name
+from online.core.skiplist cimport big_endian as big_endian_word
 from online.core.verbs cimport WRITES, check_bars, is_reply_wanted, skip_begins, verb
 
 cdef int64_t SEEN_MIN_MS = _SEEN_MIN_MS
 cdef int64_t SEEN_MAX_MS = _SEEN_MAX_MS
+
+cdef list KIND_TEXTS = [kind.encode() for kind in KINDS]
+cdef Name KIND_NAMES[4]                                  # by Kind
+for _kind in range(4):
+    KIND_NAMES[_kind] = name_from(KIND_TEXTS[_kind])
+
 
 cdef int hit_from(
         Hit* hit, const Core* core, Service service, Arg* args, int64_t n_args, bint is_leave) except -1:
@@ -98,7 +106,69 @@ cdef int verb_leave(Connection c, Arg* args, int64_t n_args) except -1:
     return put_ok(c)
 
 
-# A batch of hits
+# A batch of hits. Nearly all hits have one shape, which is read in one pass. All others are read with care.
+
+cdef enum:
+    TIME_BYTES = 9                                       # of a time as uint 64: all since 1970-02-19 have that form
+
+
+cdef inline const uint8_t* usual_text(const uint8_t* at, const uint8_t* end, Name* text) noexcept nogil:
+    """Read text of up to 255 bytes that is all there; return where it ends, or NULL."""
+    cdef size_t n_bytes
+    if at >= end:
+        return NULL
+    if at[0] & 0xE0 == 0xA0:
+        n_bytes = at[0] & 0x1F
+        at += 1
+    elif at[0] == 0xD9 and end - at > 1:
+        n_bytes = at[1]
+        at += 2
+    else:
+        return NULL
+    if <size_t>(end - at) < n_bytes:
+        return NULL
+    text.at = <const char*>at
+    text.n_bytes = <uint32_t>n_bytes
+    return at + n_bytes
+
+
+cdef inline bint usual_kind(Name text, int* kind) noexcept nogil:
+    """Read a kind; False if it is none."""
+    cdef int each
+    for each in range(4):
+        if same_name(text, KIND_NAMES[each]):
+            kind[0] = each
+            return True
+    return False
+
+
+cdef inline size_t usual_hit(const uint8_t* begin, size_t n, Service service, Hit* hit) noexcept:
+    """Read `[user, url, seen_ms]`, perhaps with a kind, in the shape that packers give it; return its bytes, or 0."""
+    cdef const uint8_t* at = begin + 1
+    cdef const uint8_t* end = begin + n
+    cdef Name kind
+    cdef uint64_t seen_ms
+    if n == 0 or not 0x93 <= begin[0] <= 0x94:
+        return 0
+    at = usual_text(at, end, &hit.user)
+    if at == NULL:
+        return 0
+    at = usual_text(at, end, &hit.url)
+    if at == NULL or end - at < TIME_BYTES or at[0] != 0xCF:
+        return 0
+    memcpy(&seen_ms, at + 1, 8)
+    seen_ms = big_endian_word(seen_ms)
+    if not <uint64_t>SEEN_MIN_MS <= seen_ms <= <uint64_t>SEEN_MAX_MS:
+        return 0
+    at += TIME_BYTES
+    hit.kind = MEMBER
+    if begin[0] == 0x94:
+        at = usual_text(at, end, &kind)
+        if at == NULL or not usual_kind(kind, &hit.kind):
+            return 0
+    hit.seen_ms = index_of(service, <int64_t>seen_ms)
+    return at - begin
+
 
 cdef int read_hit(Connection c, Arg* args, const uint8_t* at, size_t n, size_t* size, int64_t* n_args) except -2:
     """Read an item `[user, url, seen_ms, kind]` of a batch; returns a Progress, BROKEN for one of another shape."""
@@ -208,7 +278,18 @@ cdef int read_hits(Connection c, const uint8_t* at, size_t n, size_t* used) exce
     cdef int n_hits = 0, _n_read
     cdef int progress = COMPLETE
     cdef bint is_barred = c.service.is_barred
+    cdef bint may_be_usual = not is_barred and c.core != NULL and c.service.max_items >= 4 and c.service.max_depth > 2
     for _n_read in range(<int>min(<int64_t>HITS_AT_ONCE, frame.left)):
+        if may_be_usual:
+            size = usual_hit(at + used[0], n - used[0], c.service, &hits[n_hits])
+            if size and frame.size + size <= frame_limit(c):
+                frame.left -= 1
+                frame.size += size
+                used[0] += size
+                c.work += 1
+                frame.n_taken += 1
+                n_hits += 1
+                continue
         try:
             progress = read_hit(c, &args[4 * n_hits], at + used[0], n - used[0], &size, &n_args)
         except FramingError:

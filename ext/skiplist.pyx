@@ -57,24 +57,6 @@ cdef void skiplist_close(Skiplist* skiplist) noexcept nogil:
     arena_close(&skiplist.arena)
 
 
-cdef int skiplist_draw_height(Skiplist* skiplist) noexcept nogil:
-    """Return the height of a record to be: 1 with probability 3/4, 2 with 3/16 ... at most MAX_HEIGHT. O(1).
-
-    Source: Sebastiano Vigna, xorshift64* (2014).
-    """
-    cdef uint64_t x = skiplist.dice
-    cdef int height = 1
-    x ^= x >> 12
-    x ^= x << 25
-    x ^= x >> 27
-    skiplist.dice = x
-    x = (x * <uint64_t>0x2545F4914F6CDD1D) >> 32
-    while height < MAX_HEIGHT and (x & 3) == 0:
-        x >>= 2
-        height += 1
-    return height
-
-
 cdef ref_t skiplist_new(Skiplist* skiplist, Kind kind, Name name, uint32_t hash, int height) noexcept nogil:
     """Make a record that stands in no order yet; a head, of MAX_HEIGHT, stands in all, empty ones. O(1).
 

@@ -37,6 +37,20 @@ cdef enum:
     RETURNED_AT_ONCE = 1 << 17
 
 
+cdef extern from *:
+    """
+    #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    #define little_endian(word) (word)
+    #define little_endian_half(word) (word)
+    #else
+    #define little_endian(word) __builtin_bswap64(word)
+    #define little_endian_half(word) __builtin_bswap32(word)
+    #endif
+    """
+    uint64_t little_endian(uint64_t word) noexcept nogil
+    uint32_t little_endian_half(uint32_t word) noexcept nogil
+
+
 cdef inline uint64_t rotate(uint64_t x, int by) noexcept nogil:
     return (x << by) | (x >> (64 - by))
 
@@ -54,6 +68,22 @@ cdef inline void sip_round(uint64_t* v) noexcept nogil:
     v[2] = rotate(v[2], 32)
 
 
+cdef inline uint64_t rest_of(const uint8_t* at, size_t left, size_t n_bytes) noexcept nogil:
+    """Return the last bytes of data, fewer than eight, as a word: by whole reads, as a copy of so few is a call."""
+    cdef uint64_t word = 0
+    cdef uint32_t low, high
+    if left == 0:
+        return 0
+    if n_bytes >= 8:
+        memcpy(&word, at + left - 8, 8)                  # with bytes before them, which go
+        return little_endian(word) >> (64 - 8 * left)
+    if left >= 4:
+        memcpy(&low, at, 4)
+        memcpy(&high, at + left - 4, 4)                  # they may overlap
+        return little_endian_half(low) | <uint64_t>little_endian_half(high) << (8 * (left - 4))
+    return at[0] | <uint64_t>at[left >> 1] << (8 * (left >> 1)) | <uint64_t>at[left - 1] << (8 * (left - 1))
+
+
 cdef uint64_t siphash(HashKey key, const void* data, size_t n_bytes) noexcept nogil:
     """Return SipHash-1-3 of `data`. O(n)."""
     cdef const uint8_t* at = <const uint8_t*>data
@@ -66,14 +96,13 @@ cdef uint64_t siphash(HashKey key, const void* data, size_t n_bytes) noexcept no
     v[3] = key.k1 ^ <uint64_t>0x7465646279746573
     while left >= 8:
         memcpy(&word, at, 8)
+        word = little_endian(word)
         v[3] ^= word
         sip_round(v)
         v[0] ^= word
         at += 8
         left -= 8
-    word = 0
-    memcpy(&word, at, left)
-    word |= <uint64_t>n_bytes << 56
+    word = rest_of(at, left, n_bytes) | <uint64_t>n_bytes << 56
     v[3] ^= word
     sip_round(v)
     v[0] ^= word

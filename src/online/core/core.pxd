@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from online.core.arena cimport NO_REF, Purse, ref_t
-from online.core.skiplist cimport BOT, DEPARTED, GUEST, HIDDEN, Name, Skiplist, page_at, skiplist_draw_height
+from online.core.skiplist cimport BOT, DEPARTED, GUEST, HIDDEN, Name, Skiplist, page_at, skiplist_draw_heights
 from online.core.table cimport HashKey, Table, siphash
 
 cdef extern from *:
@@ -179,6 +179,5 @@ cdef inline Ahead core_look(Core* core, const Hit* hit) noexcept nogil:
     ahead.url_hash = 0 if hit.kind == DEPARTED else core_hash(core, hit.url)
     ahead.user_finger = ahead.url_finger = NO_REF
     ahead.written_ms = 0
-    ahead.user_height = <uint8_t>skiplist_draw_height(&core.skiplist)
-    ahead.url_height = <uint8_t>skiplist_draw_height(&core.skiplist)
+    skiplist_draw_heights(&core.skiplist, &ahead.user_height, &ahead.url_height)
     return ahead

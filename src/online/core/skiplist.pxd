@@ -7,6 +7,7 @@ from online.core.arena cimport Arena, Purse, arena_at, ref_t
 
 cdef enum:
     MAX_HEIGHT = 12                                      # towers of 4^12 records are served well
+    HEIGHT_BITS = 2 * (MAX_HEIGHT - 1)                   # that a height is drawn from
     MAX_NAME_BYTES = 16 * 1024
     MAX_SEARCHES = 128                                   # side by side
 
@@ -72,7 +73,6 @@ cdef struct Search:
 
 cdef bint skiplist_open(Skiplist* skiplist, Purse* purse, uint64_t seed) noexcept nogil
 cdef void skiplist_close(Skiplist* skiplist) noexcept nogil
-cdef int skiplist_draw_height(Skiplist* skiplist) noexcept nogil
 cdef ref_t skiplist_new(Skiplist* skiplist, Kind kind, Name name, uint32_t hash, int height) noexcept nogil
 cdef void skiplist_free(Skiplist* skiplist, ref_t ref) noexcept nogil
 cdef void skiplist_link(Skiplist* skiplist, Order order, ref_t ref, ref_t after) noexcept nogil
@@ -96,6 +96,25 @@ cdef extern from *:
     """
     uint64_t big_endian(uint64_t word) noexcept nogil
     void __builtin_prefetch(const void* at) noexcept nogil
+    int __builtin_ctz(unsigned int bits) noexcept nogil
+
+cdef inline uint8_t height_from(uint64_t bits) noexcept nogil:
+    """Return a height: 1 with probability 3/4, 2 with 3/16 ... at most MAX_HEIGHT. Takes HEIGHT_BITS random bits."""
+    return <uint8_t>(1 + __builtin_ctz(<uint32_t>bits | 1 << HEIGHT_BITS) // 2)
+
+cdef inline void skiplist_draw_heights(Skiplist* skiplist, uint8_t* one, uint8_t* other) noexcept nogil:
+    """Draw the heights of two records to be. O(1).
+
+    Source: Sebastiano Vigna, xorshift64* (2014); its high bits are the good ones.
+    """
+    cdef uint64_t x = skiplist.dice
+    x ^= x >> 12
+    x ^= x << 25
+    x ^= x >> 27
+    skiplist.dice = x
+    x *= <uint64_t>0x2545F4914F6CDD1D
+    one[0] = height_from(x >> (64 - HEIGHT_BITS))
+    other[0] = height_from(x >> (64 - 2 * HEIGHT_BITS) & ((1 << HEIGHT_BITS) - 1))
 
 cdef inline Record* record_at(const Skiplist* skiplist, ref_t ref) noexcept nogil:
     return <Record*>arena_at(&skiplist.arena, ref)
