@@ -69,8 +69,8 @@ class Browser:
 
 
 @contextlib.contextmanager
-def website(*command, cwd, ready, **variables):
-    """Run the command of a website until its output matches `ready`."""
+def website(*command, cwd, ready, log=None, **variables):
+    """Run the command of a website until its output matches `ready`; its lines are added to the list `log`."""
     popen = subprocess.Popen(
         [*map(str, command)],
         cwd=cwd,
@@ -80,7 +80,7 @@ def website(*command, cwd, ready, **variables):
         text=True,
         start_new_session=True,
     )
-    told = []
+    told = [] if log is None else log
     try:
         for line in popen.stdout:
             told.append(line)
@@ -88,7 +88,8 @@ def website(*command, cwd, ready, **variables):
                 break
         else:
             raise AssertionError(f"it does not start: {''.join(told)}")
-        drain = threading.Thread(target=popen.stdout.read)  # or it would wait for a reader of its log
+        # Or it would wait for a reader of its log.
+        drain = threading.Thread(target=drain_into, args=(told, popen.stdout))
         drain.start()
         yield found
         popen.terminate()
@@ -97,6 +98,11 @@ def website(*command, cwd, ready, **variables):
         popen.kill()
         popen.wait()
         popen.stdout.close()
+
+
+def drain_into(told, output):
+    with contextlib.suppress(ValueError):  # closed, after a test that failed
+        told.extend(output)
 
 
 def site_environment(**variables):

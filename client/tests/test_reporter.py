@@ -13,6 +13,7 @@ import pytest
 import online_client
 from online_client import AddressError, Reporter
 from online_client import reporter as reporting
+from online_client.buffer import BATCH_HITS
 
 PATIENCE_S = 20.0
 
@@ -149,11 +150,11 @@ def test_a_full_batch_does_not_wait_for_the_interval(serve: Any, report: Any) ->
     gate = Gate()
     server = serve(gate)
     reporter = report(server.url, interval_s=3_600.0)
-    for user in range(reporting.BATCH_HITS):
+    for user in range(BATCH_HITS):
         reporter.hit(user, "/a")
     gate.wait()
     gate.let()
-    assert users_in(server) == list(range(reporting.BATCH_HITS))
+    assert users_in(server) == list(range(BATCH_HITS))
 
 
 def test_flush_does_not_wait_for_the_interval(serve: Any, scripts: Any, report: Any) -> None:
@@ -409,6 +410,48 @@ def test_a_wrong_address_is_an_error_at_once() -> None:
         Reporter("http://127.0.0.1")
 
 
+def test_why_hits_are_lost_is_logged_once_a_cause(serve: Any, scripts: Any, report: Any, caplog: Any) -> None:
+    why = iter(["user 300 bytes long, above max_user 256", "user 301 bytes long, above max_user 256", "FULL"])
+    reporter = report(serve(scripts.answering({"hits": lambda *hits: [0, 0, len(hits), next(why)]})).url)
+    for _ in range(3):
+        reporter.hit("x" * 300, "/a")
+        assert reporter.flush(PATIENCE_S)
+    for value in (object(), object(), 1.5):
+        reporter.hit(value, "/a")
+    reporter.close(PATIENCE_S)
+    for _ in range(2):
+        reporter.hit("ada", "/a")
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        "hits are refused: user 300 bytes long, above max_user 256; this is logged once",
+        "hits are refused: FULL; this is logged once",
+        "hits are invalid: user takes str or bytes, not object; this is logged once",
+        "hits are invalid: user takes str or bytes, not float; this is logged once",
+        "hits are dropped: the reporter is closed; this is logged once",
+    ]
+
+
+def test_whatever_else_happens_in_a_hit_is_counted(serve: Any, scripts: Any, report: Any, caplog: Any) -> None:
+    reporter = report(serve(scripts.answering()).url)
+
+    class Broken:
+        def append(self, hit: bytes) -> int:
+            raise RuntimeError("broken")
+
+        def __len__(self) -> int:
+            return 0
+
+    whole, reporter._buffer = reporter._buffer, Broken()
+    for _ in range(2):
+        reporter.hit("ada", "/a")
+        reporter.leave("ada")
+    reporter._buffer = whole
+    assert reporter.statistics().dropped == 4
+    assert [record.getMessage() for record in caplog.records] == [
+        "hits are dropped: RuntimeError('broken'); this is logged once"
+    ]
+
+
 def test_hits_of_many_threads_all_arrive(serve: Any, scripts: Any, report: Any) -> None:
     server = serve(scripts.answering())
     reporter = report(server.url, interval_s=0.01)
@@ -435,7 +478,7 @@ def test_a_forked_child_reports_its_own_hits_only(serve: Any, report: Any) -> No
     reporter.hit(1, "/a")
     gate.wait()
     reporter.hit(2, "/a")
-    with reporter._lock:  # whatever another thread does meanwhile
+    with reporter._sync.lock:  # whatever another thread does meanwhile
         child = os.fork()
     if child == 0:
         try:

@@ -75,14 +75,45 @@ def test_members_and_guests_are_reported(wrap, client):
     assert client.seen("ada")[0].url == "/a"
 
 
-def test_a_page_view_is_reported_when_the_last_of_it_has_gone(wrap):
+def test_a_page_view_is_reported_when_its_response_has_started(wrap):
     app = wrap(responding(START, body(b"hel", more=True), body(b"lo")))
     reported = []
     app.page_views.reporter.hit = lambda *args, **options: reported.append(args)
     seen = []
     visit(app, x_user="ada", on_sent=lambda message: seen.append(len(reported)))
-    assert seen == [0, 0, 0]
+    assert seen == [0, 1, 1]
     assert reported == [(b"ada", "/a")]
+
+
+def test_who_hangs_up_is_counted(wrap, client):
+    def gone(message):
+        raise OSError("gone")
+
+    app = wrap(responding(START, body(b"hello")))
+    with pytest.raises(OSError, match="gone"):
+        visit(app, on_sent=gone)
+    flush(app)
+    assert client.count("/a") == 1
+
+
+def test_a_page_that_streams_for_ever_is_counted(wrap, client):
+    async def app(scope, receive, send):
+        await send(START)
+        while True:
+            await send(body(b"more", more=True))
+
+    chunks = []
+
+    def leave(message):
+        chunks.append(message)
+        if len(chunks) == 10:
+            raise asyncio.CancelledError  # as servers cancel who has left
+
+    app = wrap(app)
+    with pytest.raises(asyncio.CancelledError):
+        visit(app, on_sent=leave)
+    flush(app)
+    assert client.count("/a") == 1
 
 
 def test_a_file_that_the_server_sends_by_itself_is_reported(wrap, client):
@@ -113,9 +144,8 @@ def test_other_responses_are_not_reported(wrap, client):
     assert client.count() == 0
 
 
-def test_an_application_that_fails_is_not_reported(wrap, client):
+def test_an_application_that_fails_before_its_response_is_not_reported(wrap, client):
     async def app(scope, receive, send):
-        await send(START)
         raise OSError("gone")
 
     app = wrap(app)

@@ -1,25 +1,30 @@
 """The middleware, template tags and checks for Django, in this process and as the guide has them."""
 
 import asyncio
-import gc
+import copy
 import re
-import weakref
 
 import django
 import pytest
 from django.conf import settings
 from django.contrib.auth.signals import user_logged_in, user_logged_out
+from django.core.cache import cache
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
+from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse, HttpResponseNotModified, HttpResponseRedirect, JsonResponse, StreamingHttpResponse
+from django.shortcuts import render
 from django.template import Context, Engine, RequestContext, TemplateSyntaxError
+from django.template.backends.django import DjangoTemplates
+from django.template.response import SimpleTemplateResponse
 from django.test import client as browsers
 from django.test import override_settings
-from django.urls import path
+from django.urls import include, path
 from tests.serving import PATIENCE_S
 from tests.websites import Browser, down_url, follow, website
 
 from online_client import Client
+from online_client.web import now_ms
 
 MIDDLEWARE = "online_client.django.middleware.OnlineMiddleware"
 
@@ -27,16 +32,17 @@ settings.configure(
     SECRET_KEY="s3cret",
     ALLOWED_HOSTS=["*"],
     ROOT_URLCONF=__name__,
-    INSTALLED_APPS=["online_client.django"],
-    MIDDLEWARE=[f"{__name__}.sign_in", MIDDLEWARE],
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "online_client.django"],
+    TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}],
+    MIDDLEWARE=[MIDDLEWARE, f"{__name__}.sign_in"],
     DATABASES={},
 )
 django.setup()
 
-from online_client.django.middleware import OnlineMiddleware  # noqa: E402
 from online_client.django.settings import page_views  # noqa: E402
 
 ENGINE = Engine(libraries={"online": "online_client.django.templatetags.online"})
+ENGINE_OF_DJANGO = DjangoTemplates({"NAME": "django", "DIRS": [], "APP_DIRS": False, "OPTIONS": {}})
 TEMPLATE = """{% load online %}{% online_count %} online, {% online_count "/b" as b %}{{ b }} on b;
 {%- online_users as users %}{% for viewer in users %} {{ viewer.user }}{% endfor %};
 {%- online_users "/b" limit=5 guests=True as users %}{% for viewer in users %} {{ viewer.kind }}{% endfor %}"""
@@ -52,6 +58,9 @@ class User:
 
     def get_username(self):
         return self.name
+
+    def save(self, **_):
+        """Django keeps the time of the last sign-in."""
 
 
 def sign_in(get_response):
@@ -75,6 +84,10 @@ async def shown_async(request):
 urlpatterns = [
     path("a", shown),
     path("b", shown),
+    path("plain", lambda request: HttpResponse("hello")),
+    path("template", lambda request: SimpleTemplateResponse(ENGINE_OF_DJANGO.from_string("hello"))),
+    path("who", lambda request: render(request, "online/who.html")),
+    path("office/", include(([path("login", shown, name="login")], "admin"))),
     path("async", shown_async),
     path("long", lambda request: StreamingHttpResponse(iter(["a", "b"]))),
     path("data", lambda request: JsonResponse({"a": 1})),
@@ -89,6 +102,10 @@ def topic(request):
 
 def nobody(request):
     return None
+
+
+def user_of_session(request):
+    return request.session.get("name")
 
 
 def hidden(request):
@@ -113,7 +130,62 @@ def visit(path, user=None, method="GET", **extra):
 
 def test_pages_show_who_is_online(client):
     client.hits([("theo", "/b"), ("a guest", "/b", None, "guest"), ("<ada>", "/a")])
-    assert visit("/a").content.decode() == "3 online, 2 on b; &lt;ada&gt;; guest member"
+    assert visit("/a").content.decode() == "4 online, 2 on b; &lt;ada&gt;; guest member"  # with this guest
+
+
+def who(user=None, **extra):
+    """What the ready-made piece of page shows, without its tags."""
+    return " ".join(re.sub("<[^>]*>", " ", visit("/who", user, **extra).content.decode()).split())
+
+
+def test_a_page_counts_and_lists_its_reader_from_the_first_view_on(client):
+    for _ in range(3):  # before and after its hit has come, and while answers are fresh
+        assert who() == "1 online, 1 guest on this page"
+        flush()
+    for _ in range(3):
+        assert who("ada") == "2 online, 1 member and 1 guest on this page ada, just now"
+        flush()
+    assert who("theo") == "3 online, 2 members and 1 guest on this page theo, just now ada, just now"
+    visit("/b", "ada")
+    flush()
+    assert who("ada").startswith("3 online, 2 members and 1 guest on this page ada, just now theo")
+
+
+def test_bots_and_hidden_readers_are_not_listed(client):
+    assert who(HTTP_USER_AGENT="Googlebot/2.1") == "0 online, nobody on this page"
+    flush()
+    with override_settings(ONLINE_USER=f"{__name__}.hidden"):
+        assert who() == "0 online, nobody on this page"
+        flush()
+        client.hit("eve", "/who", kind="hidden")
+    with override_settings(ONLINE_USER=f"{__name__}.hidden"):
+        assert who() == "1 online, 1 member on this page"
+
+
+def test_the_piece_of_page_without_a_server():
+    with override_settings(ONLINE_URL=down_url()):
+        assert who("ada") == "- online, - on this page"
+
+
+def test_when_a_member_came_is_told_in_words(client):
+    client.hit("ada", "/who", seen_ms=now_ms() - 300_500)
+    assert who() == "2 online, 1 member and 1 guest on this page ada, 5 minutes ago"
+
+
+def test_pages_of_the_admin_are_left_out(client):
+    visit("/office/login", "ada")
+    visit("/office/login")
+    assert page_views().reporter.statistics().waiting == 0
+    assert client.count() == 0
+
+
+@pytest.mark.parametrize("name", ["", False, 0, "None"])
+def test_names_that_stand_for_nobody_are_guests(client, name):
+    with override_settings(ONLINE_USER=f"{__name__}.nobody_s_name"):
+        globals()["nobody_s_name"] = lambda request: name
+        visit("/plain")
+        flush()
+    assert client.kinds() == type(client.kinds())(0, 1, 0, 0)
 
 
 def test_members_and_guests_are_reported(client):
@@ -128,14 +200,13 @@ def test_members_and_guests_are_reported(client):
     assert [seen.url for seen in client.seen("ada", "kim", "theo")] == ["/a", "/b", "/unchanged"]
 
 
-def test_a_page_view_is_reported_when_its_response_has_gone(client):
+def test_a_page_that_streams_is_reported_when_it_starts(client):
     response = visit("/long", "lea")
     flush()
-    assert client.count() == 0
+    assert client.seen("lea")[0].url == "/long"
     assert b"".join(response) == b"ab"
     response.close()
-    flush()
-    assert client.seen("lea")[0].url == "/long"
+    assert page_views().reporter.statistics().sent == 1
 
 
 def test_who_signs_in_or_out_is_counted_once(client):
@@ -160,19 +231,93 @@ def test_who_is_signed_in_or_out_without_a_request_is_signed_in_or_out(client):
     assert page_views().reporter.statistics().waiting == 0
 
 
-def test_a_response_that_was_closed_is_freed_at_once(client):
-    gc.collect()
-    gc.disable()
-    try:
-        response = OnlineMiddleware(lambda request: HttpResponse("hello"))(browsers.RequestFactory().get("/a"))
+# What a site may have beside it: caches, conditional answers, compression, sessions.
+
+UPDATE = "django.middleware.cache.UpdateCacheMiddleware"
+FETCH = "django.middleware.cache.FetchFromCacheMiddleware"
+CONDITIONAL = "django.middleware.http.ConditionalGetMiddleware"
+GZIP = "django.middleware.gzip.GZipMiddleware"
+SESSION = "django.contrib.sessions.middleware.SessionMiddleware"
+SIGNED_COOKIES = "django.contrib.sessions.backends.signed_cookies"
+LAYOUTS = {
+    "first": [MIDDLEWARE, UPDATE, GZIP, CONDITIONAL, f"{__name__}.sign_in", FETCH],
+    "last": [UPDATE, GZIP, CONDITIONAL, f"{__name__}.sign_in", FETCH, MIDDLEWARE],
+    "between": [UPDATE, f"{__name__}.sign_in", MIDDLEWARE, CONDITIONAL, GZIP, FETCH],
+}
+
+
+@pytest.mark.parametrize("backend", ["locmem.LocMemCache", "filebased.FileBasedCache"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("page", ["/plain", "/template", "/async", "/long"])
+def test_nothing_stands_in_the_way_of_a_cache(client, tmp_path, backend, layout, page):
+    caches = {"default": {"BACKEND": f"django.core.cache.backends.{backend}", "LOCATION": str(tmp_path)}}
+    with override_settings(MIDDLEWARE=LAYOUTS[layout], CACHES=caches):
+        cache.clear()
+        assert [visit(page, name).status_code for name in ("ada", "theo")] == [200, 200]
+        flush()
+        seen = client.seen("ada", "theo")
+        assert seen[0].url == page
+        if layout == "first":
+            assert seen[1].url == page
+        cache.clear()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_answer_without_a_body_is_a_page_view(client, is_async):
+    async def visit_async(name, **headers):
+        return await browsers.AsyncClient().get("/plain", headers={"X-User": name, **headers})
+
+    def visit_either(name, **headers):
+        if is_async:
+            return asyncio.run(visit_async(name, **headers))
+        return browsers.Client().get("/plain", headers={"X-User": name, **headers})
+
+    with override_settings(MIDDLEWARE=[MIDDLEWARE, CONDITIONAL, f"{__name__}.sign_in"]):
+        tag = visit_either("ada")["ETag"]
+        assert visit_either("theo", **{"If-None-Match": tag}).status_code == 304
+        flush()
+    assert client.seen("theo")[0].url == "/plain"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_responses_can_be_copied(client, layout):
+    with override_settings(MIDDLEWARE=LAYOUTS[layout]):
+        cache.clear()
+        response = get_wsgi_application().get_response(browsers.RequestFactory().get("/plain"))
+        copy.copy(response).close()
         response.close()
-        freed = weakref.ref(response)
-        del response
-        assert freed() is None
-    finally:
-        gc.enable()
+        assert "close" not in vars(response)
+        flush()
+        assert page_views().reporter.statistics().sent == 1
+        cache.clear()
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_session_that_only_we_look_at_makes_no_page_vary_by_cookie(client, place):
+    layout = [SESSION]
+    layout.insert(place, MIDDLEWARE)
+    here = f"{__name__}.user_of_session"
+    with override_settings(MIDDLEWARE=layout, SESSION_ENGINE=SIGNED_COOKIES, ONLINE_USER=here):
+        browser = browsers.Client()
+        session = browser.session
+        session["name"] = "ada"
+        session.save()
+        browser.cookies["sessionid"] = session.session_key
+        assert not browser.get("/plain").has_header("Vary")
+        flush()
+    assert client.seen("ada")[0].url == "/plain"
+
+
+def test_in_djangos_tests_only_a_server_that_a_test_has_set_hears_of_it(client, monkeypatch):
+    monkeypatch.setattr("django.test.utils._TestState.saved_data", object(), raising=False)
+    visit("/plain", "ada")
     flush()
-    assert client.count("/a") == 1
+    assert client.seen("ada")[0].url == "/plain"
+    monkeypatch.setattr("online_client.django.settings._urls_set", 0)
+    visit("/plain", "theo")
+    user_logged_out.send(User, request=browsers.RequestFactory().get("/plain"), user=User("theo"))
+    flush()
+    assert client.seen("theo") == [None]
 
 
 @pytest.mark.parametrize("path", ["/data", "/away", "/nowhere"])
@@ -208,7 +353,7 @@ def test_what_is_reported_can_be_chosen(client):
 
 def test_without_a_server_pages_show_what_is_known():
     with override_settings(ONLINE_URL=down_url()):
-        assert visit("/a").content.decode() == " online,  on b;;"
+        assert visit("/a").content.decode() == "- online, - on b;;"
 
 
 def test_users_without_a_page_are_an_error_that_helps_who_writes_the_site(caplog):
@@ -228,11 +373,23 @@ def test_the_page_is_known_without_a_context_processor(client):
 def test_of_an_empty_url_nothing_is_known(client):
     client.hit("ada", "/a")
     template = ENGINE.from_string("{% load online %}{% online_count no.url %}{% online_users no.url %}")
-    assert template.render(Context()) == "()"
+    assert template.render(Context()) == "-()"
 
 
 def test_the_settings_are_right():
     call_command("check", fail_level="WARNING")
+
+
+class EmailUser:
+    USERNAME_FIELD = EMAIL_FIELD = "email"
+
+
+def test_names_that_are_email_addresses_are_told_by_the_check(monkeypatch):
+    monkeypatch.setattr("online_client.django.apps.get_user_model", lambda: EmailUser)
+    with pytest.raises(SystemCheckError, match=r"by their e-mail address, EmailUser\.email"):
+        call_command("check", fail_level="WARNING")
+    with override_settings(ONLINE_USER=f"{__name__}.nobody"):
+        call_command("check", fail_level="WARNING")
 
 
 @pytest.mark.parametrize(
@@ -247,6 +404,7 @@ def test_the_settings_are_right():
         ({"ONLINE_USER": nobody}, "ONLINE_USER: it should be the dotted path of a function, not <function nobody"),
         ({"ONLINE_GUEST": "os.name"}, "ONLINE_GUEST names 'posix', which cannot be called"),
         ({"MIDDLEWARE": []}, "Page views are not reported"),
+        ({"MIDDLEWARE": [GZIP, MIDDLEWARE]}, "Page views that django.middleware.gzip.GZipMiddleware or others before"),
     ],
 )
 def test_wrong_settings_are_told_by_the_check(wrong, told):
@@ -270,7 +428,7 @@ def test_the_guide_as_it_is_written(url, tmp_path):
         website("sh", "-c", f"exec {site}", cwd=folder, ready=r"Listening at: (\S+)", ONLINE_URL=url) as at,
     ):
         ada, theo = Browser(at[1]), Browser(at[1], agent="Chrome")
-        assert "nobody yet" in sign_in_to_admin(ada, "ada", "secret")
-        ada.get_until("/forum/1", r"(?s)1 online.*<li>ada, 0\s+minutes ago")  # and no guest who looked at the form
-        theo.get_until("/forum/1", r"(?s)2 online.*<li>ada, 0\s+minutes ago")
+        page = sign_in_to_admin(ada, "ada", "secret")
+        assert re.search(r"(?s)1 online, 1 member on this page.*<li>ada, just now", page)  # no guest looked at the form
+        theo.get_until("/forum/1", r"(?s)2 online, 1 member and 1 guest on this page.*<li>ada, just now")
     assert client.kinds("/forum/1") == type(client.kinds())(1, 1, 0, 0)

@@ -57,21 +57,31 @@ def test_members_and_guests_are_reported(wrap, client):
     assert client.seen("ada")[0].url == "/a"
 
 
-def test_a_page_view_is_reported_when_its_response_has_gone(wrap, client):
+def test_a_page_view_is_reported_once_with_the_first_of_its_response(wrap):
     closed = []
+    reported = []
 
     class Body(list):
         def close(self):
-            closed.append(True)
+            closed.append(len(reported))
 
     app = wrap(responding(body=Body([b"hel", b"lo"])))
+    app.page_views.reporter.hit = lambda *args, **options: reported.append(args)
     body, started = call(app)
     assert started == [("200 OK", HTML)]
-    assert b"".join(body) == b"hello"
-    flush(app)
-    assert client.count() == 0
+    assert reported == []
+    assert next(iter(body)) == b"hel"
+    assert len(reported) == 1
     body.close()
-    assert closed == [True]
+    assert closed == [1]
+    assert len(reported) == 1
+
+
+def test_a_page_view_without_a_body_is_reported_when_it_is_closed(wrap, client):
+    app = wrap(responding(body=[]))
+    body, _ = call(app)
+    assert list(body) == []
+    body.close()
     flush(app)
     assert client.count() == 1
 

@@ -17,13 +17,15 @@ The map, for a newcomer. An arrow is an allowed import; nothing imports against 
     forks       what is told to lock and connection after a fork
     client      sockets around the protocol                         -> protocol, forks
     aio         anyio's streams around the protocol                 -> protocol, client
-    reporter    a buffer and a thread around a client               -> client, forks
+    buffer      hits that wait, within bounds
+    reporter    a buffer and a thread around a client               -> client, forks, buffer
     presence    answers for pages: a client and its last answers    -> client, aio, forks
     addresses   addresses in their one form, and the client behind proxies
     agents      which agents are bots
     pageviews   which requests are page views
     urls        one url for one page
-    web         what a page view is, and whose                      -> reporter
+    names       who is named, and what stands for nobody            -> verbs
+    web         what a page view is, and whose                      -> reporter, names
     wsgi, asgi, flask, django/      the frameworks                  -> web, presence; flask -> wsgi
 
 A new verb is one function in `verbs` and one line in each of `client` and `aio`.

@@ -1,4 +1,6 @@
-"""Middleware for ASGI applications: reports page views when their responses have gone. Needs no framework.
+"""Middleware for ASGI applications: reports page views as their responses leave. Needs no framework.
+
+A page view is reported with the start of its response: who hangs up then has seen it, and a page may stream for ever.
 
 Everything but HTTP, so lifespan and websockets, passes through untouched.
 """
@@ -42,8 +44,8 @@ class OnlineMiddleware:
     `user(scope)`: the user, `(user, kind)`, or None for a guest; everybody is one unless told otherwise.
     `page_url(scope)`: the page, the path unless told otherwise; None is not reported. `guest(scope)`: what tells
     guests apart, address and agent unless told otherwise; None is not reported. `is_page_view(method, status,
-    content_type)`: see web.py. All are called in the event loop when the response has gone, and see what other
-    middleware has put into the scope.
+    content_type)`: see web.py. All are called in the event loop when the response starts, and see what other
+    middleware has put into the scope by then.
 
     Who signs in was a guest a moment ago: an application that says `scope["online.page_views"].signed_in(scope)`,
     and `signed_out` before it forgets the user, counts nobody twice.
@@ -70,15 +72,14 @@ class OnlineMiddleware:
             return
         seen_ms = now_ms()
         scope[KEY] = self.page_views
-        status, content_type = 500, ""
 
         async def send_and_report(message: Message) -> None:
-            nonlocal status, content_type
-            if message["type"] == "http.response.start":
-                status, content_type = message["status"], _header(message, b"content-type")
-            await send(message)
-            if _is_last(message):
-                self.page_views.report(scope, scope["method"], status, content_type, seen_ms)
+            try:
+                await send(message)
+            finally:  # a server may raise when the visitor has hung up
+                if message["type"] == "http.response.start":
+                    content_type = _header(message, b"content-type")
+                    self.page_views.report(scope, scope["method"], message["status"], content_type, seen_ms)
 
         await self.app(scope, receive, send_and_report)
 
@@ -86,9 +87,3 @@ class OnlineMiddleware:
 def _header(headers_of: Scope | Message, wanted: bytes) -> str:
     headers = headers_of.get("headers") or ()
     return next((bytes(value).decode("latin-1") for name, value in headers if bytes(name).lower() == wanted), "")
-
-
-def _is_last(message: Message) -> bool:
-    """Whether this ends the body. A path that the server sends by itself is a body of its own."""
-    kind = message["type"]
-    return kind == "http.response.pathsend" or (kind == "http.response.body" and not message.get("more_body"))

@@ -34,7 +34,7 @@ from online_client.errors import (
     lost_unanswered,
     too_late,
 )
-from online_client.forks import tell_after_fork
+from online_client.forks import notice_fork, tell_after_fork
 from online_client.protocol import Protocol, Response
 from online_client.replies import BatchResult, Session, Viewer
 from online_client.verbs import Hit, Name, Request
@@ -145,6 +145,7 @@ class Client:
 
     def call(self, request: Request[T]) -> T:
         """Send a request made by one of the functions of `online_client.verbs` and return its answer."""
+        notice_fork()
         deadline = _Deadline(self.address, self.timeout)
         connection = self._take()
         if connection is not None:

@@ -1,12 +1,13 @@
 """The extension for Flask: reports page views when their responses have gone; functions for templates."""
 
+import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Request, Response, request, request_finished
+from flask import Flask, Request, Response, has_request_context, request, request_finished
 
-from online_client.presence import Presence
+from online_client.presence import Presence, Reader, reader_of
 from online_client.replies import Viewer
 from online_client.reporter import Reporter
 from online_client.verbs import Name
@@ -24,6 +25,8 @@ from online_client.wsgi import WatchedBody
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+logger = logging.getLogger(__name__)
 
 #: Where a request keeps, until its response has gone, how to report it.
 _FOUND = "online.page_view"
@@ -99,13 +102,24 @@ class _Extension:
 
     def online_count(self, url: Name | None = None) -> int | str:
         """People on the site or on a page, "" when it is not known."""
-        count = self.presence.count(url)
+        count = self.presence.count(url, reader=self._reader())
         return "" if count is None else count
 
     def online_users(self, url: Name | None = None, limit: int = 30, guests: bool = False) -> tuple[Viewer, ...]:
         """The members on a page, this one unless told otherwise, newest first; with `guests` those too."""
         url = self._page_url() if url is None else url
-        return () if url is None else self.presence.users(url, limit, guests=guests)
+        return () if url is None else self.presence.users(url, limit, guests=guests, reader=self._reader())
+
+    def _reader(self) -> Reader | None:
+        """Who the page is made for, None if nobody will be reported."""
+        if not has_request_context():  # a letter, not a page
+            return None
+        try:
+            view = self.page_views.reader(request)
+        except Exception:
+            logger.exception("the reader of a page cannot be told")
+            return None
+        return None if view is None else reader_of(view.user, view.url, view.kind)
 
     def signed_in(self) -> None:
         """Take the guest offline whom this request would be without its user."""

@@ -11,6 +11,7 @@ class Forkable(Protocol):
 
 
 _forkables: WeakSet[Forkable] = WeakSet()
+_pid = os.getpid()
 
 
 def tell_after_fork(forkable: Forkable) -> None:
@@ -18,7 +19,15 @@ def tell_after_fork(forkable: Forkable) -> None:
     _forkables.add(forkable)
 
 
+def notice_fork() -> None:
+    """Tell them now, if this process was forked by a program that did not say so to Python, as uWSGI may. O(1)."""
+    if os.getpid() != _pid:
+        _after_fork()
+
+
 def _after_fork() -> None:
+    global _pid
+    _pid = os.getpid()
     for forkable in list(_forkables):
         forkable.after_fork()
 

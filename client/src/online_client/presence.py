@@ -5,8 +5,11 @@ Not its job: reporting hits (reporter.py).
 1. A question waits `timeout` at most, looking up a host name apart.
 2. After a failure nobody asks until a pause is over: FIRST_PAUSE_S, doubling to LONGEST_PAUSE_S. Then one asks, and
    the others go on as if the pause lasted until it was answered.
-3. An answer is fresh for `fresh_s`; until then nobody asks the same again. While one asks, others take what is known.
-4. What cannot be asked is answered with the last known answer, for KNOWN_S, and then with None.
+3. An answer is fresh for `fresh_s`; until then nobody asks the same again, readers apart (4). While one asks, others take what is known.
+4. A page counts and lists its reader from the first view on, although the hit goes when the page does: `reader` is
+   added to answers without it. Whether an answer has the reader is told by where the server last saw that user; an
+   answer hardly older or younger than that hit is asked for anew, and so is the first of a newcomer.
+5. What cannot be asked is answered with the last known answer, for KNOWN_S, and then with None.
 """
 
 import logging
@@ -14,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from threading import Lock
 from time import monotonic
 from types import TracebackType
@@ -23,8 +27,8 @@ from online_client import verbs
 from online_client.client import Client
 from online_client.errors import OnlineError, RangeError
 from online_client.forks import tell_after_fork
-from online_client.replies import Page, Viewer
-from online_client.verbs import Name, Request
+from online_client.replies import Kinds, Page, Viewer
+from online_client.verbs import Name, Request, User
 
 DEFAULT_TIMEOUT_S = 0.05
 DEFAULT_FRESH_S = 1.0
@@ -41,6 +45,25 @@ MAX_KNOWN = 1_000
 #: What reads the answers of `page`.
 _PAGE = verbs.page("/")
 _GUEST = "guest"
+_NAMED = (verbs.MEMBER, _GUEST)
+
+#: How long after a page view's time its hit may arrive at the server.
+SETTLED_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who a page is being made for, and which page that is."""
+
+    user: str
+    url: Name
+    kind: str
+
+
+def reader_of(user: User, url: Name, kind: str) -> Reader:
+    """Make a Reader of what a hit would say."""
+    return Reader(_text(user) if isinstance(user, str | bytes) else str(user), url, kind)
+
 
 Question: TypeAlias = Request[Any]
 T = TypeVar("T")
@@ -70,21 +93,59 @@ class Presence:
         self._client = Client(url, timeout=timeout, ca_file=ca_file)
         self._answers = _Answers(fresh_s)
 
-    def count(self, url: Name | None = None) -> int | None:
-        """Count the people on the site or, with `url`, on that page."""
-        return self.ask(verbs.count(url))
+    def count(self, url: Name | None = None, *, reader: Reader | None = None) -> int | None:
+        """Count the people on the site or, with `url`, on that page; `reader` is one of them."""
+        question = verbs.count(url)
+        added = self._is_missing(reader, url, question)
+        count = self.ask(question)
+        return None if count is None else count + added
+
+    def kinds(self, url: Name | None = None, *, reader: Reader | None = None) -> Kinds | None:
+        """Count visitors by kind, on the site or on that page; `reader` is one of them."""
+        question = verbs.kinds(url)
+        added = self._is_missing(reader, url, question)
+        kinds = self.ask(question)
+        if kinds is None or reader is None or not added:
+            return kinds
+        if reader.kind == _GUEST:
+            return replace(kinds, guests=kinds.guests + 1)
+        return replace(kinds, members=kinds.members + 1)
 
     def page(self, url: Name, limit: int = 30) -> Page | None:
         """Tell who is on a page, as `Client.page`."""
         return self.ask(verbs.page(url, limit))
 
-    def users(self, url: Name, limit: int = 30, *, guests: bool = False) -> tuple[Viewer, ...]:
+    def users(
+        self, url: Name, limit: int = 30, *, guests: bool = False, reader: Reader | None = None
+    ) -> tuple[Viewer, ...]:
         """List the members on a page, newest first, or members and guests; nobody when it is not known.
 
-        Members are looked for among the 1,000 people who came last; fewer if the server's max_limit is lower.
+        `reader`, if on this page and of a kind that is listed, is put first unless there already. Members are looked
+        for among the 1,000 people who came last; fewer if the server's max_limit is lower.
         """
-        page = self.ask(verbs.page(url, limit) if guests else _members(url, limit, self._answers.most))
-        return page.users if page else ()
+        question = verbs.page(url, limit) if guests else _members(url, limit, self._answers.most)
+        self._is_missing(reader, url, question)  # may let it be due; who is in the list, the list tells
+        page = self.ask(question)
+        if page is None:
+            return ()
+        if reader is None or reader.kind not in (_NAMED if guests else _NAMED[:1]) or _text(reader.url) != _text(url):
+            return page.users
+        if any(viewer.user == reader.user for viewer in page.users):
+            return page.users
+        return (Viewer(reader.user, datetime.now(UTC), timedelta(0), reader.kind), *page.users)[:limit]
+
+    def _is_missing(self, reader: Reader | None, url: Name | None, question: Question) -> bool:
+        """Tell whether to add the reader to the answer, and let an answer of which that is not certain be due."""
+        if reader is None or reader.kind not in _NAMED or (url is not None and _text(url) != _text(reader.url)):
+            return False
+        where = verbs.seen(reader.user)
+        [seen] = self.ask(where) or [None]
+        self._answers.forget(where)  # of readers there are more than answers to keep
+        if seen is None:
+            self._answers.expire(question, monotonic())
+            return True
+        self._answers.expire(question, monotonic() - seen.age.total_seconds() + SETTLED_S)
+        return url is not None and seen.url != _text(url)
 
     def ask(self, question: Request[T]) -> T | None:
         """Ask what one of the functions of `online_client.verbs` made, or answer from memory."""
@@ -157,6 +218,10 @@ class AsyncPresence:
         await self.aclose()
 
 
+def _text(name: Name) -> str:
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+
+
 def _members(url: Name, limit: int, most: int) -> Request[Page]:
     """Ask for the members on a page, among `most` people."""
     return replace(verbs.page(url, most), read=_Members(limit))
@@ -210,6 +275,18 @@ class _Answers:
             if answer is not None:
                 answer.due_s = now_s + self._fresh_s
             return True
+
+    def forget(self, question: Question) -> None:
+        """Keep no answer to this."""
+        with self._lock:
+            self._known.pop(question, None)
+
+    def expire(self, question: Question, before_s: float) -> None:
+        """Let an answer be due that was given before `before_s`."""
+        with self._lock:
+            answer = self._known.get(question)
+            if answer is not None and answer.since_s < before_s:
+                answer.due_s = 0.0
 
     @contextmanager
     def asking(self, question: Question) -> Iterator[Callable[[Any], None]]:

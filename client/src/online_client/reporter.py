@@ -9,20 +9,26 @@ What is said here of hits holds for leaves, too; only, each goes by itself.
 3. A hit is settled when it was sent, refused or dropped, and hits are settled in the order in which they
    came. A batch whose answer did not come is sent again: repeats change nothing. While the server is away,
    the thread pauses longer and longer between attempts. Why it cannot send is logged once, until it can.
-4. Each process has its own thread, buffer and counts. A forked child starts with none: what waited is the
-   parent's to send.
+4. Each process has its own thread, locks, buffer and counts, made at the first use: a forked child starts with none,
+   what waited is the parent's to send. A web server may exchange the thread library (gevent, eventlet) after a program
+   was loaded, so none is made before, and the library's present classes are looked up then.
+5. The thread is started outside the lock, by one who has claimed that: starting may switch to another thread.
+6. Whatever else happens in `hit` and `leave` is caught, and counted with the dropped. Why hits are invalid, refused or
+   dropped is logged once a cause.
 """
 
 import atexit
 import logging
 import random
+import re
+import sys
+import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Condition, RLock, Thread
 
 from online_client import verbs
+from online_client.buffer import BATCH_HITS, Buffer, Leave
 from online_client.client import Client
 from online_client.errors import (
     DiskRefusedError,
@@ -32,13 +38,9 @@ from online_client.errors import (
     TokenWantedError,
     WrongTokenError,
 )
-from online_client.forks import tell_after_fork
+from online_client.forks import notice_fork, tell_after_fork
 from online_client.replies import BatchResult
 from online_client.verbs import MEMBER, Name, Time, User
-
-#: A batch this large goes without waiting for more. A server is done with it in a millisecond.
-BATCH_HITS = 1_000
-BATCH_BYTES = 64 * 1024
 
 #: Pauses between attempts double from the first to the longest; each is cut at random to half or more of
 #: that, so that the workers of a site do not all come back at once.
@@ -47,6 +49,9 @@ LONGEST_PAUSE_S = 5.0
 
 #: Refusals that an operator can put right while hits wait; any other refusal of a whole batch is final.
 _PASSING = (LoadingError, DiskRefusedError, TokenWantedError, WrongTokenError)
+
+#: Causes that a process logs at most.
+MAX_CAUSES = 20
 
 logger = logging.getLogger(__name__)
 
@@ -103,62 +108,84 @@ class Reporter:
 
     def leave(self, user: User, *, seen_ms: Time | None = None) -> None:
         """Take a user offline, as `Client.leave`, without waiting and without ever raising. O(1)."""
-        self._put_in(lambda: _Leave(verbs.leave(user, seen_ms=_time_or_now(seen_ms)).params))
+        self._put_in(lambda: Leave(verbs.leave(user, seen_ms=_time_or_now(seen_ms)).params))
 
     def _put_in(self, pack: Callable[[], bytes]) -> None:
-        try:
-            packed = pack()
-        except Exception as error:
-            with self._lock:
-                self._invalid += 1
-                self._last_error = str(error)
+        if sys.is_finalizing():  # a thread that has ended may hold the lock, and none can start
+            self._dropped += 1
             return
-        with self._lock:
+        try:
+            notice_fork()
+            try:
+                packed = pack()
+            except Exception as error:
+                with self._sync.lock:
+                    self._invalid += 1
+                    self._last_error = str(error)
+                self._tell_cause("invalid", str(error))
+                return
+            self._put_packed(packed)
+        except Exception as error:
+            self._dropped += 1
+            self._last_error = repr(error)
+            self._tell_cause("dropped", repr(error))
+
+    def _put_packed(self, packed: bytes) -> None:
+        sync = self._sync
+        with sync.lock:
             self._put += 1
             if self._closed:
-                self._drop(1)
-                return
-            self._drop(self._buffer.append(packed))
+                dropped = 1
+            else:
+                dropped = self._buffer.append(packed)
+                if len(self._buffer) == 1 or self._buffer.has_batch:
+                    sync.arrived.notify()
+            self._drop(dropped)
+        if self._thread is None:
             self._start()
-            if len(self._buffer) == 1 or self._buffer.has_batch:
-                self._arrived.notify()
+        if dropped:
+            why = "the reporter is closed" if self._closed else "too many wait for the server"
+            self._tell_cause("dropped", why)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Send at once what waits, and wait until it is settled, `timeout` seconds at most. Tell if it is.
 
         While the server is away this makes one attempt at once, and more after the usual pauses.
         """
-        with self._lock:
+        notice_fork()
+        sync = self._sync
+        with sync.lock:
             self._flushed = flushed = self._put
             self._flushes += 1
-            self._arrived.notify()
-            self._asked.notify()
-            self._start()
+            sync.arrived.notify()
+            sync.asked.notify()
+        self._start()
+        with sync.lock:
             if self._thread is None:
                 return self._settled_hits() >= flushed
-            return self._settled.wait_for(lambda: self._settled_hits() >= flushed, timeout)
+            return sync.settled.wait_for(lambda: self._settled_hits() >= flushed, timeout)
 
     def close(self, timeout: float | None = None) -> bool:
         """Flush, then stop: what waits still is dropped and counted, as are hits that come later.
 
         Returns whether everything was settled in time.
         """
-        with self._lock:
+        with self._sync.lock:
             self._closed = True
         in_time = self.flush(timeout)
-        with self._lock:
+        with self._sync.lock:
             self._ended = True
             self._drop(self._buffer.clear())
-            self._arrived.notify()
-            self._asked.notify()
+            self._sync.arrived.notify()
+            self._sync.asked.notify()
         atexit.unregister(self._close_at_exit)
-        if in_time and self._thread is not None:
-            self._thread.join()
+        if in_time and self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
         return in_time
 
     def statistics(self) -> ReporterStatistics:
         """Return the counts of this process. O(1)."""
-        with self._lock:
+        with self._sync.lock:
             return ReporterStatistics(
                 self._sent,
                 self._dropped,
@@ -174,37 +201,50 @@ class Reporter:
 
     def _begin(self) -> None:
         """Set up what belongs to one process."""
-        # Reentrant, so that a signal handler or a finalizer may report a hit while this thread reports one.
-        self._lock = RLock()
-        self._arrived = Condition(self._lock)  #: hits have come, or are to go at once
-        self._asked = Condition(self._lock)  #: somebody wants an attempt now
-        self._settled = Condition(self._lock)  #: hits have been settled
-        self._thread: Thread | None = None
-        self._buffer = _Buffer(*self._bounds)
+        self._made: dict[str, _Sync] = {}
+        self._thread: threading.Thread | None = None
+        self._buffer = Buffer(*self._bounds)
         self._batch_hits = BATCH_HITS
         self._on_their_way = 0
         self._put = self._sent = self._dropped = self._refused = self._invalid = 0
         self._last_error = None
+        self._starting = False
         self._told = ""  #: what was logged since a batch could be sent
+        self._causes: set[str] = set()  #: why hits were lost, as far as it was logged
         self._flushed = 0  #: the first so many hits of all that were put are to go without waiting for others
         self._flushes = 0
 
+    @property
+    def _sync(self) -> "_Sync":
+        """The locks of this process. Of several who make them at once, one's are everybody's: setdefault is atomic."""
+        return self._made.get("sync") or self._made.setdefault("sync", _Sync())
+
     def _start(self) -> None:
         """Start the thread if it is missing and wanted. If the system refuses, the next hit tries again."""
-        if self._thread is not None or not len(self._buffer):
-            return
-        thread = Thread(target=self._run, name="online-reporter", daemon=True)
+        with self._sync.lock:
+            if self._thread is not None or self._starting or not len(self._buffer):
+                return
+            self._starting = True
         try:
+            thread = threading.Thread(target=self._run, name="online-reporter", daemon=True)
             thread.start()
-        except RuntimeError as error:
+        except Exception as error:
             self._last_error = str(error)
-            return
-        self._thread = thread
-        atexit.unregister(self._close_at_exit)  # a child inherits the parent's registration
-        atexit.register(self._close_at_exit)
+            self._tell(str(error))
+        else:
+            self._thread = thread
+            if _has_no_threads():
+                self._tell("uWSGI runs without threads, set enable-threads = true")
+            atexit.unregister(self._close_at_exit)  # a child inherits the parent's registration
+            atexit.register(self._close_at_exit)
+        finally:
+            self._starting = False
 
     def _close_at_exit(self) -> None:
-        self.close(self._exit_wait_s)
+        try:
+            self.close(self._exit_wait_s)
+        except Exception as error:  # of a thread library that has ended before
+            self._last_error = repr(error)
 
     def _waiting_hits(self) -> int:
         return len(self._buffer) + self._on_their_way
@@ -215,7 +255,7 @@ class Reporter:
     def _drop(self, hits: int) -> None:
         if hits:
             self._dropped += hits
-            self._settled.notify_all()
+            self._sync.settled.notify_all()
 
     # The thread.
 
@@ -231,9 +271,9 @@ class Reporter:
 
     def _next_batch(self) -> list[bytes]:
         """Wait for hits, and for others to go with them. Returns none when all is over."""
-        with self._lock:
-            self._arrived.wait_for(lambda: self._ended or len(self._buffer))
-            self._arrived.wait_for(lambda: self._ended or self._is_urgent(), self._interval_s)
+        with self._sync.lock:
+            self._sync.arrived.wait_for(lambda: self._ended or len(self._buffer))
+            self._sync.arrived.wait_for(lambda: self._ended or self._is_urgent(), self._interval_s)
             batch = self._buffer.take(self._batch_hits)
             self._on_their_way = len(batch)
             return batch
@@ -255,7 +295,9 @@ class Reporter:
         else:
             is_final = True
             self._told = ""
-        with self._lock:
+            if result.refused:
+                self._tell_cause("refused", result.first_error or "no reason given")
+        with self._sync.lock:
             self._on_their_way = 0
             self._last_error = result.first_error or self._last_error
             if is_final:
@@ -263,7 +305,7 @@ class Reporter:
                 self._refused += result.refused
             else:
                 self._put_back(batch)
-            self._settled.notify_all()
+            self._sync.settled.notify_all()
         return is_final
 
     def _tell(self, why: str) -> None:
@@ -271,8 +313,18 @@ class Reporter:
             logger.warning("hits cannot be reported: %s", why)
             self._told = why
 
+    def _tell_cause(self, what: str, why: str) -> None:
+        """Log why hits are lost, once a cause: numbers and quoted values make no other one."""
+        try:
+            cause = f"{what}: {_VALUES.sub('', why)}"
+            if cause not in self._causes and len(self._causes) < MAX_CAUSES:
+                self._causes.add(cause)
+                logger.warning("hits are %s: %s; this is logged once", what, why)
+        except Exception as error:  # of the application's handlers
+            self._last_error = repr(error)
+
     def _call(self, batch: list[bytes]) -> BatchResult:
-        if not isinstance(batch[0], _Leave):
+        if not isinstance(batch[0], Leave):
             return self._client.call(verbs.batch(batch))
         self._client.call(verbs.Request("leave", batch[0], lambda result, now_ms: None))
         return BatchResult(1, 0, 0, None)
@@ -281,76 +333,35 @@ class Reporter:
         self._drop(len(batch) if self._ended else self._buffer.put_back(batch))
 
     def _pause(self, pause_s: float) -> None:
-        with self._lock:
+        with self._sync.lock:
             flushes = self._flushes
-            self._asked.wait_for(lambda: self._ended or self._flushes > flushes, pause_s)
+            self._sync.asked.wait_for(lambda: self._ended or self._flushes > flushes, pause_s)
+
+
+#: What differs from hit to hit in a message.
+_VALUES = re.compile(r"""\d+|'[^']*'|"[^"]*\"""")
+
+
+def _has_no_threads() -> bool:
+    """Tell whether this is a worker of uWSGI in which no thread runs between two requests."""
+    options = getattr(sys.modules.get("uwsgi"), "opt", None)
+    return options is not None and not {"enable-threads", "threads", "gevent", "asyncio"} & {*map(_text, options)}
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+class _Sync:
+    """The locks of one process."""
+
+    def __init__(self) -> None:
+        # Reentrant, so that a signal handler or a finalizer may report a hit while this thread reports one.
+        self.lock = threading.RLock()
+        self.arrived = threading.Condition(self.lock)  #: hits have come, or are to go at once
+        self.asked = threading.Condition(self.lock)  #: somebody wants an attempt now
+        self.settled = threading.Condition(self.lock)  #: hits have been settled
 
 
 def _time_or_now(seen_ms: Time | None) -> Time:
     return time.time_ns() // 1_000_000 if seen_ms is None else seen_ms
-
-
-class _Leave(bytes):
-    """The parameters of a leave, among packed hits."""
-
-
-class _Buffer:
-    """Packed hits that wait, oldest first, within bounds. No lock of its own."""
-
-    def __init__(self, max_hits: int, max_bytes: int) -> None:
-        self._max_hits = max_hits
-        self._max_bytes = max_bytes
-        self._hits: deque[bytes] = deque()
-        self._bytes = 0
-
-    def __len__(self) -> int:
-        return len(self._hits)
-
-    @property
-    def has_batch(self) -> bool:
-        """Whether a full batch waits."""
-        return len(self._hits) >= BATCH_HITS or self._bytes >= BATCH_BYTES
-
-    def append(self, hit: bytes) -> int:
-        """Add a hit. Returns how many of the oldest had to go."""
-        self._hits.append(hit)
-        self._bytes += len(hit)
-        return self._shrink()
-
-    def take(self, max_hits: int) -> list[bytes]:
-        """Remove and return the oldest hits, one batch of `max_hits` at most; or a leave alone."""
-        if self._hits and isinstance(self._hits[0], _Leave):
-            return [self._pop()]
-        batch: list[bytes] = []
-        batch_bytes = 0
-        while self._hits and len(batch) < max_hits and batch_bytes < BATCH_BYTES:
-            if isinstance(self._hits[0], _Leave):
-                break
-            batch.append(self._pop())
-            batch_bytes += len(batch[-1])
-        return batch
-
-    def put_back(self, batch: list[bytes]) -> int:
-        """Add a batch that `take` returned, as the oldest. Returns how many of the oldest had to go."""
-        self._hits.extendleft(reversed(batch))
-        self._bytes += sum(map(len, batch))
-        return self._shrink()
-
-    def clear(self) -> int:
-        """Remove all. Returns how many those were."""
-        hits = len(self._hits)
-        self._hits.clear()
-        self._bytes = 0
-        return hits
-
-    def _pop(self) -> bytes:
-        hit = self._hits.popleft()
-        self._bytes -= len(hit)
-        return hit
-
-    def _shrink(self) -> int:
-        dropped = 0
-        while len(self._hits) > self._max_hits or self._bytes > self._max_bytes:
-            self._pop()
-            dropped += 1
-        return dropped

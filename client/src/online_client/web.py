@@ -16,17 +16,16 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from online_client.names import Visitor as Visitor  # the integrations find it here
+from online_client.names import named
 from online_client.reporter import Reporter
-from online_client.verbs import MEMBER, Name, User
+from online_client.verbs import Name, User
 
 #: Where WSGI and ASGI requests find the PageViews that will report them.
 KEY = "online.page_views"
 
 GUEST = "guest"
 BOT = "bot"
-
-#: Who views a page: a member; with a kind of its own, such as `("eve", "hidden")`; or None, a guest.
-Visitor: TypeAlias = User | tuple[User, str] | None
 
 #: (method, status, content type without parameters or "") -> whether this was a page view
 PageViewTest: TypeAlias = Callable[[str, int, str], bool]
@@ -104,6 +103,13 @@ class PageViews(Generic[R]):
         if view is not None:
             self.reporter.hit(view.user, view.url, kind=view.kind, seen_ms=seen_ms)
 
+    def reader(self, request: R) -> PageView | None:
+        """Return what there is to report if this request is answered with a page.
+
+        Raises what the application's own functions raise.
+        """
+        return self._look(request)
+
     def signed_in(self, request: R) -> None:
         """Take the guest offline whom this request would be without its user: who has signed in is one person."""
         try:
@@ -117,12 +123,12 @@ class PageViews(Generic[R]):
     def signed_out(self, request: R) -> None:
         """Take the user of this request offline. Call it while the request still knows who that is."""
         try:
-            visitor = self._looks.user(request)
+            visitor = named(self._looks.user(request))
         except Exception:
             logger.exception("a user who signs out cannot be told")
             return
         if visitor is not None:
-            self.reporter.leave(visitor[0] if isinstance(visitor, tuple) else visitor)
+            self.reporter.leave(visitor[0])
 
     def find(self, request: R, method: str, status: int, content_type: str) -> PageView | None:
         """Return what there is to report, if anything. For who cannot look at a request when its response has gone."""
@@ -144,13 +150,8 @@ class PageViews(Generic[R]):
 
     def _look(self, request: R) -> PageView | None:
         url = self._looks.page_url(request)
-        visitor = self._looks.user(request)
-        if visitor is None:
-            visitor = self._guest(request)
-        if url is None or visitor is None:
-            return None
-        user, kind = visitor if isinstance(visitor, tuple) else (visitor, MEMBER)
-        return PageView(user, url, kind)
+        visitor = named(self._looks.user(request)) or self._guest(request)
+        return None if url is None or visitor is None else PageView(visitor[0], url, visitor[1])
 
     def _guest(self, request: R) -> tuple[str, str] | None:
         known_by = self._looks.guest(request)

@@ -1,4 +1,4 @@
-"""Middleware for WSGI applications: reports page views when their responses have gone. Needs no framework."""
+"""Middleware for WSGI applications: reports page views as their responses leave. Needs no framework."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -71,18 +71,28 @@ class OnlineMiddleware:
 
 
 class WatchedBody:
-    """The body of a response, which tells when it is closed: the server has sent it, or has given up."""
+    """The body of a response, which tells once that it leaves: with its first chunk, or else when it is closed.
 
-    def __init__(self, body: Iterable[bytes], closed: Callable[[], None]) -> None:
+    So a page that streams for ever counts, and so does who hangs up.
+    """
+
+    def __init__(self, body: Iterable[bytes], leaves: Callable[[], None]) -> None:
         self._body = body
-        self._closed = closed
+        self._leaves: Callable[[], None] | None = leaves
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._body)
+        for chunk in self._body:
+            self._tell()
+            yield chunk
 
     def close(self) -> None:
         try:
             if hasattr(self._body, "close"):
                 self._body.close()
         finally:
-            self._closed()
+            self._tell()
+
+    def _tell(self) -> None:
+        leaves, self._leaves = self._leaves, None
+        if leaves is not None:
+            leaves()

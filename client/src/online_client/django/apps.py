@@ -3,15 +3,16 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.core import checks
 from django.core.signals import setting_changed
 from django.http import HttpRequest
 
 from online_client.address import parse_address
-from online_client.django.settings import FUNCTIONS, forget, function, page_views, server_url
+from online_client.django.settings import FUNCTIONS, forget, function, page_views, reports, server_url
 from online_client.errors import AddressError
 
 MIDDLEWARE = "online_client.django.middleware.OnlineMiddleware"
@@ -30,18 +31,18 @@ class OnlineConfig(AppConfig):
 
 
 def _signed_in(*, request: HttpRequest | None = None, **_: Any) -> None:
-    if request is not None:  # who signs users in without one had no guest
+    if request is not None and reports():  # who signs users in without one had no guest
         page_views().signed_in(request)
 
 
 def _signed_out(*, request: HttpRequest | None = None, **_: Any) -> None:
-    if request is not None:
+    if request is not None and reports():
         page_views().signed_out(request)
 
 
 def check(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:
     """Find what is wrong with the settings."""
-    return [*_check_url(), *_check_functions(), *_check_middleware()]
+    return [*_check_url(), *_check_functions(), *_check_middleware(), *_check_names()]
 
 
 def _check_url() -> Iterator[checks.CheckMessage]:
@@ -69,5 +70,21 @@ def _check_functions() -> Iterator[checks.CheckMessage]:
 
 def _check_middleware() -> Iterator[checks.CheckMessage]:
     if MIDDLEWARE not in settings.MIDDLEWARE:
-        hint = f'Add "{MIDDLEWARE}" to MIDDLEWARE, in any place.'
+        hint = f'Put "{MIDDLEWARE}" first in MIDDLEWARE.'
         yield checks.Warning("Page views are not reported.", hint=hint, id="online.W001")
+    elif settings.MIDDLEWARE[0] != MIDDLEWARE:
+        problem = f"Page views that {settings.MIDDLEWARE[0]} or others before OnlineMiddleware answer are not reported."
+        hint = f'Put "{MIDDLEWARE}" first in MIDDLEWARE.'
+        yield checks.Warning(problem, hint=hint, id="online.W002")
+
+
+def _check_names() -> Iterator[checks.CheckMessage]:
+    """Warn when the names that every visitor may see are e-mail addresses."""
+    if getattr(settings, "ONLINE_USER", None) is not None or not apps.is_installed("django.contrib.auth"):
+        return
+    user = get_user_model()
+    shown = str(getattr(user, "USERNAME_FIELD", ""))
+    if shown == getattr(user, "EMAIL_FIELD", "email"):
+        problem = f"Members are shown to visitors by their e-mail address, {user.__name__}.{shown}."
+        hint = "Set ONLINE_USER to a function that returns another name, such as one that the member has chosen."
+        yield checks.Warning(problem, hint=hint, id="online.W003")

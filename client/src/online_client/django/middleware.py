@@ -1,17 +1,23 @@
-"""The middleware for Django: reports page views when their responses have gone. Sync and async; in any place.
+"""The middleware for Django: reports page views as their responses leave. Sync and async.
 
-It looks at the request only when the response is closed, after the other middleware: so it never makes a response
-vary by cookie, and a user who signs in with this request counts. In an async server that is in a thread of its own.
+It belongs first in MIDDLEWARE: there it sees what really goes out, also what a cache or a conditional answer (304) has
+put in its place. Further in it works too, but does not see what those before it answer by themselves.
+
+1. Nothing is put on requests and responses, which others pickle, copy and drop.
+2. It looks at the request after the view and the middleware behind it, so that a user who signs in with this request
+   counts; in an async server in Django's thread for that, as looking may ask the database.
+3. Looking at the session does not make a response vary by cookie.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import cast
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from online_client.django.settings import page_views
+from online_client.django.settings import page_views, reports
 from online_client.web import now_ms
 
 Response = HttpResponseBase
@@ -34,22 +40,34 @@ class OnlineMiddleware:
         response = self.get_response(request)
         if self._is_async:
             return _reported_later(request, cast(Awaitable[Response], response), seen_ms)
-        return _reported(request, cast(Response, response), seen_ms)
+        _report(request, cast(Response, response), seen_ms)
+        return response
 
 
-async def _reported_later(request: HttpRequest, response: Awaitable[Response], seen_ms: int) -> Response:
-    return _reported(request, await response, seen_ms)
-
-
-def _reported(request: HttpRequest, response: Response, seen_ms: int) -> Response:
-    """Let the response report its page view when it is closed."""
-    close = response.close
-
-    def report_and_close() -> None:
-        vars(response).pop("close", None)  # or response and function would hold each other until garbage is collected
-        content_type = response.get("Content-Type", "")
-        page_views().report(request, request.method or "", response.status_code, content_type, seen_ms)
-        close()
-
-    response.close = report_and_close  # type: ignore[method-assign]
+async def _reported_later(request: HttpRequest, coming: Awaitable[Response], seen_ms: int) -> Response:
+    response = await coming
+    if page_views().includes(request.method or "", response.status_code, _content_type(response)):
+        await sync_to_async(_report)(request, response, seen_ms)
     return response
+
+
+def _report(request: HttpRequest, response: Response, seen_ms: int) -> None:
+    if reports():
+        with _unseen_by_the_session(request):
+            page_views().report(
+                request, request.method or "", response.status_code, _content_type(response), seen_ms
+            )
+
+
+def _content_type(response: Response) -> str:
+    return str(response.get("Content-Type", ""))
+
+
+@contextmanager
+def _unseen_by_the_session(request: HttpRequest) -> Iterator[None]:
+    """Let the session forget that we looked at it: the response does not depend on what we saw."""
+    session = getattr(request, "session", None)
+    accessed = getattr(session, "accessed", None)
+    yield
+    if accessed is False:
+        session.accessed = False  # type: ignore[union-attr]

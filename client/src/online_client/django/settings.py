@@ -2,12 +2,14 @@
 
     ONLINE_URL          the server's address; without it the variable ONLINE_URL, else online://127.0.0.1:8989/default
     ONLINE_USER         request -> the user, (user, kind), or None for a guest; `signed_in` unless set
-    ONLINE_PAGE_URL     request -> the page, None for not to be reported; the path unless set
+    ONLINE_PAGE_URL     request -> the page, None for not to be reported; the path unless set, and
+                        None in Django's admin
     ONLINE_GUEST        request -> what tells guests apart, None for not to be reported; address and agent unless set
 
 The last three are dotted paths of functions. SECRET_KEY names guests.
 """
 
+import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -28,15 +30,19 @@ def signed_in(request: HttpRequest) -> Visitor:
     return user.get_username() if user is not None and user.is_authenticated else None
 
 
-def path(request: HttpRequest) -> str:
-    """Return the path that was asked for, without a query."""
-    return request.path
+def path(request: HttpRequest) -> str | None:
+    """Return the path that was asked for, without a query; None for the pages of Django's admin."""
+    match = request.resolver_match
+    return None if match is not None and _ADMIN in match.app_names else request.path
 
 
 def address_and_agent(request: HttpRequest) -> str:
     """Return what tells guests apart."""
     return environ_guest(request.META)
 
+
+#: The application name of Django's admin, under whatever path it stands.
+_ADMIN = "admin"
 
 #: The settings that name functions, and the functions without them.
 FUNCTIONS: dict[str, Callable[[HttpRequest], Any]] = {
@@ -63,6 +69,10 @@ def function(name: str) -> Callable[[HttpRequest], Any]:
     return found
 
 
+#: How many tests, one around the other, have set ONLINE_URL.
+_urls_set = 0
+
+
 @cache
 def presence() -> Presence:
     """Return this process's Presence."""
@@ -87,8 +97,17 @@ def page_url(request: HttpRequest) -> Name | None:
     return url
 
 
-def forget(*, setting: str, **_: object) -> None:
+def reports() -> bool:
+    """Tell whether page views are reported: in Django's test environment only to a server that a test has set."""
+    state = getattr(sys.modules.get("django.test.utils"), "_TestState", None)
+    return _urls_set > 0 or not hasattr(state, "saved_data")
+
+
+def forget(*, setting: str, enter: bool = True, **_: object) -> None:
     """Make both anew when a test has changed a setting of theirs; what waits still is dropped."""
+    global _urls_set
+    if setting == "ONLINE_URL":
+        _urls_set += 1 if enter else -1
     if not setting.startswith("ONLINE_") and setting != "SECRET_KEY":
         return
     if presence.cache_info().currsize:
