@@ -43,6 +43,8 @@ def free_port():
 
 # Websites
 
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
+
 
 class Browser:
     """Fetches pages and keeps cookies."""
@@ -53,10 +55,10 @@ class Browser:
         self.cookies = http.cookiejar.CookieJar()
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self.cookies))
 
-    def get(self, path, form=None):
+    def get(self, path, form=None, headers=None):
         """Return the text of a page; `form` is posted to it."""
         data = urllib.parse.urlencode(form).encode() if form else None
-        asked = urllib.request.Request(self.site + path, data, {"User-Agent": self.agent})
+        asked = urllib.request.Request(self.site + path, data, {"User-Agent": self.agent, **(headers or {})})
         with self._opener.open(asked, timeout=PATIENCE_S) as response:
             return response.read().decode()
 
@@ -66,6 +68,15 @@ class Browser:
         while not (found := re.search(pattern, text := self.get(path))):
             assert time.monotonic() < deadline_s, text
         return found
+
+
+def shown_by_chromium(url, folder):
+    """Return the document that a real browser shows for a url. It asks for a favicon, too."""
+    command = [program("chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    # By its own agent it says that it is a robot.
+    options = [f"--user-data-dir={folder}/profile", "--user-agent=Mozilla/5.0 (X11; Linux x86_64) Chrome/128"]
+    command += [*options, "--dump-dom", url]
+    return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=60)
 
 
 @contextlib.contextmanager

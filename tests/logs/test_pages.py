@@ -160,8 +160,9 @@ def test_name_is_not_believed_where_nobody_is_logged_in():
     assert view(user=b"theo", rules={"guests_only": True}) == view()
 
 
-def test_name_of_a_guest_depends_on_address_and_key_alone():
-    names = {view(**each).user for each in ({}, {"url": b"/b"}, {"agent": b"other"})}
+def test_name_of_a_guest_depends_on_address_agent_and_key_alone():
+    assert view(agent=b"Mozilla/5.0 Chrome/120").user != view().user
+    names = {view(**each).user for each in ({}, {"url": b"/b"}, {"status": b"304"})}
     assert len(names) == 1
     assert view(address=b"198.51.100.8").user not in names
     assert view(key=b"l" * 32).user not in names

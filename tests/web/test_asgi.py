@@ -6,7 +6,7 @@ import pytest
 from fastapi import BackgroundTasks, FastAPI, WebSocket
 from fastapi.responses import HTMLResponse, StreamingResponse
 from tests.serving import PATIENCE_S
-from tests.websites import Browser, flush, follow, website, wrapping
+from tests.websites import FIREFOX, Browser, flush, follow, website, wrapping
 
 from online_client.asgi import OnlineMiddleware
 
@@ -30,6 +30,8 @@ async def ask(app, path="/a", method="GET", address="192.0.2.1", on_sent=lambda 
         "client": (address, 4711),
         "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
     }
+    if "user_agent" not in headers:
+        scope["headers"].append((b"user-agent", FIREFOX.encode()))
     messages = []
 
     requests = iter([{"type": "http.request", "body": b""}])
@@ -82,7 +84,7 @@ def test_a_page_view_is_reported_when_its_response_has_started(wrap):
     seen = []
     visit(app, x_user="ada", on_sent=lambda message: seen.append(len(reported)))
     assert seen == [0, 1, 1]
-    assert reported == [(b"ada", "/a")]
+    assert reported == [(b"ada", b"/a")]
 
 
 def test_who_hangs_up_is_counted(wrap, client):

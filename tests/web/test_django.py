@@ -21,7 +21,7 @@ from django.test import client as browsers
 from django.test import override_settings
 from django.urls import include, path
 from tests.serving import PATIENCE_S
-from tests.websites import Browser, down_url, follow, website
+from tests.websites import FIREFOX, Browser, down_url, follow, website
 
 from online_client import Client
 from online_client.web import now_ms
@@ -124,7 +124,7 @@ def flush():
 
 
 def visit(path, user=None, method="GET", **extra):
-    headers = {"X-User": user} if user else {}
+    headers = {"User-Agent": extra.pop("HTTP_USER_AGENT", FIREFOX)} | ({"X-User": user} if user else {})
     return browsers.Client().generic(method, path, headers=headers, **extra)
 
 
@@ -213,7 +213,7 @@ def test_who_signs_in_or_out_is_counted_once(client):
     visit("/a")
     flush()
     assert client.kinds() == type(client.kinds())(0, 1, 0, 0)
-    request = browsers.RequestFactory().get("/a")
+    request = browsers.RequestFactory().get("/a", headers={"User-Agent": FIREFOX})
     request.user = User("ada")
     user_logged_in.send(User, request=request, user=request.user)
     visit("/a", "ada")

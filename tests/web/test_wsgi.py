@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from wsgiref.util import FileWrapper, setup_testing_defaults
 
 import pytest
-from tests.websites import Browser, flush, website, wrapping
+from tests.websites import FIREFOX, Browser, flush, website, wrapping
 
 from online_client import AddressError
 from online_client.wsgi import OnlineMiddleware
@@ -30,7 +30,7 @@ def responding(status="200 OK", headers=HTML, body=(b"hello",)):
 
 def call(app, path="/a", method="GET", **variables):
     """Ask for a page without closing the response: `(body, what start_response was given)`."""
-    environ = {"PATH_INFO": path, "REQUEST_METHOD": method, **variables}
+    environ = {"PATH_INFO": path, "REQUEST_METHOD": method, "HTTP_USER_AGENT": FIREFOX, **variables}
     setup_testing_defaults(environ)
     started = []
     body = app(environ, lambda *given: started.append(given) or (lambda data: None))

@@ -22,6 +22,8 @@ The map, for a newcomer. An arrow is an allowed import; nothing imports against 
     presence    answers for pages: a client and its last answers    -> client, aio, forks
     addresses   addresses in their one form, and the client behind proxies
     agents      which agents are bots
+    guests      the names of guests and bots                        -> agents
+    proxies     which proxies are trusted                           -> addresses, pageviews
     pageviews   which requests are page views
     urls        one url for one page
     names       who is named, and what stands for nobody            -> verbs

@@ -5,10 +5,13 @@ A page view is reported with the start of its response: who hangs up then has se
 Everything but HTTP, so lifespan and websockets, passes through untouched.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, TypeAlias
 
+from online_client.pageviews import Header
+from online_client.proxies import HEADERS, read_proxies
 from online_client.reporter import Reporter
+from online_client.urls import decoded_url, page_url
 from online_client.verbs import Name
 from online_client.web import KEY, Looks, PageViews, PageViewTest, Visitor, anonymous, is_page_view, now_ms
 
@@ -19,20 +22,21 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def path(scope: Scope) -> str:
-    """The path that was asked for, without a query."""
-    return str(scope["path"])
+def path(scope: Scope) -> bytes:
+    """Return the url of the page that was asked for, without a query."""
+    raw = scope.get("raw_path")
+    return page_url(bytes(raw)) if raw else decoded_url(str(scope["path"]).encode("utf-8", "surrogateescape"))
 
 
-def agent(scope: Scope) -> str:
-    """The header User-Agent."""
-    return _header(scope, b"user-agent")
-
-
-def address_and_agent(scope: Scope) -> str:
-    """What tells guests apart."""
+def address(scope: Scope) -> str:
+    """Return the address of who asked, perhaps of a proxy."""
     client = scope.get("client")
-    return f"{client[0] if client else ''} {agent(scope)}"
+    return str(client[0] or "") if client else ""
+
+
+def header(scope: Scope) -> Header:
+    """Return what gives the headers of a request by their names; those that came more than once are joined."""
+    return lambda name: _header(scope, name.lower().encode())
 
 
 class OnlineMiddleware:
@@ -46,6 +50,8 @@ class OnlineMiddleware:
     guests apart, address and agent unless told otherwise; None is not reported. `is_page_view(method, status,
     content_type)`: see web.py. All are called in the event loop when the response starts, and see what other
     middleware has put into the scope by then.
+    `trust_proxy`: the networks of your proxies, such as `["10.0.0.0/8"]`, or "unix", whose `proxy_header`
+    (X-Forwarded-For, or Forwarded) tells for whom they ask.
 
     Who signs in was a guest a moment ago: an application that says `scope["online.page_views"].signed_in(scope)`,
     and `signed_out` before it forgets the user, counts nobody twice.
@@ -59,12 +65,17 @@ class OnlineMiddleware:
         secret: str | bytes,
         user: Callable[[Scope], Visitor] = anonymous,
         page_url: Callable[[Scope], Name | None] = path,
-        guest: Callable[[Scope], str | None] = address_and_agent,
+        guest: Callable[[Scope], str | None] | None = None,
         is_page_view: PageViewTest = is_page_view,
+        trust_proxy: str | Iterable[str] = (),
+        proxy_header: str = HEADERS[0],
     ) -> None:
         self.app = app
-        looks = Looks(user, page_url, guest, agent)
-        self.page_views = PageViews(Reporter(url), looks, secret=secret, is_page_view=is_page_view)
+        looks = Looks(user, page_url, guest, address, header)
+        proxies = read_proxies(trust_proxy, proxy_header)
+        self.page_views = PageViews(
+            Reporter(url), looks, secret=secret, is_page_view=is_page_view, proxies=proxies
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -86,4 +97,4 @@ class OnlineMiddleware:
 
 def _header(headers_of: Scope | Message, wanted: bytes) -> str:
     headers = headers_of.get("headers") or ()
-    return next((bytes(value).decode("latin-1") for name, value in headers if bytes(name).lower() == wanted), "")
+    return ",".join(bytes(value).decode("latin-1") for name, value in headers if bytes(name).lower() == wanted)

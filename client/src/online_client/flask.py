@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Request, Response, has_request_context, request, request_finished
 
 from online_client.presence import Presence, Reader, reader_of
+from online_client.proxies import HEADERS, read_proxies
 from online_client.replies import Viewer
 from online_client.reporter import Reporter
 from online_client.verbs import Name
@@ -16,8 +17,9 @@ from online_client.web import (
     PageViews,
     PageViewTest,
     Visitor,
-    environ_agent,
-    environ_guest,
+    environ_address,
+    environ_header,
+    environ_url,
     is_page_view,
     now_ms,
 )
@@ -32,9 +34,9 @@ logger = logging.getLogger(__name__)
 _FOUND = "online.page_view"
 
 
-def current_url() -> str:
-    """The path that was asked for, without a query."""
-    return request.script_root + request.path
+def current_url() -> bytes:
+    """Return the url of the page that was asked for, without a query."""
+    return environ_url(request.environ)
 
 
 class Online:
@@ -47,7 +49,9 @@ class Online:
     unless told otherwise; None is not reported. All are called within the request. `is_page_view(method, status,
     content_type)`: see web.py.
 
-    Of the application's configuration it reads ONLINE_URL, the server's address, and SECRET_KEY, which names guests.
+    Of the application's configuration it reads ONLINE_URL, the server's address, SECRET_KEY, which names guests,
+    ONLINE_TRUST_PROXY, the networks of your proxies (such as `["10.0.0.0/8"]`, or "unix"), and ONLINE_PROXY_HEADER, in
+    which they tell for whom they ask (X-Forwarded-For, or Forwarded).
     Templates have `online_count([url])` and `online_users([url, limit=30, guests=False])`; `app.extensions["online"]`
     has the `presence` and the `page_views` behind them.
 
@@ -61,15 +65,16 @@ class Online:
         *,
         user: Callable[[], Visitor] = lambda: None,
         page_url: Callable[[], Name | None] = current_url,
-        guest: Callable[[], str | None] = lambda: environ_guest(request.environ),
+        guest: Callable[[], str | None] | None = None,
         is_page_view: PageViewTest = is_page_view,
     ) -> None:
         self.page_url = page_url
         self._looks = Looks[Request](
             user=lambda _: user(),
             page_url=lambda _: page_url(),
-            guest=lambda _: guest(),
-            agent=lambda request: environ_agent(request.environ),
+            guest=None if guest is None else lambda _: guest(),
+            address=lambda request: environ_address(request.environ),
+            header=lambda request: environ_header(request.environ),
         )
         self._is_page_view = is_page_view
         if app is not None:
@@ -78,7 +83,8 @@ class Online:
     def init_app(self, app: Flask) -> None:
         """Report the page views of `app`, and give its templates their functions.
 
-        Raises AddressError for a wrong ONLINE_URL, RuntimeError without a SECRET_KEY.
+        Raises AddressError for a wrong ONLINE_URL, ValueError for a wrong ONLINE_TRUST_PROXY, RuntimeError
+        without a SECRET_KEY.
         """
         if not app.config.get("SECRET_KEY"):
             raise RuntimeError("Online names guests with the application's SECRET_KEY: set it before init_app")
@@ -93,7 +99,14 @@ class _Extension:
     ) -> None:
         url = app.config.get("ONLINE_URL")
         self.presence = Presence(url)
-        self.page_views = PageViews(Reporter(url), looks, secret=app.config["SECRET_KEY"], is_page_view=is_page_view)
+        proxies = read_proxies(
+            app.config.get("ONLINE_TRUST_PROXY") or (),
+            app.config.get("ONLINE_PROXY_HEADER") or HEADERS[0],
+            name="ONLINE_TRUST_PROXY",
+        )
+        self.page_views = PageViews(
+            Reporter(url), looks, secret=app.config["SECRET_KEY"], is_page_view=is_page_view, proxies=proxies
+        )
         self._page_url = page_url
         # After the session was saved: looking at it then does not make every page vary by cookie.
         request_finished.connect(self._find, app)

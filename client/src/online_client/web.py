@@ -3,22 +3,27 @@
 Not its job: any framework (django/, flask.py, asgi.py, wsgi.py), and telling who is online (presence.py).
 
 1. Reporting never waits and never raises: what an application's own function raises is logged.
-2. No address leaves the process: a guest is named by a hash, keyed with the application's secret, of what tells
-   guests apart. So all processes with the same secret give a guest the same name, and nobody else can find out whose
-   it is by trying addresses.
+2. No address leaves the process: guests and bots are named by hashes, keyed with the application's secret (guests).
+   So all processes with the same secret give a guest the same name.
+3. Which responses are page views, and which agents bots, is told by the modules that tell it for logs (pageviews,
+   agents, urls). An application's own `is_page_view` takes the place of these rules, its own `guest` that of address
+   and agent, its own `page_url` that of the path.
 """
 
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from online_client.agents import is_bot
+from online_client.guests import bot_name, guest_key, guest_name, visitor_name
 from online_client.names import Visitor as Visitor  # the integrations find it here
 from online_client.names import named
+from online_client.pageviews import Header, is_file, purpose_of, shows_page
+from online_client.proxies import Proxies
 from online_client.reporter import Reporter
+from online_client.urls import decoded_url
 from online_client.verbs import Name, User
 
 #: Where WSGI and ASGI requests find the PageViews that will report them.
@@ -29,13 +34,6 @@ BOT = "bot"
 
 #: (method, status, content type without parameters or "") -> whether this was a page view
 PageViewTest: TypeAlias = Callable[[str, int, str], bool]
-
-_METHODS = ("GET", "HEAD", "POST")
-_TYPES = ("text/html", "application/xhtml+xml", "")
-_NOT_MODIFIED = 304
-
-#: How robots name themselves. Not a brand of telephones, Cubot.
-_ROBOT = re.compile("(?<!cu)bot|crawl|spider|slurp", re.IGNORECASE)
 
 R = TypeVar("R")
 
@@ -48,13 +46,12 @@ def now_ms() -> int:
 
 
 def is_page_view(method: str, status: int, content_type: str) -> bool:
-    """Tell whether a response showed somebody a page: HTML or of unknown type, no error and no redirect."""
-    return method in _METHODS and (200 <= status < 300 or status == _NOT_MODIFIED) and content_type in _TYPES
+    """Tell whether a response shows somebody a page; beside it, the request's url and headers count (PageViews)."""
+    return shows_page(method, status, content_type)
 
 
-def is_robot(agent: str) -> bool:
-    """Tell whether a User-Agent is that of a robot which says so."""
-    return _ROBOT.search(agent) is not None
+_IS_PAGE_VIEW = is_page_view
+NO_PROXIES = Proxies()
 
 
 def anonymous(request: object) -> None:
@@ -67,8 +64,9 @@ class Looks(Generic[R]):
 
     user: Callable[[R], Visitor]
     page_url: Callable[[R], Name | None]  #: None: not to be reported
-    guest: Callable[[R], str | None]  #: what tells guests apart; None: not to be reported
-    agent: Callable[[R], str]  #: the header User-Agent
+    guest: Callable[[R], str | None] | None  #: what tells guests apart (None: not to be reported); address and agent
+    address: Callable[[R], str]  #: who asked, perhaps a proxy; "" if it is not known
+    header: Callable[[R], Header]  #: the request's headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +79,25 @@ class PageView:
 class PageViews(Generic[R]):
     """Reports page views.
 
-    `secret`: names guests, see the invariants. Raises ValueError if it is empty.
+    `secret`: names guests, see the invariants. `proxies`: who may tell of visitors behind them. Raises ValueError if
+    `secret` is empty.
     """
 
     def __init__(
-        self, reporter: Reporter, looks: Looks[R], *, secret: str | bytes, is_page_view: PageViewTest = is_page_view
+        self,
+        reporter: Reporter,
+        looks: Looks[R],
+        *,
+        secret: str | bytes,
+        is_page_view: PageViewTest = is_page_view,
+        proxies: Proxies = NO_PROXIES,
     ) -> None:
-        if not secret:
-            raise ValueError("secret is empty; it should be long, random, and the same in all processes")
         self.reporter = reporter
         self._looks = looks
         self._is_page_view = is_page_view
-        self._key = blake2b(secret.encode() if isinstance(secret, str) else secret, person=b"online guests").digest()
+        self._has_own_test = is_page_view is not _IS_PAGE_VIEW
+        self._proxies = proxies
+        self._key = guest_key(secret)
 
     def report(self, request: R, method: str, status: int, content_type: str, seen_ms: int) -> None:
         """Report the request, which came at `seen_ms`, if its response was a page view.
@@ -150,16 +155,32 @@ class PageViews(Generic[R]):
 
     def _look(self, request: R) -> PageView | None:
         url = self._looks.page_url(request)
+        if url is None or (not self._has_own_test and self._is_aside(request, url)):
+            return None
         visitor = named(self._looks.user(request)) or self._guest(request)
-        return None if url is None or visitor is None else PageView(visitor[0], url, visitor[1])
+        return None if visitor is None else PageView(visitor[0], url, visitor[1])
+
+    def _is_aside(self, request: R, url: Name) -> bool:
+        """Whether a file was asked for, or nobody looks at the page."""
+        text = url.decode("latin-1") if isinstance(url, bytes) else str(url)
+        return is_file(text.partition("?")[0]) or purpose_of(self._looks.header(request)) != ""
 
     def _guest(self, request: R) -> tuple[str, str] | None:
-        known_by = self._looks.guest(request)
-        if known_by is None:
-            return None
-        kind = BOT if is_robot(self._looks.agent(request)) else GUEST
-        name = blake2b(known_by.encode("utf-8", "surrogateescape"), key=self._key, digest_size=8).hexdigest()
-        return f"{kind}:{name}", kind
+        header = self._looks.header(request)
+        agent = header("User-Agent") or ""
+        address = self._proxies.client(self._looks.address(request), header).encode("utf-8", "surrogateescape")
+        known_by = None
+        if self._looks.guest is not None:
+            own = self._looks.guest(request)
+            if own is None:
+                return None
+            known_by = own.encode("utf-8", "surrogateescape")
+        sent = agent.encode("latin-1", "replace")
+        if is_bot(agent):
+            return bot_name(self._key, address or known_by or b"", sent).decode(), BOT
+        if known_by is not None:
+            return visitor_name(self._key, known_by).decode(), GUEST
+        return guest_name(self._key, address, sent).decode(), GUEST
 
 
 # Requests as CGI, WSGI, Flask and Django describe them.
@@ -167,16 +188,16 @@ class PageViews(Generic[R]):
 Environ: TypeAlias = Mapping[str, Any]
 
 
-def environ_agent(environ: Environ) -> str:
-    """The header User-Agent."""
-    return str(environ.get("HTTP_USER_AGENT", ""))
+def environ_header(environ: Environ) -> Header:
+    """Return what gives the headers of a request by their names."""
+    return lambda name: environ.get(f"HTTP_{name.upper().replace('-', '_')}")
 
 
-def environ_guest(environ: Environ) -> str:
-    """What tells guests apart: address and agent."""
-    return f"{environ.get('REMOTE_ADDR', '')} {environ_agent(environ)}"
+def environ_address(environ: Environ) -> str:
+    """Return the address of who asked, perhaps of a proxy."""
+    return str(environ.get("REMOTE_ADDR", ""))
 
 
 def environ_url(environ: Environ) -> bytes:
-    """The path that was asked for, without a query, as the bytes it stands for."""
-    return f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}".encode("latin-1")
+    """Return the url of the page that was asked for, without a query."""
+    return decoded_url(f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}".encode("latin-1"))

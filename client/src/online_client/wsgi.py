@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from online_client.proxies import HEADERS, read_proxies
 from online_client.reporter import Reporter
 from online_client.verbs import Name
 from online_client.web import (
@@ -12,8 +13,8 @@ from online_client.web import (
     PageViewTest,
     Visitor,
     anonymous,
-    environ_agent,
-    environ_guest,
+    environ_address,
+    environ_header,
     environ_url,
     is_page_view,
     now_ms,
@@ -33,6 +34,8 @@ class OnlineMiddleware:
     `page_url(environ)`: the page, the path unless told otherwise; None is not reported. `guest(environ)`: what tells
     guests apart, address and agent unless told otherwise; None is not reported. `is_page_view(method, status,
     content_type)`: see web.py.
+    `trust_proxy`: the networks of your proxies, such as `["10.0.0.0/8"]`, or "unix", whose `proxy_header`
+    (X-Forwarded-For, or Forwarded) tells for whom they ask.
 
     Who signs in was a guest a moment ago: an application that says `environ["online.page_views"].signed_in(environ)`,
     and `signed_out` before it forgets the user, counts nobody twice.
@@ -46,12 +49,17 @@ class OnlineMiddleware:
         secret: str | bytes,
         user: "Callable[[WSGIEnvironment], Visitor]" = anonymous,
         page_url: "Callable[[WSGIEnvironment], Name | None]" = environ_url,
-        guest: "Callable[[WSGIEnvironment], str | None]" = environ_guest,
+        guest: "Callable[[WSGIEnvironment], str | None] | None" = None,
         is_page_view: PageViewTest = is_page_view,
+        trust_proxy: str | Iterable[str] = (),
+        proxy_header: str = HEADERS[0],
     ) -> None:
         self.app = app
-        looks = Looks(user, page_url, guest, environ_agent)
-        self.page_views = PageViews(Reporter(url), looks, secret=secret, is_page_view=is_page_view)
+        looks = Looks(user, page_url, guest, environ_address, environ_header)
+        proxies = read_proxies(trust_proxy, proxy_header)
+        self.page_views = PageViews(
+            Reporter(url), looks, secret=secret, is_page_view=is_page_view, proxies=proxies
+        )
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         seen_ms = now_ms()

@@ -4,8 +4,9 @@ Not here: parsing lines (formats), the settings (rules), and where lines come fr
 
 1. If a request is not a page view, the reason is one of NO_PAGE_VIEW, so reasons can be counted.
 2. No address and no cookie leaves this module unhashed, except addresses with `keep_addresses`. Users who are not
-   logged in are guests, named by a keyed hash of the address or cookie. Bots are named by a hash of address and agent,
-   so a person and a program with the same address are two users. The same key gives the same names.
+   logged in are guests, named by a keyed hash of address and agent, or of the cookie. Bots are named by one of address
+   and agent, so a person and a program with the same address are two users. Middleware with the same key gives the same
+   names (online_client.guests).
 3. X-Forwarded-For is used only if the request came from a trusted proxy. It is read from the right, because clients
    can write anything further left.
 4. Memory is bounded: full caches are emptied.
@@ -14,7 +15,6 @@ Not here: parsing lines (formats), the settings (rules), and where lines come fr
 
 import os
 import re
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,8 @@ from online.logs.rules import Rules
 from online.terms import SEEN_MAX_MS, SEEN_MIN_MS
 from online_client.addresses import client_of, normal_address
 from online_client.agents import is_bot
+from online_client.guests import KEY_BYTES, bot_name, guest_name, visitor_name
+from online_client.guests import guest_key as key_of
 from online_client.pageviews import STATUSES, is_aside, is_file
 from online_client.urls import normal_host, page_url, read_target
 
@@ -52,7 +54,6 @@ _MAX_CACHED = 50_000
 _MAX_CACHED_BYTES = 512
 
 _MAX_USER_BYTES, _MAX_URL_BYTES = Limits.max_user, Limits.max_url
-_KEY_BYTES = 32
 
 
 class PageView(NamedTuple):
@@ -81,7 +82,7 @@ class Pages:
         self._reasons: dict[bytes, str] = {}
         self._own_bots = re.compile("|".join(f"(?:{each})" for each in rules.bots)) if rules.bots else None
         self._statuses = frozenset(str(status).encode() for status in STATUSES) | {_NO_STATUS}
-        self._guests: dict[bytes, bytes] = {}  #: by their addresses
+        self._guests: dict[tuple[bytes, bytes], bytes] = {}  #: by their addresses and agents
         self._visitors: dict[bytes, bytes] = {}  #: by the cookie or other text that identifies them
         self._bots: dict[bytes, bool] = {}
         self._bot_names: dict[tuple[bytes, bytes], bytes] = {}
@@ -134,7 +135,7 @@ class Pages:
                 user = self._visitors.get(visitor) or self._visitor(visitor)
             else:
                 kind = "guest"
-                user = self._guests.get(address) or self._guest(address)
+                user = self._guests.get((address, agent)) or self._guest(address, agent)
             if not user:
                 return NO_ADDRESS if address else NO_USER
         else:
@@ -193,11 +194,11 @@ class Pages:
             _put(self._clients, key, client, len(forwarded))
         return client
 
-    def _guest(self, address: bytes) -> bytes:
+    def _guest(self, address: bytes, agent: bytes) -> bytes:
         """Return the name of a guest with this address, in any spelling; empty if it is not an address."""
         known = one_address(address)
-        name = known if self._rules.keep_addresses or not known else self._hidden(known, b"address")
-        _put(self._guests, address, name, len(address))
+        name = known if self._rules.keep_addresses or not known else guest_name(self._key, known, _unescaped(agent))
+        _put(self._guests, (address, agent), name, len(address) + len(agent))
         return name
 
     def _bot(self, address: bytes, agent: bytes, visitor: bytes) -> bytes:
@@ -209,7 +210,7 @@ class Pages:
         known_by = known or (b"" if address else visitor)
         if not known_by:
             return b""
-        name = b"bot-" + self._digest(known_by + b" " + agent, b"bot")
+        name = bot_name(self._key, known_by, _unescaped(agent))
         if known and self._rules.keep_addresses:
             name += b"-" + known
         if known:
@@ -223,16 +224,9 @@ class Pages:
         return is_name
 
     def _visitor(self, visitor: bytes) -> bytes:
-        name = self._hidden(visitor, b"visitor")
+        name = visitor_name(self._key, visitor)
         _put(self._visitors, visitor, name, len(visitor))
         return name
-
-    def _hidden(self, text: bytes, what: bytes) -> bytes:
-        """Return a name for a guest that does not reveal `text`, and that others cannot make up."""
-        return b"guest-" + self._digest(text, what)
-
-    def _digest(self, text: bytes, what: bytes) -> bytes:
-        return blake2b(text, key=self._key, person=what, digest_size=8).hexdigest().encode()
 
     def _is_bot(self, agent: bytes) -> bool:
         """Return whether a user agent is a program. `-` means that none was sent, empty that it is unknown."""
@@ -269,7 +263,7 @@ def guest_key(path: Path | None) -> bytes:
     Raises ConfigError if the file cannot be read or created, or if the key has the wrong length.
     """
     if path is None:
-        return os.urandom(_KEY_BYTES)
+        return os.urandom(KEY_BYTES)
     try:
         _make_key(path)
         key = path.read_bytes().strip()
@@ -277,7 +271,7 @@ def guest_key(path: Path | None) -> bytes:
         raise errors.unusable_file("guest_key", path, error) from None
     if not 16 <= len(key) <= 1024:
         raise ConfigError(f"guest_key {path} has {len(key)} bytes, it must have 16 to 1024")
-    return blake2b(key, digest_size=_KEY_BYTES).digest()
+    return key_of(key)
 
 
 def _make_key(path: Path) -> None:
@@ -287,7 +281,7 @@ def _make_key(path: Path) -> None:
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         with open(files.create(new), "wb") as file:
-            file.write(os.urandom(_KEY_BYTES).hex().encode() + b"\n")
+            file.write(os.urandom(KEY_BYTES).hex().encode() + b"\n")
         os.link(new, path)  # fails if another process was first; its key is used then
     except FileExistsError:
         pass

@@ -12,7 +12,7 @@ from django.core.signals import setting_changed
 from django.http import HttpRequest
 
 from online_client.address import parse_address
-from online_client.django.settings import FUNCTIONS, forget, function, page_views, reports, server_url
+from online_client.django.settings import FUNCTIONS, forget, function, page_views, proxies, reports, server_url
 from online_client.errors import AddressError
 
 MIDDLEWARE = "online_client.django.middleware.OnlineMiddleware"
@@ -42,7 +42,7 @@ def _signed_out(*, request: HttpRequest | None = None, **_: Any) -> None:
 
 def check(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:
     """Find what is wrong with the settings."""
-    return [*_check_url(), *_check_functions(), *_check_middleware(), *_check_names()]
+    return [*_check_url(), *_check_functions(), *_check_proxies(), *_check_middleware(), *_check_names()]
 
 
 def _check_url() -> Iterator[checks.CheckMessage]:
@@ -64,8 +64,23 @@ def _check_functions() -> Iterator[checks.CheckMessage]:
         except (ImportError, TypeError) as error:
             yield checks.Error(f"{name}: {error}.", hint=hint, id="online.E002")
         else:
-            if not callable(found):
+            if found is not None and not callable(found):
                 yield checks.Error(f"{name} names {found!r}, which cannot be called.", hint=hint, id="online.E002")
+
+
+def _check_proxies() -> Iterator[checks.CheckMessage]:
+    """Find proxies that are wrong, or those that other settings tell of and this one does not."""
+    try:
+        found = proxies()
+    except ValueError as error:
+        yield checks.Error(f"{error}.", id="online.E003")
+        return
+    behind = [name for name in ("SECURE_PROXY_SSL_HEADER", "USE_X_FORWARDED_HOST") if getattr(settings, name, None)]
+    own = getattr(settings, "ONLINE_TRUST_PROXY", None) is not None or getattr(settings, "ONLINE_GUEST", None)
+    if behind and not own and not found.is_set:
+        hint = 'Set it to the networks of your proxies, such as ["10.0.0.0/8"], or to [] if REMOTE_ADDR is right.'
+        problem = f"{behind[0]} tells of a proxy, and ONLINE_TRUST_PROXY does not: guests may all have its address."
+        yield checks.Warning(problem, hint=hint, id="online.W004")
 
 
 def _check_middleware() -> Iterator[checks.CheckMessage]:

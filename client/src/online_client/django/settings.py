@@ -5,8 +5,10 @@
     ONLINE_PAGE_URL     request -> the page, None for not to be reported; the path unless set, and
                         None in Django's admin
     ONLINE_GUEST        request -> what tells guests apart, None for not to be reported; address and agent unless set
+    ONLINE_TRUST_PROXY  networks of trusted proxies, such as ["10.0.0.0/8"], or "unix"; none unless set
+    ONLINE_PROXY_HEADER the header in which they tell for whom they ask: X-Forwarded-For unless set, or Forwarded
 
-The last three are dotted paths of functions. SECRET_KEY names guests.
+The three before these are dotted paths of functions. SECRET_KEY names guests.
 """
 
 import sys
@@ -19,9 +21,11 @@ from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
 from online_client.presence import Presence
+from online_client.proxies import HEADERS, Proxies, read_proxies
 from online_client.reporter import Reporter
+from online_client.urls import decoded_url
 from online_client.verbs import Name
-from online_client.web import Looks, PageViews, Visitor, environ_agent, environ_guest
+from online_client.web import Looks, PageViews, Visitor, environ_address, environ_header
 
 
 def signed_in(request: HttpRequest) -> Visitor:
@@ -30,25 +34,20 @@ def signed_in(request: HttpRequest) -> Visitor:
     return user.get_username() if user is not None and user.is_authenticated else None
 
 
-def path(request: HttpRequest) -> str | None:
+def path(request: HttpRequest) -> bytes | None:
     """Return the path that was asked for, without a query; None for the pages of Django's admin."""
     match = request.resolver_match
-    return None if match is not None and _ADMIN in match.app_names else request.path
-
-
-def address_and_agent(request: HttpRequest) -> str:
-    """Return what tells guests apart."""
-    return environ_guest(request.META)
+    return None if match is not None and _ADMIN in match.app_names else decoded_url(request.path.encode())
 
 
 #: The application name of Django's admin, under whatever path it stands.
 _ADMIN = "admin"
 
 #: The settings that name functions, and the functions without them.
-FUNCTIONS: dict[str, Callable[[HttpRequest], Any]] = {
+FUNCTIONS: dict[str, Callable[[HttpRequest], Any] | None] = {
     "ONLINE_USER": signed_in,
     "ONLINE_PAGE_URL": path,
-    "ONLINE_GUEST": address_and_agent,
+    "ONLINE_GUEST": None,  # address and agent
 }
 
 
@@ -58,7 +57,7 @@ def server_url() -> str | None:
     return url
 
 
-def function(name: str) -> Callable[[HttpRequest], Any]:
+def function(name: str) -> Callable[[HttpRequest], Any] | None:
     """Return the function that a setting names. Raises ImportError if there is none, TypeError if it is no name."""
     dotted_path = getattr(settings, name, None)
     if dotted_path is None:
@@ -73,6 +72,14 @@ def function(name: str) -> Callable[[HttpRequest], Any]:
 _urls_set = 0
 
 
+def proxies() -> Proxies:
+    """Return what ONLINE_TRUST_PROXY and ONLINE_PROXY_HEADER say. Raises ValueError, which names the setting."""
+    trusted = getattr(settings, "ONLINE_TRUST_PROXY", None) or ()
+    return read_proxies(
+        trusted, getattr(settings, "ONLINE_PROXY_HEADER", None) or HEADERS[0], name="ONLINE_TRUST_PROXY"
+    )
+
+
 @cache
 def presence() -> Presence:
     """Return this process's Presence."""
@@ -83,17 +90,18 @@ def presence() -> Presence:
 def page_views() -> PageViews[HttpRequest]:
     """Return this process's PageViews."""
     looks = Looks[HttpRequest](
-        user=function("ONLINE_USER"),
-        page_url=function("ONLINE_PAGE_URL"),
+        user=function("ONLINE_USER") or signed_in,
+        page_url=function("ONLINE_PAGE_URL") or path,
         guest=function("ONLINE_GUEST"),
-        agent=lambda request: environ_agent(request.META),
+        address=lambda request: environ_address(request.META),
+        header=lambda request: environ_header(request.META),
     )
-    return PageViews(Reporter(server_url()), looks, secret=settings.SECRET_KEY)
+    return PageViews(Reporter(server_url()), looks, secret=settings.SECRET_KEY, proxies=proxies())
 
 
 def page_url(request: HttpRequest) -> Name | None:
     """Return the page that a request is for."""
-    url: Name | None = function("ONLINE_PAGE_URL")(request)
+    url: Name | None = (function("ONLINE_PAGE_URL") or path)(request)
     return url
 
 
