@@ -5,13 +5,16 @@ What they need stands in .ci/packages; a test whose program is not installed is 
 
 import contextlib
 import os
+import re
 import subprocess
 import time
 import urllib.error
 
 import pytest
 from tests.serving import PATIENCE_S
-from tests.websites import Browser, follow, free_port, hanging_url, program, website
+from tests.websites import FIREFOX, Browser, follow, free_port, hanging_url, program, shown_by_chromium, website
+
+from online_client import Kinds
 
 #: Where Debian keeps modules for Node; others are found besides.
 NODE_PATH = os.pathsep.join(filter(None, [os.environ.get("NODE_PATH"), "/usr/share/nodejs"]))
@@ -37,7 +40,7 @@ def serve(request, tmp_path):
     def serving(online_port):
         port = free_port()
         variables = {
-            "ONLINE_REDIS_URL": f"redis://{request.param.removesuffix('.md')}:token@127.0.0.1:{online_port}",
+            "ONLINE_REDIS_URL": f"redis://{abs(hash(request.node.name))}:token@127.0.0.1:{online_port}",
             "NODE_PATH": NODE_PATH,
             "TMPDIR": tmp_path,
         }
@@ -62,10 +65,34 @@ def wait_until_served(site):
 @pytest.mark.slow
 def test_the_guide_as_it_is_written(serve, server):
     with serve(server.port) as site:
-        ada, theo = Browser(site), Browser(site, agent="Chrome")
-        ada.get_until("/forum/1?login=ada", "online, 1 on this page: ada<")
-        theo.get_until("/forum/1", r"[23] online, 2 on this page: ada<")
-        ada.get_until("/forum/2?login=%3Cada%3E", "on this page: &(lt|#60);ada&(gt|#62);<")
+        ada, theo = Browser(site), Browser(site, agent="Mozilla/5.0 Chrome/120")
+        ada.get_until("/forum/1?login=ada", "online, 1 on this page: ada, 0 guests<")
+        theo.get_until("/forum/1", r"[23] online, 2 on this page: ada, 1 guests<")
+        ada.get_until("/forum/2?login=%3Cada%3E", "on this page: &(lt|#60);ada&(gt|#62);, 0 guests<")
+
+
+@pytest.mark.slow
+def test_who_looks_at_no_page_does_not_move_and_programs_are_bots(serve, server, client):
+    with serve(server.port) as site:
+        theo, curl = Browser(site, agent=FIREFOX), Browser(site, agent="curl/8.5.0")
+        theo.get_until("/forum/1", "1 on this page: 1 guests<")
+        for name, value in (("Sec-Purpose", "prefetch"), ("X-Requested-With", "XMLHttpRequest")):
+            theo.get("/forum/2", headers={name: value})
+        theo.get("/forum/style.css")
+        curl.get("/forum/1")
+        theo.get_until("/forum/1", "1 on this page: 1 guests<")
+        assert client.kinds("/forum/1") == Kinds(0, 1, 0, 1)
+        assert client.counts("/forum/2", "/forum/style.css") == [0, 0]
+        assert re.fullmatch("guest-[0-9a-f]{16}", client.page("/forum/1").users[0].user)
+
+
+@pytest.mark.slow
+def test_a_real_browser_is_seen_on_the_page_that_it_shows(serve, server, tmp_path):
+    with serve(server.port) as site:
+        theo = Browser(site, agent=FIREFOX)
+        theo.get_until("/forum/8", "1 on this page: 1 guests<")  # it is connected
+        assert "<h1>/forum/7</h1>" in shown_by_chromium(f"{site}/forum/7?login=ada", tmp_path)
+        theo.get_until("/forum/7", "2 on this page: ada, 1 guests<")  # not moved to /favicon.ico
 
 
 @pytest.mark.slow
