@@ -403,6 +403,10 @@ def test_names_that_are_email_addresses_are_told_by_the_check(monkeypatch):
         ({"ONLINE_USER": "user"}, "ONLINE_USER: user doesn't look like a module path"),
         ({"ONLINE_USER": nobody}, "ONLINE_USER: it should be the dotted path of a function, not <function nobody"),
         ({"ONLINE_GUEST": "os.name"}, "ONLINE_GUEST names 'posix', which cannot be called"),
+        ({"ONLINE_TRUST_PROXY": ["10.0.0.0/33"]}, "ONLINE_TRUST_PROXY: takes a network such as 10.0.0.0/8"),
+        ({"ONLINE_TRUST_PROXY": 7}, "ONLINE_TRUST_PROXY should be a list of networks"),
+        ({"ONLINE_PROXY_HEADER": "X-Real-IP"}, "the header of ONLINE_TRUST_PROXY should be X-Forwarded-For or"),
+        ({"USE_X_FORWARDED_HOST": True}, "USE_X_FORWARDED_HOST tells of a proxy, and ONLINE_TRUST_PROXY does not"),
         ({"MIDDLEWARE": []}, "Page views are not reported"),
         ({"MIDDLEWARE": [GZIP, MIDDLEWARE]}, "Page views that django.middleware.gzip.GZipMiddleware or others before"),
     ],
@@ -432,3 +436,9 @@ def test_the_guide_as_it_is_written(url, tmp_path):
         assert re.search(r"(?s)1 online, 1 member on this page.*<li>ada, just now", page)  # no guest looked at the form
         theo.get_until("/forum/1", r"(?s)2 online, 1 member and 1 guest on this page.*<li>ada, just now")
     assert client.kinds("/forum/1") == type(client.kinds())(1, 1, 0, 0)
+
+
+def test_the_check_is_content_with_a_proxy_that_is_named_or_said_to_be_none():
+    for trusted in (["10.0.0.0/8"], "unix", []):
+        with override_settings(USE_X_FORWARDED_HOST=True, ONLINE_TRUST_PROXY=trusted):
+            call_command("check", "--fail-level", "WARNING")
