@@ -47,6 +47,7 @@ Invariants:
 6. No deadline is before `check_at_ms`, apart from those that were looked at less than CHECK_EVERY_MS ago.
 7. Nobody is ended for a deadline before what has come from them was read: the server may have stood still.
 8. `service.carried_bytes` holds what the kernel has of each peer that is SENDING.
+9. Each turn, step and wait between turns is counted by its time, with the clock that ends turns.
 """
 
 from libc.errno cimport (
@@ -108,8 +109,12 @@ cdef extern from "<time.h>" nogil:
     int CLOCK_MONOTONIC
     int clock_gettime(int clock, timespec* now)
 
+cdef extern from *:
+    int __builtin_clzll(unsigned long long value) nogil
+
 cdef enum:
     TURN_NS = 1_000_000
+    LONG_NS = 10_000_000                                 # what takes so long is told (serve/delays.py)
     LONG_STEP_NS = 50_000                                # whose step took so long is served after all others
     RECEIVE_BYTES = 64 * 1024
     ACCEPTED_AT_ONCE = 64
@@ -253,11 +258,14 @@ cdef class Reactor:
     # Turns
 
     def turn(self, int64_t now_ms):
-        cdef int64_t began_ns = clock_ns()
+        cdef int64_t turn_ns = clock_ns()
+        cdef int64_t began_ns = turn_ns
         cdef int64_t end_ns = began_ns + TURN_NS
         cdef int64_t now_ns
         cdef bint is_work_left = True
         self.now_ms = now_ms
+        if self.left_at_ns:
+            self.took(&self.waits, "wait", turn_ns - self.left_at_ns)
         if self.n_handled == self.n_ready and self.n_served:
             self.n_waiting = 0                           # the round is over
         if now_ms >= self.accept_at_ms:
@@ -270,6 +278,7 @@ cdef class Reactor:
             self.served = None
             is_work_left = self.step()
             now_ns = clock_ns()
+            self.took(&self.steps, "step", now_ns - began_ns)
             if self.served is not None:
                 self.served.is_long = now_ns - began_ns >= LONG_STEP_NS
             if now_ns >= end_ns:
@@ -279,7 +288,27 @@ cdef class Reactor:
         self.end_round()
         self.free_slots += self.freed_slots
         self.freed_slots.clear()
-        return is_work_left or len(self.queue) > 0
+        is_work_left = is_work_left or len(self.queue) > 0
+        now_ns = clock_ns()
+        self.took(&self.turns, "turn", now_ns - turn_ns)
+        self.left_at_ns = now_ns if is_work_left else 0
+        return is_work_left
+
+    cdef int took(self, Times* times, str name, int64_t ns) except -1:
+        cdef uint64_t us = <uint64_t>ns // 1000
+        times.counts[min(64 - __builtin_clzll(us), BUCKETS - 1) if us else 0] += 1
+        if ns > times.longest_ns:
+            times.longest_ns = ns
+        if ns >= LONG_NS and self.noted is not None:
+            self.noted(name, ns)
+        return 0
+
+    def take_times(self):
+        told = {"turn": times_of(&self.turns), "step": times_of(&self.steps), "wait": times_of(&self.waits)}
+        memset(&self.turns, 0, sizeof(Times))
+        memset(&self.steps, 0, sizeof(Times))
+        memset(&self.waits, 0, sizeof(Times))
+        return told
 
     cdef int end_round(self) except -1:
         """Let the journal write what this round, or its part in this turn, has noted, and send what may leave."""
@@ -672,6 +701,10 @@ cdef class Reactor:
         if self.epoll >= 0:
             close(self.epoll)
         self.epoll = -1
+
+
+cdef times_of(Times* times):
+    return [times.counts[i] for i in range(BUCKETS)], times.longest_ns
 
 
 cdef inline uint64_t event_data(Peer peer) noexcept:

@@ -233,7 +233,7 @@ async def test_while_it_loads_little_is_answered_and_hits_are_refused(nursery, s
     async def held(pieces):
         reached.set()
         await goes_on.wait()
-        await finish(pieces)
+        await finish(name, pieces)
 
     server.slices.finish = held
     nursery.start_soon(server.run)
@@ -431,12 +431,12 @@ async def test_a_failure_in_the_midst_of_a_snapshot_is_healed_by_another(nursery
     await peer.ask(b"HIT before /x")
     finish, n_failed = server.slices.finish, 0
 
-    async def fails_meanwhile(pieces):
+    async def fails_meanwhile(name, pieces):
         nonlocal n_failed
         if keeper.is_snapshotting and n_failed < 2:
             n_failed += 1
             keeper._failed(OSError(errno.EIO, "Input/output error"), "written")
-        await finish(pieces)
+        await finish(name, pieces)
 
     server.slices.finish = fails_meanwhile
     keeper._is_snapshot_wanted = True

@@ -44,7 +44,7 @@ def run(main):
 def test_a_long_job_takes_turns_of_the_budget():
     async def main(slices, clock):
         done = []
-        await slices.finish(job(clock, 100, done))
+        await slices.finish("job", job(clock, 100, done))
         assert len(done) == 100
         assert 10 <= slices.turns <= 11
         assert len(slices) == 0
@@ -64,7 +64,7 @@ def test_others_have_a_turn_between_slices():
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(other)
-            await slices.finish(job(clock, 100, done))
+            await slices.finish("job", job(clock, 100, done))
         # Trio runs both tasks in each of its rounds, in any order: so at most two turns lie between two looks.
         assert max(after - before for before, after in itertools.pairwise(seen)) <= 22
 
@@ -75,8 +75,8 @@ def test_jobs_share_a_turn_in_rotation():
     async def main(slices, clock):
         done = []
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(slices.finish, job(clock, 50, done, "long"))
-            nursery.start_soon(slices.finish, job(clock, 5, done, "short"))
+            nursery.start_soon(slices.finish, "job", job(clock, 50, done, "long"))
+            nursery.start_soon(slices.finish, "job", job(clock, 5, done, "short"))
         assert "short" not in done[20:]
         assert len(done) == 55
 
@@ -91,9 +91,9 @@ def test_a_job_that_fails_fails_who_waits_for_it_alone():
 
         done = []
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(slices.finish, job(clock, 30, done))
+            nursery.start_soon(slices.finish, "job", job(clock, 30, done))
             with pytest.raises(ZeroDivisionError):
-                await slices.finish(failing())
+                await slices.finish("job", failing())
         assert len(done) == 30
 
     run(main)
@@ -104,7 +104,7 @@ def test_a_job_that_nobody_waits_for_any_more_ends():
         done = []
         with trio.move_on_after(0) as scope:
             scope.cancel()
-            await slices.finish(job(clock, 10_000, done))
+            await slices.finish("job", job(clock, 10_000, done))
         await trio.testing.wait_all_tasks_blocked()
         assert len(done) < 10_000
         assert len(slices) == 0
@@ -115,10 +115,10 @@ def test_a_job_that_nobody_waits_for_any_more_ends():
 def test_without_jobs_it_rests():
     async def main(slices, clock):
         done = []
-        await slices.finish(job(clock, 1, done))
+        await slices.finish("job", job(clock, 1, done))
         turns = slices.turns
         await trio.testing.wait_all_tasks_blocked()
-        await slices.finish(job(clock, 1, done))
+        await slices.finish("job", job(clock, 1, done))
         assert slices.turns <= turns + 2
 
     run(main)

@@ -216,7 +216,7 @@ def test_the_size_of_the_database_is_the_people_of_the_site(busy):
         ("WAIT 1 100", 0),
         ("LATENCY LATEST", []),
         ("LATENCY HISTORY command", []),
-        ("LATENCY HISTOGRAM", {}),
+        ("LATENCY HISTOGRAM nothing", {}),
         ("LATENCY RESET", 0),
         ("slowlog get", []),
         ("SLOWLOG GET 10", []),

@@ -14,6 +14,11 @@ cdef extern from "<sys/epoll.h>" nogil:
 
 cdef enum:
     EVENTS_AT_ONCE = 256
+    BUCKETS = 28                                         # of times: as in serve/delays.py
+
+cdef struct Times:
+    int64_t counts[BUCKETS]                              # the n-th: of times below 2^n microseconds
+    int64_t longest_ns
 
 cdef enum State:
     RECEIVING                                            # rests until something comes
@@ -58,6 +63,11 @@ cdef class Reactor:
     cdef list free_slots
     cdef list freed_slots                                # free from the end of the turn on
     cdef object queue                                    # of those who work or take long; others are passed over
+    cdef public object noted                             # told of long times: their name and ns; None: nobody is
+    cdef Times turns
+    cdef Times steps
+    cdef Times waits                                     # between two turns, where the first left work
+    cdef int64_t left_at_ns                              # when a turn left work; 0: the last left none
     cdef Peer served                                     # in this step
     cdef list held                                       # whose answers wait for the end of this round
     cdef object syncing                                  # whose answers wait for a sync, in the order of held_turn
@@ -81,6 +91,7 @@ cdef class Reactor:
     cdef Py_ssize_t n_waiting                            # of `queue`, in this round
     cdef Py_ssize_t n_served                             # of `queue`, in this round
 
+    cdef int took(self, Times* times, str name, int64_t ns) except -1
     cdef int accept(self, int fd) except -1
     cdef int watch_listeners(self, uint32_t events) except -1
     cdef int admit(self, int fd) except -1

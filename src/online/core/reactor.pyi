@@ -73,6 +73,15 @@ class Reactor:
     def close(self) -> None:
         """Close all connections, and the set."""
 
+    noted: Callable[[str, int], None] | None
+    """Told of each turn, step or wait of 10 ms or more: its name and its time in ns."""
+
+    def take_times(self) -> dict[str, tuple[list[int], int]]:
+        """Return the times of each `turn`, `step` and `wait` between turns since the last call, and begin anew.
+
+        Each as counts of the times below 2^n microseconds for n from 0 to 27 (the last counts longer ones, too), and
+        the longest in ns.
+        """
     @property
     def sockets(self) -> int:
         """The number of open connections. O(1)."""

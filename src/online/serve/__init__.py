@@ -5,7 +5,8 @@ What a server is:
     server        the tree of its tasks, and the order of ending  -> housekeeping, listeners, parts, sockets, streams
     parts         the seam: what runs beside the connections            -> verb
     housekeeping  tasks that must not fail; each full second            -> clock, slices, verbs
-    slices        long work, a little in each turn
+    slices        long work, a little in each turn                -> delays
+    delays        how long everybody else waited, and for what
     clock         index time, and the steps of the wall clock
 
 Its parts, which `cli/serve.py` attaches:
@@ -18,7 +19,7 @@ Who is connected:
 
     connections   the hub: who is open, and what all share              -> listeners
     streams       connections over Trio streams, a task each            -> connections, progress, tls
-    sockets       connections over plain sockets, by the reactor        -> connections
+    sockets       connections over plain sockets, by the reactor        -> connections, delays
     listeners     opens all sockets                                     -> config, progress
     progress      streams that give up when sending makes no progress
     tls           certificates, and why a handshake failed
@@ -26,13 +27,13 @@ Who is connected:
 The rare verbs:
 
     verbs         all of them    -> info, verbs_access, verbs_clients, verbs_command, verbs_redis, verbs_sites
-    info          INFO: every section and figure                        -> verb
+    info          INFO: every section and figure                        -> delays, verb
     verbs_access  AUTH HELLO RESET QUIT                                 -> given, verbs_sites
     verbs_clients  CLIENT                                               -> given, listeners, verb
     verbs_command  COMMAND                                              -> verb
     verbs_redis   what else Redis' clients, proxies and monitoring ask  -> given, verb
     verbs_sites   SITE SITES SELECT PEAK                                -> given, verb
-    verb          how a verb gets its row, and what it may use          -> connections, meter
+    verb          how a verb gets its row, and what it may use          -> connections, delays, meter
     meter         verbs a second, and the most memory so far
     given         arguments, checked
 

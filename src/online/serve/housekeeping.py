@@ -37,7 +37,7 @@ async def expire(verbs: Verbs, clock: Clock, slices: Slices) -> None:
     """Expire as soon as something is due, for ever: by the grain of the window, at full seconds alone."""
     while True:
         await _next_second(clock)
-        await slices.finish(verbs.expire(clock.now_ms()))
+        await slices.finish("expire", verbs.expire(clock.now_ms()))
 
 
 async def follow_clock(verbs: Verbs, clock: Clock) -> None:

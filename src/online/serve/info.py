@@ -19,6 +19,7 @@ from urllib.parse import quote_from_bytes
 
 from online import __version__
 from online.core.wire import Connection
+from online.serve import delays
 from online.serve.verb import Row, Shared, is_heard, verb
 
 #: Words that ask for every section: Redis tells them apart, and leaves out little from any.
@@ -131,6 +132,11 @@ def limits(shared: Shared, now_ms: int) -> Iterator[Row]:
     for name in ("max_users_reached", "max_pages_reached", "max_memory_reached"):
         yield name, getattr(totals, name)
     yield from shared.limits_reached().items()
+
+
+@section
+def latency(shared: Shared, now_ms: int) -> Iterator[Row]:
+    yield from delays.rows(shared.delays)
 
 
 # What tools for Redis read

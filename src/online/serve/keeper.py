@@ -157,7 +157,7 @@ class Keeper(Part):
     async def load(self) -> None:
         """Read the rest of the directory. Raises StateError."""
         if self._recovery is not None:
-            await self._slices.finish(self._pieces)
+            await self._slices.finish("load", self._pieces)
             self._begin()
 
     async def run(self) -> None:
@@ -386,7 +386,7 @@ class Keeper(Part):
             snapshot = Snapshot(self.folder, self._sites, head)
             pieces = snapshot.pieces()
             while not snapshot.is_written:
-                await self._slices.finish(islice(pieces, PIECES_A_SYNC))
+                await self._slices.finish("snapshot", islice(pieces, PIECES_A_SYNC))
                 await self.in_thread(snapshot.sync)
             await self.in_thread(snapshot.finish)
         except OSError as error:

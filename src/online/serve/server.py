@@ -69,7 +69,7 @@ class Server:
         self.addresses: tuple[Address, ...] = ()  #: where it listens
         self.listening = trio.Event()
         self.tls = tls.server_context(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
-        self.slices = Slices()  #: for long work, whoever does it
+        self.slices = Slices(delays=self.verbs.delays)  #: for long work, whoever does it
         self._stop = trio.Event()
         self._housekeeping = housekeeping.Housekeeping(self.stop)
 
@@ -79,7 +79,7 @@ class Server:
             raise ConfigError("transport reactor needs epoll, which this system does not have")
         if wanted == "streams" or not sockets.HAS_REACTOR:
             return None
-        return Sockets(self.connections, self.service, self.clock.now_ms)
+        return Sockets(self.connections, self.service, self.clock.now_ms, self.verbs.delays)
 
     def attach(self, part: Part) -> None:
         """Let a part run beside the connections, from the start of `run` on."""

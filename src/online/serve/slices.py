@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 
 import trio
 
+from online.serve.delays import Delays
+
 #: What jobs may take of a turn, but for the last piece: half of what a question may wait for (2 ms).
 BUDGET_S = 0.001
 
@@ -22,7 +24,8 @@ BUDGET_S = 0.001
 class _Job:
     """A job under way, and how it ended."""
 
-    def __init__(self, pieces: Iterator[None]) -> None:
+    def __init__(self, name: str, pieces: Iterator[None]) -> None:
+        self.name = name
         self.pieces = pieces
         self.ended = trio.Event()
         self.error: Exception | None = None
@@ -42,22 +45,23 @@ class _Job:
 class Slices:
     """Jobs under way. One task runs them all."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Begin without jobs. `clock` gives seconds."""
+    def __init__(self, *, clock: Callable[[], float] = time.perf_counter, delays: Delays | None = None) -> None:
+        """Begin without jobs. `clock` gives seconds; `delays` is told how long turns and their pieces took."""
         self.turns = 0  #: taken so far
         self._clock = clock
+        self._delays = delays or Delays()
         self._jobs: deque[_Job] = deque()
         self._begun = trio.Event()
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    async def finish(self, pieces: Iterator[None]) -> None:
-        """Carry out a job, and return when it is through. Raises what it raises.
+    async def finish(self, name: str, pieces: Iterator[None]) -> None:
+        """Carry out a job, and return when it is through. Raises what it raises. Delays are told by its name.
 
         When cancelled, the job ends where it is.
         """
-        job = _Job(pieces)
+        job = _Job(name, pieces)
         self._jobs.append(job)
         self._begun.set()
         try:
@@ -80,12 +84,16 @@ class Slices:
     def _take_turn(self) -> None:
         """Carry out pieces in rotation until the budget is used up or no job is left."""
         self.turns += 1
-        until_s = self._clock() + BUDGET_S
+        began_s = piece_s = self._clock()
         while self._jobs:
             job = self._jobs.popleft()
             if job.take_piece():
                 self._jobs.append(job)
             else:
                 job.ended.set()
-            if self._clock() >= until_s:
-                return
+            now_s = self._clock()
+            self._delays.took(job.name, round((now_s - piece_s) * 1e9))
+            piece_s = now_s
+            if now_s - began_s >= BUDGET_S:
+                break
+        self._delays.took("slices", round((piece_s - began_s) * 1e9))

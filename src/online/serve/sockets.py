@@ -10,6 +10,7 @@ import trio
 
 from online.core.wire import Service
 from online.serve.connections import Connections
+from online.serve.delays import Delays
 
 HAS_REACTOR = sys.platform == "linux"
 if sys.platform == "linux":
@@ -19,9 +20,14 @@ if sys.platform == "linux":
 class Sockets:
     """The connections of a server that are served by a reactor."""
 
-    def __init__(self, connections: Connections, service: Service, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, connections: Connections, service: Service, now_ms: Callable[[], int], delays: Delays | None = None
+    ) -> None:
         """Begin with no sockets; `now_ms` tells index time. Where there is no epoll, HAS_REACTOR is false."""
         self.reactor = Reactor(connections, service, self.wake)
+        if delays is not None:
+            self.reactor.noted = delays.incident
+            delays.watch(self.reactor.take_times)
         self._now_ms = now_ms
         self._rest = trio.CancelScope()
         self._is_ending = False

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from online.core.sites import Sites
 from online.core.wire import Connection, Service
 from online.serve.connections import Connections
+from online.serve.delays import Delays
 from online.serve.meter import Meter
 from online.terms import IndexStatistics
 
@@ -32,6 +33,7 @@ class Shared:
         self.token = token
         self.sections: dict[str, Lines] = {}  #: of INFO: what parts of the server add to it
         self.meter = Meter()
+        self.delays = Delays()
         self.run_id = secrets.token_hex(20)  #: another for each start
         self.started_ms: int | None = None  #: index time; the server sets it
         self.tcp_port = 0  #: of the first listener on TCP; the server sets it

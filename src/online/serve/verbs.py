@@ -48,7 +48,9 @@ class Verbs(Shared):
         try:
             return VERBS[verb](self, connection, args, now_ms)
         finally:
-            connection.work += (perf_counter_ns() - began_ns) // UNIT_NS
+            ns = perf_counter_ns() - began_ns
+            connection.work += ns // UNIT_NS
+            self.delays.took(verb, ns)
 
     def open_site(self, connection: Connection, now_ms: int) -> Index:
         """Return the index of the connection's site, which begins to exist if it does not. O(connections).

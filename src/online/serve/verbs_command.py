@@ -47,7 +47,7 @@ SUMMARIES = {
     "COMMAND": "Describes the verbs.",
     "DBSIZE": "Counts the people on the site, as COUNT does.",
     "ROLE": "Answers that this server is no replica.",
-    "LATENCY": "Answers that no delays are kept.",
+    "LATENCY": "Tells what took long, and how long everything took.",
     "SLOWLOG": "Answers that no verbs are kept as slow.",
     "MEMORY": "Shows how much memory is used.",
     "WAIT": "Answers that no replica has confirmed anything.",

@@ -1,7 +1,7 @@
 """What clients, proxies and monitoring for Redis ask of any server. Answered in the shapes that they expect.
 
-Here is neither a cluster nor a replica, nothing is logged as slow, and nothing is measured as late: what asks for that
-gets an empty answer, or an error that says so.
+Here is neither a cluster nor a replica, and no command is logged as slow: what asks for that gets an empty answer, or
+an error that says so.
 """
 
 from fnmatch import fnmatchcase
@@ -9,7 +9,8 @@ from fnmatch import fnmatchcase
 from online import errors
 from online.core.wire import OK, Connection
 from online.serve.given import number
-from online.serve.verb import Shared, verb
+from online.serve.delays import Delay
+from online.serve.verb import VERBS, Shared, verb
 
 _MOST = 2**63 - 1
 
@@ -68,16 +69,49 @@ def cluster(shared: Shared, connection: Connection, args: list[bytes], now_ms: i
 
 @verb("LATENCY")
 def latency(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+    events = shared.delays.events
     match args[0].upper(), args[1:]:
-        case (b"LATEST", []) | (b"HISTORY", [_]):
-            return []
-        case b"HISTOGRAM", _:
-            return {}
-        case b"RESET", _:
-            return 0
+        case b"LATEST", []:
+            incidents = {event: each.incidents for event, each in events().items() if each.incidents}
+            return [
+                [event, kept[-1][0], _ms(kept[-1][1]), _ms(max(ns for _, ns in kept))]
+                for event, kept in incidents.items()
+            ]
+        case b"HISTORY", [event]:
+            delay = events().get(_event(event))
+            return [] if delay is None else [[at_s, _ms(ns)] for at_s, ns in delay.incidents]
+        case b"HISTOGRAM", wanted:
+            chosen = {_event(each) for each in wanted}
+            return {
+                event.lower(): {"calls": sum(each.counts), "histogram_usec": each.histogram_us()}
+                for event, each in events().items()
+                if not chosen or event in chosen
+            }
+        case b"RESET", named:
+            return shared.delays.reset({_event(each) for each in named})
         case b"DOCTOR", []:
-            return "This server keeps no record of delays. A turn of its work takes about a millisecond."
+            return _diagnosis(events())
     raise errors.unknown_subcommand("LATENCY", args[0], "LATEST, HISTORY event, HISTOGRAM, RESET or DOCTOR")
+
+
+def _event(given: bytes) -> str:
+    """Return the name of an event: verbs are in capitals, what the server does by itself is not."""
+    name = given.decode(errors="replace")
+    return name.upper() if name.upper() in VERBS else name.lower()
+
+
+def _ms(ns: int) -> int:
+    return ns // 1_000_000
+
+
+def _diagnosis(events: dict[str, Delay]) -> str:
+    """Say what took longest, in one sentence or two."""
+    n_incidents = sum(len(each.incidents) for each in events.values())
+    if not n_incidents:
+        return "Nothing has taken 10 ms or longer."
+    worst = max(events, key=lambda event: events[event].longest_ns)
+    longest_ms = events[worst].longest_ns / 1e6
+    return f"{n_incidents} times something took 10 ms or longer. The longest was {worst}, with {longest_ms:.1f} ms."
 
 
 @verb("SLOWLOG")
