@@ -363,6 +363,10 @@ cdef class Index:
         tally.full[0], tally.full[1] = statistics.max_users_reached, statistics.max_pages_reached
         tally.full[2] = statistics.max_memory_reached
 
+    @property
+    def overdue(self):
+        return self.core.overdue
+
     def statistics(self):
         cdef Core* core = &self.core
         cdef Tally* tally = &core.tally

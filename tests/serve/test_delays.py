@@ -95,3 +95,12 @@ def test_what_others_count_is_added_once(line):
     line.verbs.delays.watch(lambda: counted.pop(0))
     assert sum(line.verbs.delays.events()["turn"].counts) == 5
     assert sum(line.verbs.delays.events()["turn"].counts) == 5
+
+
+def test_info_counts_who_is_overdue(line):
+    for n in range(3):
+        line.ask("HIT", f"user-{n}", "/x")
+    assert "\r\noverdue:0\r\n" in line.ask("INFO", "hits")
+    line.now_ms += 2_000_000
+    assert line.ask("COUNT") == 0
+    assert "\r\noverdue:3\r\n" in line.ask("INFO", "hits")

@@ -230,7 +230,7 @@ async def test_while_it_loads_little_is_answered_and_hits_are_refused(nursery, s
     reached, goes_on = trio.Event(), trio.Event()
     finish = server.slices.finish
 
-    async def held(pieces):
+    async def held(name, pieces):
         reached.set()
         await goes_on.wait()
         await finish(name, pieces)
@@ -263,7 +263,7 @@ async def test_who_ends_while_it_loads_leaves_everything_as_it_was(nursery, slow
     with_faults(server).code = errno.ENOSPC  # so that it would save at the end, if it could
     reached = trio.Event()
 
-    async def held(pieces):
+    async def held(name, pieces):
         for _ in islice(pieces, 20):
             pass
         keeper_of(server).folder.disk.code = 0
@@ -347,7 +347,7 @@ async def test_a_server_that_is_cancelled_in_a_snapshot_loses_nothing(nursery, t
     reached = trio.Event()
     finish = server.slices.finish
 
-    async def held(pieces):
+    async def held(name, pieces):
         if not keeper_of(server).is_snapshotting:
             return await finish(pieces)
         next(pieces)

@@ -309,3 +309,14 @@ def test_the_reactor_is_used_where_there_is_one(monkeypatch):
             make_server(transport="reactor")
 
     run(test)
+
+
+@with_reactor()
+async def test_turns_and_steps_are_counted(server):
+    peer = peer_of(connect(server))
+    for _ in range(3):
+        assert await peer.ask(b"COUNT") == b":0\r\n"
+    events = server.verbs.delays.events()
+    assert sum(events["turn"].counts) >= 3
+    assert sum(events["step"].counts) >= sum(events["turn"].counts)
+    assert events["turn"].longest_ns >= events["step"].longest_ns > 0

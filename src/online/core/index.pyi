@@ -122,6 +122,10 @@ class Index:
     def restore(self, *, peak: int, peak_at_ms: int, statistics: IndexStatistics) -> None:
         """Let the peak, and what has become of hits, be as an earlier index told. Sessions stay as they are. O(1)."""
 
+    @property
+    def overdue(self) -> int:
+        """Sessions that have left the window, are in no answer, and wait to be dropped. O(1)."""
+
     def statistics(self) -> IndexStatistics:
         """Return the contents and counters of the index. O(1)."""
 

@@ -115,6 +115,7 @@ def hits(shared: Shared, now_ms: int) -> Iterator[Row]:
     totals = shared.totals()
     for name in ("accepted", "late", "stale", "skewed", "refused", "expired", "users", "pages"):
         yield name, getattr(totals, name)
+    yield "overdue", sum(index.overdue for index in shared.sites.values())
 
 
 @section

@@ -8,8 +8,8 @@ from fnmatch import fnmatchcase
 
 from online import errors
 from online.core.wire import OK, Connection
-from online.serve.given import number
 from online.serve.delays import Delay
+from online.serve.given import number
 from online.serve.verb import VERBS, Shared, verb
 
 _MOST = 2**63 - 1
