@@ -2,6 +2,7 @@
 
 import http.server
 import socket
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from bench.native.yardstick import Yardstick, longest_gap_ns
 from bench.openhttp import open_loop as open_http_loop
 from bench.processes import cpu_ns, huge_page_bytes, idle_connections, resident_bytes, serving
 from bench.serve.test_mixed import Rate, mix, placed, warm_server
+from bench.serve.test_stalls import DISTURBANCES, fill, stalls
 from bench.workloads import FORUM, FRAME_HITS, LATE, LONGTAIL, START_MS, SURGE, BenchHit, from_log, sized, warmed
 from tests.wiring import read_resp
 
@@ -304,3 +306,14 @@ class TestWithAServer:
         with idle_connections(server.port, 20) as connections:
             connections[-1].sendall(b"INFO clients\r\n")
             assert b"connected_clients:20" in connections[-1].recv(65_536)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_stalls_are_seen_by_the_client_and_counted_by_the_server():
+    with serving("--window", "86400") as server:
+        fill(server, 1_000)
+        for what in DISTURBANCES:
+            took_ns, longest_us, kept_ns = stalls(server, what, 0.1)
+            assert min(took_ns) > 0
+            assert kept_ns >= 0
+            assert longest_us["turn"] >= longest_us["step"] > 0
