@@ -46,7 +46,7 @@ Invariants:
    write for all, or when that was synced. What is lost is never answered: its connection ends.
 6. No deadline is before `check_at_ms`, apart from those that were looked at less than CHECK_EVERY_MS ago.
 7. Nobody is ended for a deadline before what has come from them was read: the server may have stood still.
-8. `service.carried_bytes` holds what the kernel has of each peer that is SENDING.
+8. `service.carried_bytes` holds what the kernel has of each peer that is SENDING or DRAINING, as of the last look.
 9. Each turn, step and wait between turns is counted by its time, with the clock that ends turns.
 """
 
@@ -119,6 +119,7 @@ cdef enum:
     RECEIVE_BYTES = 64 * 1024
     ACCEPTED_AT_ONCE = 64
     CHECK_EVERY_MS = 100                                 # deadlines are looked at, at most
+    LOOK_EVERY_MS = 1_000                                # what the kernel holds of who is SENDING
 
 cdef int64_t FOREVER = INT64_MAX
 
@@ -273,6 +274,7 @@ cdef class Reactor:
             self.watch_listeners(EPOLLIN)
         if now_ms >= self.check_at_ms:
             self.check_deadlines(end_ns)
+            self.bound_buffers()
             began_ns = clock_ns()
         while is_work_left:
             self.served = None
@@ -451,18 +453,24 @@ cdef class Reactor:
             self.hold(peer)
         else:
             self.send(peer)
+        return self.bound_buffers()
+
+    cdef int bound_buffers(self) except -1:
         if self.service.buffered_bytes + self.service.carried_bytes > self.max_buffers:
             self.connections.bound_buffers(now_ms=self.now_ms)
         return 0
 
     cdef int hold(self, Peer peer) except -1:
-        """Keep answers to hits until the journal has the hits. As long as there is none, `has_written` stays."""
+        """Keep answers to hits until the journal has the hits. As long as there is none, `has_written` stays.
+
+        Who was SENDING keeps the deadline of that: to hit is no progress in reading.
+        """
         if buffer_used(&peer.connection.output) == 0:
             return self.send(peer)
         peer.connection.has_written = False
+        if peer.state != SENDING:
+            peer.deadline_ms = FOREVER
         peer.state = HELD
-        peer.deadline_ms = FOREVER
-        self.carry(peer, 0)
         self.held.append(peer)
         return 0
 
@@ -499,20 +507,21 @@ cdef class Reactor:
             output.start += n_sent
         if <size_t>n_sent < n_bytes:
             return self.wait_to_send(peer, n_sent > 0)
-        if peer.state == SENDING:
-            peer.state = RECEIVING
+        peer.state = RECEIVING
+        if peer.carried_bytes:
             self.carry(peer, 0)
         connection_give_back(peer.connection, &self.room)
         return self.go_on(peer)
 
     cdef int wait_to_send(self, Peer peer, bint is_progress) except -1:
         """Let a peer rest until the system takes more. Read on, or work on, while no more than max_output waits."""
-        if is_progress or peer.state != SENDING:
+        if is_progress or not (peer.state == SENDING or peer.state == HELD and peer.deadline_ms != FOREVER):
             connection_trim(peer.connection)
             if not peer.has_last_words:
                 self.time(peer, self.send_timeout_ms)
         peer.state = SENDING
-        self.carry(peer, held_by_kernel(peer.fd))
+        self.carry(peer, unsent_bytes(peer.fd) + unread_bytes(peer.fd))
+        self.check_at_ms = min(self.check_at_ms, self.now_ms + LOOK_EVERY_MS)
         if self.may_work(peer):
             self.enqueue(peer)
         return self.watch_for(peer, EPOLLOUT | EPOLLIN if self.may_read(peer) else EPOLLOUT)
@@ -553,13 +562,14 @@ cdef class Reactor:
         return self.watch_for(peer, EPOLLIN)
 
     cdef int finish(self, Peer peer) except -1:
-        """Close our half, now that all is sent, and throw away what still comes.
+        """Close our half, now that the kernel has all, and throw away what still comes.
 
         To close a socket with unread input would reset it, and the last reply might be lost.
         """
         if shutdown(peer.fd, SHUT_WR) < 0:
             return self.drop(peer)
         peer.state = DRAINING
+        self.carry(peer, unsent_bytes(peer.fd))
         if not peer.has_last_words:
             self.time(peer, FAREWELL_MS)
         return self.watch_for(peer, EPOLLIN)
@@ -591,7 +601,7 @@ cdef class Reactor:
         """Close a socket and free its buffers. Its slot is free from the end of the turn on."""
         cdef Buffer* output = &peer.connection.output
         cdef linger at_once = linger(1, 0)
-        if peer.state == SENDING:
+        if peer.state == SENDING or peer.carried_bytes:
             setsockopt(peer.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once))
         self.carry(peer, 0)
         output.start = output.end
@@ -638,14 +648,21 @@ cdef class Reactor:
         for peer in self.peers:
             if peer is not None:
                 next_ms = min(next_ms, peer.deadline_ms)
+                if peer.state == SENDING:                # what waits unread grows without an event
+                    self.carry(peer, unsent_bytes(peer.fd) + unread_bytes(peer.fd))
+                    next_ms = min(next_ms, self.now_ms + LOOK_EVERY_MS)
         self.check_at_ms = next_ms if next_ms == FOREVER else max(next_ms, self.now_ms + CHECK_EVERY_MS)
         return 0
 
     cdef int out_of_time(self, Peer peer) except -1:
         """End a peer whose time is over, and count why."""
         limits = self.service.limits
-        if peer.has_last_words or peer.state == DRAINING:
+        if peer.state == DRAINING:
+            return self.drain_on(peer)
+        if peer.has_last_words:
             return self.drop(peer)
+        if peer.state == HELD:
+            return 0                                     # it is the journal that is late
         if peer.state == DELAYING:
             return self.send(peer)
         self.catch_up(peer)
@@ -659,6 +676,15 @@ cdef class Reactor:
             return self.drop(peer)
         self.connections.reached("frame_timeout")
         return self.fail(peer, errors.too_slow_frame(limits.frame_timeout_s))
+
+    cdef int drain_on(self, Peer peer) except -1:
+        """End a farewell, unless the last replies are still on their way and get on."""
+        cdef int64_t unsent = unsent_bytes(peer.fd)
+        if 0 < unsent < peer.carried_bytes:
+            self.carry(peer, unsent)
+            return self.time(peer, FAREWELL_MS)
+        self.carry(peer, unsent)
+        return self.drop(peer)
 
     cdef int catch_up(self, Peer peer) except -1:
         """Take what lies in a socket whose time is over: as much as a message, in as many steps as it needs.
@@ -729,13 +755,18 @@ cdef bint is_of_peer(int code) noexcept:
     )
 
 
-cdef int64_t held_by_kernel(int fd) noexcept:
-    """What was sent and has not arrived, and what has come and was not read."""
-    cdef int unsent = 0
-    cdef int unread = 0
-    ioctl(fd, SIOCOUTQ, &unsent)
-    ioctl(fd, FIONREAD, &unread)
-    return unsent + unread
+cdef int unsent_bytes(int fd) noexcept:
+    """What the kernel was given to send and has not arrived."""
+    cdef int n_bytes = 0
+    ioctl(fd, SIOCOUTQ, &n_bytes)
+    return n_bytes
+
+
+cdef int unread_bytes(int fd) noexcept:
+    """What has come and was not read."""
+    cdef int n_bytes = 0
+    ioctl(fd, FIONREAD, &n_bytes)
+    return n_bytes
 
 
 cdef os_error():

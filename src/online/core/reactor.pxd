@@ -46,7 +46,7 @@ cdef class Peer:
     cdef bint is_long                                    # its last step took long
     cdef bint was_in_frame                               # when it was read from last
     cdef int64_t frames                                  # when it was read from last
-    cdef int64_t carried_bytes                           # held by the kernel while it is SENDING
+    cdef int64_t carried_bytes                           # held by the kernel while it is SENDING or DRAINING
     cdef int64_t rests_since_ms
     cdef int64_t left_ms                                 # of the time for what it is sending; FOREVER between messages
     cdef int64_t auth_at_ms                              # when its token must have come, or FOREVER
@@ -106,6 +106,7 @@ cdef class Reactor:
     cdef bint may_read(self, Peer peer) noexcept
     cdef int answer(self, Peer peer, ssize_t n_received) except -1
     cdef int send(self, Peer peer) except -1
+    cdef int bound_buffers(self) except -1
     cdef int hold(self, Peer peer) except -1
     cdef int end_round(self) except -1
     cdef bint let_go(self, Peer peer) except -1
@@ -123,4 +124,5 @@ cdef class Reactor:
     cdef int time(self, Peer peer, int64_t left_ms) except -1
     cdef int check_deadlines(self, int64_t end_ns) except -1
     cdef int out_of_time(self, Peer peer) except -1
+    cdef int drain_on(self, Peer peer) except -1
     cdef int catch_up(self, Peer peer) except -1

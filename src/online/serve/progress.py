@@ -30,13 +30,21 @@ class ProgressStream(trio.abc.HalfCloseableStream):
     def fileno(self) -> int:
         return self._stream.socket.fileno()
 
+    def unsent_bytes(self) -> int:
+        """Return how much was sent and has not arrived."""
+        return self._count(termios.TIOCOUTQ)
+
     def held_by_system(self) -> int:
-        """Return how many bytes were sent and have not arrived, 0 where the system does not know."""
+        """Return how much was sent and has not arrived, and how much has come and was not read."""
+        return self._count(termios.TIOCOUTQ) + self._count(termios.FIONREAD)
+
+    def _count(self, question: int) -> int:
+        """Ask the system for a number of bytes; 0 where it does not know."""
         try:
-            held: int = struct.unpack("i", fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
+            answer: int = struct.unpack("i", fcntl.ioctl(self.fileno(), question, bytes(4)))[0]
         except OSError:
             return 0
-        return held
+        return answer
 
     def reset_at_close(self) -> None:
         """Break off when this is closed, so that the system frees what it holds."""

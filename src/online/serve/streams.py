@@ -38,6 +38,9 @@ SMALL_BYTES = 8 * 1024
 #: What TLS holds until its handshake is done, at most: 57 to 102 KB were measured.
 HANDSHAKE_BYTES = 100 * 1024
 
+#: How often it is looked at what the system holds of who does not read.
+LOOK_EVERY_S = 1.0
+
 #: How long a read may take whose time is over: it finds what has come by now.
 LOOK_S = 0.01
 
@@ -93,8 +96,12 @@ class StreamPeer:
     def sent(self, n_bytes: int) -> None:
         """Account for output that has gone, and let those go on who waited for that."""
         self.unsent_bytes -= n_bytes
-        self.carry(self.unsent_bytes + (self.socket.held_by_system() if self.socket and self.unsent_bytes else 0))
+        self.look()
         self.room.unpark_all()
+
+    def look(self) -> None:
+        """Account for output that waits, here and in the system, and for input that waits there meanwhile."""
+        self.carry(self.unsent_bytes + (self.socket.held_by_system() if self.socket and self.unsent_bytes else 0))
 
     def carry(self, n_bytes: int) -> None:
         """Account for what is held beside the buffers of the connection."""
@@ -115,7 +122,7 @@ class StreamPeer:
 
     def takes_at_once(self, n_bytes: int) -> bool:
         """Whether output is so small that sending it does not wait for the other end."""
-        return n_bytes <= SMALL_BYTES and self.socket is not None and not self.socket.held_by_system()
+        return n_bytes <= SMALL_BYTES and self.socket is not None and not self.socket.unsent_bytes()
 
     def is_reset(self) -> bool:
         """Whether the other end has broken off, as far as that is known."""
@@ -291,8 +298,7 @@ class Streams:
                     await self._send(peer)
                 else:
                     peer.nursery.start_soon(self._while_there, peer, self._send)
-            while peer.unsent_bytes > self._limits.max_output:
-                await peer.room.park()
+            await self._wait_for_room(peer)
             if not connection.has_work:
                 return
             await trio.lowlevel.checkpoint()
@@ -300,14 +306,22 @@ class Streams:
                 raise trio.BrokenResourceError
             connection.proceed(now_ms=self._now_ms())
 
+    async def _wait_for_room(self, peer: StreamPeer) -> None:
+        """Wait until no more than max_output waits. What has come and is not read grows meanwhile."""
+        while peer.unsent_bytes > self._limits.max_output:
+            peer.look()
+            self._connections.bound_buffers(now_ms=self._now_ms())
+            with trio.move_on_after(LOOK_EVERY_S):
+                await peer.room.park()
+
     async def _settle(self, connection: Connection) -> None:
         """Wait until the journal, if there is one, has the hits that the output answers."""
         journal = self._service.journal
         if journal is None or not connection.has_written:
             return
         if connection.output_bytes:
-            connection.has_written = False
             await journal.settled()
+            connection.has_written = False  # not before: whoever breaks this off must still wait for it
         else:
             journal.flush()
 
@@ -334,7 +348,9 @@ class Streams:
         """
         with trio.move_on_after(FAREWELL_S):
             await self._settle(peer.connection)
+            peer.is_sending = True
             await peer.stream.send_all(peer.connection.take_output())
+            peer.is_sending = False
             if isinstance(peer.stream, trio.abc.HalfCloseableStream):
                 await peer.stream.send_eof()
                 while await peer.stream.receive_some(RECEIVE_BYTES):
