@@ -1,11 +1,19 @@
 """The transports that tests of the server run over, and the verbs of a server without sockets."""
 
+import logging
+
 import pytest
 from tests.serving import TRANSPORTS, Line
 
 from online.core.sites import Sites
 from online.limits import Limits
 from online.serve.verbs import Verbs
+
+
+@pytest.fixture(autouse=True)
+def _no_news_of_a_busy_machine(monkeypatch):
+    """Servers in this process do not log how long others waited: tests look at what they log."""
+    monkeypatch.setattr(logging.getLogger("online.delays"), "disabled", True)
 
 
 @pytest.fixture(params=TRANSPORTS)

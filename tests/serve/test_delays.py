@@ -24,9 +24,10 @@ def info_latency(line):
     return dict(row.split(":", 1) for row in rows if ":" in row)
 
 
-def test_the_log_tells_of_what_was_long_and_how_many_it_left_out(caplog):
+def test_the_log_tells_of_what_was_long_and_how_many_it_left_out(caplog, monkeypatch):
     clock = Clock()
     delays = Delays(clock_ns=clock)
+    monkeypatch.setattr(logging.getLogger("online.delays"), "disabled", False)
     with caplog.at_level(logging.WARNING, logger="online"):
         delays.took("SITES", LONG_NS - 1)
         delays.took("SITES", 12 * MS)

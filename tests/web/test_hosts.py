@@ -34,11 +34,15 @@ def site(tmp_path):
     return tmp_path
 
 
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0"
+
+
 def visit(at, visits=VISITS):
     """Visit a site, ten at a time, as so many visitors. Every visit is answered."""
 
     def one(visitor):
-        with urllib.request.urlopen(f"{at}/page?{visitor}", timeout=PATIENCE_S) as response:
+        request = urllib.request.Request(f"{at}/page?{visitor}", headers={"User-Agent": BROWSER})
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
             return response.status
 
     with ThreadPoolExecutor(10) as visitors:

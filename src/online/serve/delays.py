@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
-logger = logging.getLogger("online")
+logger = logging.getLogger("online.delays")
 
 #: From here on a time is an incident.
 LONG_NS = 10_000_000
