@@ -5,7 +5,8 @@ Not its job: reporting hits (reporter.py).
 1. A question waits `timeout` at most, looking up a host name apart.
 2. After a failure nobody asks until a pause is over: FIRST_PAUSE_S, doubling to LONGEST_PAUSE_S. Then one asks, and
    the others go on as if the pause lasted until it was answered.
-3. An answer is fresh for `fresh_s`; until then nobody asks the same again, readers apart (4). While one asks, others take what is known.
+3. An answer is fresh for `fresh_s`; until then nobody asks the same again, readers apart (4). While one asks, others
+   take what is known.
 4. A page counts and lists its reader from the first view on, although the hit goes when the page does: `reader` is
    added to answers without it. Whether an answer has the reader is told by where the server last saw that user; an
    answer hardly older or younger than that hit is asked for anew, and so is the first of a newcomer.
