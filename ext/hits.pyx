@@ -21,8 +21,8 @@ from online.core.arguments cimport arg_kind, arg_number, arg_text, is_given
 from online.core.codec cimport BROKEN, COMPLETE, INCOMPLETE, Arg
 from online.core.msgpack_values cimport ARRAY, SCALAR, Token, read_token
 from online.core.connection cimport (
-    WORK_A_TURN, WORK_ERROR, Connection, Frame, Service, core_of, frame_limit, index_of, put_error, put_object, scan_anew, wall_of,
-    begin_reply, put_ok,
+    WORK_A_TURN, WORK_ERROR, Connection, Frame, Service,
+    begin_reply, core_of, frame_limit, index_of, put_error, put_object, put_ok, scan_anew, wall_of,
 )
 from online.core.core cimport (
     ACCEPTED, BAD_USER, HITS_AT_ONCE, Core, Hit, Outcome, core_hit, core_weigh_hit,
