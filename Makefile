@@ -13,7 +13,7 @@ extra = $(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject
 .PHONY: help run test check check-hard ab instructions bench bench-quick clean
 
 help:
-	@echo "make run    a server on 127.0.0.1:8989 with a simulated site, and what to try on it; PORT=... for another port"
+	@echo "make run    a server on 127.0.0.1:8989 with a simulated site and its dashboard; PORT=... for another port"
 	@echo "make test   every test; installs what the tests need"
 	@echo "make check  ruff, mypy and cython-lint"
 	@echo "make check-hard  1,000 cycles of kill -9 and restart, in about 20 minutes; CYCLES=... for another number"

@@ -46,7 +46,7 @@ class Server(NamedTuple):
 @contextlib.contextmanager
 def serving(*options: str) -> Iterator[Server]:
     """Run `online serve` with these options on a free port of loopback, and end it."""
-    command = [sys.executable, "-m", "online", "serve", "--listen", "127.0.0.1:0", *options]
+    command = [sys.executable, "-m", "online", "serve", "--http", "", "--listen", "127.0.0.1:0", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:

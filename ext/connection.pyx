@@ -114,6 +114,7 @@ cdef int put_object(Connection c, value) except -1:
 cdef int put_error(Connection c, error) except -1:
     """Write a whole error reply."""
     code = getattr(error, "code", "ERR")
+    c.last_error = error
     c.work += WORK_ERROR
     c.service.errors += 1
     c.is_misunderstood |= isinstance(error, CommandError)
@@ -232,6 +233,7 @@ cdef class Connection:
         self.name = b""
         self.id = next(CONNECTION_IDS)
         self.authenticated = not service.auth_wanted
+        self.may_write = True
         self._resp_version = 2
         service.connections += 1
         self.is_counted = True
@@ -333,6 +335,7 @@ cdef class Connection:
         self.site = b"default"
         self.name = b""
         self.authenticated = not self.service.auth_wanted
+        self.may_write = True
         self._resp_version = 2
         self.replying = REPLY_ON
         self.transaction = None

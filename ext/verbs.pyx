@@ -107,13 +107,15 @@ cdef const Verb* check_verb(Connection c, Name name, int64_t n_args) except NULL
         raise errors.unknown_verb(bytes_from(name), USAGES)
     if n_args < row.fewest or (row.most != ANY and n_args > row.most):
         raise errors.wrong_arity(verb_text(row), USAGES[verb_text(row)], n_args)
-    if c.service.is_barred:
+    if c.service.is_barred or not c.may_write:
         check_bars(c, row.flags)
     return row
 
 
 cdef int check_bars(Connection c, int flags) except -1:
-    """Raise LoadingError or DiskRefusedError if verbs with these flags cannot be carried out now."""
+    """Raise NotPermittedError, LoadingError or DiskRefusedError if `c` cannot have verbs with these flags now."""
+    if flags & WRITES and not c.may_write:
+        raise errors.not_permitted("hits and leaves", "write")
     if c.service._loading is not None and not flags & WHILE_LOADING:
         raise errors.LoadingError(c.service._loading)
     if c.service._refusing is not None and flags & WRITES:

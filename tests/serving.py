@@ -86,7 +86,7 @@ def make_server(*, wall=None, limits=None, listen=(), **settings):
     """A server whose time is that of the run; to be called inside one."""
     clock = Clock(steady=steady, wall=wall or Wall())
     settings = {"transport": transport_in_use.get(), **settings}
-    server = assemble(Config(listen=listen, limits=Limits(**(limits or {})), **settings), clock=clock)
+    server = assemble(Config(listen=listen, http=(), limits=Limits(**(limits or {})), **settings), clock=clock)
     for part in server.parts:
         if isinstance(part, Keeper):
             part.in_thread = at_once
@@ -207,7 +207,7 @@ async def _run(server, *, task_status):
 @contextlib.asynccontextmanager
 async def serving(**settings):
     """A server that runs and listens, as in `settings`; at the end it is stopped and its peers are closed."""
-    server = assemble(Config(**{"listen": (LOCAL,), "transport": transport_in_use.get(), **settings}))
+    server = assemble(Config(**{"listen": (LOCAL,), "http": (), "transport": transport_in_use.get(), **settings}))
     failure = None
     async with trio.open_nursery() as nursery:
         running = await nursery.start(_run, server)
@@ -333,10 +333,10 @@ def command(*args):
 
 
 def environment(**variables):
-    """The environment of a command: ours, without settings of a server."""
+    """The environment of a command: ours, without settings of a server, and without HTTP unless that is asked for."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ONLINE_")}
     kept["PYTHONPATH"] = os.pathsep.join(sys.path)
-    return kept | variables
+    return kept | {"ONLINE_HTTP": ""} | variables
 
 
 def run_command(*args, **variables):
@@ -358,6 +358,11 @@ class Process:
     def syslog(self):
         """Where it receives syslog: `host:port`."""
         return next(match[1] for told in self.log if (match := re.search(r"syslog at (\S+)", told)))
+
+    @property
+    def http(self):
+        """The address of its dashboard."""
+        return next(match[1] for told in self.log if (match := re.search(r"dashboard and API at (\S+)", told)))
 
     def end(self, sent=signal.SIGTERM):
         """Send a signal and return the exit code."""

@@ -22,7 +22,8 @@ class OnlineServer(Speaking):
 
     def command(self, folder: Path) -> Sequence[str]:
         listen = f"127.0.0.1:{self.port}"
-        return [sys.executable, "-m", "online", "serve", "--quiet", "--listen", listen, "--transport", self.transport]
+        how = ["--quiet", "--http", "", "--listen", listen, "--transport", self.transport]
+        return [sys.executable, "-m", "online", "serve", *how]
 
     def version(self) -> str:
         return online.__version__

@@ -57,7 +57,7 @@ trio.run(serve, Server(Config(listen=(Address("127.0.0.1", 0),), transport="reac
 @contextlib.contextmanager
 def serving(*options: str) -> Iterator[tuple[int, int]]:
     """A server of its own on a free port: `(port, process id)`."""
-    command = [sys.executable, "-m", "online", "serve", "--listen", "127.0.0.1:0", *options]
+    command = [sys.executable, "-m", "online", "serve", "--http", "", "--listen", "127.0.0.1:0", *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     listening = re.search(r"127\.0\.0\.1:(\d+)", next(line for line in process.stderr if " listens on " in line))

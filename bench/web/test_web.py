@@ -48,7 +48,7 @@ def online_server(state: str) -> Iterator[str]:
     """The address of a server that is up or down, or takes connections and never answers."""
     with contextlib.ExitStack() as stack:
         if state == "up":
-            command = [sys.executable, "-m", "online", "serve", "--listen", "127.0.0.1:0"]
+            command = [sys.executable, "-m", "online", "serve", "--http", "", "--listen", "127.0.0.1:0"]
             port = stack.enter_context(told_address(command, r" listens on 127\.0\.0\.1:(\d+)"))
         else:
             listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1_000))

@@ -7,9 +7,10 @@ end may import. Nothing imports against the arrows; a test reads these maps and 
     logs    access logs: lines -> records -> page views -> hits     -> online_client
     keep    what is kept over a restart                             -> core
     serve   the server: sockets, housekeeping, configuration        -> keep, logs, core
-    cli     the command line, and where the parts are put together  -> serve, keep, logs, core, online_client
+    http    seen in a browser: dashboard, JSON API, metrics         -> serve, core, logs
+    cli     the command line, and where the parts are put together  -> http, serve, keep, logs, core, online_client
 
-To come: `http` and `bus` (-> serve, core; cli -> http, bus).
+To come: `bus` (-> serve, core; cli -> bus).
 
 Shared by all:
 

@@ -6,6 +6,7 @@
     ├── FullError               FULL    a limit on users, pages, sites or memory is reached
     ├── TokenWantedError        NOAUTH  a token is required first
     ├── WrongTokenError         WRONGPASS  the token is wrong
+    ├── NotPermittedError       NOPERM  the token does not allow it
     ├── ProtocolVersionError    NOPROTO HELLO asks for a version of RESP other than 2 or 3
     ├── TransactionError        EXECABORT  EXEC does nothing, because a verb before it was wrong
     ├── LoadingError            LOADING the server still reads what it kept on disk
@@ -20,11 +21,15 @@ frame is read, errors about files and options in their module.
 
 import difflib
 from collections.abc import Iterable
+from typing import TypeVar
 
 from online.terms import KINDS, SEEN_MAX_MS, SEEN_MIN_MS
 
 #: How much of a value an error message shows.
 SHOWN_BYTES = 64
+
+#: Larger numbers are not exact in every language.
+LARGEST_EXACT = 2**53
 
 _ESCAPES = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r", 0x22: '\\"', 0x5C: "\\\\"}
 
@@ -33,6 +38,9 @@ class OnlineError(Exception):
     """Base class of all errors of the server. `code` is the first word of the reply."""
 
     code = "ERR"
+    field: str | None = None  #: which argument is wrong,
+    limit: object = None  #: what it may be at most,
+    value: object = None  #: and what it is, as far as each is known
 
 
 class CommandError(OnlineError):
@@ -53,6 +61,10 @@ class TokenWantedError(OnlineError):
 
 class WrongTokenError(OnlineError):
     code = "WRONGPASS"
+
+
+class NotPermittedError(OnlineError):
+    code = "NOPERM"
 
 
 class ProtocolVersionError(OnlineError):
@@ -83,6 +95,17 @@ class StateError(OnlineError):
     """The message is one line that names the state file and what is wrong with it."""
 
 
+E = TypeVar("E", bound=OnlineError)
+
+
+def with_facts(error: E, field: str, limit: object, value: object) -> E:
+    """Return `error`, which knows what it is about: dialects that can tell more than a line do so."""
+    if isinstance(value, int) and abs(value) > LARGEST_EXACT:
+        value = _digits(value)
+    error.field, error.limit, error.value = field, limit, value
+    return error
+
+
 def quote(value: bytes) -> str:
     r"""Return `value` in double quotes, printable and on one line, cut to its first 64 bytes.
 
@@ -95,6 +118,11 @@ def quote(value: bytes) -> str:
     return f'"{shown}"' + ("..." if len(value) > SHOWN_BYTES else "")
 
 
+def shown(value: bytes) -> str:
+    """Return `value` as in `quote`, without the quotes, and without a sign that it was cut."""
+    return quote(value[:SHOWN_BYTES])[1:-1]
+
+
 def _digits(number: int) -> str:
     """Return a number as text. Python refuses to convert more than 4,300 digits."""
     if number.bit_length() > 8 * SHOWN_BYTES // 3:
@@ -105,8 +133,9 @@ def _digits(number: int) -> str:
 def bad_name(what: str, name: bytes, limit: int) -> RangeError:
     """A user or url that is empty, or longer than `limit` bytes."""
     if not name:
-        return RangeError(f"{what} is empty; it takes 1 to {limit} bytes")
-    return RangeError(f"{what} has {len(name)} bytes, the limit is {limit}: {quote(name)}")
+        return with_facts(RangeError(f"{what} is empty; it takes 1 to {limit} bytes"), what, limit, 0)
+    message = f"{what} has {len(name)} bytes, the limit is {limit}: {quote(name)}"
+    return with_facts(RangeError(message), what, limit, len(name))
 
 
 def bad_seen(seen_ms: int) -> RangeError:
@@ -116,19 +145,19 @@ def bad_seen(seen_ms: int) -> RangeError:
         hint = "; that looks like seconds"
     elif SEEN_MIN_MS <= seen_ms // 1000 <= SEEN_MAX_MS:
         hint = "; that looks like microseconds"
-    return RangeError(
-        f"seen_ms takes milliseconds since 1970, {SEEN_MIN_MS} to {SEEN_MAX_MS}, not {_digits(seen_ms)}{hint}"
-    )
+    message = f"seen_ms takes milliseconds since 1970, {SEEN_MIN_MS} to {SEEN_MAX_MS}, not {_digits(seen_ms)}{hint}"
+    return with_facts(RangeError(message), "seen_ms", [SEEN_MIN_MS, SEEN_MAX_MS], seen_ms)
 
 
 def bad_number(what: str, value: int, low: int, high: int) -> RangeError:
     """A number outside `low` to `high`."""
-    return RangeError(f"{what} takes {low} to {high}, not {_digits(value)}")
+    message = f"{what} takes {low} to {high}, not {_digits(value)}"
+    return with_facts(RangeError(message), what, [low, high], value)
 
 
 def not_a_number(what: str, value: bytes) -> RangeError:
     """A value that should be a 64-bit integer and is not."""
-    return RangeError(f"{what} takes a whole number, not {quote(value)}")
+    return with_facts(RangeError(f"{what} takes a whole number, not {quote(value)}"), what, None, shown(value))
 
 
 def not_text(what: str) -> RangeError:
@@ -138,32 +167,34 @@ def not_text(what: str) -> RangeError:
 
 def bad_kind(kind: bytes) -> RangeError:
     """A kind other than the four."""
-    return RangeError(f"kind takes {', '.join(KINDS[:-1])} or {KINDS[-1]}, not {quote(kind)}")
+    message = f"kind takes {', '.join(KINDS[:-1])} or {KINDS[-1]}, not {quote(kind)}"
+    return with_facts(RangeError(message), "kind", list(KINDS), shown(kind))
 
 
 def bad_cursor(cursor: bytes) -> RangeError:
     """A cursor that does not come from a reply of this server to the same question."""
-    return RangeError(
+    message = (
         f"cursor must be the one from the last reply to the same question, not {quote(cursor)}; "
         "leave it out to start again"
     )
+    return with_facts(RangeError(message), "cursor", None, shown(cursor))
 
 
 def too_many(what: str, count: int, limit: int) -> RangeError:
     """More names in one question than a reply may contain."""
-    return RangeError(f"{count} {what} in one question, max_limit is {limit}")
+    return with_facts(RangeError(f"{count} {what} in one question, max_limit is {limit}"), what, limit, count)
 
 
 def within_one_page() -> RangeError:
     """`within_s` together with a url."""
-    return RangeError('within_s counts the whole site only; leave the url empty: COUNT "" within_s')
+    message = 'within_s counts the whole site only; leave the url empty: COUNT "" within_s'
+    return with_facts(RangeError(message), "within_s", None, None)
 
 
 def scan_too_long(prefix: bytes, limit: int) -> RangeError:
     """A section with more pages than may be added up."""
-    return RangeError(
-        f"more than {limit} pages, the limit max_scan, begin with {quote(prefix)}; ask for a longer prefix"
-    )
+    message = f"more than {limit} pages, the limit max_scan, begin with {quote(prefix)}; ask for a longer prefix"
+    return with_facts(RangeError(message), "prefix", limit, shown(prefix))
 
 
 def implausible_clock(now_ms: int) -> ConfigError:
@@ -173,7 +204,8 @@ def implausible_clock(now_ms: int) -> ConfigError:
 
 def full(what: str, limit: int) -> FullError:
     """A limit that is reached. `what` is its name, such as max_users."""
-    return FullError(f"{what} is reached: {limit}; the hit was refused and nothing has changed")
+    message = f"{what} is reached: {limit}; the hit was refused and nothing has changed"
+    return with_facts(FullError(message), what, limit, None)
 
 
 def unknown_verb(verb: bytes, known: Iterable[str] = ()) -> CommandError:
@@ -228,6 +260,16 @@ def bad_version(version: bytes) -> ProtocolVersionError:
 def wrong_token() -> WrongTokenError:
     """A token other than the configured one."""
     return WrongTokenError("the token is wrong")
+
+
+def not_permitted(what: str, role: str) -> NotPermittedError:
+    """Something for which the token has too low a role."""
+    return NotPermittedError(f"{what} need a token with the role {role}")
+
+
+def other_site(site: bytes, own: bytes) -> NotPermittedError:
+    """A site other than the one that the token is for."""
+    return NotPermittedError(f"the token is for the site {quote(own)}, not {quote(site)}")
 
 
 def too_many_connections() -> OnlineError:

@@ -77,10 +77,13 @@ def test_the_line_that_changes_is_narrower_than_the_terminal(columns, monkeypatc
     assert len(shown) == columns - 1
 
 
+DASHBOARD = "http://127.0.0.1:8990/"
+
+
 @pytest.mark.parametrize("address", [Address("127.0.0.1", 8989), Address("::1", 65_535)])
 def test_the_greeting_fits_a_terminal(address, monkeypatch):
     monkeypatch.setattr(demo, "_command", lambda: "online")
-    assert max(map(len, demo._welcome(address, 1).splitlines())) <= 80
+    assert max(map(len, demo._welcome(address, 1, DASHBOARD).splitlines())) <= 80
 
 
 @pytest.fixture
@@ -106,7 +109,7 @@ def test_the_command_is_named_as_it_can_be_run(script, started, search, named, m
     monkeypatch.setattr(sys, "argv", [started.format(script=script)])
     monkeypatch.setenv("PATH", search)
     assert demo._command() == named
-    assert f"  {named} query count\n" in demo._welcome(Address("127.0.0.1", 8989), 1)
+    assert f"  {named} query count\n" in demo._welcome(Address("127.0.0.1", 8989), 1, DASHBOARD)
 
 
 def test_a_command_in_the_working_directory_is_named_with_a_dot(script, monkeypatch):
@@ -119,7 +122,7 @@ def test_a_command_in_the_working_directory_is_named_with_a_dot(script, monkeypa
 @pytest.mark.slow
 def test_the_demo_runs_and_ends():
     with subprocess.Popen(
-        command("demo", "--listen", "127.0.0.1:0", "--people", "100"),
+        command("demo", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--people", "100"),
         env=environment(PYTHONUNBUFFERED="1"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -128,7 +131,9 @@ def test_the_demo_runs_and_ends():
         first = popen.stdout.readline()
         address = re.match(r"online listens on (\S+)\. The site is simulated", first)[1]
         popen.send_signal(signal.SIGINT)
-        assert f"redis-cli -p {address.rpartition(':')[2]} PAGE /forum/1" in popen.stdout.read()
+        told = popen.stdout.read()
+        assert f"redis-cli -p {address.rpartition(':')[2]} PAGE /forum/1" in told
+        assert re.search(r"^Open in a browser:\n  http://127\.0\.0\.1:\d+/$", told, re.MULTILINE)
         assert popen.stderr.read() == ""
     assert popen.returncode == 0
 
@@ -136,7 +141,7 @@ def test_the_demo_runs_and_ends():
 @pytest.mark.slow
 def test_a_port_in_use_is_said_with_what_to_do():
     with server_process() as server:
-        ended = run_command("demo", "--listen", server.address)
+        ended = run_command("demo", "--listen", server.address, "--http", "")
     assert ended.returncode == 2
     assert re.fullmatch(
         rf"online demo: cannot listen on {server.address}: .*; "
@@ -146,7 +151,7 @@ def test_a_port_in_use_is_said_with_what_to_do():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("option", ["--people", "--seed", "--listen"])
+@pytest.mark.parametrize("option", ["--people", "--seed", "--listen", "--http"])
 def test_a_wrong_option_is_named(option):
     ended = run_command("demo", option, "many")
     assert ended.returncode == 2
@@ -155,11 +160,12 @@ def test_a_wrong_option_is_named(option):
 
 @pytest.mark.slow
 def test_an_address_for_other_machines_is_refused():
-    ended = run_command("demo", "--listen", "0.0.0.0:8999")
-    assert ended.returncode == 2
-    assert ended.stderr == (
-        "online demo: --listen 0.0.0.0:8999: the demo only listens on loopback addresses and unix: sockets\n"
-    )
+    for option in ("--listen", "--http"):
+        ended = run_command("demo", option, "0.0.0.0:8999")
+        assert ended.returncode == 2
+        assert ended.stderr == (
+            f"online demo: {option} 0.0.0.0:8999: the demo only listens on loopback addresses and unix: sockets\n"
+        )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from tests.serving import TRANSPORTS, Line
 
 from online.core.sites import Sites
 from online.limits import Limits
+from online.serve.tokens import Tokens, grant
 from online.serve.verbs import Verbs
 
 
@@ -30,7 +31,8 @@ def streams():
 @pytest.fixture
 def make_verbs():
     def make(*, window_s=1_800, token=None, **limits):
-        return Verbs(Sites(Limits(**({"max_memory": 2**30} | limits)), window_s=window_s), token=token)
+        tokens = Tokens([] if token is None else [grant(token)])
+        return Verbs(Sites(Limits(**({"max_memory": 2**30} | limits)), window_s=window_s), tokens)
 
     return make
 

@@ -11,6 +11,7 @@
         ├── FullError     FULL      a limit on users, pages, sites or memory is reached
         ├── TokenWantedError  NOAUTH     it wants a token and the address has none
         ├── WrongTokenError   WRONGPASS  it wants another token
+        ├── NotPermittedError  NOPERM    the token does not allow it
         ├── LoadingError  LOADING   it is not ready yet
         ├── DiskRefusedError  MISCONF    its disk fails, and it takes no hits that might be lost
         └── FramingError  PROTO     a message broke its limits; it closed the connection
@@ -77,6 +78,10 @@ class WrongTokenError(ServerError):
     """The server wants another token."""
 
 
+class NotPermittedError(ServerError):
+    """The token has too low a role, or is for another site."""
+
+
 class LoadingError(ServerError):
     """The server is not ready yet."""
 
@@ -95,6 +100,7 @@ _BY_CODE: Mapping[str, type[ServerError]] = {
     "FULL": FullError,
     "NOAUTH": TokenWantedError,
     "WRONGPASS": WrongTokenError,
+    "NOPERM": NotPermittedError,
     "LOADING": LoadingError,
     "MISCONF": DiskRefusedError,
     "PROTO": FramingError,

@@ -34,6 +34,7 @@ from online_client.errors import (
     DiskRefusedError,
     FramingError,
     LoadingError,
+    NotPermittedError,
     ServerError,
     TokenWantedError,
     WrongTokenError,
@@ -48,7 +49,7 @@ FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 
 #: Refusals that an operator can put right while hits wait; any other refusal of a whole batch is final.
-_PASSING = (LoadingError, DiskRefusedError, TokenWantedError, WrongTokenError)
+_PASSING = (LoadingError, DiskRefusedError, TokenWantedError, WrongTokenError, NotPermittedError)
 
 #: Causes that a process logs at most.
 MAX_CAUSES = 20

@@ -21,12 +21,13 @@ from typing import NamedTuple, TypeVar
 
 import trio
 
-from online.cli.serve import serve
+from online.cli.serve import assemble, serve
 from online.errors import ConfigError
-from online.serve.config import DEFAULT_LISTEN, Address, Config
+from online.http.service import Http
+from online.serve.config import DEFAULT_HTTP, DEFAULT_LISTEN, Address, Config
 from online.serve.loading import read_value
 from online.serve.server import Server
-from online.serve.settings import LISTEN, PREFIX, number
+from online.serve.settings import HTTP, LISTEN, PREFIX, number
 from online.terms import BOT, GUEST, HIDDEN, MEMBER
 from online_client import verbs
 from online_client.protocol import Protocol
@@ -43,6 +44,7 @@ SHOW_EVERY_S = 1
 SHOW_IN_LOG_EVERY_S = 10
 
 LISTEN_VARIABLE = f"{PREFIX}LISTEN"
+HTTP_VARIABLE = f"{PREFIX}HTTP"
 
 WIDTH = 80  #: of a terminal of the usual size
 
@@ -133,7 +135,7 @@ class _Demo:
                 began_ms = server.clock.now_ms()
                 hit = await self._catch_up(line, server, began_ms, next(hits), hits)
                 self._sent = 0
-                print(_welcome(server.addresses[0], self._seed), flush=True)
+                print(_welcome(server.addresses[0], self._seed, _dashboard(server)), flush=True)
                 for turn in count(1):
                     await trio.sleep(SEND_EVERY_S)
                     hit = await self._catch_up(line, server, began_ms, hit, hits)
@@ -184,7 +186,12 @@ async def _connect(address: Address) -> trio.SocketStream:
     return await trio.open_tcp_stream(address.host, address.port)
 
 
-def _welcome(address: Address, seed: int) -> str:
+def _dashboard(server: Server) -> str | None:
+    """Return where the dashboard of a server is, or None if it has none."""
+    return next((where for part in server.parts if isinstance(part, Http) for where in part.places()), None)
+
+
+def _welcome(address: Address, seed: int, dashboard: str | None) -> str:
     """Return the text that explains the demo and what to try."""
     if address.path is not None:
         redis, url = f"redis-cli -s {address.path}", f"online+unix://{address.path}"
@@ -193,9 +200,10 @@ def _welcome(address: Address, seed: int) -> str:
         redis, url = f"redis-cli {host}-p {address.port}", f"online://{address}"
     online = _command() if (address,) == DEFAULT_LISTEN else f"ONLINE_URL={url} {_command()}"
     what = f"online listens on {address}. The site is simulated (seed {seed}): its people and pages are made up."
+    look = f"\nOpen in a browser:\n  {dashboard}\n" if dashboard is not None else ""
     return f"""\
 {textwrap.fill(what, WIDTH, break_long_words=False, break_on_hyphens=False)}
-
+{look}
 Try, in another terminal:
   {online} top
   {online} query count
@@ -238,7 +246,7 @@ Everything is in memory. Nothing is saved when the demo stops."""
 _EXAMPLES = """\
 examples:
   online demo
-  online demo --people 50000 --listen 127.0.0.1:8990"""
+  online demo --people 50000 --listen 127.0.0.1:9989 --http 127.0.0.1:9990"""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -247,6 +255,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.epilog = _EXAMPLES
     parser.add_argument(
         "--listen", metavar="ADDRESS", help=f"where to listen (default: {LISTEN_VARIABLE}, or {DEFAULT_LISTEN[0]})"
+    )
+    parser.add_argument(
+        "--http",
+        metavar="ADDRESS",
+        help=f"where the dashboard is, '' for nowhere (default: {DEFAULT_HTTP}, if it is free)",
     )
     for flag, metavar, default, text in (
         ("--people", "N", "3000", "how many people are online, roughly"),
@@ -262,7 +275,21 @@ def _address(option: str | None, environ: Mapping[str, str]) -> Address:
         where, text = LISTEN_VARIABLE, environ[LISTEN_VARIABLE].partition(",")[0]
     if text is None:
         return DEFAULT_LISTEN[0]
-    address: Address = read_value(LISTEN, where, text)
+    return _checked(where, read_value(LISTEN, where, text))
+
+
+def _http(option: str | None, environ: Mapping[str, str]) -> tuple[Address, ...] | None:
+    """Return where the dashboard is to be; None: at the default address, if that is free."""
+    where, text = "--http", option
+    if text is None and HTTP_VARIABLE in environ:
+        where, text = HTTP_VARIABLE, environ[HTTP_VARIABLE].partition(",")[0]
+    if text is None:
+        return None
+    address: Address | None = read_value(HTTP, where, text)
+    return () if address is None else (_checked(where, address),)
+
+
+def _checked(where: str, address: Address) -> Address:
     if not address.is_local:
         raise ConfigError(f"{where} {address}: the demo only listens on loopback addresses and unix: sockets")
     return address
@@ -274,11 +301,11 @@ def run(args: Namespace) -> int:
     people = read_value(number(10, 100_000), "--people", args.people)
     seed = read_value(number(0, 10**18), "--seed", args.seed)
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
-    server = Server(Config(listen=(address,)))
+    server = assemble(Config(listen=(address,), http=_http(args.http, os.environ)))
     try:
         trio.run(serve, server, _Demo(people=people, seed=seed).run)
     except ConfigError as error:
-        elsewhere = Address("127.0.0.1", address.port + 1 if 0 < address.port < 65_535 else 8990)
+        elsewhere = Address("127.0.0.1", address.port + 1000 if 0 < address.port < 64_000 else 9989)
         raise ConfigError(f"{error}; to use another port: {_command()} demo --listen {elsewhere}") from None
     print()
     return 0

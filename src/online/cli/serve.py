@@ -16,6 +16,7 @@ import trio
 
 from online.cli.signals import IGNORED
 from online.errors import OnlineError
+from online.http.service import Http
 from online.serve import loading
 from online.serve.clock import Clock
 from online.serve.config import Config
@@ -89,6 +90,8 @@ def assemble(config: Config, *, clock: Clock | None = None) -> Server:
         server.attach(Keeper(config, *shared, server.slices, wake=wake, show=show))
     if config.syslog:
         server.attach(syslog)
+    if config.http != ():
+        server.attach(Http(config, server.verbs, server.clock.now_ms, tls_context=server.tls))
     return server
 
 

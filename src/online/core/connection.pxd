@@ -114,6 +114,8 @@ cdef class Connection:
     cdef readonly int64_t id
     cdef bint is_counted                                 # by its service; no longer, once it was released
     cdef public bint authenticated
+    cdef public bint may_write                           # its token, if one is wanted, allows hits and leaves
+    cdef public object last_error                        # of its last error reply, for whoever words it otherwise
     cdef public bint has_written                         # hits or leaves since whoever carries it took note
     cdef public bint answers_late                        # whoever carries it is to hold the output back for a while
     cdef readonly bint is_closing

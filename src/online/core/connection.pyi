@@ -79,6 +79,8 @@ class Connection:
     id: int  # unique in this process, from 1
     name: bytes  # CLIENT SETNAME
     authenticated: bool
+    may_write: bool  # hits and leaves are taken; a token may be for reading only
+    last_error: Exception | None  # what the last error reply told
     has_written: bool  # it had hits or leaves; whoever carries it sets this back when their answers may leave
     answers_late: bool  # the transport is to hold the output back for a while: it answers a wrong token
     resp_version: int  # 2, or 3 after HELLO 3; 0 for MessagePack

@@ -17,7 +17,7 @@ Its parts, which `cli/serve.py` attaches:
 
 Who is connected:
 
-    connections   the hub: who is open, and what all share              -> listeners
+    connections   the hub: who is open, and what all share              -> listeners, tokens
     streams       connections over Trio streams, a task each            -> connections, progress, tls
     sockets       connections over plain sockets, by the reactor        -> connections, delays
     listeners     opens all sockets                                     -> config, progress
@@ -34,12 +34,13 @@ The rare verbs:
     verbs_redis   what else Redis' clients, proxies and monitoring ask  -> given, verb
     verbs_sites   SITE SITES SELECT PEAK                                -> given, verb
     verb          how a verb gets its row, and what it may use          -> connections, delays, meter
-    meter         verbs a second, and the most memory so far
+    meter         verbs a second, the most memory so far, histograms
     given         arguments, checked
 
 What it is told:
 
     loading       options, variables and a file -> one Config           -> settings
     settings      every setting: its name, its values, its help         -> config
-    config        what a server is told
+    config        what a server is told                                 -> tokens
+    tokens        who may do what, on which site
 """

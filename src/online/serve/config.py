@@ -11,6 +11,7 @@ from pathlib import Path
 from online.core.sites import DEFAULT_SITE
 from online.errors import ConfigError
 from online.limits import Limits
+from online.serve.tokens import Grant, grant
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ _TOKEN_WAYS = "--token-file, ONLINE_TOKEN_FILE, or token_file in the file"
 BY_HOST = "by-host"
 
 DEFAULT_LISTEN = (Address("127.0.0.1", 8989),)
+DEFAULT_HTTP = Address("127.0.0.1", 8990)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,10 @@ class Config:
     """
 
     listen: tuple[Address, ...] = DEFAULT_LISTEN
+    http: tuple[Address, ...] | None = None  #: none: off; None: at DEFAULT_HTTP, if that is free
+    http_host: tuple[str, ...] = ()
     token: bytes | None = field(default=None, repr=False)
+    tokens: tuple[Grant, ...] = field(default=(), repr=False)  #: of a file that gives each a role
     window_s: int = 1_800
     state: Path | None = None
     sync: float = 1.0  #: seconds; 0: before each answer, infinity: never
@@ -74,13 +79,9 @@ class Config:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        for address in self.listen:
-            if self.token is None and not address.is_local:
-                problem = f"{address} is open to other machines and needs a token: {_TOKEN_WAYS}"
-                raise TogetherError("listen", problem)
-            if self.token is not None and len(self.token) < OPEN_TOKEN_MIN_BYTES and not address.is_local:
-                problem = f"needs a token of at least {OPEN_TOKEN_MIN_BYTES} bytes; openssl rand -hex 16 makes one"
-                raise TogetherError("listen", f"{address} is open to other machines and {problem}")
+        for setting, addresses in (("listen", self.listen), ("http", self.http or ())):
+            for address in addresses:
+                self._check_open(setting, address)
         for address in self.syslog:
             if not self.syslog_from and not address.is_local:
                 problem = f"{address} is open to other machines: tell by syslog_from which of them may send"
@@ -89,6 +90,23 @@ class Config:
             raise TogetherError("tls_cert", "needs a tls_key, too")
         if self.tls_key and not self.tls_cert:
             raise TogetherError("tls_key", "needs a tls_cert, too")
+
+
+    def _check_open(self, setting: str, address: Address) -> None:
+        """Make sure that strangers cannot guess their way in where other machines can connect."""
+        if address.is_local:
+            return
+        problem = f"{address} is open to other machines and needs a token"
+        if not self.grants:
+            raise TogetherError(setting, f"{problem}: {_TOKEN_WAYS}")
+        if any((each.n_bytes or OPEN_TOKEN_MIN_BYTES) < OPEN_TOKEN_MIN_BYTES for each in self.grants):
+            longer = f"of at least {OPEN_TOKEN_MIN_BYTES} bytes; openssl rand -hex 16 makes one"
+            raise TogetherError(setting, f"{problem} {longer}")
+
+    @property
+    def grants(self) -> tuple[Grant, ...]:
+        """What each token allows. The one that was given alone allows everything."""
+        return self.tokens if self.token is None else (grant(self.token),)
 
 
 class TogetherError(ConfigError):

@@ -20,6 +20,7 @@ from online.core.sites import DEFAULT_SITE, Sites
 from online.core.wire import Connection, Service
 from online.errors import OnlineError
 from online.serve.listeners import peer_address
+from online.serve.tokens import Grant
 
 #: How often a limit was reached, as INFO lists it. `slow` counts connections closed for want of progress in sending,
 #: `wrong_token` those closed for one, `open_files_reached` each time that accept(2) had no descriptor or memory.
@@ -60,11 +61,12 @@ class Peer(Protocol):
 class _Open:
     """What is known of a connection while it is open."""
 
-    __slots__ = ("home", "is_counted", "peer")
+    __slots__ = ("grant", "home", "is_counted", "peer")
 
     def __init__(self, peer: Peer | None, *, is_counted: bool) -> None:
         self.peer = peer
         self.home = DEFAULT_SITE
+        self.grant: Grant | None = None
         self.is_counted = is_counted
 
 
@@ -139,6 +141,22 @@ class Connections:
         known = self._open.get(connection)
         if known is not None:
             known.home = site
+
+    def grant(self, connection: Connection, found: Grant | None) -> None:
+        """Keep what the token of a connection allows; None: everything."""
+        known = self._open.get(connection)
+        if known is not None:
+            known.grant = found
+
+    def may(self, connection: Connection, role: str) -> bool:
+        """Whether the token of a connection allows what `role` may."""
+        known = self._open.get(connection)
+        return known is None or known.grant is None or known.grant.allows(role)
+
+    def own_site(self, connection: Connection) -> bytes | None:
+        """Return the only site that the token of a connection is good for; None: all."""
+        known = self._open.get(connection)
+        return None if known is None or known.grant is None else known.grant.site
 
     def address(self, connection: Connection) -> str:
         """Say where a connection comes from, as far as that is known."""

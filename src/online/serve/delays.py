@@ -123,6 +123,11 @@ class Delays:
                 self._delay(event).add(counts, longest_ns)
         return dict(sorted(self._delays.items()))
 
+    def event(self, name: str) -> Delay:
+        """Return one event, perhaps one that has not happened yet. O(events)."""
+        self.events()
+        return self._delay(name)
+
     def reset(self, events: set[str]) -> int:
         """Forget these events, or all if none is named; return how many had incidents."""
         gone = [event for event in self.events() if not events or event in events]

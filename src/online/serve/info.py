@@ -12,7 +12,7 @@ import platform
 import resource
 import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from urllib.parse import quote_from_bytes
@@ -45,16 +45,24 @@ def info(shared: Shared, connection: Connection, args: list[bytes], now_ms: int)
     if not wanted or wanted & EVERYTHING:
         wanted = SECTIONS.keys() | shared.sections.keys()
     known = dict.fromkeys(chain(SECTIONS, shared.sections))
-    return "\r\n".join(_written(shared, name, now_ms) for name in known if name in wanted)
+    own = shared.connections.own_site(connection)
+    return "\r\n".join(_written(name, rows_of(shared, name, now_ms, own)) for name in known if name in wanted)
 
 
-def _written(shared: Shared, name: str, now_ms: int) -> str:
-    """Write one section."""
+def rows_of(shared: Shared, name: str, now_ms: int, own: bytes | None = None) -> dict[str, object]:
+    """Return the figures of a section; of other sites than `own`, if there is one, none of their own."""
     rows: dict[str, object] = {}
     if name in SECTIONS:
         rows |= SECTIONS[name](shared, now_ms)
     if name in shared.sections:
         rows |= shared.sections[name](now_ms)
+    if own is not None:
+        rows = {key: value for key, value in rows.items() if key[:5] != "site_" or key == _site_row(own)}
+    return rows
+
+
+def _written(name: str, rows: Mapping[str, object]) -> str:
+    """Write one section."""
     title = "CPU" if name == "cpu" else name.capitalize()
     return "".join([f"# {title}\r\n", *(f"{key}:{value}\r\n" for key, value in rows.items())])
 
@@ -124,7 +132,11 @@ def sites(shared: Shared, now_ms: int) -> Iterator[Row]:
     for name, index in sorted(shared.sites.items()):
         listed = {"people": index.count(now_ms=now_ms)} | index.statistics()._asdict()
         shown = ",".join(f"{key}={value}" for key, value in listed.items())
-        yield f"site_{quote_from_bytes(name, safe='')}", shown
+        yield _site_row(name), shown
+
+
+def _site_row(name: bytes) -> str:
+    return f"site_{quote_from_bytes(name, safe='')}"
 
 
 @section

@@ -36,6 +36,7 @@ SEND_BUFFER_BYTES = 256 * 1024
 RECEIVE_BUFFER_BYTES = 1024 * 1024
 
 Listener = trio.abc.Listener[trio.abc.Stream]
+Socket = socket.socket
 
 #: What tells a file from another that has its path, or its inode, later: device, inode, and when it was made. Its
 #: permissions and its owner may change.
@@ -68,6 +69,13 @@ async def open_datagrams(
     """Open sockets for datagrams, which do not block. Raises ConfigError: cannot `purpose` an address."""
     async with _opened(addresses, socket.SOCK_DGRAM, unix_mode, purpose) as opened:
         yield opened
+
+
+def detached(stream: trio.SocketStream) -> Socket:
+    """Take the socket of a stream, which does not block and is the caller's from here on."""
+    connected = socket.socket(fileno=stream.socket.detach())
+    connected.setblocking(False)
+    return connected
 
 
 def peer_address(fd: int) -> str:

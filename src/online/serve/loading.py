@@ -22,20 +22,26 @@ from typing import Any, NamedTuple
 from online import errors
 from online.errors import ConfigError
 from online.limits import Limits
-from online.serve.config import Config, TogetherError
+from online.serve.config import DEFAULT_HTTP, Config, TogetherError
 from online.serve.settings import (
     BY_NAME,
+    HTTP,
     LIMITS,
     PREFIX,
     SETTINGS,
     SWITCH,
     SYNC,
     TOKEN,
+    TOKEN_MAX_BYTES,
     Kind,
     Setting,
     shown_size,
     shown_sync,
 )
+from online.serve.tokens import ROLES, read_tokens
+
+#: What a line of a token file begins with, unless the file holds one token and nothing else.
+_BEGINNINGS = [[role] for role in ROLES]
 
 # The options
 
@@ -62,7 +68,9 @@ def _add_argument(add: Callable[..., object], setting: Setting) -> None:
 def _shown_default(setting: Setting) -> str:
     config = Config()
     default = getattr(config if hasattr(config, setting.field) else config.limits, setting.field, None)
-    if default is None or default is False:
+    if setting.kind is HTTP:
+        return f"{DEFAULT_HTTP}, if it is free"
+    if default is None or default is False or default == ():
         return ""
     if setting.kind.many:
         return ", ".join(map(str, default))
@@ -114,9 +122,10 @@ def _read(kind: Kind, given: _Given) -> Any:
     if not kind.many:
         return read_value(kind, given.where, given.value)
     values = given.value.split(",") if isinstance(given.value, str) else given.value
-    if not isinstance(values, list) or not values:
+    if not isinstance(values, list) or not (values or kind is HTTP):
         raise errors.bad_setting(given.where, kind.takes, str(values))
-    return tuple(read_value(kind, given.where, value) for value in values)
+    found = (read_value(kind, given.where, value) for value in values)
+    return tuple(each for each in found if each is not None)
 
 
 def read_value(kind: Kind, where: str, value: Any) -> Any:
@@ -130,7 +139,7 @@ def read_value(kind: Kind, where: str, value: Any) -> Any:
 
 
 def _read_token_file(values: dict[str, Any], given: Mapping[str, _Given]) -> None:
-    """Turn `token_file` into `token`, unless a token was given in a place that goes before."""
+    """Turn `token_file` into `token` or `tokens`, unless a token was given in a place that goes before."""
     path = values.pop("token_file", None)
     if path is None:
         return
@@ -143,7 +152,11 @@ def _read_token_file(values: dict[str, Any], given: Mapping[str, _Given]) -> Non
         text = path.read_bytes().rstrip(b"\r\n").decode(errors="surrogateescape")
     except OSError as error:
         raise errors.unusable_file(at.where, path, error) from None
-    values["token"] = read_value(TOKEN, f"{at.where} {path}", text)
+    lines = text.splitlines()
+    if any(line.split(maxsplit=1)[:1] in _BEGINNINGS and len(line.split()) > 1 for line in lines):
+        values["tokens"] = read_tokens(f"{at.where} {path}", lines, TOKEN_MAX_BYTES)
+    else:
+        values["token"] = read_value(TOKEN, f"{at.where} {path}", text)
 
 
 def _from_file(where: str, name: str) -> dict[str, _Given]:

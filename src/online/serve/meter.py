@@ -1,4 +1,32 @@
-"""Figures that need a look now and then: how many verbs a second, and the most memory so far."""
+"""Figures that somebody has to take note of: verbs a second, the most memory so far, and how long things took."""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+
+#: Upper bounds of the buckets of all histograms, in seconds; what takes longer is in a bucket behind them.
+BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+
+class Histogram:
+    """How many things took how long."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.sum_s = 0.0
+        self._counts = [0] * (len(BOUNDS_S) + 1)
+
+    def add(self, took_s: float) -> None:
+        """Take note of one that took so many seconds. O(1)."""
+        self.n += 1
+        self.sum_s += took_s
+        self._counts[bisect_left(BOUNDS_S, took_s)] += 1
+
+    def cumulated(self) -> Iterator[tuple[str, int]]:
+        """Yield each bound, `+Inf` last, with how many took no longer."""
+        n = 0
+        for bound, count in zip((*map(str, BOUNDS_S), "+Inf"), self._counts, strict=True):
+            n += count
+            yield bound, n
 
 
 class Meter:

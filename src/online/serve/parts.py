@@ -33,6 +33,15 @@ class Part:
     async def run(self) -> None:
         """Work while the server serves. If this fails, the server ends; if it returns, there was no more to do."""
 
+    async def serve(self) -> None:
+        """Serve connections of its own, from when the server listens, even while parts load, until `end` is called.
+
+        What it still does then is cancelled when the time for last answers is over.
+        """
+
+    def end(self) -> None:
+        """Accept nobody more, and let each connection end as soon as it has its answers."""
+
     def told(self) -> Iterator[str]:
         """Yield what the log says of it once it is open, such as where it listens."""
         yield from ()

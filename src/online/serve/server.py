@@ -26,6 +26,7 @@ from online.serve.parts import Part
 from online.serve.slices import Slices
 from online.serve.sockets import Sockets
 from online.serve.streams import Streams
+from online.serve.tokens import Tokens
 from online.serve.verbs import Verbs
 from online.terms import SEEN_MAX_MS, SEEN_MIN_MS
 
@@ -59,7 +60,7 @@ class Server:
         self.config = config
         self.clock = clock or Clock()
         self.sites = Sites(config.limits, window_s=config.window_s)
-        self.verbs = Verbs(self.sites, token=config.token)
+        self.verbs = Verbs(self.sites, Tokens(config.grants))
         self.verbs.started_ms = self.clock.now_ms()
         self.service = self.verbs.service
         self.connections = self.verbs.connections
@@ -119,12 +120,12 @@ class Server:
 
         Who is connected stays connected. Raises ConfigError, and has changed nothing then.
         """
-        if (config.token is None) != (self.config.token is None):
+        if bool(config.grants) != bool(self.config.grants):
             raise ConfigError("a token can be changed while the server runs, not added or removed; restart the server")
         if self.tls is not None and config.tls_cert and config.tls_key:
             tls.server_context(config.tls_cert, config.tls_key)  # are they good?
             self.tls.load_cert_chain(config.tls_cert, config.tls_key)
-        self.verbs.token = config.token
+        self.verbs.tokens = Tokens(config.grants)
 
     def stop(self) -> None:
         """Accept nobody more, answer what has been read, close the parts, end `run`."""
@@ -143,6 +144,8 @@ class Server:
             async with trio.open_nursery() as clients:
                 if self.sockets is not None:
                     clients.start_soon(keep, "sockets", self.sockets.run)
+                for part in self.parts:
+                    clients.start_soon(keep, part.name, part.serve)
                 async with trio.open_nursery() as accepting:
                     for listener in opened:
                         self._accept(listener, accepting, clients)
@@ -151,6 +154,8 @@ class Server:
                     await self._stop.wait()
                     logger.info("stopping, %d connections", self.connections.n_counted)
                     accepting.cancel_scope.cancel()
+                for part in self.parts:
+                    part.end()
                 if self.sockets is not None:
                     self.sockets.end()
                 for listener in opened:
@@ -183,7 +188,7 @@ class Server:
         told = [str(address) for address, _ in opened]
         if any(isinstance(listener, trio.SSLListener) for _, listener in opened):
             told.append("TLS over TCP")
-        if self.config.token is not None:
+        if self.config.grants:
             told.append("token wanted")
         logger.info("online %s listens on %s", __version__, ", ".join(told))
 

@@ -177,6 +177,16 @@ def read_address(value: Any) -> Address:
     return Address(match[1] or match[2], _between(0, 65_535, int(match[3])))
 
 
+def read_http(value: Any) -> Address | None:
+    """Make text an address to listen at; none of it says: nowhere."""
+    return read_address(value) if value.strip() else None
+
+
+def read_host(value: Any) -> str:
+    """Make text the name of a host, without a port."""
+    return _matched(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", value)[0].lower()
+
+
 def read_text(value: Any) -> str:
     """Make sure of text."""
     if not isinstance(value, str) or not value:
@@ -212,6 +222,10 @@ NETWORKS = Kind("NETWORK", "a network such as 10.0.0.0/8", ip_network, many=True
 LISTEN = Kind("ADDRESS", "HOST:PORT, [IPV6]:PORT or unix:PATH", read_address, many=True)
 
 
+HTTP = Kind("ADDRESS", "HOST:PORT, [IPV6]:PORT, unix:PATH or nothing", read_http, many=True)
+HOSTS = Kind("NAME", "the name of a host, such as stats.example.org", read_host, many=True)
+
+
 # The table
 
 
@@ -238,8 +252,10 @@ class Setting(NamedTuple):
 
 SETTINGS = (
     Setting("listen", LISTEN, "HOST:PORT, [IPV6]:PORT or unix:PATH; may be given more than once"),
+    Setting("http", HTTP, "where browsers find the dashboard, the JSON API and /metrics; '' for nowhere"),
+    Setting("http_host", HOSTS, "a name by which browsers reach it; may be given more than once"),
     Setting("token", TOKEN, "what clients must send first: AUTH [site] TOKEN; ps shows it, a file is better"),
-    Setting("token_file", FILE, "a file that holds the token"),
+    Setting("token_file", FILE, "a file that holds the token, or lines ROLE [SITE] TOKEN (read, write, admin)"),
     Setting("window", whole_seconds(WINDOW_MIN_S, WINDOW_MAX_S), "how long a hit keeps its user online"),
     Setting("state", DIR, "a directory that keeps every hit, so that neither a restart nor a crash forgets anybody"),
     Setting("sync", SYNC, "how often the journal is forced to the disk: what a power failure can lose"),

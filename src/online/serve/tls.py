@@ -9,6 +9,8 @@ from pathlib import Path
 from online import errors
 from online.errors import ConfigError
 
+Context = ssl.SSLContext
+
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     """Read the files `tls_cert` and `tls_key`. Raises ConfigError that names the file."""

@@ -12,11 +12,13 @@ has changed nothing.
 import secrets
 from collections.abc import Callable, Iterable
 
+from online.core.index import Index
 from online.core.sites import Sites
 from online.core.wire import Connection, Service
 from online.serve.connections import Connections
 from online.serve.delays import Delays
 from online.serve.meter import Meter
+from online.serve.tokens import Tokens
 from online.terms import IndexStatistics
 
 
@@ -26,11 +28,11 @@ class Shared:
     service: Service
     connections: Connections
 
-    def __init__(self, sites: Sites, *, token: bytes | None) -> None:
-        """Without `token` any token is taken."""
+    def __init__(self, sites: Sites, tokens: Tokens) -> None:
+        """Without `tokens` any is taken."""
         self.sites = sites
         self.limits = sites.limits
-        self.token = token
+        self.tokens = tokens
         self.sections: dict[str, Lines] = {}  #: of INFO: what parts of the server add to it
         self.meter = Meter()
         self.delays = Delays()
@@ -41,6 +43,11 @@ class Shared:
         self.auth_without_token = 0  #: tokens that came though none is configured
         self.auth_to_new_site = 0  #: times that AUTH or HELLO named a site that does not exist yet
         self.new_sites: set[bytes] = set()  #: those sites, as far as they were logged
+
+    def visible_sites(self, connection: Connection) -> list[tuple[bytes, Index]]:
+        """Return the sites that a connection may know of, by name. O(sites log sites)."""
+        own = self.connections.own_site(connection)
+        return sorted(each for each in self.sites.items() if own in (None, each[0]))
 
     def totals(self) -> IndexStatistics:
         """Add up the statistics of all sites, and of hits that found none. O(sites)."""

@@ -20,6 +20,7 @@ from online.core.sites import Sites
 from online.core.wire import Connection, Service
 from online.serve import info, verbs_access, verbs_clients, verbs_command, verbs_redis, verbs_sites
 from online.serve.connections import Connections
+from online.serve.tokens import Tokens
 from online.serve.verb import VERBS, Shared
 
 #: The files whose verbs have their rows by now.
@@ -32,11 +33,11 @@ UNIT_NS = 500
 class Verbs(Shared):
     """Every rare verb, on all sites."""
 
-    def __init__(self, sites: Sites, *, token: bytes | None = None) -> None:
-        """Answer about `sites`. Without `token` any token is taken. Raises LookupError for a verb that nobody runs."""
-        super().__init__(sites, token=token)
+    def __init__(self, sites: Sites, tokens: Tokens | None = None) -> None:
+        """Answer about `sites`. Without `tokens` any is taken. Raises LookupError for a verb that nobody runs."""
+        super().__init__(sites, tokens or Tokens())
         check(usage.split()[0] for usage, *_ in wire.RARE)
-        self.service = Service(self, sites.limits, auth_wanted=token is not None, window_s=sites.window_s)
+        self.service = Service(self, sites.limits, auth_wanted=bool(self.tokens), window_s=sites.window_s)
         self.connections = Connections(sites, self.service)
 
     def call(self, connection: Connection, verb: str, args: list[bytes], now_ms: int) -> object:

@@ -1,6 +1,5 @@
 """Rare verbs about who is asking: AUTH HELLO RESET QUIT."""
 
-import hmac
 import logging
 
 from online import __version__, errors
@@ -8,6 +7,7 @@ from online.core.sites import DEFAULT_SITE
 from online.core.wire import OK, Connection, Status
 from online.errors import CommandError
 from online.serve.given import client_name, site_name
+from online.serve.tokens import WRITE, Grant
 from online.serve.verb import Shared, verb
 from online.serve.verbs_sites import speak_of
 
@@ -22,9 +22,7 @@ logger = logging.getLogger("online")
 
 @verb("AUTH")
 def auth(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
-    site = _site_for(shared, connection, args, now_ms)
-    connection.authenticated = True
-    _settle(shared, connection, site)
+    _enter(shared, connection, *_look_up(shared, connection, args, now_ms))
     return OK
 
 
@@ -33,16 +31,13 @@ def hello(shared: Shared, connection: Connection, args: list[bytes], now_ms: int
     if args and args[0] not in RESP_VERSIONS:
         raise errors.bad_version(args[0])
     options = _hello_options(args[1:])
-    site = None
-    if "AUTH" in options:
-        site = _site_for(shared, connection, options["AUTH"], now_ms)
-    elif shared.token is not None and not connection.authenticated:
+    found = _look_up(shared, connection, options["AUTH"], now_ms) if "AUTH" in options else None
+    if found is None and not connection.authenticated:
         raise errors.token_wanted(b"HELLO")
     if "SETNAME" in options:
         connection.name = client_name(options["SETNAME"][0])
-    if "AUTH" in options:
-        connection.authenticated = True
-        _settle(shared, connection, site)
+    if found is not None:
+        _enter(shared, connection, *found)
     if args and connection.resp_version:
         connection.resp_version = int(args[0])
     return {
@@ -59,7 +54,9 @@ def hello(shared: Shared, connection: Connection, args: list[bytes], now_ms: int
 @verb("RESET")
 def reset(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
     connection.reset()
-    _settle(shared, connection, DEFAULT_SITE)
+    shared.connections.grant(connection, None)
+    speak_of(shared, connection, DEFAULT_SITE)
+    shared.connections.settle(connection, DEFAULT_SITE)
     return Status("RESET")
 
 
@@ -69,22 +66,42 @@ def quit_(shared: Shared, connection: Connection, args: list[bytes], now_ms: int
     return OK
 
 
-def _site_for(shared: Shared, connection: Connection, credentials: list[bytes], now_ms: int) -> bytes | None:
-    """Check `[site] token`; return the site, None if none was given. A wrong token ends the connection."""
-    if shared.token is not None and not hmac.compare_digest(credentials[-1], shared.token):
+def _look_up(
+    shared: Shared, connection: Connection, credentials: list[bytes], now_ms: int
+) -> tuple[Grant | None, bytes | None]:
+    """Check `[site] token`; return what the token allows (None: everything), and the site, None if none was given.
+
+    A wrong token ends the connection.
+    """
+    found = shared.tokens.find(credentials[-1])
+    if shared.tokens and found is None:
         shared.connections.reached("wrong_token")
         shared.connections.suspected(connection, "a wrong token", now_ms=now_ms)
         connection.answers_late = True
         connection.close()
         raise errors.wrong_token()
     site = site_name(credentials[0]) if len(credentials) == 2 and credentials[0] else None
+    if found is not None and found.site is not None:
+        if site not in (None, found.site):
+            raise errors.other_site(site or b"", found.site)
+        site = found.site
     _note_what_may_be_a_mistake(shared, connection, site)
-    return site
+    return found, site
+
+
+def _enter(shared: Shared, connection: Connection, found: Grant | None, site: bytes | None) -> None:
+    """Let a connection do what its token allows, on `site`, to which SELECT 0 leads back."""
+    connection.authenticated = True
+    connection.may_write = found is None or found.allows(WRITE)
+    shared.connections.grant(connection, found)
+    if site is not None:
+        speak_of(shared, connection, site)
+        shared.connections.settle(connection, site)
 
 
 def _note_what_may_be_a_mistake(shared: Shared, connection: Connection, site: bytes | None) -> None:
     """Count a token that nobody asked for, and a site that nobody has hit; log the first, and each name once."""
-    if shared.token is None:
+    if not shared.tokens:
         shared.auth_without_token += 1
         if shared.auth_without_token == 1:
             peer = shared.connections.address(connection)
@@ -95,13 +112,6 @@ def _note_what_may_be_a_mistake(shared: Shared, connection: Connection, site: by
             shared.new_sites.add(site)
             shown = errors.quote(site)
             logger.warning("AUTH names the site %s, which is new; it begins with its first hit", shown)
-
-
-def _settle(shared: Shared, connection: Connection, site: bytes | None) -> None:
-    """Make `site` the one that a connection speaks of and that SELECT 0 leads back to."""
-    if site is not None:
-        speak_of(shared, connection, site)
-        shared.connections.settle(connection, site)
 
 
 def _hello_options(args: list[bytes]) -> dict[str, list[bytes]]:

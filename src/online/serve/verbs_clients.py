@@ -8,6 +8,7 @@ from online import errors
 from online.core.wire import OK, Connection
 from online.serve.given import client_name, number
 from online.serve.listeners import ends_of
+from online.serve.tokens import ADMIN
 from online.serve.verb import Shared, is_heard, verb
 
 _USAGE = (
@@ -41,6 +42,8 @@ def client(shared: Shared, connection: Connection, args: list[bytes], now_ms: in
             return OK
         case b"INFO", []:
             return _line(shared, connection, now_ms)
+        case (b"LIST" | b"KILL"), _ if not shared.connections.may(connection, ADMIN):
+            raise errors.not_permitted("CLIENT LIST and KILL", ADMIN)
         case b"LIST", options:
             return _listed(shared, options, now_ms) if is_heard(connection) else None
         case b"KILL", [address]:

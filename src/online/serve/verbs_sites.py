@@ -8,7 +8,10 @@ from online.serve.verb import Shared, is_heard, verb
 
 @verb("SITE")
 def site(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
-    speak_of(shared, connection, site_name(args[0]))
+    name, own = site_name(args[0]), shared.connections.own_site(connection)
+    if own not in (None, name):
+        raise errors.other_site(name, own or b"")
+    speak_of(shared, connection, name)
     return OK
 
 
@@ -16,7 +19,7 @@ def site(shared: Shared, connection: Connection, args: list[bytes], now_ms: int)
 def sites(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
     if not is_heard(connection):
         return None
-    return [(name, index.count(now_ms=now_ms)) for name, index in sorted(shared.sites.items())]
+    return [(name, index.count(now_ms=now_ms)) for name, index in shared.visible_sites(connection)]
 
 
 @verb("SELECT")

@@ -1,0 +1,18 @@
+"""The server seen in a browser: a dashboard, a JSON API, metrics and health, on a port of their own.
+
+A part of the server (serve/parts.py): it has listeners and tasks of its own, and asks verbs like any client.
+
+    service    where it listens                                        -> conversations
+    conversations  a task each, and the time for each step             -> bare, reader, routes
+    bare       a stream over a plain socket
+    reader     bytes -> requests, by llhttp, with limits               -> messages
+    routes     paths -> answers  -> access, asking, metrics, openapi, posting, static
+    access     tokens, sessions of browsers, foreign pages             -> messages
+    asking     verbs, asked by Python code
+    questions  verbs that ask: arguments by name, answers as JSON
+    posting    hits and leaves: JSON or MessagePack -> arguments       -> messages
+    openapi    the API described                                       -> questions
+    metrics    INFO in OpenMetrics                                     -> questions
+    static     the files of the dashboard, in pages/                   -> messages
+    messages   requests and responses, and how one is written
+"""

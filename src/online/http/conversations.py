@@ -1,0 +1,261 @@
+"""Conversations over HTTP: a task each over any stream, and the time that each step may take.
+
+Not here: how requests are read (reader), what they are answered (routes), and where peers come from (service).
+
+Invariants:
+1. A connection that fails ends alone, and is counted. It counts in max_connections, and its buffers in max_buffers.
+2. Nobody is read from while answers for them wait. Answers come in the order of the requests.
+3. Nobody is waited for without a bound: for a request, from its first byte to its last; for the next one; in sending.
+"""
+
+import email.utils
+from collections.abc import Callable
+from functools import lru_cache
+
+import trio
+
+from online.core.wire import Connection
+from online.errors import OnlineError
+from online.http.bare import BareStream
+from online.http.messages import Request, Response, problem, problem_of, write
+from online.http.reader import Reader, Refusal
+from online.http.routes import Exchange, Routes
+from online.limits import FAREWELL_S
+from online.serve import tls
+from online.serve.progress import ProgressStream
+from online.serve.streams import RECEIVE_BYTES
+from online.serve.verb import Shared
+
+#: How long a connection may rest between two requests, as long as web servers keep theirs.
+IDLE_S = 75.0
+
+#: Answers are sent together while they have no more bytes than this.
+TOGETHER_BYTES = 64 * 1024
+
+#: Each piece of an answer has the time for sending to itself.
+PIECE_BYTES = 64 * 1024
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class HttpPeer:
+    """A stream with its connection."""
+
+    connection: Connection
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        below = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        self.socket = below if isinstance(below, BareStream | ProgressStream) else None
+        self.scope = trio.CancelScope()  # all of its work; the deadline is that of the step at hand
+        self.last_words: OnlineError | None = None  # why the server ends it
+        self.is_receiving = False
+        self.in_message = False  # a request has begun, and is not complete
+        self.waiting_bytes = 0  # kept of a request, and being sent
+
+    def fileno(self) -> int:
+        """Return the socket, or -1."""
+        return -1 if self.socket is None else self.socket.fileno()
+
+    def rest_until(self, deadline: float) -> None:
+        """Let the peer end at about `deadline`; to move that by less than a second is not worth it."""
+        if abs(self.scope.deadline - deadline) > 1:
+            self.scope.deadline = deadline
+
+    def fail(self, error: OnlineError, *, now_ms: int) -> bool:
+        """Say why, then end, unless an answer is half sent. Return whether this is news."""
+        if self.last_words is not None:
+            return False
+        self.last_words = error
+        self.scope.cancel()
+        return True
+
+
+class Conversations:
+    """The connections of a server that speak HTTP."""
+
+    def __init__(self, shared: Shared, routes: Routes, now_ms: Callable[[], int]) -> None:
+        """Begin with none, and the limits of `shared`; `now_ms` tells index time."""
+        self.is_ending = False
+        self._shared = shared
+        self._connections = shared.connections
+        self._limits = shared.limits
+        self._routes = routes
+        self._now_ms = now_ms
+        self._peers: set[HttpPeer] = set()
+
+    def end(self) -> None:
+        """Let each end as soon as it has its answers."""
+        self.is_ending = True
+        for peer in self._peers:
+            if peer.is_receiving:
+                peer.scope.cancel()
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        """Serve one connection, over any stream, until one side ends it; close the stream."""
+        try:
+            try:
+                await self._serve_peer(HttpPeer(stream))
+            finally:
+                with trio.move_on_after(FAREWELL_S, shield=True):
+                    await stream.aclose()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the peer has gone, which is its right
+        except Exception:
+            self._connections.failed()
+
+    async def _serve_peer(self, peer: HttpPeer) -> None:
+        """Have a conversation, and finish it; at once, when there are too many."""
+        peer.connection, too_many = self._connections.open(peer)
+        last: bytes | None = None
+        try:
+            if too_many is not None:
+                last = self._write(problem(503, "FULL", str(too_many), field="max_connections"))
+            else:
+                self._peers.add(peer)
+                with peer.scope:
+                    last = await self._converse(peer)
+                if peer.scope.cancelled_caught:
+                    last = self._last_words(peer)
+            self._account(peer, len(last or b""))
+            if last is not None:
+                await self._finish(peer, last)
+        finally:
+            self._peers.discard(peer)
+            self._account(peer, 0)
+            self._connections.closed(peer.connection)
+
+    async def _converse(self, peer: HttpPeer) -> bytes | None:
+        """Receive and answer in turn, each in its time. Returns the last answer, still to be sent, if there is one."""
+        reader = Reader(self._routes.body_limit)
+        if isinstance(peer.stream, trio.SSLStream):
+            await self._shake_hands(peer, peer.stream)
+        deadline = trio.current_time() + self._limits.frame_timeout_s
+        while not self.is_ending:
+            was_in_message, n_before = reader.in_message, len(reader.events)
+            peer.in_message = was_in_message
+            data = await self._receive(peer, deadline)
+            if not data:
+                return None
+            reader.receive(data)
+            self._account(peer, reader.kept_bytes)
+            self._connections.bound_buffers(now_ms=self._now_ms())
+            if reader.in_message and not (was_in_message and n_before == len(reader.events)):
+                deadline = trio.current_time() + self._limits.frame_timeout_s
+            if reader.events:
+                peer.rest_until(trio.current_time() + IDLE_S)  # a question may wait for the disk, or be long
+                is_open, output = await self._answer(peer, reader)
+                if not is_open:
+                    return output
+                await self._send(peer, output)
+            if reader.wants_continue:
+                reader.wants_continue = False
+                await self._send(peer, CONTINUE)
+            if not reader.in_message:
+                deadline = trio.current_time() + IDLE_S
+        return None
+
+    async def _shake_hands(self, peer: HttpPeer, stream: trio.SSLStream[trio.abc.Stream]) -> None:
+        """Let TLS begin."""
+        peer.scope.deadline = trio.current_time() + self._limits.frame_timeout_s
+        try:
+            await stream.do_handshake()
+        except trio.BrokenResourceError as error:
+            what = f"TLS failed: {tls.why_no_handshake(error)}"
+            self._connections.suspected(peer.connection, what, now_ms=self._now_ms())
+            raise
+
+    async def _receive(self, peer: HttpPeer, deadline: float) -> bytes:
+        peer.rest_until(deadline)
+        peer.is_receiving = True
+        data = await peer.stream.receive_some(RECEIVE_BYTES)
+        peer.is_receiving = False
+        return bytes(data)
+
+    async def _answer(self, peer: HttpPeer, reader: Reader) -> tuple[bool, bytes]:
+        """Answer the requests that have come. Returns whether more may come, and what is left to send."""
+        output = b""
+        while reader.events:
+            event = reader.events.popleft()
+            if isinstance(event, Refusal):
+                return False, output + self._write(_told(event))
+            response = await self._respond(peer, event)
+            keep_alive = event.keep_alive and not response.closes and not self.is_ending
+            output += self._write(response, keep_alive=keep_alive, head_only=event.method == "HEAD")
+            if not keep_alive:
+                return False, output
+            if len(output) > TOGETHER_BYTES:
+                await self._send(peer, output)
+                output = b""
+        return True, output
+
+    async def _respond(self, peer: HttpPeer, request: Request) -> Response:
+        try:
+            is_tls = isinstance(peer.stream, trio.SSLStream)
+            return await self._routes.respond(Exchange(request, peer.connection, self._now_ms(), is_tls))
+        except OnlineError as error:
+            return problem_of(error)
+        except Exception:
+            self._connections.failed()
+            return problem(500, "ERR", "this is a fault of the server; its log tells more", closes=True)
+
+    def _write(self, response: Response, *, keep_alive: bool = False, head_only: bool = False) -> bytes:
+        return write(response, date=_date(self._shared.service.wall_of(self._now_ms()) // 1000), keep_alive=keep_alive,
+                     head_only=head_only)  # fmt: skip
+
+    async def _send(self, peer: HttpPeer, data: bytes) -> None:
+        """Send `data`: at once, if the system takes it, else in pieces, each within the time for it."""
+        n_sent = peer.stream.send_now(data) if isinstance(peer.stream, BareStream) else 0
+        if n_sent == len(data):
+            return
+        kept_bytes = peer.waiting_bytes
+        with memoryview(data) as view:
+            for begin in range(n_sent, len(view), PIECE_BYTES):
+                self._account(peer, kept_bytes + len(view) - begin)
+                peer.scope.deadline = trio.current_time() + self._limits.send_timeout_s
+                await peer.stream.send_all(view[begin : begin + PIECE_BYTES])
+        self._account(peer, kept_bytes)
+
+    def _account(self, peer: HttpPeer, n_bytes: int) -> None:
+        """Let the bytes that wait for a peer count in max_buffers."""
+        self._shared.service.carried_bytes += n_bytes - peer.waiting_bytes
+        peer.waiting_bytes = n_bytes
+
+    def _last_words(self, peer: HttpPeer) -> bytes | None:
+        """Count whose deadline has passed, and why; return what to tell them, if they can be told."""
+        if not peer.is_receiving:
+            self._connections.reached("slow")
+            return None
+        if peer.last_words is not None:
+            return self._write(problem(503, peer.last_words.code, str(peer.last_words)))
+        if self.is_ending or not peer.in_message:
+            return None
+        self._connections.reached("frame_timeout")
+        limit_s = self._limits.frame_timeout_s
+        late = f"a request must be complete {limit_s:g} s after its first byte"
+        return self._write(problem(408, "PROTO", late, field="frame_timeout", limit=limit_s))
+
+    async def _finish(self, peer: HttpPeer, last: bytes) -> None:
+        """Send the last answer, close our half, and throw away what still comes, for FAREWELL_S at most.
+
+        To close a socket with unread input would reset it, and the last answer might be lost.
+        """
+        with trio.move_on_after(self._limits.send_timeout_s):
+            await peer.stream.send_all(last)
+        with trio.move_on_after(FAREWELL_S):
+            if isinstance(peer.stream, trio.abc.HalfCloseableStream):
+                await peer.stream.send_eof()
+                while await peer.stream.receive_some(RECEIVE_BYTES):
+                    pass
+
+
+def _told(refusal: Refusal) -> Response:
+    """Return the answer to bytes that are not read any further."""
+    return problem(
+        refusal.status, "PROTO", refusal.detail, field=refusal.field, limit=refusal.limit, value=refusal.value
+    )
+
+
+@lru_cache(maxsize=1)
+def _date(wall_s: int) -> bytes:
+    return email.utils.formatdate(wall_s, usegmt=True).encode()

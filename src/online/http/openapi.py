@@ -1,0 +1,152 @@
+"""openapi.json: the API described, made from the table of questions. See https://spec.openapis.org/oas/v3.1.0."""
+
+from collections.abc import Iterable
+
+from online import __version__
+from online.http.questions import COUNT, INTEGER, TEXT, Question, Schema, or_null, record
+from online.terms import KINDS
+
+_TEXT: Schema = {
+    "description": "Text, or bytes that are not UTF-8.",
+    "oneOf": [
+        {"type": "string"},
+        record(base64={"type": "string", "contentEncoding": "base64"}),
+    ],
+}
+
+_PROBLEM: Schema = {
+    "type": "object",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "description": "The code of the error, as in every dialect."},
+        "detail": {"type": "string"},
+        "field": {"type": "string", "description": "Which part of the request is wrong."},
+        "limit": {"description": "What it may be."},
+        "value": {"description": "What it is."},
+    },
+    "additionalProperties": False,
+}
+
+_SEEN: Schema = {"type": ["integer", "null"], "description": "Milliseconds since 1970; not given: now."}
+_HIT: Schema = {
+    "oneOf": [
+        {
+            "type": "object",
+            "required": ["user", "url"],
+            "properties": {
+                "user": TEXT,
+                "url": TEXT,
+                "seen_ms": _SEEN,
+                "kind": {"type": ["string", "null"], "description": f"One of {', '.join(KINDS)}; not given: member."},
+            },
+            "additionalProperties": False,
+        },
+        {"type": "array", "minItems": 2, "maxItems": 4, "description": "[user, url, seen_ms, kind]"},
+    ]
+}
+_HITS: Schema = {
+    "oneOf": [
+        {"type": "object", "required": ["hits"], "properties": {"hits": {"type": "array", "items": _HIT}}},
+        {"type": "array", "items": _HIT},
+    ]
+}
+_LEAVE: Schema = {
+    "type": "object",
+    "required": ["user"],
+    "properties": {"user": TEXT, "seen_ms": _SEEN},
+    "additionalProperties": False,
+}
+
+_FIRST_ERROR = record(code={"type": "string"}, detail={"type": "string"})
+
+#: The answers to posts.
+TAKEN: Schema = record(accepted=COUNT, ignored=COUNT, refused=COUNT, error=or_null(_FIRST_ERROR), at_ms=INTEGER)
+LEFT: Schema = record(at_ms=INTEGER)
+
+_SITE = {
+    "name": "site",
+    "in": "query",
+    "schema": {"type": "string"},
+    "description": "The site that is meant; not given: the one of the token, or the one named default.",
+}
+
+_WHAT_OF = {
+    "url": "A page.",
+    "limit": "How many to list at most.",
+    "cursor": "The cursor of the last answer, to go on behind it.",
+    "prefix": "What the names begin with.",
+    "user": "A user.",
+    "within_s": "Count only who was seen within so many seconds.",
+    "section": "Which sections; not given: all.",
+}
+
+
+def describe(questions: Iterable[Question]) -> dict[str, object]:
+    """Return the document. Its one server is where the document stands, so that it holds behind any prefix."""
+    paths: dict[str, object] = {each.path: {"get": _get(each)} for each in questions}
+    paths["/api/v1/hits"] = {"post": _post("Reports page loads; each stands for itself.", "hits", _HITS, TAKEN)}
+    paths["/api/v1/leave"] = {"post": _post("Takes a user offline, until a newer hit.", "leave", _LEAVE, LEFT)}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "online",
+            "version": __version__,
+            "summary": "Who is online now, and on which page.",
+            "description": "All times are milliseconds since 1970. `at_ms` is the moment that an answer describes.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "./"}],
+        "security": [{"token": []}, {"session": []}, {}],
+        "paths": paths,
+        "components": {
+            "schemas": {"Text": _TEXT, "Problem": _PROBLEM},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "session": {"type": "apiKey", "in": "cookie", "name": "online_session"},
+            },
+        },
+    }
+
+
+def _get(question: Question) -> dict[str, object]:
+    parameters = []
+    for each in question.arguments:
+        schema: Schema = {"type": "integer" if each.is_number else "string"}
+        parameters.append({
+            "name": each.name,
+            "in": "query",
+            "required": not each.is_optional,
+            "description": _WHAT_OF.get(each.name, f"See {question.verb} in the protocol."),
+            "schema": {"type": "array", "items": schema} if each.is_many else schema,
+        })  # fmt: skip
+        if each.name in question.example:
+            value = question.example[each.name]
+            parameters[-1]["example"] = [value] if each.is_many else int(value) if each.is_number else value
+    return {
+        "operationId": question.verb.lower(),
+        "summary": question.summary,
+        "parameters": [*parameters, _SITE],
+        "responses": _responses(question.schema),
+    }
+
+
+def _post(summary: str, name: str, body: Schema, answer: Schema) -> dict[str, object]:
+    content = {"application/json": {"schema": body}, "application/msgpack": {"schema": body}}
+    return {
+        "operationId": name,
+        "summary": summary,
+        "parameters": [_SITE],
+        "requestBody": {"required": True, "content": content},
+        "responses": _responses(answer),
+    }
+
+
+def _responses(answer: Schema) -> dict[str, object]:
+    problem = {"$ref": "#/components/schemas/Problem"}
+    return {
+        "200": {"description": "The answer.", "content": {"application/json": {"schema": answer}}},
+        "default": {"description": "An error.", "content": {"application/problem+json": {"schema": problem}}},
+    }

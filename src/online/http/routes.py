@@ -1,0 +1,251 @@
+"""What is answered where: paths and methods -> responses, for who may ask.
+
+Not here: connections (service), and the answers themselves (questions, posting, metrics, static, openapi).
+
+    /api/v1/VERB   each question of the verb table       GET
+    /api/v1/hits   /api/v1/leave                         POST
+    /openapi.json  /metrics  /healthz  /readyz           GET
+    / and its files, /login, /logout                     browsers
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+import orjson
+import trio
+
+from online import errors
+from online.core.wire import Connection
+from online.errors import OnlineError
+from online.http import asking, metrics, openapi, posting, static
+from online.http.access import NOBODY, Access, Visitor, token_wanted
+from online.http.messages import JSON, Header, Request, Response, json_response, parse_form, problem, problem_of
+from online.http.questions import Question, name_of, questions
+from online.serve.meter import Histogram
+from online.serve.verb import Shared
+
+#: Set in forms, and nothing else.
+FORM = "application/x-www-form-urlencoded"
+
+#: Hits of a body that are read, or carried out, before others have their turn: about a millisecond's work.
+HITS_A_TURN = 500
+
+_SEE_OTHER = 303
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A request, and who asks it over which connection."""
+
+    request: Request
+    connection: Connection
+    now_ms: int
+    is_tls: bool
+    visitor: Visitor = NOBODY
+
+
+Handler = Callable[[Exchange], Awaitable[Response]]
+
+
+class Routes:
+    """All paths of a server."""
+
+    def __init__(self, shared: Shared, access: Access, is_stopping: Callable[[], bool]) -> None:
+        self._shared = shared
+        self._access = access
+        self._is_stopping = is_stopping
+        self._times = metrics.Times(Histogram)
+        self._files = static.load()
+        asked = questions()
+        self._openapi = orjson.dumps(openapi.describe(asked))
+        # What strangers may have: no path here tells who is online.
+        self._open: dict[bytes, dict[str, Handler]] = {
+            b"/healthz": {"GET": self._healthz},
+            b"/login": {"GET": self._login_page, "POST": self._login},
+            b"/logout": {"POST": self._logout},
+            b"/": {"GET": self._home},
+        }
+        for name in self._files:
+            if not name.endswith(".html"):
+                self._open[b"/" + name.encode()] = {"GET": self._file}
+        self._open[b"/favicon.ico"] = {"GET": self._icon}  # what browsers ask for beside anything that is no page
+        self._guarded: dict[bytes, dict[str, Handler]] = {
+            b"/readyz": {"GET": self._readyz},
+            b"/metrics": {"GET": self._metrics},
+            b"/openapi.json": {"GET": self._openapi_json},
+            b"/api": {"GET": self._file},
+            b"/session": {"GET": self._session},
+            b"/api/v1/hits": {"POST": self._hits},
+            b"/api/v1/leave": {"POST": self._leave},
+        }
+        for question in asked:
+            self._guarded[question.path.encode()] = {"GET": self._asks(question)}
+
+    def body_limit(self, request: Request) -> int:
+        """Return how long the body of a request may be, as far as its head tells."""
+        limits = self._shared.limits
+        is_stranger = bool(self._shared.tokens) and not request.headers.keys() & {b"authorization", b"cookie"}
+        return min(limits.max_frame_before_auth, limits.max_frame) if is_stranger else limits.max_frame
+
+    async def respond(self, exchange: Exchange) -> Response:
+        """Answer a request. Raises nothing but what is a fault of the server."""
+        request = exchange.request
+        refused = self._access.misdirected(request) or self._access.forged(request)
+        if refused is not None:
+            return refused
+        if request.target == b"*":
+            return Response(204, headers=((b"Allow", b"GET, HEAD, POST, OPTIONS"),))
+        methods = self._open.get(request.path) or self._guarded.get(request.path)
+        if methods is None:
+            return problem(404, "ERR", f"there is nothing at {errors.quote(request.path)}; /openapi.json tells what is")
+        if request.path not in self._open and request.method != "OPTIONS":
+            visitor = await self._access.visitor(exchange.connection, request, exchange.now_ms)
+            if isinstance(visitor, Response):
+                return visitor
+            if not visitor.may_ask:
+                return token_wanted()
+            exchange.visitor = visitor
+        return await self._carry_out(exchange, methods)
+
+    async def _carry_out(self, exchange: Exchange, methods: dict[str, Handler]) -> Response:
+        method = exchange.request.method
+        handler = methods.get("GET" if method == "HEAD" else method)
+        if handler is None:
+            allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"])
+            allow: Header = (b"Allow", allowed.encode())
+            if method == "OPTIONS":
+                return Response(204, headers=(allow,))
+            return problem(405, "ERR", f"{method} is not allowed here, {allowed} are", [allow], field="method")
+        try:
+            return await handler(exchange)
+        except OnlineError as error:
+            return problem_of(error)
+
+    # The API
+
+    def _asks(self, question: Question) -> Handler:
+        async def respond(exchange: Exchange) -> Response:
+            began = perf_counter()
+            query = exchange.request.query()
+            args = question.read(query)
+            self._introduce(exchange, query)
+            result = await asking.ask(self._shared, exchange.connection, question.verb, args, exchange.now_ms)
+            answer = question.shape(result, args)
+            answer["at_ms"] = self._shared.service.wall_of(exchange.now_ms)
+            self._times[question.verb.lower()].add(perf_counter() - began)
+            return json_response(answer)
+
+        return respond
+
+    def _introduce(self, exchange: Exchange, query: dict[str, list[bytes]]) -> None:
+        site = query.get("site", [None])[0]
+        asking.introduce(self._shared, exchange.connection, exchange.visitor.grant, site)
+
+    async def _post(self, exchange: Exchange, verb: str, args: list[object]) -> object:
+        query = exchange.request.query()
+        for name in query.keys() - {"site"}:
+            shown = errors.quote(name.encode())
+            raise errors.with_facts(errors.CommandError(f"no parameter {shown} is known, only site"), name, None, None)
+        self._introduce(exchange, query)
+        return await asking.ask(self._shared, exchange.connection, verb, args, exchange.now_ms)
+
+    async def _hits(self, exchange: Exchange) -> Response:
+        refused = posting.refused_type(exchange.request)
+        if refused is not None:
+            return refused
+        hits: list[object] = []
+        for hit in posting.read_hits(exchange.request):
+            hits.append(hit)
+            if len(hits) % HITS_A_TURN == 0:
+                await trio.lowlevel.checkpoint()
+        counts, first_error = [0, 0, 0], None
+        for begin in range(0, max(1, len(hits)), HITS_A_TURN):
+            result = await self._post(exchange, "hits", hits[begin : begin + HITS_A_TURN])
+            assert isinstance(result, list)
+            counts = [sum(each) for each in zip(counts, result, strict=False)]
+            if first_error is None and result[3] is not None:
+                first_error = [result[3][0], _counted_from(begin, result[3][1])]
+            await trio.lowlevel.checkpoint()
+        return json_response({
+            **dict(zip(("accepted", "ignored", "refused"), counts, strict=True)),
+            "error": None if first_error is None else dict(zip(("code", "detail"), first_error, strict=True)),
+            "at_ms": self._shared.service.wall_of(exchange.now_ms),
+        })  # fmt: skip
+
+    async def _leave(self, exchange: Exchange) -> Response:
+        refused = posting.refused_type(exchange.request)
+        if refused is not None:
+            return refused
+        await self._post(exchange, "LEAVE", posting.read_leave(exchange.request))
+        return json_response({"at_ms": self._shared.service.wall_of(exchange.now_ms)})
+
+    async def _openapi_json(self, exchange: Exchange) -> Response:
+        return Response(200, self._openapi, JSON)
+
+    # Monitoring
+
+    async def _healthz(self, exchange: Exchange) -> Response:
+        return Response(200, b"ok\n", b"text/plain")
+
+    async def _readyz(self, exchange: Exchange) -> Response:
+        why = self._shared.service.loading or ("the server stops" if self._is_stopping() else None)
+        return problem(503, "LOADING", why) if why else Response(200, b"ready\n", b"text/plain")
+
+    async def _metrics(self, exchange: Exchange) -> Response:
+        own = None if exchange.visitor.grant is None else exchange.visitor.grant.site
+        return Response(200, metrics.write(self._shared, self._times, exchange.now_ms, own), metrics.CONTENT_TYPE)
+
+    # Pages
+
+    async def _file(self, exchange: Exchange) -> Response:
+        name = exchange.request.path[1:].decode(errors="replace")
+        return static.respond(self._files[name if name in self._files else f"{name}.html"], exchange.request)
+
+    async def _icon(self, exchange: Exchange) -> Response:
+        return static.respond(self._files["icon.svg"], exchange.request)
+
+    async def _home(self, exchange: Exchange) -> Response:
+        visitor = await self._access.visitor(exchange.connection, exchange.request, exchange.now_ms)
+        if isinstance(visitor, Response):
+            return visitor
+        if not visitor.may_ask:
+            return Response(_SEE_OTHER, headers=((b"Location", b"login"), (b"Cache-Control", b"no-store")))
+        return static.respond(self._files["index.html"], exchange.request)
+
+    async def _session(self, exchange: Exchange) -> Response:
+        """Tell a page what its reader may do."""
+        grant = exchange.visitor.grant
+        return json_response({
+            "wants_token": bool(self._shared.tokens),
+            "role": "admin" if grant is None else grant.role,
+            "site": None if grant is None or grant.site is None else name_of(grant.site),
+        })  # fmt: skip
+
+    async def _login_page(self, exchange: Exchange) -> Response:
+        return static.respond(self._files["login.html"], exchange.request)
+
+    async def _login(self, exchange: Exchange) -> Response:
+        if posting.media_type(exchange.request) != FORM:
+            return problem(415, "ERR", f"Content-Type takes {FORM}", field="content-type")
+        token = parse_form(exchange.request.body).get("token", [b""])[0].strip()
+        visitor = await self._access.try_token(exchange.connection, token, exchange.now_ms)
+        if isinstance(visitor, Response):
+            page = static.respond(self._files["login-again.html"], exchange.request, visitor.status)
+            return page
+        session = self._access.cookie(exchange.request, visitor.grant, exchange.now_ms, is_tls=exchange.is_tls)
+        return Response(_SEE_OTHER, headers=((b"Location", b"./"), session, (b"Cache-Control", b"no-store")))
+
+    async def _logout(self, exchange: Exchange) -> Response:
+        ended = self._access.cookie(exchange.request, None, exchange.now_ms, is_tls=exchange.is_tls)
+        return Response(_SEE_OTHER, headers=((b"Location", b"login"), ended, (b"Cache-Control", b"no-store")))
+
+
+def _counted_from(begin: int, message: str) -> str:
+    """Return the message about a hit of a part, with the place of the hit in the whole batch.
+
+    >>> _counted_from(500, "hit 3 of the batch: url is empty")
+    'hit 503 of the batch: url is empty'
+    """
+    return re.sub(r"^hit (\d+)", lambda found: f"hit {begin + int(found[1])}", message)

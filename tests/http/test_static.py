@@ -1,0 +1,75 @@
+"""The files of the dashboard: safe headers, ETags, gzip, and links that hold under any path."""
+
+import gzip
+import re
+from pathlib import Path
+
+import pytest
+from tests.http.browsing import jumping, web
+
+from online.http import static
+
+PAGES = Path(static.__file__).parent / "pages"
+NAMES = sorted(path.name for path in PAGES.iterdir())
+
+
+def path_of(name):
+    return {"index.html": "/", "api.html": "/api", "login.html": "/login"}.get(name, f"/{name}")
+
+
+SERVED = [name for name in NAMES if name != "login-again.html"]
+
+
+@pytest.mark.parametrize("name", SERVED)
+@jumping
+async def test_a_file_is_served_in_both_forms(name):
+    async with web() as site:
+        browser = site.join()
+        plain = await browser.get(path_of(name))
+        assert (plain.status, plain.body) == (200, (PAGES / name).read_bytes())
+        packed = await browser.get(path_of(name), accept_encoding="br, gzip;q=0.8")
+        if len(plain.body) >= static.GZIP_FROM_BYTES:
+            assert packed.headers["content-encoding"] == "gzip"
+            assert gzip.decompress(packed.body) == plain.body
+            assert packed.headers["etag"] != plain.headers["etag"]
+        assert "unsafe" not in plain.headers["content-security-policy"]
+        assert plain.headers["x-content-type-options"] == "nosniff"
+        for answer in (plain, packed):
+            tag = answer.headers["etag"]
+            for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+                again = await browser.get(path_of(name), if_none_match=known)
+                assert (again.status, again.body) == (304, b"")
+        assert (await browser.get(path_of(name), if_none_match='"other"')).status == 200
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_taken"),
+    [
+        *((accepted, True) for accepted in (b"gzip", b"GZIP", b"br, gzip;q=0.5")),
+        *((accepted, False) for accepted in (b"gzip;q=0", b"gzip; q=0.00", b"br", b"", b"x-gzip")),
+    ],
+)
+def test_gzip_goes_to_whom_it_is_right_for(accepted, is_taken):
+    assert static._takes_gzip(accepted) == is_taken
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_inline_and_nothing_comes_from_elsewhere(name):
+    text = (PAGES / name).read_text()
+    if name.endswith(".html"):
+        assert not re.search(r"<style|style=|\son\w+=|<script(?![^>]* src=)|javascript:", text)
+        for link in re.findall(r'(?:href|src|action)="([^"]*)"', text):
+            assert not link.startswith(("/", "http")), link
+    if name.endswith(".js"):
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function", text)
+        assert not re.search(r"""(fetch|ask)\(["'`]/""", text)
+        for module in re.findall(r'from "([^"]*)"', text):
+            assert module.removeprefix("./") in NAMES
+    assert not re.search(r"(url|@import)\(?['\"]?https?:", text)
+
+
+def test_the_second_form_of_the_login_differs_by_its_message_alone():
+    again = (PAGES / "login-again.html").read_text().splitlines()
+    assert [line for line in again if "That token is wrong" not in line] == (
+        PAGES / "login.html"
+    ).read_text().splitlines()
