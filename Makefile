@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(wildcard ext/*.pyx src/online/core/*.pxd) setup.py
+, := ,
 PROJECTS := pyproject.toml client/pyproject.toml
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
@@ -10,13 +11,16 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 extra = $(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 	print(*project['optional-dependencies']['$(1)'])" | xargs $(PIP) install
 
-.PHONY: help run test check check-hard ab instructions bench bench-quick clean
+.PHONY: help run test check check-hard sanitize fuzz coverage ab instructions bench bench-quick clean
 
 help:
 	@echo "make run    a server on 127.0.0.1:8989 with a simulated site and its dashboard; PORT=... for another port"
 	@echo "make test   every test; installs what the tests need"
 	@echo "make check  ruff, mypy and cython-lint"
-	@echo "make check-hard  1,000 cycles of kill -9 and restart, in about 20 minutes; CYCLES=... for another number"
+	@echo "make check-hard  everything below at length, 10,000 seeds of the simulation and 1,000 kills; takes hours"
+	@echo "make sanitize  the tests of core, serve and keep over a core built with ASan and UBSan; TESTS=... for others"
+	@echo "make fuzz   each fuzzer for a minute; SECONDS=... for longer, TARGET=... for one; needs clang-14"
+	@echo "make coverage  which lines of the compiled core its tests reach"
 	@echo "make ab     the hot paths, the working tree against HEAD, in half a minute; AB=COMMIT chooses another"
 	@echo "make instructions  what each hot path takes, counted by valgrind (Debian package), in half a minute"
 	@echo "make bench  the benchmarks, reported in bench/results; BENCH=... is handed to pytest, then in .benchmarks"
@@ -53,8 +57,54 @@ check: $(VENV)/tools
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint ext src/online/core bench/native
 
-check-hard: $(VENV)/built
+# Builds the core in build/$(1), with the flags $(2), by the compiler $(3); the working tree's own stays as it is.
+built_as = mkdir -p build/$(1) && tar -c --exclude='*.so' --exclude='*.c' --exclude=build --exclude=__pycache__ --exclude='*.egg-info' \
+	ext src client setup.py pyproject.toml README.md LICENSE | tar -x -C build/$(1) && cd build/$(1) && \
+	PYTHONPATH=src CC=$(3) ONLINE_CFLAGS="-g -w $(2)" LDFLAGS="$(2)" $(CURDIR)/$(BIN)/python setup.py -q build_ext --inplace
+# What runs Python with the core of build/$(1).
+with = PYTHONPATH=$(CURDIR)/build/$(1)/src:$(CURDIR)/build/$(1)/client/src:$(CURDIR)
+
+SANITIZERS := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZED := tests/core tests/serve tests/keep
+
+# Python is not built with ASan, so that its library is loaded first, and Python's own leaks are not looked for. Not
+# run: what preloads another memory, builds the core in another way, or limits the address space, which ASan needs.
+sanitize: $(VENV)/tools
+	@$(call built_as,sanitized,$(SANITIZERS),gcc)
+	$(call with,sanitized) LD_PRELOAD=$$(gcc -print-file-name=libasan.so) PYTHONMALLOC=malloc \
+		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
+		$(BIN)/python -m pytest -n 2 --dist loadgroup -p no:cacheprovider \
+		-k "not starved and not test_steps and not address_space" $(or $(TESTS),$(SANITIZED))
+
+$(VENV)/fuzzers: $(VENV)/tools
+	@$(PIP) install atheris
+	@touch $(VENV)/fuzzers
+
+# Which lines of the core the tests of the core reach, by gcov.
+coverage: $(VENV)/tools
+	@ONLINE_LINES=1 && export ONLINE_LINES && $(call built_as,covered,-O0 --coverage,gcc)
+	@find build/covered -name "*.gcda" -delete
+	$(call with,covered) $(BIN)/python -m pytest -q -p no:cacheprovider -k "not test_steps" $(or $(TESTS),tests/core tests/keep)
+	@$(BIN)/python -m tests.coverage build/covered
+
+FUZZED := resp_commands msgpack_requests log_lines syslog_datagrams journal_records snapshot_files
+
+# The core tells libFuzzer, which atheris brings, where it has been. Each target runs for so many seconds.
+fuzz: $(VENV)/fuzzers
+	@$(call built_as,fuzzed,-O1 -fsanitize=fuzzer-no-link$(,)address,clang-14)
+	@for target in $(or $(TARGET),$(FUZZED)); do echo "$$target"; \
+		$(call with,fuzzed) LD_PRELOAD=$$($(BIN)/python -c "import atheris; print(atheris.path())")/asan_with_fuzzer.so \
+		ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m tests.fuzz $$target build/fuzz/$$target \
+		-max_total_time=$(or $(SECONDS),60) -max_len=2048 -print_final_stats=1 -artifact_prefix=build/fuzz/$$target- \
+		2>&1 | grep -vE "^#.*(NEW|REDUCE|pulse)" || exit 1; done
+
+# Everything at length: memory that fails, seeds of the simulation, kills, sanitizers, fuzzers. Takes some hours.
+check-hard: $(VENV)/tools
+	ONLINE_STARVE_GROWTH=1 $(BIN)/python -m pytest tests/core/test_starved.py
+	ONLINE_SEEDS=$(or $(SEEDS),10000) $(BIN)/python -m pytest -n 2 tests/simulation
 	ONLINE_KILL_CYCLES=$(or $(CYCLES),1000) $(BIN)/python -m pytest tests/keep/test_kill.py
+	$(MAKE) sanitize
+	$(MAKE) fuzz SECONDS=$(or $(SECONDS),3600)
 
 ab: $(VENV)/built
 	$(BIN)/python -m bench.ab $(AB)

@@ -20,6 +20,8 @@ CORE = (
 LINUX = ("reactor",) if sys.platform == "linux" else ()
 #: For builds that find faults, ONLINE_CFLAGS stands in for -O3, as "-O0 -DONLINE_COUNT_STEPS" in tests/core/test_steps.
 FLAGS = [*os.environ.get("ONLINE_CFLAGS", "-O3").split(), "-fno-strict-aliasing"]
+#: For coverage: lines of the generated C are called those of the .pyx.
+LINES = "ONLINE_LINES" in os.environ
 DIRECTIVES = {
     "language_level": 3,
     "cdivision": True,
@@ -34,6 +36,8 @@ changed = max(contract.stat().st_mtime for contract in Path("src/online/core").g
 is_stale = any(made.stat().st_mtime < changed for made in Path("ext").glob("*.c"))
 
 setup(
-    ext_modules=cythonize(extensions, include_path=["src"], compiler_directives=DIRECTIVES, force=is_stale),
+    ext_modules=cythonize(
+        extensions, include_path=["src"], compiler_directives=DIRECTIVES, force=is_stale, emit_linenums=LINES
+    ),
     options={"build_ext": {"parallel": True}},
 )

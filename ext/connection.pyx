@@ -228,6 +228,8 @@ cdef class Service:
 cdef class Connection:
     def __cinit__(self, Service service not None, Index index, bytes site not None=b"default"):
         self.service = service
+        service.connections += 1
+        self.is_counted = True
         self.index = index
         self.site = site
         self.name = b""
@@ -235,8 +237,6 @@ cdef class Connection:
         self.authenticated = not service.auth_wanted
         self.may_write = True
         self._resp_version = 2
-        service.connections += 1
-        self.is_counted = True
         scan_anew(self)
 
     def __dealloc__(self):
@@ -283,7 +283,8 @@ cdef class Connection:
 
     @property
     def buffered_bytes(self):
-        return self.input.size + self.output.size
+        cdef int64_t queued = 0 if self.transaction is None else self.transaction.n_bytes
+        return <int64_t>(self.input.size + self.output.size) + queued
 
     @property
     def heard_ms(self):

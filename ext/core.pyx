@@ -89,7 +89,7 @@ cdef bint core_open(Core* core, Purse* purse, const uint64_t* secrets) noexcept 
     core.named = skiplist_new(&core.skiplist, HEAD, NO_NAME, 0, MAX_HEIGHT)
     core.unnamed = skiplist_new(&core.skiplist, HEAD, NO_NAME, 0, MAX_HEIGHT)
     core.urls = skiplist_new(&core.skiplist, HEAD, NO_NAME, 0, MAX_HEIGHT)
-    return core.urls != NO_REF
+    return core.named != NO_REF and core.unnamed != NO_REF and core.urls != NO_REF
 
 
 cdef void core_close(Core* core) noexcept nogil:

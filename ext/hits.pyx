@@ -201,7 +201,7 @@ cdef int batch_error(Connection c, int64_t nth, error) except -1:
     c.work += WORK_ERROR
     c.frame.refused += 1
     if c.first_error is None:
-        c.first_error = [error.code, f"hit {nth} of the batch: {error}"]
+        c.first_error = [getattr(error, "code", "FULL"), f"hit {nth} of the batch: {error}"]
     return 0
 
 

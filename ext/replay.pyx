@@ -29,6 +29,7 @@ __all__ = ["MAX_RECORD_BYTES", "Replay", "frames_of"]
 cdef enum:
     MOST_BYTES = 16 * 1024 * 1024                        # no record that we write is longer
     SITE_BYTES = 8                                       # of a frame SITE before the name
+    TOTALS = 10                                          # numbers of them
 
 MAX_RECORD_BYTES = MOST_BYTES
 
@@ -95,6 +96,7 @@ cdef class Replay:
         cdef const char* at = <const char*>&data[0] if n else NULL
         cdef Found found = PART
         self.now_ms = now_ms
+        self.n_hits = 0  # what an error has left stood in other bytes
         self.is_bad = False
         while used < n:
             found = find_record(at + used, n - used, segment, offset + used, &n_bytes)
@@ -136,12 +138,15 @@ cdef class Replay:
                 frame = at - SITE_BYTES
                 if not read_text(&at, end, &text):
                     return False
-                self.leading = frame[:at - frame]
+                self.leading = None  # should there be no memory for the site
                 self.speak_of(bytes_from(text))
+                self.leading = frame[:at - frame]
             elif begins(&at, end, b"\x93\x02\xa4ECHO\x91", 8):
                 if not read_text(&at, end, &text):
                     return False
                 if text.n_bytes > 7 and memcmp(text.at, b"totals ", 7) == 0:
+                    if not are_totals(text.at[7:text.n_bytes]):
+                        return False
                     self.noted = text.at[7:text.n_bytes]
                     self.n_since = 0
                 else:
@@ -252,6 +257,12 @@ cdef inline bint read_text(const char** at, const char* end, Name* text) noexcep
     text[0] = token.arg.text
     at[0] += token.size
     return True
+
+
+cdef bint are_totals(bytes text) except -1:
+    """Whether these are so many numbers as `pack_totals` writes."""
+    cdef list numbers = text.split()
+    return len(numbers) == TOTALS and all([number.isdigit() and len(number) < 19 for number in numbers])
 
 
 cdef int kind_of(Name text) noexcept:

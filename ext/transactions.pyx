@@ -38,7 +38,7 @@ cdef class Transaction:
 
     cdef Service service
     cdef list queued                                     # lists of words, the verb first; None for nil
-    cdef int64_t n_bytes
+    cdef readonly int64_t n_bytes
     cdef bint is_spoiled
 
     def __cinit__(self, Service service not None):
@@ -76,12 +76,13 @@ cdef int keep_verb(Connection c, Transaction transaction, Name name, Arg* args, 
     cdef int64_t i, n_bytes = BYTES_A_WORD + name.n_bytes
     cdef list words = [bytes_from(name)]
     for i in range(n_args):
+        n_bytes += BYTES_A_WORD
         if args[i].type == NIL:
             words.append(None)
             continue
         arg_text(&args[i], "an argument", &text)
         words.append(bytes_from(text))
-        n_bytes += BYTES_A_WORD + text.n_bytes
+        n_bytes += text.n_bytes
     if len(transaction.queued) >= c.service.max_items:
         raise errors.transaction_too_long(c.service.max_items, "verbs")
     if transaction.n_bytes + n_bytes > <int64_t>c.service.max_frame:

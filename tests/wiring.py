@@ -14,7 +14,7 @@ NOW = 1_700_000_000_000
 TOKEN = b"secret"
 
 #: Every code that an error reply may begin with.
-CODES = {"ERR", "RANGE", "FULL", "NOAUTH", "WRONGPASS", "NOPROTO", "PROTO"}
+CODES = {"ERR", "RANGE", "FULL", "NOAUTH", "WRONGPASS", "NOPROTO", "PROTO", "EXECABORT"}
 
 
 class SmallHost:

@@ -128,7 +128,7 @@ class Connection:
         """Bytes of waiting output."""
     @property
     def buffered_bytes(self) -> int:
-        """Bytes of waiting input and output."""
+        """Bytes of waiting input and output, and of what an open transaction keeps."""
     @property
     def has_work(self) -> bool:
         """Complete messages may be waiting: call `proceed` once output was sent, or at once if there is none."""

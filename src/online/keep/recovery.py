@@ -137,7 +137,7 @@ class Recovery:
     def noted(self, text: bytes) -> None:
         """Take note of the end of a snapshot."""
         word, _, users = text.partition(b" ")
-        if word == b"end":
+        if word == b"end" and users.isdigit():
             self._ended_users = int(users)
 
     # Reading

@@ -1,0 +1,298 @@
+"""What is fuzzed. A target takes any bytes, and raises if something that must hold does not.
+
+Checksums would keep a fuzzer out: those of records and heads are made right before they are read.
+"""
+
+import contextlib
+import gc
+import tempfile
+from pathlib import Path
+
+import msgpack
+from tests.core.test_wire_garbage import BATCHES, COMMANDS, LINES, check_replies
+from tests.keep.directories import Writer, make_sites
+from tests.wiring import NOW, Wiring, drain, head_of_batch, notification, request, resp
+
+from online.core.index import Index
+from online.core.journal import HEAD_BYTES as RECORD_HEAD_BYTES
+from online.core.journal import record, site, totals
+from online.core.replay import MAX_RECORD_BYTES, Replay
+from online.core.sites import Sites
+from online.core.wire import apply_hits
+from online.errors import FramingError
+from online.keep.folder import HEAD_BYTES, Folder, Head
+from online.keep.recovery import Recovery
+from online.keep.snapshots import end_frame
+from online.limits import Limits
+from online.logs.formats import FORMATS, reader_of
+from online.logs.pages import Pages, PageView
+from online.logs.rules import Rules
+from online.logs.syslogheader import message_of
+
+#: Small, so that an input of a few hundred bytes reaches them.
+LIMITS = {
+    "max_frame": 4_096,
+    "max_frame_before_auth": 64,
+    "max_items": 64,
+    "max_limit": 8,
+    "max_user": 16,
+    "max_url": 32,
+    "max_output": 1_024,
+}
+
+FAULTS = Path(__file__).parents[1] / "logs" / "faults"
+
+TARGETS = {}
+
+
+def target(seeds):
+    """A target; `seeds` makes the inputs that a fuzzer begins with."""
+
+    def registered(run):
+        run.seeds = seeds
+        TARGETS[run.__name__] = run
+        return run
+
+    return registered
+
+
+# The wire
+
+#: How a conversation is cut; its first byte chooses.
+PIECES = (None, 1, 2, 3, 5, 8, 13, 64)
+
+_wirings = [Wiring(auth_wanted=auth_wanted, **LIMITS) for auth_wanted in (False, True)]
+
+
+def converse(data, piece, *, auth_wanted):
+    """Talk to a server without users; return all that it says and whether it has ended the conversation."""
+    wiring = _wirings[auth_wanted]
+    wiring.host.sites = {b"default": Index(seed=bytes(16), max_user=16, max_url=32, max_limit=8, max_users=4)}
+    connection = wiring.connect()
+    output = b""
+    for begin in range(0, len(data), piece or max(len(data), 1)):
+        connection.receive(data[begin : begin + (piece or len(data))], now_ms=NOW)
+        output += drain(connection)
+    assert not connection.has_work
+    assert connection.output_bytes == 0
+    if wiring.service.buffered_bytes != connection.buffered_bytes:
+        gc.collect()  # an open transaction and its connection refer to each other
+    assert wiring.service.buffered_bytes == connection.buffered_bytes
+    ended = connection.is_closing, connection.frames
+    for index in wiring.host.sites.values():
+        index._check()
+    return output, ended
+
+
+def answer(data):
+    """Replies are replies, and the same wherever the input is cut."""
+    knob, data = data[:1], data[1:]
+    piece, auth_wanted = PIECES[knob[0] % 8 if knob else 0], bool(knob and knob[0] & 8)
+    output, ended = converse(data, None, auth_wanted=auth_wanted)
+    check_replies(data, output)
+    if piece is not None:
+        again, ended_again = converse(data, piece, auth_wanted=auth_wanted)
+        assert ended_again == ended
+        if b"PROTO " in output:  # it may say how long a line was, or that it was too long
+            output, again = (each.partition(b"PROTO ")[0] for each in (output, again))
+        assert again == output
+
+
+def resp_seeds():
+    yield from (b"\0" + resp(*command) for command in COMMANDS)
+    yield from (b"\1" + line for line in LINES)
+    yield b"\2" + resp("MULTI") + resp("HIT", "a", "/x") + resp("COUNT") + resp("EXEC") + resp("DISCARD")
+    yield b"\x0b" + resp("AUTH", "secret") + resp("HIT", "a", "/x")
+    yield b"\3" + b"".join(resp("HIT", f"u{number}", "/x") for number in range(6)) + resp("PAGE", "/x", 2)
+    yield b"\4*2\r\n$4\r\nECHO\r\n$10000\r\n"
+    yield b"\5*1000\r\n$1\r\na\r\n"
+
+
+@target(resp_seeds)
+def resp_commands(data):
+    """Commands of Redis clients."""
+    answer(data)
+
+
+def msgpack_seeds():
+    yield from (b"\0" + request(*command, msgid=number) for number, command in enumerate(COMMANDS))
+    yield from (b"\1" + notification(*command) for command in COMMANDS)
+    yield from (bytes([number % 8]) + batch for number, batch in enumerate(BATCHES))
+    yield b"\3" + head_of_batch(3) + msgpack.packb(["a", "/x"]) + msgpack.packb({"a": [1]}) + msgpack.packb([1, 2, 3])
+
+
+@target(msgpack_seeds)
+def msgpack_requests(data):
+    """Requests, notifications and batches; frames of hits from elsewhere."""
+    answer(data)
+    index = Index(seed=bytes(16), max_user=16, max_url=32)
+    with contextlib.suppress(FramingError):
+        apply_hits(index, data[1:], now_ms=NOW)
+    index._check()
+
+
+# Logs
+
+_readers = {name: Pages(reader_of(name), Rules(), key=b"k" * 32) for name in FORMATS}
+_nowhere = Sites(Limits(max_memory=2**28))
+
+
+def take_view(view):
+    """What is no page view has a reason; a page view can be sent, and is counted."""
+    if not isinstance(view, PageView):
+        assert isinstance(view, str)
+        return
+    assert view.user
+    assert view.url
+    assert view.kind in ("member", "guest", "bot")
+    frame = msgpack.packb([2, "hits", [view]])
+    assert sum(apply_hits(_nowhere[b"default"], frame, now_ms=NOW)) == 1
+
+
+def log_seeds():
+    for path in sorted(FAULTS.glob("*.log")):
+        yield from (b"\0" + line for line in path.read_bytes().splitlines())
+    common = b'::1 - theo [14/Nov/2023:22:13:20 +0000] "GET /x?a=1 HTTP/1.1" 200 2326'
+    yield b"\1" + common
+    yield b"\2" + common + b' "http://r/" "Mozilla/5.0 (X11)" "203.0.113.7, 10.0.0.1"'
+    yield b"\3www.example.com:80 " + common
+    yield b'\4{"time": 1700000000.1, "user": "", "url": "/a", "status": 200, "method": "GET", "address": "::1"}'
+    yield b"\x08" + b"theo,/x,1700000000"
+    yield b"\x09" + b"theo\t/x\t1700000000"
+
+
+@target(log_seeds)
+def log_lines(data):
+    """Lines of access logs. The first byte chooses the format."""
+    name = FORMATS[data[0] % len(FORMATS) if data else 0]
+    take_view(_readers[name].parse(data[1:]))
+
+
+def syslog_seeds():
+    for path in sorted(FAULTS.glob("*.datagrams")):
+        yield from path.read_bytes().splitlines()
+    line = b'::1 - theo [14/Nov/2023:22:13:20 +0000] "GET /x HTTP/1.1" 200 2326 "-" "Mozilla/5.0"'
+    for head in (
+        b"<190>Nov 22 23:55:00 web1 nginx: ",
+        b"<190>1 2023-11-14T22:13:20.000Z web1 nginx 12 - - ",
+        b'<190>1 2023-11-14T22:13:20Z web1 nginx 12 ID [a@1 b="c\\"]"] ',
+        b"",
+    ):
+        yield head + line
+
+
+@target(syslog_seeds)
+def syslog_datagrams(data):
+    """Datagrams of syslog."""
+    message = message_of(data)
+    assert message in data
+    take_view(_readers["auto"].parse(message))
+
+
+# The state directory
+
+SEGMENT = 1
+
+
+def mend(data, place):
+    """Records with their checksums made right; what does not have the length of a record stays."""
+    mended, at = b"", 0
+    while at + RECORD_HEAD_BYTES <= len(data):
+        n_bytes = int.from_bytes(data[at : at + 4], "little")
+        end = at + RECORD_HEAD_BYTES + n_bytes
+        if not 0 < n_bytes <= MAX_RECORD_BYTES or end > len(data):
+            break
+        mended += record(data[at + RECORD_HEAD_BYTES : end], SEGMENT, place + at)
+        at = end
+    return mended + data[at:]
+
+
+def records(*all_frames):
+    """Records as in a file, with checksums that nobody reads."""
+    return b"".join(len(frames).to_bytes(4, "little") + bytes(4) + frames for frames in all_frames)
+
+
+class _Host:
+    """Opens up to three sites."""
+
+    def __init__(self):
+        self.sites = make_sites(max_sites=3, max_users=8, max_pages=4)
+
+    def open(self, name):
+        return self.sites.open(name)
+
+    def noted(self, text):
+        pass
+
+
+def journal_seeds():
+    hits = notification("hits", ["a", "/x", NOW, "member"], ["b", "/y", NOW - 1000, "bot"])
+    leave = notification("LEAVE", "a", NOW)
+    noted = totals(make_sites()[b"default"])
+    yield records(site(b"default") + hits)
+    yield records(site(b"default") + hits + leave, site(b"other") + hits, site(b"default") + noted)
+    yield records(site(b"default") + leave + hits + noted, site(b"default") + end_frame(3))
+    yield records(site(b"default") + notification("hits", *([f"u{n}", "/x", NOW - n, "guest"] for n in range(40))))
+    yield records(site(b"default") + hits)[:-3]
+
+
+@target(journal_seeds)
+def journal_records(data):
+    """Records of a journal: applied whole, or not; the same however they are cut."""
+    host = _Host()
+    replay = Replay(host)
+    data = mend(data, 0)
+    used = replay.feed(data, SEGMENT, 0, now_ms=NOW)
+    assert 0 <= used <= len(data)
+    assert replay.is_bad or used == len(data) or len(data) - used < MAX_RECORD_BYTES + RECORD_HEAD_BYTES
+    replay.totals()
+    for index in host.sites.values():
+        index._check()
+    if used:
+        again = Replay(_Host())
+        assert again.feed(data[:used], SEGMENT, 0, now_ms=NOW) == used
+        assert again.n_applied == replay.n_applied or replay.is_bad
+
+
+def snapshot_seeds():
+    with tempfile.TemporaryDirectory() as folder:
+        writer = Writer(Path(folder) / "state")
+        for number in range(6):
+            writer.sites[b"default"].hit(b"u%d" % number, b"/%d" % (number % 2), seen_ms=NOW, now_ms=NOW)
+        writer.sites[b"default"].leave(b"u1", seen_ms=NOW, now_ms=NOW)
+        writer.take_snapshot()
+        [kept] = writer.folder.kept("snapshot")
+        whole = kept.path.read_bytes()[HEAD_BYTES:]
+        writer.close()
+    yield b"\0" + whole
+    yield b"\1" + whole
+    yield from (b"\0" + seed for seed in journal_seeds())
+
+
+_folder = None
+
+
+@target(snapshot_seeds)
+def snapshot_files(data):
+    """A directory with a snapshot, and a journal behind it: read as at a start, and never more than is there."""
+    global _folder
+    if _folder is None:
+        base = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
+        _folder = tempfile.TemporaryDirectory(dir=base)
+    path = Path(_folder.name)
+    for left in path.iterdir():
+        left.unlink()
+    knob, data = data[:1] or b"\0", mend(data[1:], HEAD_BYTES)
+    kinds = ("snapshot", "journal") if knob[0] & 1 else ("snapshot",)
+    for kind in kinds:
+        head = Head(kind, SEGMENT, 0, 1, NOW).packed()
+        (path / f"{kind}-{SEGMENT:012}").write_bytes(head + data)
+    sites = make_sites(max_sites=3, max_users=8, max_pages=4)
+    recovery = Recovery(Folder(path), sites, lambda: NOW)
+    for _ in recovery.pieces():
+        pass
+    report = recovery.report
+    assert report.users == sites.statistics().users <= 3 * 8
+    assert sum(index.statistics().pages for index in sites.values()) <= 3 * 4
+    for index in sites.values():
+        index._check()

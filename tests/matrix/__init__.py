@@ -1,0 +1,1 @@
+"""The resiliency matrix; see cells.py."""
