@@ -18,7 +18,8 @@ The checksum covers where the record stands, so that old bytes of a disk are nev
 Invariants:
 1. A hit is noted after it was applied, and noting cannot fail the hit: what finds no memory fails the next flush.
 2. What was noted of a turn is in the file, whole, before `durable_turn` reaches it; or it is lost, or the journal is
-   off and nobody waits for it.
+   off and nobody waits for it. With `waits_for_bus`, answers wait for `published_turn` as well; turns are then counted
+   even if there is no file.
 3. After a failed write nothing more goes to that file: nobody knows what of it has arrived.
 4. A peak is written with the hit that made it.
 """
@@ -130,6 +131,7 @@ cdef void note_hit(void* to, const Hit* hit, int64_t seen_ms) noexcept nogil:
     cdef Track* track = <Track*>to
     cdef Log* log = track.log
     if log.is_off:
+        log.has_unwritten = True
         return
     if log.current != track or log.notes.n_bytes - log.record >= RECORD_BYTES:
         if not begin_record(log, track):
@@ -237,6 +239,10 @@ cdef class Journal:
         cdef Log* log = &self.log
         cdef Track* track
         if log.notes.n_bytes == 0 and not log.notes.is_incomplete:
+            if log.has_unwritten and self.waits_for_bus:
+                self.turn += 1
+                self.durable_turn = self.turn            # as far as the disk goes: it is off
+            log.has_unwritten = False
             return 0
         while log.touched != NULL:
             track = log.touched
@@ -294,11 +300,14 @@ cdef class Journal:
     def synced(self, int64_t turn):
         self.durable_turn = max(self.durable_turn, min(turn, self.turn))
 
+    def published(self, int64_t turn):
+        self.published_turn = max(self.published_turn, min(turn, self.turn))
+
     cdef int fate(self, int64_t turn) noexcept:
         """Whether answers of a turn may leave (1), wait (0), or must not leave (-1)."""
         if self.lost_after < turn <= self.lost_turn:
             return -1
-        return turn <= self.durable_turn
+        return turn <= self.durable_turn and (turn <= self.published_turn or not self.waits_for_bus)
 
     def may_leave(self, int64_t turn):
         cdef int fate = self.fate(turn)

@@ -9,14 +9,20 @@ Invariants:
 3. An observer that could not note something, for want of memory, says so (`is_incomplete`) until that is taken.
 """
 
+from collections import deque
+
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free
+from libc.string cimport memcpy
 
 from online.core.arena cimport NO_REF, ref_t
 from online.core.core cimport Hit, Watch, core_unwatch, core_watch
 from online.core.index cimport Index, bytes_from
-from online.core.notes cimport Notes, notes_end_batch, notes_written
+from online.core.notes cimport Notes, notes_end_batch, notes_reserve, notes_written
 from online.core.skiplist cimport name_of
+
+cdef enum:
+    PIECE_BYTES = 64 * 1024                              # of an entry: who applies it needs half a millisecond
 
 
 cdef class Written:
@@ -68,6 +74,168 @@ cdef class Written:
 cdef void note_written(void* to, const Hit* hit, int64_t seen_ms) noexcept nogil:
     notes_written(<Notes*>to, hit, seen_ms)
 
+
+# What is written to many indexes
+
+cdef struct Pack:
+    Notes notes                                          # SITE, hits and leaves; SITE, ...
+    void* current                                        # the site that was named last; NULL: none
+    int64_t n_hits                                       # hits and leaves
+    bint is_paused
+    void* trail
+
+cdef struct Way:
+    # From an index to the pack.
+    Pack* pack
+    const char* leading                                  # a frame: SITE name
+    size_t leading_bytes
+
+
+cdef class _Followed:
+    """Keeps an index and the name of its site as long as C code points at them."""
+
+    cdef Way way
+    cdef Index index
+    cdef bytes leading
+
+    def __init__(self, Trail trail, Index index not None, bytes leading not None):
+        if index.core.written != NULL:
+            raise ValueError("somebody observes what is written to this index already")
+        self.index = index
+        self.leading = leading
+        self.way.pack = &trail.pack
+        self.way.leading = leading
+        self.way.leading_bytes = len(leading)
+        index.core.written_to = &self.way
+        index.core.written = note_in_pack
+
+    def __dealloc__(self):
+        if self.index is not None:
+            self.index.core.written = NULL
+            self.index.core.written_to = NULL
+
+
+cdef class Trail:
+    """Frames of what is written to the indexes of many sites, in one sequence, as a bus has them."""
+
+    cdef Pack pack
+    cdef list followed
+    cdef object pieces                                   # that are complete: (frames, hits)
+    cdef size_t piece_bytes                              # of these
+    cdef int64_t piece_hits
+    cdef public object begun
+
+    def __init__(self):
+        self.followed = []
+        self.pieces = deque()
+        self.pack.trail = <void*>self
+
+    def __dealloc__(self):
+        free(self.pack.notes.at)
+
+    def follow(self, Index index not None, bytes leading not None):
+        self.followed.append(_Followed(self, index, leading))
+
+    def close(self):
+        self.followed.clear()
+
+    @property
+    def is_paused(self):
+        return self.pack.is_paused
+
+    @is_paused.setter
+    def is_paused(self, bint is_paused):
+        self.pack.is_paused = is_paused
+
+    @property
+    def clock_step_ms(self):
+        return self.pack.notes.clock_step_ms
+
+    @clock_step_ms.setter
+    def clock_step_ms(self, int64_t step_ms):
+        self.pack.notes.clock_step_ms = step_ms
+
+    @property
+    def is_incomplete(self):
+        return self.pack.notes.is_incomplete
+
+    @property
+    def n_bytes(self):
+        return self.piece_bytes + self.pack.notes.n_bytes
+
+    @property
+    def n_hits(self):
+        return self.piece_hits + self.pack.n_hits
+
+    @property
+    def has_piece(self):
+        return len(self.pieces) > 0
+
+    def take(self):
+        if not self.pieces:
+            self.end_piece()
+        if not self.pieces:
+            return b"", 0
+        frames, n_hits = self.pieces.popleft()
+        self.piece_bytes -= len(frames)
+        self.piece_hits -= n_hits
+        return frames, n_hits
+
+    cdef int end_piece(self) except -1:
+        """Put what was noted aside, as a whole."""
+        cdef Notes* notes = &self.pack.notes
+        cdef bytes frames
+        if notes.n_bytes:
+            notes_end_batch(notes)
+            frames = notes.at[:notes.n_bytes]
+            self.pieces.append((frames, self.pack.n_hits))
+            self.piece_bytes += notes.n_bytes
+            self.piece_hits += self.pack.n_hits
+        notes.n_bytes = 0
+        self.pack.current = NULL
+        self.pack.n_hits = 0
+        return 0
+
+    def forget_incomplete(self):
+        self.pack.notes.is_incomplete = False
+
+
+cdef void note_in_pack(void* to, const Hit* hit, int64_t seen_ms) noexcept nogil:
+    cdef Way* way = <Way*>to
+    cdef Pack* pack = way.pack
+    cdef char* out
+    if pack.is_paused:
+        return
+    if pack.current != to:
+        notes_end_batch(&pack.notes)
+        out = notes_reserve(&pack.notes, way.leading_bytes)
+        if out == NULL:
+            return
+        if pack.notes.n_bytes == 0:
+            tell_begun(pack)
+        memcpy(out, way.leading, way.leading_bytes)
+        pack.notes.n_bytes += way.leading_bytes
+        pack.current = to
+    pack.n_hits += 1
+    notes_written(&pack.notes, hit, seen_ms)
+    if pack.notes.n_bytes >= PIECE_BYTES:
+        tell_full(pack)
+
+
+cdef void tell_full(Pack* pack) noexcept with gil:
+    try:
+        (<Trail>pack.trail).end_piece()
+    except MemoryError:
+        pack.notes.is_incomplete = True                  # the piece goes on to grow
+
+
+cdef void tell_begun(Pack* pack) noexcept with gil:
+    cdef Trail trail = <Trail>pack.trail
+    if trail.begun is not None:
+        trail.begun()
+
+
+# What has changed
 
 cdef struct Noting:
     Watch watch                                          # the first, so that it stands for the struct

@@ -1,4 +1,4 @@
-"""Records of a journal or snapshot -> indexes. Contracts stand in replay.pyi.
+"""Records of a journal or snapshot, and entries of a bus -> indexes. Contracts stand in replay.pyi.
 
 Its job: to take records apart, to see that they are whole and of the shape that we write, and to apply their hits.
 Not its job: files and their names (keep), and what is done about damage.
@@ -6,7 +6,8 @@ Not its job: files and their names (keep), and what is done about damage.
 Hits of many small records are applied side by side, as those of a large batch are.
 
 Invariants:
-1. Nothing of a record is applied before its checksum was found right.
+1. Nothing of a record is applied before its checksum was found right. An entry of a bus has none: what stands in it
+   before something bad is applied.
 2. Hits and leaves of a site are applied in the order in which they stand.
 """
 
@@ -18,7 +19,7 @@ from online.terms import KINDS
 
 from online.core.ahead cimport core_hits
 from online.core.codec cimport COMPLETE, NUMBER, TEXT
-from online.core.core cimport BAD_USER, HITS_AT_ONCE, Hit, Outcome, core_advance, core_hit
+from online.core.core cimport BAD_USER, HITS_AT_ONCE, Hit, Outcome, Tally, core_advance, core_hit
 from online.core.index cimport Index, bytes_from, name_from
 from online.core.journal cimport RECORD_HEAD, read_word, record_checksum
 from online.core.msgpack_values cimport ARRAY, SCALAR, Token, read_token
@@ -77,7 +78,11 @@ cdef class Replay:
     cdef Hit hits[HITS_AT_ONCE]
     cdef int n_hits
     cdef int64_t now_ms
+    cdef int64_t latest_ms                               # wall time; what is later is taken as of then
+    cdef bint is_entry                                   # it is of a bus, and index time may be behind it
+    cdef bint is_echo                                    # what it holds was counted before
     cdef public int64_t clock_step_ms
+    cdef readonly int64_t clamped
     cdef readonly bint is_bad
     cdef readonly int64_t records
     cdef readonly int64_t n_applied
@@ -89,6 +94,7 @@ cdef class Replay:
         self.host = host
         self.clock_step_ms = clock_step_ms
         self.first_ms = INT64_MAX
+        self.latest_ms = INT64_MAX
         self.totals_of = {}
 
     def feed(self, const uint8_t[::1] data not None, int64_t segment, int64_t offset, *, int64_t now_ms):
@@ -110,6 +116,24 @@ cdef class Replay:
         self.settle()
         self.is_bad = found == BAD
         return used
+
+    def apply(
+            self, const uint8_t[::1] frames not None, *, int64_t now_ms, int64_t latest_ms, bint is_echo=False):
+        cdef size_t n = frames.shape[0]
+        cdef const char* at = <const char*>&frames[0] if n else NULL
+        cdef bint is_good = n > SITE_BYTES and memcmp(at, b"\x93\x02\xa4SITE\x91", SITE_BYTES) == 0
+        self.now_ms = now_ms
+        self.latest_ms = latest_ms
+        self.is_entry = True
+        self.is_echo = is_echo
+        try:
+            is_good = is_good and self.take(at, n)
+            self.settle()
+        finally:
+            self.n_hits = 0
+            self.latest_ms = INT64_MAX
+            self.is_entry = self.is_echo = False
+        return is_good
 
     def totals(self):
         if self.name is not None:
@@ -182,6 +206,7 @@ cdef class Replay:
 
     cdef bint take_leave(self, const char** at, const char* end) except -1:
         cdef Hit hit
+        cdef Tally tally
         if not (read_text(at, end, &hit.user) and self.read_time(at, end, &hit.seen_ms)):
             return False
         hit.kind = DEPARTED
@@ -192,7 +217,10 @@ cdef class Replay:
         if self.index is None:
             self.refused += 1
         else:
+            tally = self.index.core.tally
+            self.reach(hit.seen_ms)
             self.refused += core_hit(&self.index.core, &hit) >= BAD_USER
+            self.count(&tally)
         return True
 
     cdef bint read_time(self, const char** at, const char* end, int64_t* seen_ms) noexcept:
@@ -202,6 +230,9 @@ cdef class Replay:
         if token.type != SCALAR or token.arg.type != NUMBER:
             return False
         at[0] += token.size
+        if token.arg.number > self.latest_ms:
+            token.arg.number = self.latest_ms
+            self.clamped += 1
         self.first_ms = min(self.first_ms, token.arg.number)
         self.last_ms = max(self.last_ms, token.arg.number)
         seen_ms[0] = token.arg.number - self.clock_step_ms
@@ -225,6 +256,7 @@ cdef class Replay:
     cdef int settle(self) except -1:
         """Apply the hits that were read."""
         cdef Outcome outcomes[HITS_AT_ONCE]
+        cdef Tally tally
         cdef int i
         if self.n_hits == 0:
             return 0
@@ -232,11 +264,30 @@ cdef class Replay:
         if self.index is None:
             self.refused += self.n_hits
         else:
+            tally = self.index.core.tally
+            for i in range(self.n_hits):
+                self.reach(self.hits[i].seen_ms)
             core_hits(&self.index.core, self.hits, self.n_hits, outcomes)
             for i in range(self.n_hits):
                 self.refused += outcomes[i] >= BAD_USER
+            self.count(&tally)
         self.n_hits = 0
         return 0
+
+    cdef inline void reach(self, int64_t seen_ms) noexcept:
+        """Let index time be no earlier than a hit of the bus: all replicas keep the same time of it.
+
+        It is later than ours by what two clocks differ, which `latest_ms` bounds.
+        """
+        if self.is_entry and seen_ms > self.index.core.now_ms:
+            core_advance(&self.index.core, seen_ms)
+
+    cdef inline void count(self, const Tally* before) noexcept:
+        """Forget what was counted of an echo, but for sessions that it expired."""
+        cdef int64_t expired = self.index.core.tally.expired
+        if self.is_echo:
+            self.index.core.tally = before[0]
+            self.index.core.tally.expired = expired
 
 
 cdef inline bint begins(const char** at, const char* end, const char* what, size_t n) noexcept nogil:

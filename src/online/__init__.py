@@ -8,9 +8,8 @@ end may import. Nothing imports against the arrows; a test reads these maps and 
     keep    what is kept over a restart                             -> core
     serve   the server: sockets, housekeeping, configuration        -> keep, logs, core
     http    seen in a browser: dashboard, JSON API, metrics         -> serve, core, logs
-    cli     the command line, and where the parts are put together  -> http, serve, keep, logs, core, online_client
-
-To come: `bus` (-> serve, core; cli -> bus).
+    bus     hits shared with other servers over Redis or Valkey     -> serve, core
+    cli     the command line, and where the parts are put together  -> bus, http, serve, keep, logs, core, online_client
 
 Shared by all:
 

@@ -30,7 +30,7 @@ class Writer:
         self.begin()
         for name, index in self.sites.items():
             self.journal.follow(index, name)
-        self.sites.opened = self.journal.follow
+        self.sites.opened.append(self.journal.follow)
 
     def head(self, kind, number):
         return Head(kind, number, self.journal.clock_step_ms, self.run, NOW_MS)
@@ -58,7 +58,7 @@ class Writer:
 
     def close(self):
         self.journal.close()
-        self.sites.opened = None
+        self.sites.opened.clear()
         os.close(self.fd)
 
 

@@ -55,6 +55,8 @@ VALUES = {
     "state": ("/var/state", Path("/var/state")),
     "sync": ("5s", 5.0),
     "on_disk_error": ("refuse", "refuse"),
+    "bus": ("redis://:secret@127.0.0.1:6379/0", "redis://:secret@127.0.0.1:6379/0"),
+    "bus_ack": ("yes", "yes"),
     "tls_cert": ("/c.pem", Path("/c.pem")),
     "tls_key": ("/k.pem", Path("/k.pem")),
     "unix_mode": ("660", 0o660),
@@ -87,7 +89,7 @@ VALUES = {
 
 TABLE = [setting for setting in SETTINGS + LIMITS if setting.name != "token_file"]
 #: Settings that are refused without this other.
-COMPANIONS = {"tls_cert": "tls_key", "tls_key": "tls_cert"}
+COMPANIONS = {"bus_ack": "bus", "tls_cert": "tls_key", "tls_key": "tls_cert"}
 
 
 def value_of(config, field):

@@ -1,6 +1,6 @@
 """Where a server is and which of its sites is meant: urls -> Address. Opens nothing but the file of a CA.
 
-    online://[[site]:token@]host[:port][/site]         TCP
+    online://[[site]:token@]host[:port][/site]         TCP; hosts may be more than one, as in a:8989,b:8989
     onlines://[[site]:token@]host[:port][/site][?ca=FILE]     TLS; `ca` holds the certificates to trust
     online+unix://[[site]:token@]/path/of/socket[?site=NAME]  a Unix socket
 
@@ -82,6 +82,24 @@ def parse_address(
         tls=parts.scheme == "onlines",
         ca_file=ca_file or query.get("ca"),
     )
+
+
+def parse_addresses(
+    url: str | None = None, *, ca_file: str | None = None, environ: Mapping[str, str] = os.environ
+) -> tuple[Address, ...]:
+    """Read `url` as `parse_address` does, with one host or several, and return an address for each, in their order.
+
+    >>> [str(each) for each in parse_addresses("online://a,b:8990/shop")]
+    ['online://a:8989/shop', 'online://b:8990/shop']
+    """
+    url = url or environ.get(URL_VARIABLE) or DEFAULT_URL
+    scheme, slashes, rest = url.partition("://")
+    if scheme == "online+unix" or "," not in rest:
+        return (parse_address(url, ca_file=ca_file),)
+    netloc, slash, path = rest.partition("/")
+    before, at, hosts = netloc.rpartition("@")
+    urls = [f"{scheme}{slashes}{before}{at}{host}{slash}{path}" for host in hosts.split(",")]
+    return tuple(dict.fromkeys(parse_address(each, ca_file=ca_file) for each in urls))
 
 
 def _wrong(url: str, reason: str) -> AddressError:

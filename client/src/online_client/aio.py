@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from online_client import verbs
-from online_client.address import Address, parse_address
+from online_client.address import Address, parse_addresses
 from online_client.client import DEFAULT_TIMEOUT_S, MAX_KEPT, Part
 from online_client.errors import (
     ConnectionFailed,
@@ -30,6 +30,7 @@ from online_client.errors import (
 )
 from online_client.protocol import Protocol, Response
 from online_client.replies import BatchResult, Session, Viewer
+from online_client.servers import FAILURES, Servers, share_s
 from online_client.verbs import Hit, Name, Request
 
 try:
@@ -67,11 +68,12 @@ class AsyncClient:
     def __init__(
         self, url: str | None = None, *, timeout: float | None = DEFAULT_TIMEOUT_S, ca_file: str | None = None
     ) -> None:
-        self.address = parse_address(url, ca_file=ca_file)
+        self._servers = Servers(parse_addresses(url, ca_file=ca_file))
+        self.address = self._servers.addresses[0]
         self.timeout = timeout
         self._tls = self.address.tls_context()
         # Older versions of anyio tell such variables apart by their names.
-        self._kept_here: RunVar[list[_Connection]] = RunVar(f"online_client {next(_numbers)}")
+        self._kept_here: RunVar[dict[Address, list[_Connection]]] = RunVar(f"online_client {next(_numbers)}")
         self._keeps = True
 
     hit = _verb(verbs.hit)
@@ -121,11 +123,30 @@ class AsyncClient:
 
     async def call(self, request: Request[T]) -> T:
         """Send a request made by one of the functions of `online_client.verbs` and return its answer."""
+        deadline_s = None if self.timeout is None else anyio.current_time() + self.timeout
+        waiting = self._servers.in_order()
+        while True:
+            address = waiting.pop(0)
+            left_s = None if deadline_s is None else max(0.0, deadline_s - anyio.current_time())
+            limit_s = share_s(left_s, len(waiting) + 1, without_limit_s=DEFAULT_TIMEOUT_S)
+            try:
+                answer = await self._call_within(limit_s, address, request)
+            except FAILURES:
+                self._servers.failed(address)
+                if not waiting:
+                    raise
+                continue
+            self._servers.answered(address)
+            return answer
+
+    async def _call_within(self, limit_s: float | None, address: Address, request: Request[T]) -> T:
         try:
-            with anyio.fail_after(self.timeout):
-                return await self._call(request)
+            with anyio.fail_after(limit_s):
+                return await self._call(address, request)
         except TimeoutError as error:
-            raise too_late(self.address, self.timeout) from error
+            if isinstance(error, OnlineError):
+                raise
+            raise too_late(address, self.timeout or limit_s) from error
 
     async def aclose(self) -> None:
         """Close the connections that are kept, and keep no more."""
@@ -143,14 +164,14 @@ class AsyncClient:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address}>"
 
-    async def _call(self, request: Request[T]) -> T:
-        kept = self._kept_here.get([])
+    async def _call(self, address: Address, request: Request[T]) -> T:
+        kept = self._kept_here.get({}).get(address)
         if kept:
             try:
                 return await self._call_on(kept.pop(), request)
             except ConnectionFailed:
-                await self._forget()
-        return await self._call_on(await self._connect(), request)
+                await self._forget(address)
+        return await self._call_on(await self._connect(address), request)
 
     async def _call_on(self, connection: "_Connection", request: Request[T]) -> T:
         keep = False
@@ -165,9 +186,9 @@ class AsyncClient:
             if not (keep and self._keep(connection)):
                 await connection.close()
 
-    async def _connect(self) -> "_Connection":
-        connection = _Connection(await _open(self.address, self._tls), self.address)
-        greeting = verbs.greeting(self.address)
+    async def _connect(self, address: Address) -> "_Connection":
+        connection = _Connection(await _open(address, self._tls), address)
+        greeting = verbs.greeting(address)
         if greeting is not None:
             try:
                 await connection.call(greeting)
@@ -177,17 +198,19 @@ class AsyncClient:
         return connection
 
     def _keep(self, connection: "_Connection") -> bool:
-        kept = self._kept_here.get([])
+        everywhere = self._kept_here.get({})
+        kept = everywhere.setdefault(connection.address, [])
         keep = self._keeps and len(kept) < MAX_KEPT
         if keep:
             kept.append(connection)
-            self._kept_here.set(kept)
+            self._kept_here.set(everywhere)
         return keep
 
-    async def _forget(self) -> None:
-        kept = self._kept_here.get([])
-        self._kept_here.set([])
-        for connection in kept:
+    async def _forget(self, address: Address | None = None) -> None:
+        """Close what is kept to a server, or to all."""
+        everywhere = self._kept_here.get({})
+        which = list(everywhere) if address is None else [address]
+        for connection in [each for known in which for each in everywhere.pop(known, [])]:
             await connection.close()
 
 
@@ -196,7 +219,7 @@ class _Connection:
 
     def __init__(self, stream: ByteStream, address: Address) -> None:
         self._stream = stream
-        self._address = address
+        self.address = address
         self._protocol = Protocol()
         self._has_answered = False
 
@@ -207,9 +230,9 @@ class _Connection:
         except OnlineError:
             raise
         except anyio.EndOfStream as error:
-            raise (lost if self._has_answered else lost_unanswered)(self._address) from error
+            raise (lost if self._has_answered else lost_unanswered)(self.address) from error
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
-            raise lost(self._address, _reason(error)) from error
+            raise lost(self.address, _reason(error)) from error
         return response.answer(request, time_ns() // 1_000_000)
 
     async def _response(self) -> Response:
@@ -219,7 +242,7 @@ class _Connection:
                 self._has_answered = True
                 responses = self._protocol.receive(data)
             except ServerError as error:  # not an answer, see protocol.py
-                raise closed(self._address, error) from error
+                raise closed(self.address, error) from error
             if responses:
                 return responses[0]  # one request at a time, so there are no more
 

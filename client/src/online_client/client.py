@@ -22,7 +22,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from typing import Protocol as Shape
 
 from online_client import verbs
-from online_client.address import Address, parse_address
+from online_client.address import Address, parse_addresses
 from online_client.errors import (
     ConnectionFailed,
     FramingError,
@@ -37,6 +37,7 @@ from online_client.errors import (
 from online_client.forks import notice_fork, tell_after_fork
 from online_client.protocol import Protocol, Response
 from online_client.replies import BatchResult, Session, Viewer
+from online_client.servers import FAILURES, Servers, share_s
 from online_client.verbs import Hit, Name, Request
 
 DEFAULT_TIMEOUT_S = 1.0
@@ -77,7 +78,8 @@ class Client:
     >>> client.page("/forum/1").here                          # doctest: +SKIP
     1
 
-    `url`: see address.py; left out, it is ONLINE_URL or online://127.0.0.1:8989/default. `timeout`: seconds
+    `url`: see address.py; it may name several servers (servers.py says which is asked). Left out, it is ONLINE_URL or
+    online://127.0.0.1:8989/default. `timeout`: seconds
     that a call may take, connecting included (looking up a host name apart); None waits for ever. `ca_file`:
     certificates to trust, instead of the url's `ca`.
 
@@ -88,11 +90,12 @@ class Client:
     def __init__(
         self, url: str | None = None, *, timeout: float | None = DEFAULT_TIMEOUT_S, ca_file: str | None = None
     ) -> None:
-        self.address = parse_address(url, ca_file=ca_file)
+        self._servers = Servers(parse_addresses(url, ca_file=ca_file))
+        self.address = self._servers.addresses[0]
         self.timeout = timeout
         self._tls = self.address.tls_context()
         self._lock = Lock()
-        self._kept: list[_Connection] = []
+        self._kept: dict[Address, list[_Connection]] = {}
         self._keeps = True
         tell_after_fork(self)
 
@@ -147,12 +150,27 @@ class Client:
         """Send a request made by one of the functions of `online_client.verbs` and return its answer."""
         notice_fork()
         deadline = _Deadline(self.address, self.timeout)
-        connection = self._take()
+        waiting = self._servers.in_order()
+        while True:
+            address = waiting.pop(0)
+            left_s = share_s(deadline.left_s(), len(waiting) + 1, without_limit_s=DEFAULT_TIMEOUT_S)
+            try:
+                answer = self._call_at(address, request, _Deadline(address, left_s, self.timeout))
+            except FAILURES:
+                self._servers.failed(address)
+                if not waiting:
+                    raise
+                continue
+            self._servers.answered(address)
+            return answer
+
+    def _call_at(self, address: Address, request: Request[T], deadline: "_Deadline") -> T:
+        connection = self._take(address)
         if connection is not None:
             try:
                 return self._call_on(connection, request, deadline)
             except ConnectionFailed:  # invariant 3
-                self._forget()
+                self._forget(address)
         return self._call_on(self._connect(deadline), request, deadline)
 
     def close(self) -> None:
@@ -187,14 +205,14 @@ class Client:
             raise
         finally:
             if keep:
-                self._keep(connection)
+                self._keep(deadline.address, connection)
             else:
                 connection.close()
 
     def _connect(self, deadline: "_Deadline") -> "_Connection":
         with _as_our_errors(deadline, cannot_connect):
-            connection = _Connection(_open(self.address, self._tls, deadline))
-        greeting = verbs.greeting(self.address)
+            connection = _Connection(_open(deadline.address, self._tls, deadline))
+        greeting = verbs.greeting(deadline.address)
         if greeting is not None:
             try:
                 connection.call(greeting, deadline)
@@ -203,21 +221,25 @@ class Client:
                 raise
         return connection
 
-    def _take(self) -> "_Connection | None":
+    def _take(self, address: Address) -> "_Connection | None":
         with self._lock:
-            return self._kept.pop() if self._kept else None
+            kept = self._kept.get(address)
+            return kept.pop() if kept else None
 
-    def _keep(self, connection: "_Connection") -> None:
+    def _keep(self, address: Address, connection: "_Connection") -> None:
         with self._lock:
-            keep = self._keeps and len(self._kept) < MAX_KEPT
+            kept = self._kept.setdefault(address, [])
+            keep = self._keeps and len(kept) < MAX_KEPT
             if keep:
-                self._kept.append(connection)
+                kept.append(connection)
         if not keep:
             connection.close()
 
-    def _forget(self) -> None:
+    def _forget(self, address: Address | None = None) -> None:
+        """Close what is kept to a server, or to all."""
         with self._lock:
-            kept, self._kept = self._kept, []
+            which = list(self._kept) if address is None else [address]
+            kept = [connection for each in which for connection in self._kept.pop(each, [])]
         for connection in kept:
             connection.close()
 
@@ -225,9 +247,10 @@ class Client:
 class _Deadline:
     """The end of the time that a call may take."""
 
-    def __init__(self, address: Address, timeout_s: float | None) -> None:
+    def __init__(self, address: Address, timeout_s: float | None, told_s: float | None = None) -> None:
+        """`told_s`: what a message says of the time; it is shared by the servers that are tried."""
         self.address = address
-        self.timeout_s = timeout_s
+        self.timeout_s = told_s or timeout_s
         self._end_s = None if timeout_s is None else time.monotonic() + timeout_s
 
     def left_s(self) -> float | None:

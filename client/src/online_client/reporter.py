@@ -26,6 +26,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from online_client import verbs
 from online_client.buffer import BATCH_HITS, Buffer, Leave
@@ -42,6 +43,9 @@ from online_client.errors import (
 from online_client.forks import notice_fork, tell_after_fork
 from online_client.replies import BatchResult
 from online_client.verbs import MEMBER, Name, Time, User
+
+if TYPE_CHECKING:
+    from online_client.bus import BusClient
 
 #: Pauses between attempts double from the first to the longest; each is cut at random to half or more of
 #: that, so that the workers of a site do not all come back at once.
@@ -78,6 +82,7 @@ class Reporter:
     Make one when the program starts, and share it among threads and forked workers. `url`, `timeout` and
     `ca_file` are those of `Client`; a wrong address is an error at once, an absent server is not.
 
+    `bus`: publish to the bus that servers share (bus.py) instead of a server; `url` is not used then.
     `interval_s`: how long a hit waits for others to go with it. `max_waiting`, `max_waiting_bytes`: what
     waits at most while the server is away. `exit_wait_s`: how long the end of the program may be held up by
     hits that still wait. (Children of `multiprocessing` end without that; flush there.)
@@ -87,6 +92,7 @@ class Reporter:
         self,
         url: str | None = None,
         *,
+        bus: str | None = None,
         timeout: float | None = 2.0,
         ca_file: str | None = None,
         interval_s: float = 0.2,
@@ -94,7 +100,8 @@ class Reporter:
         max_waiting_bytes: int = 64 * 1024 * 1024,
         exit_wait_s: float = 1.0,
     ) -> None:
-        self._client = Client(url, timeout=timeout, ca_file=ca_file)
+        self._client: Client | BusClient
+        self._client = _bus_client(bus, timeout) if bus else Client(url, timeout=timeout, ca_file=ca_file)
         self._interval_s = interval_s
         self._bounds = (max_waiting, max_waiting_bytes)
         self._exit_wait_s = exit_wait_s
@@ -362,6 +369,13 @@ class _Sync:
         self.arrived = threading.Condition(self.lock)  #: hits have come, or are to go at once
         self.asked = threading.Condition(self.lock)  #: somebody wants an attempt now
         self.settled = threading.Condition(self.lock)  #: hits have been settled
+
+
+def _bus_client(url: str, timeout: float | None) -> "BusClient":
+    """Import what a bus needs, redis, only where there is one."""
+    from online_client.bus import BusClient
+
+    return BusClient(url, timeout=timeout)
 
 
 def _time_or_now(seen_ms: Time | None) -> Time:

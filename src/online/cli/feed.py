@@ -21,6 +21,7 @@ import time
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from online.cli.arguments import add_server_argument, time_of
 from online.cli.outcomes import Outcomes, is_empty_log
@@ -34,6 +35,9 @@ from online.logs.pages import NO_PAGE_VIEW, Pages, PageView, guest_key, key_besi
 from online.logs.places import Places
 from online.logs.rules import add_rule_arguments, rules_from
 from online_client import AddressError, Client, ServerError, TokenWantedError, WrongTokenError
+
+if TYPE_CHECKING:
+    from online_client.bus import BusClient
 
 #: How often files are checked for new lines.
 POLL_S = 0.2
@@ -87,6 +91,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "logs", metavar="FILE", nargs="+", help="a log, which may not exist yet, or - for standard input"
     )
     add_server_argument(parser)
+    parser.add_argument(
+        "--bus",
+        metavar="URL",
+        help="publish to the bus that servers share, redis://HOST[:PORT][/DB][?site=NAME], instead of one server",
+    )
     parser.add_argument("--state", metavar="FILE", type=Path, help="save how far each log was sent in FILE")
     parser.add_argument(
         "--from-start", action="store_true", help="read a log from its start if it has no saved place"
@@ -125,10 +134,12 @@ def run(args: argparse.Namespace) -> int:
     pages = Pages(read_from(args, visitor=rules.visitor), rules, key=key, url_prefix=args.url_prefix)
     if args.check:
         return _check(args.logs, pages)
+    if args.bus and args.server:
+        raise ConfigError("--bus and --url do not go together: hits go to a bus or to a server")
     if args.wait is not None and not args.once:
         raise ConfigError("--wait needs --once; without --once, a feed waits for its server without a limit")
     try:
-        client = Client(args.server, timeout=TIMEOUT_S)
+        client = _bus_client(args.bus) if args.bus else Client(args.server, timeout=TIMEOUT_S)
     except AddressError as error:
         raise ConfigError(str(error)) from None
     wait_s = (WAIT_S if args.wait is None else args.wait) if args.once else None
@@ -141,6 +152,15 @@ def run(args: argparse.Namespace) -> int:
             told = ", ".join(_whence(source, args, places) for source in sources)
             print(f"online feed: reading {told}; sending to {client.address}", file=sys.stderr)
         return feed.run(float("inf") if args.quiet else args.status)
+
+
+def _bus_client(url: str) -> "BusClient":
+    """Import what a bus needs only where there is one. Raises AddressError and ConfigError."""
+    try:
+        from online_client.bus import BusClient
+    except ImportError as error:
+        raise ConfigError(str(error)) from None
+    return BusClient(url, timeout=TIMEOUT_S)
 
 
 def _whence(source: Log | Pipe, args: argparse.Namespace, places: Places) -> str:

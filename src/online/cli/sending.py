@@ -15,12 +15,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import Condition, Thread
+from typing import TYPE_CHECKING
 
 import msgpack
 
 from online.logs.pages import PageView
 from online_client import BatchResult, Client, FramingError, OnlineError, ServerError
 from online_client import verbs as client_verbs
+
+if TYPE_CHECKING:
+    from online_client.bus import BusClient
 
 #: The most hits, about 20 MB, and batches in the queue.
 MAX_WAITING_HITS = 100_000
@@ -66,7 +70,7 @@ class Counts:
 class Sender:
     """The queue of batches, and its thread."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: "Client | BusClient") -> None:
         self.counts = Counts()
         self._client = client
         self._changed = Condition()

@@ -11,11 +11,12 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
 from online.cli.signals import IGNORED
-from online.errors import OnlineError
+from online.errors import ConfigError, OnlineError
 from online.http.service import Http
 from online.serve import loading
 from online.serve.clock import Clock
@@ -23,6 +24,9 @@ from online.serve.config import Config
 from online.serve.keeper import Keeper
 from online.serve.server import Server
 from online.serve.syslog import Syslog
+
+if TYPE_CHECKING:
+    from online.bus.replica import Replica
 
 #: Signals that stop the server.
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -84,15 +88,28 @@ def assemble(config: Config, *, clock: Clock | None = None) -> Server:
     server = Server(config, clock=clock)
     shared = server.sites, server.service, server.clock.now_ms
     syslog = Syslog(config, *shared)
+    wake = server.sockets.wake if server.sockets is not None else lambda: None
+    keeper = None
     if config.state is not None:
-        wake = server.sockets.wake if server.sockets is not None else lambda: None
         show = _show_progress if sys.stderr.isatty() else None
-        server.attach(Keeper(config, *shared, server.slices, wake=wake, show=show))
+        keeper = Keeper(config, *shared, server.slices, wake=wake, show=show)
+        server.attach(keeper)
+    if config.bus is not None:
+        server.attach(_replica()(config, *shared, server.slices, keeper=keeper, wake=wake))
     if config.syslog:
         server.attach(syslog)
     if config.http != ():
         server.attach(Http(config, server.verbs, server.clock.now_ms, tls_context=server.tls))
     return server
+
+
+def _replica() -> "type[Replica]":
+    """Import what follows a bus. Raises ConfigError."""
+    try:
+        from online.bus.replica import Replica
+    except ImportError as error:
+        raise ConfigError(f"--bus needs more packages ({error}): pip install 'online[bus]'") from None
+    return Replica
 
 
 def _show_progress(line: str) -> None:

@@ -50,6 +50,7 @@ cdef struct Log:
     int64_t segment
     int64_t offset                                       # of the end of the segment's file
     bint is_off                                          # nothing is written, and nothing noted
+    bint has_unwritten                                   # something was applied in this turn meanwhile
 
 cdef class Journal:
     cdef Log log
@@ -61,6 +62,8 @@ cdef class Journal:
     cdef int64_t lost_turn
     cdef readonly int64_t written_bytes
     cdef public bint waits_for_sync
+    cdef public bint waits_for_bus
+    cdef readonly int64_t published_turn                 # the bus has all turns up to this one
     cdef public object wanted
     cdef public object failed
     cdef public object settled

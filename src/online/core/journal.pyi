@@ -28,6 +28,7 @@ class Journal:
     failed: Callable[[int], object]  #: called with an errno when a write has failed; the file was given up
     settled: Callable[[], Awaitable[None]]  #: waits until what was made so far may leave; raises if it must not
     waits_for_sync: bool  #: whether a turn is durable only when somebody says so by `synced`
+    waits_for_bus: bool  #: whether answers wait, beside that, until somebody says by `published` that the bus has them
     stepped: Callable[[], None]  #: called when the wall clock was set: a file holds times of one step alone
     @property
     def clock_step_ms(self) -> int:
@@ -61,6 +62,8 @@ class Journal:
         """Note the totals of sites whose totals have changed. O(sites)."""
     def synced(self, turn: int) -> None:
         """Take note that all turns up to this one are on the disk."""
+    def published(self, turn: int) -> None:
+        """Take note that all turns up to this one are on the bus."""
     def give_up(self, *, is_lost: bool) -> None:
         """Write nothing more until `begin`.
 

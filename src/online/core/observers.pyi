@@ -1,5 +1,7 @@
 """Observers of an index: which hits were applied, and which pages changed. See ext/observers.pyx."""
 
+from collections.abc import Callable
+
 from online.core.index import Index
 
 class Written:
@@ -17,6 +19,34 @@ class Written:
         """Something was not recorded since the last `take`, for lack of memory."""
     def take(self) -> bytes:
         """Return the complete frames since the last call. O(bytes)."""
+    def close(self) -> None:
+        """Stop observing."""
+
+class Trail:
+    """Records the hits and leaves applied to the indexes of many sites, in one sequence: SITE, then as `Written`."""
+
+    def __init__(self) -> None: ...
+    begun: Callable[[], object] | None  #: called with the first hit after each `take`; must not raise
+    clock_step_ms: int  # added to times
+    is_paused: bool  # nothing is recorded meanwhile
+    def follow(self, index: Index, leading: bytes) -> None:
+        """Observe an index; `leading` is the frame SITE of its site. Raises ValueError if it has an observer."""
+    @property
+    def is_incomplete(self) -> bool:
+        """Something was not recorded, for lack of memory."""
+    @property
+    def n_bytes(self) -> int:
+        """What waits to be taken."""
+    @property
+    def n_hits(self) -> int:
+        """How many hits and leaves these are."""
+    @property
+    def has_piece(self) -> bool:
+        """Whether more than 64 KiB wait."""
+    def take(self) -> tuple[bytes, int]:
+        """Return the next frames, at most 64 KiB and a hit, and how many hits are in them. O(bytes)."""
+    def forget_incomplete(self) -> None:
+        """Take note that something was not recorded."""
     def close(self) -> None:
         """Stop observing."""
 

@@ -1,4 +1,4 @@
-"""Records of a journal or snapshot, applied to indexes. See ext/replay.pyx."""
+"""Records of a journal or snapshot, and entries of a bus, applied to indexes. See ext/replay.pyx."""
 
 from typing import Protocol
 
@@ -41,6 +41,16 @@ class Replay:
         """The earliest wall time of a hit; beyond `last_ms` if there was none."""
     @property
     def last_ms(self) -> int: ...
+    @property
+    def clamped(self) -> int:
+        """Hits and leaves of a bus that were later than their entry allows."""
+    def apply(self, frames: bytes | memoryview, *, now_ms: int, latest_ms: int, is_echo: bool = False) -> bool:
+        """Apply the frames of one entry of a bus: SITE, then `hits` and LEAVE. O(bytes).
+
+        A time beyond `latest_ms` (wall time) is taken as that. Up to there index time goes on with the hits, so that
+        every replica keeps the same time. `is_echo`: what is ignored or an exact repeat was counted before. Returns
+        whether the entry was good; what stands before something bad is applied.
+        """
     def totals(self) -> dict[bytes, tuple[list[int], int]]:
         """Return for each site its totals that were read last, and how many hits and leaves stood behind them."""
     def feed(self, data: bytes | memoryview, segment: int, offset: int, *, now_ms: int) -> int:

@@ -31,7 +31,7 @@ class Sites(Mapping[bytes, Index]):
         self.window_s = window_s
         self.budget = Budget(limits.max_memory or default_max_memory())
         self.max_reached = 0  #: how often max_sites was reached
-        self.opened: Callable[[Index, bytes], None] | None = None  #: told of each site that begins to exist
+        self.opened: list[Callable[[Index, bytes], None]] = []  #: told of each site that begins to exist
         self._indexes: dict[bytes, Index] = {}
         self.open(DEFAULT_SITE)
 
@@ -55,8 +55,8 @@ class Sites(Mapping[bytes, Index]):
                 self.max_reached += 1
                 raise errors.full("max_sites", self.limits.max_sites)
             index = self._indexes[name] = self._new_index()
-            if self.opened is not None:
-                self.opened(index, name)
+            for tell in self.opened:
+                tell(index, name)
         return index
 
     def expire(self, now_ms: int) -> Iterator[None]:

@@ -66,6 +66,8 @@ class Config:
     state: Path | None = None
     sync: float = 1.0  #: seconds; 0: before each answer, infinity: never
     on_disk_error: str = "continue"
+    bus: str | None = field(default=None, repr=False)  #: may have a password in it
+    bus_ack: str = "no"
     tls_cert: Path | None = None
     tls_key: Path | None = None
     unix_mode: int | None = None
@@ -86,6 +88,8 @@ class Config:
             if not self.syslog_from and not address.is_local:
                 problem = f"{address} is open to other machines: tell by syslog_from which of them may send"
                 raise TogetherError("syslog", problem)
+        if self.bus_ack == "yes" and self.bus is None:
+            raise TogetherError("bus_ack", "needs a bus, too")
         if self.tls_cert and not self.tls_key:
             raise TogetherError("tls_cert", "needs a tls_key, too")
         if self.tls_key and not self.tls_cert:

@@ -220,7 +220,7 @@ class Keeper(Part):
         self._rotate_now()
         for name, index in self._sites.items():
             self.journal.follow(index, name)
-        self._sites.opened = self._opened
+        self._sites.opened.append(self._opened)
         self._service.journal = self.journal
         self._service.loading = None
 
@@ -323,7 +323,7 @@ class Keeper(Part):
         finally:
             self._is_syncing = False
             self._close_dead()
-            self._answers_may_leave()
+            self.answers_may_leave()
 
     def _sync_all(self, fds: list[int]) -> None:
         for fd in fds:
@@ -338,7 +338,8 @@ class Keeper(Part):
                 raise trio.BrokenResourceError("what was to be answered is lost")
             await self._settled.park()
 
-    def _answers_may_leave(self) -> None:
+    def answers_may_leave(self) -> None:
+        """Look again which answers may leave."""
         self._settled.unpark_all()
         self._wake()
 
@@ -439,7 +440,7 @@ class Keeper(Part):
             self._service.refusing = (
                 f"the disk fails ({self.last_error}) and hits that may be lost are not taken; try again later"
             )
-        self._answers_may_leave()
+        self.answers_may_leave()
 
     async def _heal(self) -> None:
         """Try a new segment, if it is time to. A snapshot follows, as hits are missing from the journal."""
@@ -458,7 +459,9 @@ class Keeper(Part):
 
     def _end(self) -> None:
         """Write and sync what is left. Raises OnlineError if that fails."""
-        self._service.journal = self._sites.opened = None
+        self._service.journal = None
+        if self._opened in self._sites.opened:
+            self._sites.opened.remove(self._opened)
         self.journal.note_totals()
         self.journal.close()
         try:

@@ -187,6 +187,11 @@ def read_host(value: Any) -> str:
     return _matched(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", value)[0].lower()
 
 
+def read_bus(value: Any) -> str:
+    """Make sure of the url of a bus."""
+    return _matched(r"rediss?://\S+", value)[0]
+
+
 def read_text(value: Any) -> str:
     """Make sure of text."""
     if not isinstance(value, str) or not value:
@@ -211,6 +216,7 @@ def shown_size(value: int) -> str:
 
 
 DIR = Kind("DIR", "the path of a directory", read_path)
+BUS = Kind("URL", "redis://HOST:PORT or rediss://HOST:PORT", read_bus, secret=True)
 SYNC = Kind("always|never|SECONDS", "always, never, or 0.01 to 3600 seconds", read_sync)
 FILE = Kind("FILE", "the path of a file", read_path)
 TOKEN = Kind("TOKEN", f"1 to {TOKEN_MAX_BYTES} bytes of text without spaces", read_token, secret=True)
@@ -260,6 +266,8 @@ SETTINGS = (
     Setting("state", DIR, "a directory that keeps every hit, so that neither a restart nor a crash forgets anybody"),
     Setting("sync", SYNC, "how often the journal is forced to the disk: what a power failure can lose"),
     Setting("on_disk_error", word("continue", "refuse"), "go on in memory alone, or refuse hits with MISCONF"),
+    Setting("bus", BUS, "what hits are shared over with other servers: redis://HOST:PORT, or rediss:// for TLS"),
+    Setting("bus_ack", word("no", "yes"), "yes: hits are answered when the bus has them, and refused while it is away"),
     Setting("tls_cert", FILE, "a certificate chain (PEM): TCP connections speak TLS"),
     Setting("tls_key", FILE, "the key of the certificate (PEM)"),
     Setting("unix_mode", MODE, "permissions of Unix sockets, such as 660"),

@@ -11,7 +11,7 @@ from django.core import checks
 from django.core.signals import setting_changed
 from django.http import HttpRequest
 
-from online_client.address import parse_address
+from online_client.address import parse_addresses
 from online_client.django.settings import FUNCTIONS, forget, function, page_views, proxies, reports, server_url
 from online_client.errors import AddressError
 
@@ -51,7 +51,7 @@ def _check_url() -> Iterator[checks.CheckMessage]:
         yield checks.Error(f"ONLINE_URL: it should be text, not {url!r}.", id="online.E001")
         return
     try:
-        parse_address(url).tls_context()
+        parse_addresses(url)[0].tls_context()
     except AddressError as error:
         yield checks.Error(f"ONLINE_URL: {error}.", id="online.E001")
 

@@ -1,0 +1,226 @@
+"""The bus, measured on this machine: `python -m bench.bus [HITS]`. Needs redis-server.
+
+    publish   hits a server packs, published by one connection, against redis-benchmark-like XADDs of one hit each
+    replay    a window of HITS hits, in entries of 50 and of 500, read and applied by a server that starts
+    visible   from a hit on one replica to its being seen on another
+    taken     hits/s that a server takes by batches, with a bus and without
+
+Cores may be shared with others, and redis-server shares them with the servers: ratios within one run are worth more
+than the figures. Prints one line each.
+"""
+
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgpack
+import redis
+import trio
+from bench.peers.serving import free_port
+
+from online.bus import redisbus
+from online.bus.entries import BEGINNING, Bus
+from online.bus.redisbus import STREAM
+from online.cli.serve import assemble
+from online.core.journal import site
+from online.core.sites import Sites
+from online.core.wire import apply_hits
+from online.limits import Limits
+from online.serve.clock import wall_ms
+from online.serve.config import Address, Config
+
+HITS = 1_000_000
+USERS = 200_000
+BATCHES = 3_000
+
+
+@contextmanager
+def broker() -> Iterator[str]:
+    """A redis-server that keeps nothing on disk."""
+    port = free_port()
+    directory = tempfile.mkdtemp()
+    words = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", directory]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    client = redis.Redis(port=port)
+    try:
+        while True:
+            try:
+                client.ping()
+                break
+            except redis.ConnectionError:
+                time.sleep(0.01)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        client.close()
+        process.kill()
+        process.wait()
+        shutil.rmtree(directory)
+
+
+def entries(n_hits: int, hits_each: int) -> list[bytes]:
+    """Frames of `n_hits` hits, the last of them now, `hits_each` in an entry."""
+    leading, begin_ms = site(b"default"), wall_ms() - 1_000_000
+    made = []
+    for begin in range(0, n_hits, hits_each):
+        hits = [
+            (
+                b"user%d" % (n * 7919 % USERS),
+                b"/forum/thread/%d" % (n % 5000),
+                begin_ms + n % 1_000_000,
+                "member",
+            )
+            for n in range(begin, begin + hits_each)
+        ]
+        made.append(leading + msgpack.packb([2, "hits", hits]))
+    return made
+
+
+async def publish(bus: Bus, made: list[bytes]) -> float:
+    began_s = time.perf_counter()
+    for frames in made:
+        await bus.publish(b"bench", frames)
+    return time.perf_counter() - began_s
+
+
+async def read_all(bus: Bus) -> float:
+    began_s = time.perf_counter()
+    place = BEGINNING
+    while found := await bus.read(place, 1_000):
+        place = found[-1].place
+    return time.perf_counter() - began_s
+
+
+def applied_alone_s(made: list[bytes]) -> float:
+    """How long an index takes for the same hits when nobody has to read them."""
+    index = Sites(Limits()).open(b"default")
+    skipped = len(site(b"default"))
+    began_s = time.perf_counter()
+    for frames in made:
+        apply_hits(index, frames[skipped:], now_ms=wall_ms())
+    return time.perf_counter() - began_s
+
+
+async def ready_s(url: str) -> float:
+    """How long a server takes from its start until it answers, with a bus and less what it takes without one."""
+
+    async def start(bus: str | None) -> float:
+        server = assemble(Config(listen=(Address("127.0.0.1", 0),), bus=bus))
+        began_s = time.perf_counter()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.run)
+            while server.service.loading is not None:
+                await trio.sleep(0.005)
+            took_s = time.perf_counter() - began_s
+            server.stop()
+        return took_s
+
+    return await start(url) - await start(None)
+
+
+async def visible_ms(url: str, n: int = 400) -> list[float]:
+    """Milliseconds from a hit on one replica until it is in the index of the other; both share one process."""
+    one, two = (assemble(Config(listen=(Address("127.0.0.1", 0),), bus=url)) for _ in range(2))
+    times = []
+    async with trio.open_nursery() as nursery:
+        for server in (one, two):
+            await nursery.start(server.run)
+        while one.service.loading is not None or two.service.loading is not None:
+            await trio.sleep(0.01)
+        index = two.sites[b"default"]
+        stream = await trio.open_tcp_stream("127.0.0.1", one.addresses[0].port)
+        for number in range(n):
+            users = index.statistics().users
+            began_s = time.perf_counter()
+            await stream.send_all(b"HIT new%d /\r\n" % number)
+            while index.statistics().users == users:
+                await trio.sleep(0.0005)
+            times.append(1000 * (time.perf_counter() - began_s))
+        await stream.aclose()
+        one.stop()
+        two.stop()
+    return sorted(times)
+
+
+def taken_s(url: str | None, *options: str) -> tuple[float, float]:
+    """How long a server takes to answer batches of hits from one connection, and until the bus has them."""
+    port = free_port()
+    words = [sys.executable, "-m", "online", "serve", "--listen", f"127.0.0.1:{port}", *options]
+    process = subprocess.Popen(words + (["--bus", url] if url else []), stderr=subprocess.DEVNULL)
+    hits = [(b"user%d" % (n * 7919 % USERS), b"/forum/thread/%d" % (n % 5000)) for n in range(1_000)]
+    batches = [msgpack.packb([0, number, "hits", hits]) for number in range(BATCHES)]
+    unpacker = msgpack.Unpacker()
+    try:
+        while True:
+            try:
+                connection = socket.create_connection(("127.0.0.1", port))
+                connection.sendall(msgpack.packb([0, 0, "count", []]))
+                if b"LOADING" not in connection.recv(4096):
+                    break
+            except OSError:
+                time.sleep(0.02)
+        began_s = time.perf_counter()
+        answered = sent = 0
+        while answered < len(batches):
+            while sent < len(batches) and sent - answered < 8:
+                connection.sendall(batches[sent])
+                sent += 1
+            unpacker.feed(connection.recv(65_536))
+            answered += sum(1 for _ in unpacker)
+        answered_s = time.perf_counter() - began_s
+        is_on_the_bus = url is None
+        while not is_on_the_bus:
+            connection.sendall(msgpack.packb([0, 0, "info", ["bus"]]))
+            told = connection.recv(65_536)
+            is_on_the_bus = b"waiting_bytes:0" in told and b"lag_entries:0" in told
+        return answered_s, time.perf_counter() - began_s
+    finally:
+        connection.close()
+        process.kill()
+        process.wait()
+
+
+def main() -> None:
+    n_hits = int(sys.argv[1]) if len(sys.argv) > 1 else HITS
+    print(f"{n_hits:,} hits, {os.cpu_count()} cores")
+    for hits_each in (50, 500):
+        made = entries(n_hits, hits_each)
+        with broker() as url:
+            n_bytes = sum(map(len, made))
+            publishing_s = trio.run(redisbus.connected, url, lambda bus, made=made: publish(bus, made))
+            memory = redis.Redis.from_url(url).memory_usage(STREAM)
+            reading_s = trio.run(redisbus.connected, url, read_all)
+            starting_s = trio.run(ready_s, url)
+            alone_s = applied_alone_s(made)
+        print(
+            f"entries of {hits_each} hits: publish {n_hits / publishing_s / 1e6:.2f} M hits/s, read "
+            f"{n_hits / reading_s / 1e6:.2f} M hits/s, start {n_hits / starting_s / 1e6:.2f} M hits/s "
+            f"({starting_s:.2f} s, {starting_s / alone_s:.1f} times what the index alone takes), "
+            f"{n_bytes / n_hits:.0f} bytes/hit sent, {(memory or 0) / n_hits:.0f} bytes/hit in Redis"
+        )
+    with broker() as url:
+        times = trio.run(visible_ms, url)
+        print(
+            f"visible on another replica: median {statistics.median(times):.1f} ms, "
+            f"p99 {times[int(len(times) * 0.99)]:.1f} ms"
+        )
+    without_s, with_s = [], []
+    for _ in range(3):
+        without_s.append(taken_s(None))
+        with broker() as url:
+            with_s.append(taken_s(url))
+    without = statistics.median(answered_s for answered_s, _ in without_s)
+    for what, number in (("answered", 0), ("and on the bus", 1)):
+        median_s = statistics.median(each[number] for each in with_s)
+        rate = BATCHES / 1000 / median_s
+        print(f"hits {what}: {without / median_s:.2f} of those without a bus ({rate:.2f} M hits/s)")
+
+
+if __name__ == "__main__":
+    main()

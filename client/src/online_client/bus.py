@@ -1,0 +1,101 @@
+"""Hits straight to the bus that servers share: Redis or Valkey Streams. Needs redis, the extra `bus`.
+
+    redis://[[user]:password@]host[:port][/db][?site=NAME]     rediss:// with TLS
+
+Whoever publishes needs no server, and no server has to run: those that start later read it. Not its job: to wait and
+to try again (Reporter, `online feed`).
+
+1. What is sent is what servers publish: one entry a batch, `SITE name` and then `hits` or `LEAVE`.
+2. Nobody answers for a hit but the bus: limits and windows are the servers' matter. Only what no server could read is
+   refused here.
+3. A failure of the bus, be it away, full or loading, is a ConnectionFailed: it passes, and hits are sent again.
+"""
+
+import time
+import uuid
+from typing import TypeVar
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+import msgpack
+
+from online_client.address import DEFAULT_SITE
+from online_client.errors import AddressError, CommandError, ConnectionFailed, cannot_connect
+from online_client.verbs import MEMBER, Request
+
+try:
+    import redis
+except ImportError as error:
+    raise ImportError("a bus needs redis: pip install 'online-client[bus]'") from error
+
+STREAM = "online:hits:0"
+
+_KINDS = ("member", "guest", "hidden", "bot")
+
+T = TypeVar("T")
+
+
+class BusClient:
+    """Publishes the batches and leaves that a `Client` would send. Threads may share it, and forked children too."""
+
+    def __init__(self, url: str, *, timeout: float | None = 2.0) -> None:
+        """Raises AddressError. Opens nothing yet."""
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query))
+        site = query.pop("site", DEFAULT_SITE)
+        if parts.scheme not in ("redis", "rediss") or not parts.hostname or query:
+            raise AddressError("the bus should be redis://HOST[:PORT][/DB][?site=NAME], or rediss:// for TLS")
+        if not 1 <= len(site.encode()) <= 64:
+            raise AddressError("the name of a site has 1 to 64 bytes")
+        host = parts.netloc.rpartition("@")[2]
+        self.address = f"{parts.scheme}://{host}{parts.path} (site {site})"  #: without the password
+        self._redis = redis.Redis.from_url(
+            urlunsplit(parts._replace(query="")), socket_timeout=timeout, socket_connect_timeout=timeout
+        )
+        self._source = uuid.uuid4().hex[:16]
+        self._leading: bytes = msgpack.packb([2, "SITE", [site]])
+
+    def call(self, request: Request[T]) -> T:
+        """Publish `hits` or `leave`. Raises ConnectionFailed, and CommandError for other verbs."""
+        now_ms = time.time_ns() // 1_000_000
+        params = msgpack.unpackb(request.params, raw=True)
+        if request.verb == "hits":
+            good = [hit for hit in (_whole(params, now_ms) for params in params) if hit is not None]
+            self._publish(msgpack.packb([2, "hits", good]) if good else b"")
+            refused = len(params) - len(good)
+            return request.read([len(good), 0, refused, "RANGE this is no hit" if refused else None], now_ms)
+        if request.verb == "leave":
+            user, seen_ms = params[0], params[1] if len(params) > 1 else None
+            self._publish(msgpack.packb([2, "LEAVE", [_name(user), now_ms if seen_ms is None else seen_ms]]))
+            return request.read(None, now_ms)
+        raise CommandError("ERR", f"a bus takes hits and leaves; ask a server for {request.verb}")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._redis.close()
+
+    def _publish(self, frame: bytes) -> None:
+        if not frame:
+            return
+        try:
+            self._redis.xadd(STREAM, {"s": self._source, "f": self._leading + frame})
+        except redis.ConnectionError as error:
+            raise cannot_connect(self.address, error) from error
+        except redis.RedisError as error:
+            raise ConnectionFailed(f"{self.address} does not take hits: {error}") from error
+
+
+def _whole(params: object, now_ms: int) -> list[object] | None:
+    """Return a hit with all of its four fields, as servers publish it; None if it is none."""
+    if not isinstance(params, list) or not 2 <= len(params) <= 4:
+        return None
+    user, url, seen_ms, kind = params + [None] * (4 - len(params))
+    word = MEMBER.encode() if kind is None else kind
+    word = word.decode(errors="replace") if isinstance(word, bytes) else word
+    seen_ms = now_ms if seen_ms is None else seen_ms
+    if not isinstance(user, bytes | int) or not isinstance(url, bytes) or type(seen_ms) is not int:
+        return None
+    return [_name(user), url, seen_ms, word] if word in _KINDS else None
+
+
+def _name(user: object) -> bytes:
+    return user if isinstance(user, bytes) else str(user).encode()

@@ -1,0 +1,11 @@
+"""The bus: an append-only log of hits, which many servers share.
+
+Whoever publishes needs no server, and every server that follows knows everybody: each is a full replica.
+
+    entries     what a bus is: entries, and a class of four methods
+    redisbus    the one in a stream of Redis or Valkey                    -> entries
+    publisher   what waits for the bus, and how it gets there           -> entries
+    follower    entries -> the indexes of a server                      -> entries
+    replica     the part of a server: all of this, and what heals gaps  -> follower, publisher, redisbus, told
+    told        what is said of it: INFO bus                   -> follower, publisher
+"""

@@ -1,0 +1,80 @@
+"""What a bus is: an append-only log of entries, each with a place, ordered by the time at which the bus took them.
+
+Not its job: where the log is (redisbus), and what becomes of entries (follower, publisher).
+
+An entry holds frames as the journal has them: `SITE name`, then `hits` notifications and `LEAVE`, for one site or more.
+All times are wall time. An entry without frames is a call: every replica answers it with all that it knows.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from online.errors import OnlineError
+
+#: Before every entry.
+BEGINNING = b"0-0"
+
+
+class BusError(OnlineError):
+    """The bus cannot be reached, or does not do what was asked."""
+
+
+class Entry(NamedTuple):
+    """What somebody has published. Without frames it is a call."""
+
+    place: bytes
+    source: bytes  #: who published it
+    frames: bytes
+
+
+class Look(NamedTuple):
+    """What the log is like at a moment."""
+
+    now_ms: int  #: the clock of the bus
+    first: bytes  #: the place of the first entry; BEGINNING if there is none
+    last: bytes  #: the place that was given last, even if its entry has gone
+    added: int  #: entries so far
+
+
+class Bus(ABC):
+    """A connection to a bus. Every method raises BusError, and may then have been carried out or not."""
+
+    @abstractmethod
+    async def publish(self, source: bytes, frames: bytes) -> bytes:
+        """Append an entry and return its place."""
+
+    @abstractmethod
+    async def read(self, place: bytes, most: int, *, wait_ms: int = 0) -> list[Entry]:
+        """Return the next entries behind `place`, at most `most`. If there are none, wait for some."""
+
+    @abstractmethod
+    async def trim(self, before_ms: int) -> None:
+        """Let entries go that were published before a time. Some may stay."""
+
+    @abstractmethod
+    async def look(self) -> Look:
+        """Return what the log is like."""
+
+    async def kept(self) -> list[str]:
+        """Return in plain words what of its settings may lose hits."""
+        return []
+
+
+def order(place: bytes) -> tuple[int, int]:
+    """Return what places are ordered by. Raises ValueError.
+
+    >>> order(b"1700000000000-3")
+    (1700000000000, 3)
+    """
+    at_ms, _, sequence = place.partition(b"-")
+    return int(at_ms), int(sequence or 0)
+
+
+def time_of(place: bytes) -> int:
+    """Return when the bus took an entry, in ms."""
+    return order(place)[0]
+
+
+def place_at(at_ms: int) -> bytes:
+    """Return the place before all entries of a time."""
+    return b"%d-0" % max(0, at_ms)

@@ -1,0 +1,98 @@
+"""Entries of a bus -> the indexes of all sites.
+
+Not its job: to read entries, and what is done about gaps (replica).
+
+Why a server may read its own entries, entries twice, and entries in any order:
+
+- An index holds of each user the newest hit alone. An older one that comes later changes nothing, and neither does
+  the same hit again. So hits can be merged in any order, any number of times; the result is the newest of each user.
+- Of two hits of one user in the same millisecond, the one that comes later wins. There the order does matter. It is
+  that of the log: a server that took one of the two has applied it before, and applies it once more at its place in
+  the log. That is why a server does not skip its own entries. All replicas end with what the log has last.
+- A time is the same on all replicas. A hit from the future is usually taken as happening now, which is another moment
+  on each replica. A hit of an entry may be AHEAD_MS later than the bus's clock was, and index time goes on with it;
+  what is later still is taken as of then, which is the same moment for all.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from time import perf_counter
+
+from online.bus.entries import Entry, time_of
+from online.core.index import Index
+from online.core.replay import Replay
+from online.core.sites import SITE_MAX_BYTES, Sites
+from online.errors import FullError
+
+#: How far a hit may be ahead of the clock of the bus: more than servers let their own be.
+AHEAD_MS = 2_000
+
+#: How long is worked without a rest, but for the last entry.
+PIECE_S = 0.0005
+
+
+class _Host:
+    """Opens sites for a Replay."""
+
+    def __init__(self, sites: Sites) -> None:
+        self._sites = sites
+
+    def open(self, name: bytes) -> Index:
+        if not 1 <= len(name) <= SITE_MAX_BYTES:
+            raise FullError("no such name of a site")
+        return self._sites.open(name)
+
+    def noted(self, text: bytes) -> None:
+        """Totals are each server's own."""
+
+
+class Follower:
+    """Applies entries."""
+
+    def __init__(self, sites: Sites, source: bytes, now_ms: Callable[[], int]) -> None:
+        """`source` is how this server signs its own entries."""
+        self.entries = self.own = self.poisoned = self.calls = 0
+        self._replay = Replay(_Host(sites))
+        self._source = source
+        self._now_ms = now_ms
+
+    @property
+    def hits(self) -> int:
+        """Hits and leaves that were applied."""
+        return self._replay.n_applied
+
+    @property
+    def clamped(self) -> int:
+        """Those that were too far ahead."""
+        return self._replay.clamped
+
+    def step_to(self, step_ms: int) -> None:
+        """Let times of the bus less `step_ms` be index time."""
+        self._replay.clock_step_ms = step_ms
+
+    def apply(
+        self, entries: Iterable[Entry], before: Callable[[], object], after: Callable[[], object]
+    ) -> Iterator[None]:
+        """Apply entries in pieces, each between `before` and `after`."""
+        waiting = iter(entries)
+        entry = next(waiting, None)
+        while entry is not None:
+            until_s = perf_counter() + PIECE_S
+            before()
+            try:
+                while entry is not None and perf_counter() < until_s:
+                    self._take(entry)
+                    entry = next(waiting, None)
+            finally:
+                after()
+            yield
+
+    def _take(self, entry: Entry) -> None:
+        self.entries += 1
+        is_own = entry.source == self._source
+        self.own += is_own
+        if not entry.frames:
+            self.calls += not is_own
+            return
+        latest_ms = time_of(entry.place) + AHEAD_MS
+        if not self._replay.apply(entry.frames, now_ms=self._now_ms(), latest_ms=latest_ms, is_echo=is_own):
+            self.poisoned += 1

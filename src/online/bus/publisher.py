@@ -1,0 +1,141 @@
+"""What waits for the bus, and how it gets there: packed for a few milliseconds, in order, tried again until it is so.
+
+Not its job: what is published.
+
+Invariants:
+1. Whoever adds hits never waits.
+2. At most MAX_WAITING_BYTES wait, and what comes within a second. Beyond that all that waits is dropped, and counted.
+3. After an error the same entry is sent again: it may be there twice then, which changes nothing (see follower).
+"""
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from online.bus.entries import Bus, BusError
+
+#: How long hits are collected for an entry: the cost is per entry, and hits a server are then at most 100 entries/s.
+PACK_S = 0.01
+
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
+
+
+class Waiting(Protocol):
+    """Where hits wait: a Trail of core/observers."""
+
+    begun: Callable[[], object] | None
+
+    @property
+    def n_bytes(self) -> int: ...
+    @property
+    def n_hits(self) -> int: ...
+    @property
+    def has_piece(self) -> bool: ...
+    def take(self) -> tuple[bytes, int]: ...
+
+
+@dataclass
+class Published:
+    """What became of hits and leaves."""
+
+    entries: int = 0
+    hits: int = 0
+    n_bytes: int = 0
+    dropped: int = 0  #: hits and leaves that found no room while the bus was away
+    retries: int = 0
+    last_error: str = ""
+
+
+class Publisher:
+    """Sends what waits."""
+
+    def __init__(self, source: bytes, waiting: Waiting, *, most_bytes: int = MAX_WAITING_BYTES) -> None:
+        self.counts = Published()
+        self.is_away = False  #: the last attempt has failed
+        self.taken: Callable[[], object] = lambda: None  #: called when all that waited was taken
+        self.sent: Callable[[], object] = lambda: None  #: called when what was taken last is on the bus
+        self.failed: Callable[[BusError], object] = lambda error: None  #: called after an attempt
+        self.lost: Callable[[], object] = lambda: None  #: called when something was dropped
+        self._source = source
+        self._waiting = waiting
+        self._most_bytes = most_bytes
+        self._begun = trio.Event()
+        self._frames = b""  #: being sent
+        self._hits = 0
+        waiting.begun = self._wake
+
+    def _wake(self) -> None:
+        self._begun.set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits, and nothing is under way."""
+        return not self._frames and not self._waiting.n_bytes
+
+    @property
+    def waiting_bytes(self) -> int:
+        return len(self._frames) + self._waiting.n_bytes
+
+    async def run(self, connect: Callable[[Callable[[Bus], Awaitable[None]]], Awaitable[None]]) -> None:
+        """Send for ever, over connections that `connect` opens again and again."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            n_sent = self.counts.entries
+            try:
+                await connect(self.send_all)
+            except BusError as error:
+                self.counts.retries += 1
+                self.counts.last_error = str(error)
+                self.is_away = True
+                self.failed(error)
+            if self.counts.entries != n_sent:
+                pause_s = FIRST_PAUSE_S
+            await trio.sleep(random.uniform(0.5, 1) * pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            self.bound()
+
+    async def send_all(self, bus: Bus) -> None:
+        """Send what comes, for ever. Raises BusError."""
+        await bus.look()
+        self.is_away = self.is_away and not self.is_idle
+        while True:
+            if not self._frames:
+                await self._take()
+            await bus.publish(self._source, self._frames)
+            self.is_away = False
+            self.counts.entries += 1
+            self.counts.hits += self._hits
+            self.counts.n_bytes += len(self._frames)
+            self._frames, self._hits = b"", 0
+            self.sent()
+
+    async def _take(self) -> None:
+        """Wait until there is something, and a little longer; then take it."""
+        while not self._waiting.n_bytes:
+            self._begun = trio.Event()
+            await self._begun.wait()
+        if not self._waiting.has_piece:
+            await trio.sleep(PACK_S)
+        self._frames, self._hits = self._waiting.take()
+        if not self._waiting.n_bytes:
+            self.taken()
+
+    def take_rest(self) -> bytes:
+        """Return all that is not known to be on the bus."""
+        rest = [self._frames]
+        while self._waiting.n_bytes:
+            rest.append(self._waiting.take()[0])
+        return b"".join(rest)
+
+    def bound(self) -> None:
+        """Drop what waits if it is too much."""
+        if self._waiting.n_bytes <= self._most_bytes:
+            return
+        while self._waiting.n_bytes:
+            self.counts.dropped += self._waiting.take()[1]
+        self.lost()

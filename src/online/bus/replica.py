@@ -1,0 +1,468 @@
+"""The part of a server that makes it a full replica: it publishes every hit that it takes, and applies all others'.
+
+    load    read the window from the bus, while clients get LOADING
+    run     read what is published; publish; after a gap, publish everybody we know
+
+Not its job: how hits get to the bus (publisher), and what entries do (follower, where it is said why echoes, duplicates
+and any order are harmless).
+
+What heals a gap. An index is a set of newest hits, so whoever publishes all sessions that it has (a dump) brings all
+replicas up to what it knows, at no risk. That is done whenever hits may be missing on the bus: hits were dropped while
+it was away, it was started again empty or lost its end, the state directory has users that a crash kept from being
+published, the stream does not reach back a whole window. Who may have missed entries itself (the stream was trimmed
+past its place) calls, and all others publish a dump.
+
+Invariants:
+1. What comes from the bus is not published again: the trail is paused while it is applied.
+2. While the bus is away the server answers, and takes hits. With --bus-ack yes it refuses hits then, and an answer to a
+   hit leaves when the bus has the hit.
+3. Times on the bus follow the clock of the bus. Where the server's own differs by more than CLOCK_MS, its times are
+   changed on the way.
+"""
+
+import logging
+import os
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import trio
+
+from online.bus import redisbus, told
+from online.bus.entries import BEGINNING, Bus, BusError, Entry, Look, order, place_at, time_of
+from online.bus.follower import Follower
+from online.bus.publisher import Publisher
+from online.core.frames import dump
+from online.core.index import Index
+from online.core.journal import Journal, site
+from online.core.observers import Trail
+from online.core.sites import Sites
+from online.core.wire import Service
+from online.serve.config import Config
+from online.serve.parts import Part
+from online.serve.slices import Slices
+from online.serve.verb import Lines
+
+logger = logging.getLogger("online")
+
+#: Entries that are read at once: while the window is read, and then.
+REPLAYED_ENTRIES, FOLLOWED_ENTRIES = 1_000, 200
+
+#: How long an answer without entries may take: so often we look what the log is like, even if nothing comes.
+LOOK_MS = 1_000
+
+#: Two clocks that differ by less are the same. Index time may be half a second from the wall clock.
+CLOCK_MS = 1_000
+
+#: A gap in time between entries from which on we look whether our place is still there.
+JUMP_MS = 100
+
+#: How long a start waits for a bus that does not answer.
+START_S = 3.0
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
+
+TRIM_EVERY_S = 30.0
+
+#: The least time from one dump to the next.
+DUMP_REST_S = 1.0
+
+
+class Answers(Protocol):
+    """Who lets answers leave that wait for the journal: the keeper, or `_Gate` where there is none."""
+
+    journal: Journal
+
+    def answers_may_leave(self) -> None: ...
+
+
+class _Gate:
+    """Lets answers wait for the bus alone, with a journal that has no file."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.journal = Journal()
+        self.journal.settled = self._wait
+        self._wake = wake
+        self._settled = trio.lowlevel.ParkingLot()
+
+    async def _wait(self) -> None:
+        self.journal.flush()
+        turn = self.journal.turn
+        while not self.journal.may_leave(turn):
+            await self._settled.park()
+
+    def answers_may_leave(self) -> None:
+        self._settled.unpark_all()
+        self._wake()
+
+
+class Replica(Part):
+    """See above."""
+
+    name = "bus"
+
+    def __init__(
+        self,
+        config: Config,
+        sites: Sites,
+        service: Service,
+        now_ms: Callable[[], int],
+        slices: Slices,
+        *,
+        keeper: Answers | None = None,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`wake` is called when answers may leave. Raises ConfigError."""
+        if config.bus is None:
+            raise ValueError("there is no bus")
+        self.url = redisbus.check_url(config.bus)
+        self.source = os.urandom(8).hex().encode()  #: how we sign what we publish
+        self.trail = Trail()
+        self.publisher = Publisher(self.source, self.trail)
+        self.publisher.taken, self.publisher.sent = self._taken, self._sent
+        self.publisher.failed, self.publisher.lost = self._not_sent, self._lost
+        self.follower = Follower(sites, self.source, now_ms)
+        self.place = BEGINNING  #: of the entry that was applied last
+        self.is_away = True
+        self.last_error = ""
+        self.retries = self.gaps = self.dumps = 0
+        self.clock_offset_ms = 0  #: of the bus less ours, if it matters
+        self.waits = config.bus_ack == "yes"
+        self._taken_turn = 0  #: of the journal, when hits were taken to be sent
+        self._sites, self._service, self._now_ms, self._slices = sites, service, now_ms, slices
+        self._gate: Answers | None = (keeper or _Gate(wake)) if self.waits else None
+        self._own_journal = self.waits and keeper is None
+        self._seen_s = -1.0  #: when the bus answered last
+        self._look_s = self._trim_s = 0.0
+        self._look: Look | None = None
+        self._level: tuple[int, int] | None = None  #: entries of the log, and applied ones, when there was no lag
+        self._is_ready = False
+        self._is_dump_wanted = False
+        self._dump_wanted = trio.Event()
+        self._calls = 0  #: that a dump has answered
+        self._is_call_wanted = False
+        self._warned: set[str] = set()
+        self._refusal: str | None = None
+
+    # The life of a part
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Observe all sites. Until `load` has ended nobody is answered."""
+        self.trail.is_paused = True
+        for name, index in self._sites.items():
+            self._opened(index, name)
+        self._sites.opened.append(self._opened)
+        if self._own_journal and self._gate is not None:
+            self._service.journal = self._gate.journal
+        if self._gate is not None:
+            self._gate.journal.waits_for_bus = True
+        if self._service.loading is None:
+            self._service.loading = "the bus is being read"
+        try:
+            yield
+        finally:
+            self._sites.opened.remove(self._opened)
+            self.trail.close()
+            if self._own_journal:
+                self._service.journal = None
+
+    def _opened(self, index: Index, name: bytes) -> None:
+        self.trail.follow(index, site(name))
+        if self._own_journal and self._gate is not None:
+            self._gate.journal.follow(index, name)
+
+    async def load(self) -> None:
+        """Read the window. A bus that is away is not waited for longer than START_S."""
+        self._service.loading = "the bus is being read"
+        if self._sites.statistics().users:
+            self._want_dump()  # a crash may have kept some of them from being published
+        self._seen_s = trio.current_time()
+        while not self._is_ready and trio.current_time() - self._seen_s < START_S:
+            try:
+                await redisbus.connected(self.url, self._catch_up)
+            except BusError as error:
+                self._failed(error)
+                await trio.sleep(FIRST_PAUSE_S)
+        if not self._is_ready:
+            logger.warning("bus %s: serving without it until it answers", redisbus.shown(self.url))
+        self._service.loading = None
+        self.trail.is_paused = False
+
+    async def run(self) -> None:
+        """Read, publish and heal, for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_up)
+            nursery.start_soon(self.publisher.run, self._connect)
+            nursery.start_soon(self._dump_when_wanted)
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.move_on_after(1) as scope:
+                    scope.shield = True
+                    await self._say_farewell()
+
+    async def _say_farewell(self) -> None:
+        """Publish what still waits."""
+        frames = self.publisher.take_rest()
+        if frames and not self.is_away:
+            try:
+                await redisbus.connected(self.url, lambda bus: bus.publish(self.source, frames))
+            except BusError as error:
+                logger.warning("bus: the newest hits are not on it: %s", error)
+
+    def info(self) -> Mapping[str, Lines]:
+        """Return the section `bus`."""
+        return {"bus": lambda now_ms: told.lines(self)}
+
+    def told(self) -> Iterator[str]:
+        """Say which bus it is."""
+        yield f"replica on the bus {redisbus.shown(self.url)}" + (", answers to hits wait for it" if self.waits else "")
+
+    async def _connect(self, work: Callable[[Bus], Awaitable[None]]) -> None:
+        await redisbus.connected(self.url, work)
+
+    # Reading
+
+    @property
+    def lag_ms(self) -> int:
+        """How old the oldest entry may be that was not applied; while the bus is away, how long it has been."""
+        if self.is_away or self._look is None:
+            return round(1000 * (trio.current_time() - self._seen_s)) if self._seen_s >= 0 else 0
+        if order(self._look.last) <= order(self.place):
+            return 0
+        return max(0, self._look.now_ms - time_of(self.place)) if self.place != BEGINNING else 0
+
+    @property
+    def is_healing(self) -> bool:
+        """Something is still to be published to heal a gap."""
+        return self._is_dump_wanted or self._is_call_wanted or self._calls != self.follower.calls
+
+    @property
+    def lag_entries(self) -> int:
+        """Entries that were not applied when we looked last."""
+        return max(0, self._not_applied(self._look)) if self._look is not None else 0
+
+    def _not_applied(self, look: Look) -> int:
+        """How many entries there are beyond those that were applied."""
+        if self._level is None:
+            return 0
+        return look.added - self._level[0] - (self.follower.entries - self._level[1])
+
+    async def _keep_up(self) -> None:
+        """Read what is published, for ever."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            began = self.follower.entries
+            try:
+                await redisbus.connected(self.url, self._follow if self._is_ready else self._catch_up)
+                continue
+            except BusError as error:
+                self._failed(error)
+            pause_s = FIRST_PAUSE_S if self.follower.entries != began else min(2 * pause_s, LONGEST_PAUSE_S)
+            await trio.sleep(random.uniform(0.5, 1) * pause_s)
+
+    async def _catch_up(self, bus: Bus) -> None:
+        """Read the window up to the end as it is now."""
+        for warning in await bus.kept():
+            if warning not in self._warned:
+                self._warned.add(warning)
+                logger.warning("bus %s: %s", redisbus.shown(self.url), warning)
+        look = await self._look_at(bus)
+        since_ms = look.now_ms - 1000 * self._sites.window_s
+        if look.first == BEGINNING or time_of(look.first) > since_ms:
+            # It does not reach back a window: because it is young, or because something was lost.
+            if self._sites.statistics().users:
+                self._want_dump()
+            self._is_call_wanted = True
+        self.place = max(self.place, place_at(since_ms), key=order)
+        begin_ms, end = time_of(self.place), look.last
+        began_s = trio.current_time()
+        while order(self.place) < order(end):
+            entries = await bus.read(self.place, REPLAYED_ENTRIES)
+            self._answered()
+            if not entries:
+                break  # the rest has been trimmed meanwhile
+            await self._apply(entries)
+            done = (time_of(self.place) - begin_ms) / max(1, time_of(end) - begin_ms)
+            left_s = (trio.current_time() - began_s) * (1 - done) / max(done, 0.001)
+            if self._service.loading is not None:
+                self._service.loading = f"{min(done, 1):.0%} read from the bus, about {left_s:.0f} s left"
+        if not self.follower.entries:
+            self.place = end
+        self._calls = self.follower.calls  # those of the past were answered
+        self._is_ready = True
+
+    async def _follow(self, bus: Bus) -> None:
+        """Apply what comes, for ever. Raises BusError."""
+        self._look_s = 0.0
+        while True:
+            if trio.current_time() - self._look_s >= LOOK_MS / 1000:
+                self._check_place(await self._look_at(bus))
+                await self._call_and_trim(bus)
+            entries = await bus.read(self.place, FOLLOWED_ENTRIES, wait_ms=LOOK_MS)
+            self._answered()
+            if entries and time_of(entries[0].place) - time_of(self.place) > JUMP_MS:
+                self._check_place(await self._look_at(bus))
+            await self._apply(entries)
+            if self.follower.calls > self._calls:
+                self._calls = self.follower.calls
+                self._want_dump()
+
+    def _check_place(self, look: Look) -> None:
+        """See if the log goes on where we are; if it does not, begin to heal."""
+        if order(look.last) < order(self.place):
+            self._gap("it has lost its end, or was started again empty")
+            self.place = BEGINNING
+            self._want_dump()
+        elif look.first != BEGINNING and order(look.first) > order(self.place) and self.place != BEGINNING:
+            self._gap("entries may have gone before we read them")
+            self._want_dump()
+            self._is_call_wanted = True
+            # What is left is read from its beginning, and this gap is not seen again.
+            self.place = BEGINNING
+        elif look.last == self.place:
+            if self._not_applied(look) > 0:
+                self._gap("entries have gone before we read them")
+                self._want_dump()
+                self._is_call_wanted = True
+            self._level = (look.added, self.follower.entries)
+
+    def _gap(self, what: str) -> None:
+        self.gaps += 1
+        self._level = None
+        logger.warning("bus %s: %s; publishing everybody who is known here", redisbus.shown(self.url), what)
+
+    async def _call_and_trim(self, bus: Bus) -> None:
+        if self._is_call_wanted:
+            self._is_call_wanted = False
+            await bus.publish(self.source, b"")
+        if trio.current_time() - self._trim_s >= TRIM_EVERY_S and self._look is not None:
+            self._trim_s = trio.current_time()
+            await bus.trim(self._look.now_ms - 2000 * self._sites.window_s)
+
+    async def _apply(self, entries: list[Entry]) -> None:
+        await self._slices.finish("bus", self.follower.apply(entries, self._before, self._after))
+        if entries:
+            self.place = entries[-1].place
+
+    def _before(self) -> None:
+        self.trail.is_paused = True
+
+    def _after(self) -> None:
+        self.trail.is_paused = self._service.loading is not None
+        if self._service.journal is not None:
+            self._service.journal.flush()
+        self._settle()
+
+    async def _look_at(self, bus: Bus) -> Look:
+        """Look what the log is like, and follow its clock."""
+        began_s = trio.current_time()
+        look = self._look = await bus.look()
+        self._look_s = trio.current_time()
+        self._answered()
+        if 1000 * (self._look_s - began_s) < CLOCK_MS / 4:  # what came late tells little
+            self._follow_clock(look.now_ms)
+        return look
+
+    def _follow_clock(self, bus_ms: int) -> None:
+        """Let times on the bus be of its clock where ours is wrong."""
+        own_ms = self._service.wall_of(self._now_ms())
+        offset_ms = bus_ms - own_ms
+        if abs(offset_ms) <= CLOCK_MS:
+            offset_ms = 0
+        elif abs(offset_ms - self.clock_offset_ms) <= CLOCK_MS:
+            offset_ms = self.clock_offset_ms
+        if offset_ms != self.clock_offset_ms:
+            logger.warning("bus: its clock is %+.1f s from ours; times are changed on the way", offset_ms / 1000)
+        self.clock_offset_ms = offset_ms
+        step_ms = self._service.clock_step_ms + offset_ms
+        self.trail.clock_step_ms = step_ms
+        self.follower.step_to(step_ms)
+
+    def _answered(self) -> None:
+        if self.is_away and self.last_error:
+            logger.info("bus %s answers again", redisbus.shown(self.url))
+        self.is_away = False
+        self._seen_s = trio.current_time()
+        if self._refusal is not None and not self.publisher.is_away:
+            if self._service.refusing == self._refusal:
+                self._service.refusing = None
+            self._refusal = None
+
+    def _failed(self, error: BusError) -> None:
+        self.retries += 1
+        if not self.is_away or not self.last_error:
+            logger.warning("bus %s cannot be reached, trying again: %s", redisbus.shown(self.url), error)
+        self.is_away = True
+        self.last_error = str(error)
+        self._refuse()
+
+    # Publishing
+
+    def _refuse(self) -> None:
+        """Take no hits that the bus would have to have."""
+        if self.waits and self._service.refusing is None:
+            why = self.last_error or self.publisher.counts.last_error
+            self._refusal = f"the bus does not take hits ({why}) and hits are to be on it; try again later"
+            self._service.refusing = self._refusal
+
+    def _not_sent(self, error: BusError) -> None:
+        if not self.is_away:
+            self._refuse()
+
+    def _taken(self) -> None:
+        if self._gate is not None:
+            self._gate.journal.flush()
+            self._taken_turn = self._gate.journal.turn
+
+    def _sent(self) -> None:
+        if self._gate is not None and not self._is_dump_wanted:
+            self._gate.journal.published(self._taken_turn)
+            self._gate.answers_may_leave()
+        self._settle()
+
+        if self.trail.is_incomplete:
+            self.trail.forget_incomplete()
+            self._lost()
+
+    def _settle(self) -> None:
+        """Let answers leave that wait for nothing: their hits came from the bus, or changed nothing."""
+        if self._gate is not None and self._is_ready and self.publisher.is_idle and not self._is_dump_wanted:
+            self._gate.journal.published(self._gate.journal.turn)
+            self._gate.answers_may_leave()
+
+    def _lost(self) -> None:
+        logger.error("bus: hits that waited for it found no room and were dropped; everybody will be published")
+        self._want_dump()
+
+    def _want_dump(self) -> None:
+        self._is_dump_wanted = True
+        self._dump_wanted.set()
+
+    async def _dump_when_wanted(self) -> None:
+        """Publish everybody whenever somebody may lack some, for ever."""
+        while True:
+            await self._dump_wanted.wait()
+            self._dump_wanted = trio.Event()
+            try:
+                await redisbus.connected(self.url, self._dump)
+            except BusError as error:
+                self.retries += 1
+                self.last_error = str(error)
+                self._dump_wanted.set()
+            await trio.sleep(DUMP_REST_S)
+
+    async def _dump(self, bus: Bus) -> None:
+        turn = self._gate.journal.turn if self._gate is not None else 0
+        for name, index in list(self._sites.items()):
+            leading = site(name)
+            for frames in dump(index, clock_step_ms=self.trail.clock_step_ms):
+                await bus.publish(self.source, leading + frames)
+        self.dumps += 1
+        if not self._dump_wanted.is_set():
+            self._is_dump_wanted = False
+        if self._gate is not None:
+            self._gate.journal.published(turn)
+            self._gate.answers_may_leave()

@@ -1,0 +1,171 @@
+"""What the tests of the bus share: a real redis-server, and servers that are replicas on it."""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import time
+from functools import wraps
+
+import pytest
+import redis
+import trio
+from tests.serving import LOCAL, Peer
+
+from online.bus.redisbus import STREAM
+from online.cli.serve import assemble
+from online.keep.inspection import digest
+from online.serve.clock import Clock
+from online.serve.config import Config
+
+#: How soon all replicas must be equal after a fault has healed.
+HEALED_S = 5.0
+
+
+def free_port():
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return bound.getsockname()[1]
+
+
+class Broker:
+    """A redis-server in a process of its own, which can be killed and started again."""
+
+    def __init__(self, directory, *options, password=None):
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.client = redis.Redis(port=self.port, password=password)
+        self._directory = directory
+        self._options = options
+        self._process = None
+
+    def start(self, *options):
+        words = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)]
+        words += ["--save", "", "--daemonize", "no", *self._options, *options]
+        self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline_s = time.monotonic() + 20
+        while True:
+            try:
+                self.client.ping()
+                return self
+            except redis.ConnectionError:
+                assert time.monotonic() < deadline_s, "redis-server does not start"
+                time.sleep(0.01)
+
+    def kill(self):
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        self.client.connection_pool.disconnect()
+
+    def close(self):
+        self.kill()
+        self.client.close()
+
+
+@pytest.fixture
+def broker(tmp_path):
+    """A redis-server that runs and keeps nothing."""
+    if shutil.which("redis-server") is None:
+        pytest.fail("these tests need redis-server, of the Debian package of this name")
+    made = Broker(tmp_path).start()
+    yield made
+    made.close()
+
+
+def async_test(test):
+    """Run a test under Trio, in real time; one that hangs fails."""
+
+    @wraps(test)
+    def run(*args, **arguments):
+        async def bounded():
+            with trio.fail_after(40):
+                await test(*args, **arguments)
+
+        trio.run(bounded)
+
+    return run
+
+
+class Running:
+    """A replica that runs."""
+
+    def __init__(self, server):
+        self.server = server
+        self.bus = next(part for part in server.parts if part.name == "bus")
+
+    async def connect(self):
+        address = self.server.addresses[0]
+        return Peer(await trio.open_tcp_stream(address.host, address.port))
+
+    async def ask(self, line):
+        """Send one inline command and return its answer, as text."""
+        peer = await self.connect()
+        try:
+            return (await peer.ask(line)).decode().rstrip("\r\n")
+        finally:
+            await peer.stream.aclose()
+
+    async def hit(self, user, url, *more):
+        assert await self.ask(b" ".join((b"HIT", user, url, *more))) in ("+OK", ":1", ":0"), "the hit was not taken"
+
+    @property
+    def digest(self):
+        return digest(self.server.sites)
+
+    @property
+    def users(self):
+        return self.server.sites.statistics().users
+
+
+async def until(is_so, within_s=20.0):
+    with trio.move_on_after(within_s):
+        while not is_so():
+            await trio.sleep(0.01)
+        return
+    raise AssertionError("it does not come true")
+
+
+async def equal(*replicas, users=None, within_s=HEALED_S):
+    """Wait until all replicas hold the same sessions."""
+
+    def is_equal():
+        return len({each.digest for each in replicas}) == 1 and (users is None or replicas[0].users == users)
+
+    try:
+        await until(is_equal, within_s)
+    except AssertionError:
+        raise AssertionError(f"replicas differ: users {[each.users for each in replicas]}, wanted {users}") from None
+
+
+async def quiet(broker, *replicas):
+    """Wait until nobody has more to publish or to read."""
+
+    def is_quiet():
+        last = broker.client.xinfo_stream(STREAM)["last-generated-id"]
+        return all(
+            not each.bus.is_healing and each.bus.publisher.is_idle and each.bus.place == last for each in replicas
+        )
+
+    await until(is_quiet)
+
+
+@contextlib.asynccontextmanager
+async def replicas(url, n=2, *, wall=None, transport="auto", is_ready=True, **settings):
+    """`n` servers on a bus; `wall` is the clock of the first."""
+    async with trio.open_nursery() as nursery:
+        running = []
+        for number in range(n):
+            clock = Clock(wall=wall) if wall is not None and number == 0 else Clock()
+            own = {name: value(number) if callable(value) else value for name, value in settings.items()}
+            server = assemble(Config(listen=(LOCAL,), bus=url, transport=transport, **own), clock=clock)
+            await nursery.start(server.run)
+            running.append(Running(server))
+        if is_ready:
+            await until(lambda: all(each.server.service.loading is None for each in running))
+        try:
+            yield running
+        finally:
+            for each in running:
+                each.server.stop()

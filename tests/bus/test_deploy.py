@@ -1,0 +1,77 @@
+"""deploy/: the processes of compose.yaml on this machine, through HAProxy, while one of them is killed."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.serving import environment, until
+
+from online_client import Client, OnlineError
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+
+
+def four_ports():
+    """A port of which the next three are free, too."""
+    for first in range(20_000 + os.getpid() % 10_000, 60_000, 4):
+        with socket.socket() as a, socket.socket() as b, socket.socket() as c, socket.socket() as d:
+            try:
+                for number, each in enumerate((a, b, c, d)):
+                    each.bind(("127.0.0.1", first + number))
+            except OSError:
+                continue
+            return first
+    raise AssertionError("no four ports are free")
+
+
+def answered(client, ask):
+    """Whether a question is answered, and right."""
+    try:
+        return ask(client)
+    except OnlineError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="needs HAProxy")
+def test_the_group_answers_while_a_replica_is_killed(tmp_path):
+    port = four_ports()
+    group = subprocess.Popen(
+        ["bash", DEPLOY / "replicas.sh", tmp_path, str(port)],
+        env=environment(ONLINE=f"{sys.executable} -m online"),
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        with (
+            Client(f"online://127.0.0.1:{port}/default", timeout=5) as client,
+            Client(f"online://127.0.0.1:{port + 3}/default", timeout=5) as second,
+            Client(f"online://127.0.0.1:{port + 2},127.0.0.1:{port + 3}/default", timeout=5) as either,
+        ):
+            until(lambda: answered(client, lambda each: each.count() == 0))
+            until(lambda: answered(second, lambda each: each.count() == 0))
+            client.hit("ada", "/a")
+            until(lambda: second.count() == 1)
+            os.kill(int((tmp_path / "a.pid").read_text()), signal.SIGKILL)
+            assert either.count() == 1
+            until(lambda: answered(client, lambda each: each.count() == 1))
+            client.hit("kim", "/a")
+            assert client.count() == either.count() == 2
+    finally:
+        group.terminate()
+        group.wait(20)
+
+
+def test_the_script_and_the_containers_run_the_same():
+    script, containers = (DEPLOY / "replicas.sh").read_text(), (DEPLOY / "compose.yaml").read_text()
+    for words in ("--appendonly yes", "--maxmemory-policy noeviction", "serve --listen", "--bus", "--state"):
+        assert words in script, words
+        assert words in containers, words
+    for variable in ("ONLINE_LISTEN", "ONLINE_A", "ONLINE_B"):
+        assert variable in script
+        assert variable in containers
+        assert variable in (DEPLOY / "haproxy.cfg").read_text()

@@ -1,0 +1,47 @@
+"""The kinds of Redis that a bus may be: with a password, and over TLS."""
+
+from contextlib import closing
+
+import pytest
+from tests.bus.servers import Broker, async_test, equal, free_port, replicas
+from tests.serving import run_command
+
+
+@async_test
+async def share(url):
+    async with replicas(url) as (one, two):
+        await one.hit(b"ada", b"/a")
+        await two.hit(b"kim", b"/a")
+        await equal(one, two, users=2)
+
+
+def test_one_with_a_password(tmp_path):
+    with closing(Broker(tmp_path, "--requirepass", "secret", password="secret")) as broker:
+        broker.start()
+        share(f"redis://:secret@127.0.0.1:{broker.port}/0")
+
+
+def test_one_over_tls(tmp_path):
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    port = free_port()
+    files = {"--tls-cert-file": "cert.pem", "--tls-key-file": "key.pem", "--tls-ca-cert-file": "ca.pem"}
+    options = [word for flag, name in files.items() for word in (flag, str(tmp_path / name))]
+    with closing(Broker(tmp_path, "--tls-port", str(port), "--tls-auth-clients", "no", *options)) as broker:
+        broker.start()
+        share(f"rediss://localhost:{port}/0?ssl_ca_certs={tmp_path / 'ca.pem'}")
+
+
+@pytest.mark.parametrize(("words", "problem"), [
+    (["--bus", "http://127.0.0.1"], "--bus takes redis://HOST:PORT"),
+    (["--bus", "redis://"], "--bus takes"),
+    (["--bus-ack", "yes"], "--bus-ack needs a bus, too"),
+])  # fmt: skip
+def test_a_wrong_setting_is_told_at_once(words, problem):
+    ended = run_command("serve", "--listen", "127.0.0.1:0", *words)
+    assert ended.returncode != 0
+    assert problem in ended.stderr
