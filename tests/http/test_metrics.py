@@ -92,7 +92,7 @@ def test_a_time_is_in_each_bucket_that_is_long_enough(took_s):
 @jumping
 async def test_turns_of_the_reactor_are_measured():
     async with web() as site:
-        site.server.verbs.turns.add(0.002)
+        site.server.verbs.delays.took("turn", 2_000_000)
         turns = families((await site.join().get("/metrics")).body)["online_turn_seconds"]
         buckets = {sample.labels["le"]: sample.value for sample in turns.samples if "le" in sample.labels}
-        assert (buckets["0.001"], buckets["0.0025"], buckets["+Inf"]) == (0, 1, 1)
+        assert (buckets["0.001024"], buckets["0.002048"], buckets["+Inf"]) == (0, 1, 1)

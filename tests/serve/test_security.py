@@ -14,20 +14,19 @@ import pytest
 import trustme
 from tests.serving import Line, in_memory, join, make_server, serving, with_sockets
 
-from online.core.sites import Sites
-from online.limits import Limits
 from online.logs.formats import reader_of
 from online.logs.pages import Pages
 from online.logs.rules import Rules
 from online.serve import tls, verbs_access
-from online.serve.verbs import Verbs
 
 TOKEN = b"correct horse"
 
 
 @pytest.fixture
-def guarded():
-    return Line(Verbs(Sites(Limits(max_memory=2**28)), token=TOKEN))
+def guarded(make_verbs):
+    """Lines to a server that wants a token, each a connection: a wrong one ends it."""
+    verbs = make_verbs(token=TOKEN)
+    return lambda: Line(verbs)
 
 
 def test_tokens_are_compared_in_constant_time(guarded, monkeypatch):
@@ -38,9 +37,10 @@ def test_tokens_are_compared_in_constant_time(guarded, monkeypatch):
         return one == other
 
     monkeypatch.setattr(hmac, "compare_digest", compare)
-    assert guarded.ask("AUTH", "correct hors").startswith("WRONGPASS")
-    assert guarded.ask("AUTH", TOKEN) == "OK"
-    assert compared == [(b"correct hors", TOKEN), (TOKEN, TOKEN)]
+    assert guarded().ask("AUTH", "correct hors").startswith("WRONGPASS")
+    assert guarded().ask("AUTH", TOKEN) == "OK"
+    assert [one == other for one, other in compared] == [False, True]
+    assert {len(each) for pair in compared for each in pair} == {32}  # digests, whose length tells nothing
 
 
 def test_nothing_else_compares_a_token():
@@ -97,13 +97,14 @@ def test_tls_is_1_2_or_later_with_ciphers_that_keep_secrets(certificate):
 @pytest.mark.parametrize("name", [b"a\r\n-ERR b", b"a\nINFO x", b"\x1b[31m", b"a\0b", "a\u2028b".encode()])
 def test_no_name_begins_a_line_of_the_log_or_of_info(name, guarded, caplog):
     caplog.set_level(logging.INFO, "online")
-    guarded.ask("AUTH", name)
-    guarded.ask("AUTH", name, TOKEN)
-    guarded.ask("HIT", name, "/x")
-    guarded.ask("CLIENT", "SETNAME", name)
+    guarded().ask("AUTH", name)
+    line = guarded()
+    line.ask("AUTH", name, TOKEN)
+    line.ask("HIT", name, "/x")
+    line.ask("CLIENT", "SETNAME", name)
     for record in caplog.records:
         assert record.getMessage().isprintable()
-    lines = guarded.ask("INFO").split("\r\n")
+    lines = line.ask("INFO").split("\r\n")
     assert all(not each or each.startswith("# ") or ":" in each for each in lines)
     assert all(each.isprintable() for each in lines)
 
@@ -131,15 +132,16 @@ def test_a_log_line_cannot_make_up_another():
 
 def test_strangers_cost_little(guarded):
     """A connection without the token holds no buffer, and a message of it cannot be long."""
-    service = guarded.verbs.service
+    line = guarded()
+    service = line.verbs.service
     tracemalloc.start()
-    held = [guarded.verbs.connections.open()[0] for _ in range(1_000)]
+    held = [line.verbs.connections.open()[0] for _ in range(1_000)]
     n_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     for connection in held:
-        connection.receive(b"*1\r\n$3", now_ms=guarded.now_ms)
+        connection.receive(b"*1\r\n$3", now_ms=line.now_ms)
     assert n_bytes / len(held) < 2_000
     assert service.buffered_bytes / len(held) <= 256
-    held[0].receive(b"00000\r\n" + b"x" * 100_000, now_ms=guarded.now_ms)
+    held[0].receive(b"00000\r\n" + b"x" * 100_000, now_ms=line.now_ms)
     assert held[0].is_closing
     assert b"PROTO" in held[0].take_output()

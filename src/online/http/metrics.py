@@ -67,6 +67,7 @@ METRICS: dict[tuple[str, str], tuple[Metric, str]] = {
     ("memory", "max_buffers"): _gauge("buffer_limit_bytes", "Input and output that may wait.", "bytes"),
     **{("hits", name): (_HITS, name) for name in ("accepted", "late", "stale", "skewed", "refused")},
     ("hits", "expired"): _counter("sessions_expired", "Users who have left the window."),
+    ("hits", "overdue"): _gauge("sessions_overdue", "Sessions that have left the window and are still in memory."),
     ("hits", "users"): _gauge("sessions", "Users in the window, also those who left."),
     ("hits", "pages"): _gauge("pages", "Pages with at least one user."),
     ("sites", "sites"): _gauge("sites", "Sites with at least one hit since the start."),
@@ -93,6 +94,7 @@ METRICS: dict[tuple[str, str], tuple[Metric, str]] = {
 
 #: Figures that say the same as others, in words or under a name that Redis gave them, or that are no numbers.
 LEFT_OUT = {
+    "latency": None,
     "server": {"version", "redis_version", "redis_mode", "os", "arch_bits", "process_id", "run_id", "tcp_port",
                "server_time_usec", "uptime_in_days", "clock_step_ms"},
     "clients": {"blocked_clients"},
