@@ -349,7 +349,7 @@ async def test_a_server_that_is_cancelled_in_a_snapshot_loses_nothing(nursery, t
 
     async def held(name, pieces):
         if not keeper_of(server).is_snapshotting:
-            return await finish(pieces)
+            return await finish(name, pieces)
         next(pieces)
         reached.set()
         await trio.sleep_forever()
