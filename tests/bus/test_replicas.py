@@ -44,10 +44,10 @@ async def test_an_own_entry_is_not_counted_twice(broker):
         for _ in range(3):
             await one.hit(b"ada", b"/a")
         await equal(one, two, users=1)
-        await until(lambda: one.bus.follower.hits >= 3)
+        await until(lambda: one.bus.follower.hits >= 3 and one.bus.publisher.counts.hits >= 3)
         # A slow machine may make them heal a gap that they could not rule out: by a dump, of one session each.
         assert 3 <= one.server.sites.statistics().accepted <= 3 + two.bus.dumps
-        assert 3 <= one.bus.publisher.counts.hits <= 3 + one.bus.dumps, "an echo was published again"
+        assert one.bus.publisher.counts.hits <= 3 + one.bus.dumps, "an echo was published again"
 
 
 @async_test
@@ -76,6 +76,7 @@ async def test_info_tells_of_the_bus(broker):
     async with replicas(broker.url) as (one, two):
         await one.hit(b"ada", b"/a")
         await equal(one, two, users=1)
+        await until(lambda: one.bus.publisher.counts.hits)  # the answer comes after the echo
         told = await one.ask(b"INFO bus")
         assert "bus_status:ok" in told
         published = int(told.split("published_hits:")[1].split("\r\n")[0])
