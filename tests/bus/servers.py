@@ -159,7 +159,7 @@ async def replicas(url, n=2, *, wall=None, transport="auto", is_ready=True, **se
         for number in range(n):
             clock = Clock(wall=wall) if wall is not None and number == 0 else Clock()
             own = {name: value(number) if callable(value) else value for name, value in settings.items()}
-            server = assemble(Config(listen=(LOCAL,), bus=url, transport=transport, **own), clock=clock)
+            server = assemble(Config(listen=(LOCAL,), bus=url, http=(), transport=transport, **own), clock=clock)
             await nursery.start(server.run)
             running.append(Running(server))
         if is_ready:
