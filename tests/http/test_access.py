@@ -112,6 +112,8 @@ async def test_only_so_many_may_guess_at_a_time():
             await trio.sleep(access.WRONG_TOKEN_S / 2)
             assert statuses == [429] * 5
             assert (await site.join().get(f"{API}/count", cookie=session)).status == 200
+            assert (await site.join().get(f"{API}/count", **bearer("look"))).status == 200
+            assert cookie_of(await log_in(site.join(), "look"))
         assert statuses[5:] == [401] * access.MOST_WAITING
 
 

@@ -115,11 +115,11 @@ class Access:
 
     async def try_token(self, connection: Connection, token: bytes, now_ms: int) -> Visitor | Response:
         """Look a token up. Returns a Response, late, for a wrong one."""
-        if self._n_waiting >= MOST_WAITING:
-            return problem(429, "WRONGPASS", "too many wrong tokens came, wait a second")
         grant = self._shared.tokens.find(token)
         if grant is not None:
-            return Visitor(True, grant)
+            return Visitor(True, grant)  # whatever others send: who guesses is not to lock out who knows
+        if self._n_waiting >= MOST_WAITING:
+            return problem(429, "WRONGPASS", "too many wrong tokens came, wait a second")
         self._shared.connections.suspected(connection, "a wrong token", now_ms=now_ms)
         self._n_waiting += 1
         try:
