@@ -3,8 +3,9 @@
 Its job: `core_order_names`. Not its job: one name's place (skiplist), and when (index.relax).
 
 A search for each name's place took more than half of the time of reading a snapshot, as it waits for memory at each
-step. Sorting all of them takes about a fifth of that (a million users, 2026-11-28): they are sorted by eight bytes at a time, which are kept beside the
-references, so that a name is only looked at again where eight bytes do not tell it from others.
+step. Sorting all of them takes about a fifth of that (a million users, 2026-11-28). They are sorted by eight bytes at a
+time, which are kept beside the references, so that a name is only looked at again where eight bytes do not tell it from
+others.
 
 Peter McIlroy, Keith Bostic and Douglas McIlroy, "Engineering Radix Sort" (1993), section 3: American flag sort.
 """
