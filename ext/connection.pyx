@@ -29,7 +29,7 @@ from online.core.codec cimport Arg, Buffer, buffer_used
 from online.core.core cimport core_advance
 from online.core.index cimport Index, name_from
 
-__all__ = ["OK", "Connection", "Service", "Status"]
+__all__ = ["NOT_YET", "OK", "Connection", "Service", "Status"]
 
 cdef enum:
     MOST_LENT_BYTES = 512 * 1024                         # of a lent buffer that is kept for the next
@@ -42,6 +42,7 @@ class Status(str):
 
 
 OK = Status("OK")
+NOT_YET = object()
 
 
 # Buffers
@@ -244,6 +245,7 @@ cdef class Connection:
 
     def release(self):
         self.transaction = None
+        self.pieces = None
         connection_release(self)
 
     @property

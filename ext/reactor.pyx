@@ -117,7 +117,7 @@ cdef enum:
     LONG_NS = 10_000_000                                 # what takes so long is told (serve/delays.py)
     LONG_STEP_NS = 50_000                                # whose step took so long is served after all others
     RECEIVE_BYTES = 64 * 1024
-    ACCEPTED_AT_ONCE = 64
+    ACCEPTED_AT_ONCE = 16                                # 0.4 ms
     CHECK_EVERY_MS = 100                                 # deadlines are looked at, at most
     LOOK_EVERY_MS = 1_000                                # what the kernel holds of who is SENDING
 
@@ -278,6 +278,7 @@ cdef class Reactor:
             began_ns = clock_ns()
         while is_work_left:
             self.served = None
+            self.service.last_verb = NULL
             is_work_left = self.step()
             now_ns = clock_ns()
             self.took(&self.steps, "step", now_ns - began_ns)
@@ -302,7 +303,7 @@ cdef class Reactor:
         if ns > times.longest_ns:
             times.longest_ns = ns
         if ns >= LONG_NS and self.noted is not None:
-            self.noted(name, ns)
+            self.noted(name, ns, None if self.service.last_verb == NULL else self.service.last_verb.decode())
         return 0
 
     def take_times(self):

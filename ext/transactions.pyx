@@ -2,14 +2,16 @@
 
 Its job: to keep the verbs that come between MULTI and EXEC, and to carry them out together. Not its job: what they do.
 
-An EXEC is of one moment: it is one frame, so nothing comes in between, and all its verbs see the same time. A verb that
-is wrong in itself (unknown, or a wrong number of arguments) is answered by an error when it comes and spoils the EXEC,
+An EXEC is of one moment: it is one frame, so nothing comes in between, and all its verbs see the same time. One that
+takes more than a turn, as thousands of verbs do, goes on in the next turns, so that nobody waits for all of it. A verb
+that is wrong in itself (unknown, or a wrong number of arguments) is answered by an error when it comes and spoils the EXEC,
 which then carries out nothing. A verb that fails when it is carried out has its error in its place; the others stand.
 
 Invariants:
 1. What is kept is within `max_items` verbs and `max_frame` bytes, and is counted in `service.buffered_bytes` until
    it is given back, at the latest with its connection.
-2. The verbs of an EXEC are all carried out; of their replies, those beyond MOST_REPLY_BYTES are errors instead.
+2. The verbs of an EXEC are all carried out. Replies wait for a client as those of a pipeline do: it goes on when they
+   have gone.
 """
 
 from libc.stdint cimport int64_t
@@ -20,17 +22,16 @@ from online.errors import OnlineError
 from online.core.arguments cimport arg_text
 from online.core.codec cimport NIL, TEXT, Arg, buffer_used
 from online.core.connection cimport (
-    MSGPACK, Connection, Service, core_of, put_array, put_error, put_line, put_object, put_ok, put_text,
+    MSGPACK, WORK_A_TURN, Connection, Service, core_of, put_array, put_error, put_line, put_object, put_ok, put_text,
 )
 from online.core.core cimport core_expire_some
 from online.core.index cimport bytes_from, name_from
 from online.core.skiplist cimport Name
-from online.core.verbs cimport ANY, AT_ONCE, LATER, check_verb, queue_register, run_verb, verb
+from online.core.verbs cimport ANY, AT_ONCE, LATER, MORE, check_verb, queue_register, run_verb, verb
 
 cdef enum:
     BYTES_A_WORD = 64                                    # of a bytes object, and its place in a list
     EXPIRED_A_TURN = 256                                 # sessions that an EXEC drops before it begins
-    MOST_REPLY_BYTES = 16 * 1024 * 1024                  # of one EXEC
 
 
 cdef class Transaction:
@@ -38,6 +39,7 @@ cdef class Transaction:
 
     cdef Service service
     cdef list queued                                     # lists of words, the verb first; None for nil
+    cdef Py_ssize_t n_done                               # of them, by an EXEC under way
     cdef readonly int64_t n_bytes
     cdef bint is_spoiled
 
@@ -100,10 +102,11 @@ cdef int put_failure(Connection c, error) except -1:
     return put_object(c, {"error": [error.code, str(error)]})
 
 
-cdef int run_queued(Connection c, list words, size_t most) except -1:
-    """Carry out a verb of a transaction and write its reply, or an error beyond `most` bytes of output."""
+cdef int run_queued(Connection c, list words) except -1:
+    """Carry out a verb of a transaction and write its reply, or return LATER."""
     cdef size_t mark = buffer_used(&c.output)
     cdef int64_t i, n_args = len(words) - 1
+    cdef int result = 0
     cdef Arg* args = c.service.args
     for i in range(n_args):
         args[i].type = NIL if words[i + 1] is None else TEXT
@@ -112,14 +115,14 @@ cdef int run_queued(Connection c, list words, size_t most) except -1:
     c.work += 1
     c.service.commands += 1
     try:
-        while run_verb(c, name_from(<bytes>words[0]), args, n_args) == LATER:
-            c.output.end = c.output.start + mark
-        if buffer_used(&c.output) > most:
-            raise errors.replies_too_long(MOST_REPLY_BYTES)
+        result = run_verb(c, name_from(<bytes>words[0]), args, n_args)
     except OnlineError as error:
         c.output.end = c.output.start + mark
         put_failure(c, error)
-    return 0
+    if result == LATER:
+        c.output.end = c.output.start + mark
+        c.service.commands -= 1
+    return result
 
 
 cdef int verb_multi(Connection c, Arg* args, int64_t n_args) except -1:
@@ -131,20 +134,24 @@ cdef int verb_multi(Connection c, Arg* args, int64_t n_args) except -1:
 
 cdef int verb_exec(Connection c, Arg* args, int64_t n_args) except -1:
     cdef Transaction transaction = c.transaction
-    cdef size_t most = buffer_used(&c.output) + MOST_REPLY_BYTES
-    cdef list words
+    cdef int64_t end = c.work + WORK_A_TURN              # whatever came before it in this turn
     if transaction is None:
         raise errors.no_transaction("EXEC")
-    if not transaction.is_spoiled and core_of(c).overdue:
+    if transaction.is_spoiled:
+        c.transaction = None
+        raise errors.spoiled_transaction()
+    if not c.is_partly_answered:
         core_expire_some(core_of(c), EXPIRED_A_TURN)
         if core_of(c).overdue:
             return LATER
+        put_array(c, len(transaction.queued))
+    while transaction.n_done < len(transaction.queued):
+        if c.work >= end or buffer_used(&c.output) > c.service.max_output:
+            return MORE
+        if run_queued(c, transaction.queued[transaction.n_done]) == LATER:
+            return MORE
+        transaction.n_done += 1
     c.transaction = None
-    if transaction.is_spoiled:
-        raise errors.spoiled_transaction()
-    put_array(c, len(transaction.queued))
-    for words in transaction.queued:
-        run_queued(c, words, most)
     return 0
 
 

@@ -11,6 +11,7 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from online import errors
+from online.core.connection import NOT_YET
 from online.errors import OnlineError
 
 from online.core.arguments cimport arg_text
@@ -86,7 +87,7 @@ cdef int queue_register(verb_call_t queue) except -1:
 
 
 cdef int call_host(Connection c, str name, Arg* args, int64_t n_args) except -1:
-    """Hand a rare verb up."""
+    """Hand a rare verb up, and write its result, or return LATER."""
     cdef int64_t i
     cdef Name text
     cdef list given = []
@@ -94,7 +95,8 @@ cdef int call_host(Connection c, str name, Arg* args, int64_t n_args) except -1:
     for i in range(n_args):
         arg_text(&args[i], "an argument", &text)
         given.append(bytes_from(text))
-    return put_object(c, c.service.host.call(c, name, given, core_of(c).now_ms))
+    result = c.service.host.call(c, name, given, core_of(c).now_ms)
+    return LATER if result is NOT_YET else put_object(c, result)
 
 
 cdef const Verb* check_verb(Connection c, Name name, int64_t n_args) except NULL:
@@ -124,8 +126,9 @@ cdef int check_bars(Connection c, int flags) except -1:
 
 
 cdef int run_verb(Connection c, Name name, Arg* args, int64_t n_args) except -1:
-    """Carry out a verb and write its result, or return LATER. Raises OnlineError for what is to be an error reply."""
+    """Carry out a verb and write its result, or return LATER or MORE. Raises OnlineError for what is to be an error reply."""
     cdef const Verb* row = check_verb(c, name, n_args)
+    c.service.last_verb = row.name
     if row.run == NULL:
         return call_host(c, verb_text(row), args, n_args)
     return row.run(c, args, n_args)
@@ -151,7 +154,8 @@ cdef bint is_reply_wanted(Connection c) noexcept:
 cdef int answer(Connection c, Name name, Arg* args, int64_t n_args, bint wants_reply) except -1:
     """Carry out a verb and leave its whole reply in the output, or none where none is wanted.
 
-    Returns LATER, without a trace, for a verb that gives up its turn: its frame is to stay where it is.
+    Returns LATER for a verb that gives up its turn, without a trace or with the first part of its reply: its frame is
+    to stay where it is.
     """
     cdef size_t mark = buffer_used(&c.output)
     cdef Replying replying = c.replying
@@ -161,7 +165,8 @@ cdef int answer(Connection c, Name name, Arg* args, int64_t n_args, bint wants_r
     c.frames += 1
     c.service.commands += 1
     try:
-        begin_reply(c, False)
+        if not c.is_partly_answered:
+            begin_reply(c, False)
         if c.transaction is None:
             result = run_verb(c, name, args, n_args)
         else:
@@ -169,13 +174,20 @@ cdef int answer(Connection c, Name name, Arg* args, int64_t n_args, bint wants_r
     except OnlineError as error:
         c.output.end = c.output.start + mark
         put_error(c, error)
-    if result == LATER:
+        c.is_closing |= c.is_partly_answered             # nobody can read what follows half a reply
+    if result == MORE:
+        c.is_partly_answered = True
+        if c.replying != REPLY_ON or not wants_reply:
+            c.output.end = c.output.start + mark
+    elif result == LATER:
         c.output.end = c.output.start + mark
         c.replying = replying
+    if result != 0:
         c.frames -= 1
         c.service.commands -= 1
         c.work = WORK_A_TURN
         return LATER
+    c.is_partly_answered = False
     if not is_reply_wanted(c) or not wants_reply:
         c.output.end = c.output.start + mark
     return 0

@@ -17,6 +17,7 @@ from weakref import WeakSet
 import msgpack
 import trio
 import trio.testing
+from tests.wiring import feed
 
 from online.cli.serve import assemble
 from online.limits import Limits
@@ -315,14 +316,13 @@ class Line:
 
     def ask(self, verb, *args):
         """Return the result, or the error as `CODE message`."""
-        self.connection.receive(msgpack.packb([0, 1, verb, list(args)]), now_ms=self.now_ms)
-        _, _, error, result = msgpack.unpackb(self.connection.take_output())
+        output = feed(self.connection, msgpack.packb([0, 1, verb, list(args)]), now_ms=self.now_ms)
+        _, _, error, result = msgpack.unpackb(output)
         return " ".join(error) if error else result
 
     def resp(self, *words):
         """Send an inline command; return the bytes that come back."""
-        self.connection.receive(b" ".join(words) + b"\r\n", now_ms=self.now_ms)
-        return self.connection.take_output()
+        return feed(self.connection, b" ".join(words) + b"\r\n", now_ms=self.now_ms)
 
 
 # Servers in a process of their own

@@ -16,6 +16,7 @@ Shared by all:
     terms   the shared words: kinds, ranges, statistics
     limits  every limit and its default
     errors  every error, and the wording of most
+    pieces  long work, which rests so that others have their turn
     files   files that are replaced as a whole, by one process at a time
 """
 

@@ -352,8 +352,3 @@ def spoiled_transaction() -> TransactionError:
 def transaction_too_long(limit: int, what: str) -> RangeError:
     """More verbs or bytes between MULTI and EXEC than may be kept."""
     return RangeError(f"a transaction takes at most {limit} {what} between MULTI and EXEC")
-
-
-def replies_too_long(limit: int) -> RangeError:
-    """A reply inside EXEC for which there is no room. Its verb was carried out."""
-    return RangeError(f"an EXEC replies with at most {limit} bytes; this verb was carried out, without a reply")

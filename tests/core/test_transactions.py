@@ -148,21 +148,96 @@ def test_what_is_kept_is_counted_and_given_back_with_the_connection():
     assert wiring.service.buffered_bytes == 0
 
 
-def test_replies_of_a_transaction_are_bounded_and_its_hits_are_taken():
+def many_pages(wiring, n):
+    """A transaction that asks n times for a long page, and then hits."""
+    for user in range(1_000):
+        wiring.index.hit(b"%04d" % user + 200 * b"u", b"/a", now_ms=NOW)
+    return resp("MULTI") + n * resp("PAGE", "/a", "1000") + resp("HIT", "last", "/b") + resp("EXEC")
+
+
+def test_a_long_transaction_goes_on_in_the_next_turns_and_waits_for_who_does_not_read():
     wiring = Wiring()
-    line = wiring.connect()
-    for n in range(1_000):
-        wiring.index.hit(b"%04d" % n + 200 * b"u", b"/a", now_ms=NOW)
-    data = resp("MULTI") + 100 * resp("PAGE", "/a", "1000") + resp("HIT", "last", "/b") + resp("EXEC")
-    line.receive(data, now_ms=NOW)
+    line, other = wiring.connect(), wiring.connect()
+    line.receive(many_pages(wiring, 100), now_ms=NOW)
+    for _ in range(10):
+        assert line.has_work
+        line.proceed(now_ms=NOW)
+        assert line.output_bytes < wiring.service.limits.max_output + 300_000  # one page more
+        assert feed(other, resp("COUNT", "/b")) == b":0\r\n"
     output = b""
     while line.has_work or line.output_bytes:
         output += line.take_output()
         line.proceed(now_ms=NOW)
-    assert len(output) < 17 * 2**20
-    assert output.count(b"-RANGE an EXEC replies with at most") > 10
+    assert output.count(b"*4\r\n:1000\r\n:1000\r\n") == 100
+    assert output.startswith(b"+OK\r\n" + 101 * b"+QUEUED\r\n" + b"*101\r\n*4\r\n")
     assert output.endswith(b"+OK\r\n")
+    assert feed(other, resp("COUNT", "/b")) == b":1\r\n"
+
+
+def test_a_transaction_is_of_one_moment_though_much_came_before_it_in_the_same_turn():
+    wiring = Wiring()
+    line, other = wiring.connect(), wiring.connect()
+    hits = [resp("HIT", f"u{n}", "/a") for n in range(3_000)]
+    line.receive(b"".join(hits) + resp("MULTI") + 1_000 * resp("HIT", "v", "/b") + resp("EXEC"), now_ms=NOW)
+    seen = []
+    while line.has_work:
+        seen.append((line.take_output()[-40:], feed(other, resp("COUNT", "/b"))))
+        line.proceed(now_ms=NOW)
+    assert seen
+    assert {count for _, count in seen} == {b":0\r\n"}
+    assert feed(other, resp("COUNT", "/b")) == b":1\r\n"
+
+
+def test_a_long_transaction_in_messagepack_is_one_response():
+    wiring = Wiring()
+    line = wiring.connect()
+    feed(line, request("MULTI"))
+    for _ in range(5_000 // 100):
+        feed(line, b"".join(request("HIT", "ann", "/a") for _ in range(99)) + request("COUNT", "/a"))
+    line.receive(request("EXEC", msgid=7) + request("COUNT", msgid=8), now_ms=NOW)
+    assert line.has_work
+    assert line.frames < 5_002
+    output = line.take_output()
+    while line.has_work:
+        line.proceed(now_ms=NOW)
+        output += line.take_output()
+    (msgid, error, replies), count = read_pack(output)
+    assert (msgid, error) == (7, None)
+    assert replies == 50 * [*(99 * ["OK"]), 1]
+    assert count == (8, None, 1)
+
+
+def test_who_goes_away_in_a_long_transaction_ends_it():
+    wiring = Wiring()
+    line = wiring.connect()
+    line.receive(many_pages(wiring, 100), now_ms=NOW)
+    assert line.has_work
+    line.release()
+    del line
+    assert wiring.held() == (0, 0)
+    assert wiring.index.count(b"/b", now_ms=NOW) == 0
+
+
+def test_a_long_transaction_is_silent_after_client_reply_off():
+    wiring = Wiring()
+    line = wiring.connect()
+    assert feed(line, resp("CLIENT", "REPLY", "off")) == b""
+    assert feed(line, many_pages(wiring, 50)) == b""
     assert wiring.index.count(b"/b", now_ms=NOW) == 1
+    assert feed(line, resp("CLIENT", "REPLY", "on")) == b"+OK\r\n"
+
+
+def test_a_transaction_that_loses_its_place_ends_the_connection():
+    """Nobody could read an error in the middle of a reply."""
+    wiring = Wiring(auth_wanted=True)
+    line = wiring.connect()
+    line.authenticated = True
+    line.receive(many_pages(wiring, 100), now_ms=NOW)
+    line.authenticated = False
+    line.take_output()
+    line.proceed(now_ms=NOW)
+    assert line.is_closing
+    assert line.take_output().startswith(b"-NOAUTH ")
 
 
 def test_a_token_is_wanted_before_a_transaction():

@@ -8,6 +8,7 @@ import resource
 import select
 import socket
 import struct
+import time
 from functools import wraps
 
 import pytest
@@ -16,6 +17,7 @@ from tests.serving import LOCAL, TRANSPORTS, Peer, join, join_by_socket, make_se
 
 from online.errors import ConfigError
 from online.serve import sockets as sockets_module
+from online.serve.delays import LONG_NS
 
 pytestmark = pytest.mark.skipif("reactor" not in TRANSPORTS, reason="there is no epoll here")
 
@@ -202,6 +204,25 @@ async def test_a_connection_that_fails_ends_alone(server):
     assert await good.ask(b"COUNT") == b":0\r\n"
     assert server.statistics().connections_failed == 1
     assert server.statistics().buffered_bytes == 0
+
+
+@with_reactor()
+async def test_a_long_step_is_told_with_its_verb(server):
+    def call(*args):
+        end_ns = time.monotonic_ns() + LONG_NS
+        while time.monotonic_ns() < end_ns:
+            pass
+        return "done"
+
+    told = []
+    server.verbs.call = call
+    server.sockets.reactor.noted = lambda *about: told.append(about)
+    peer = peer_of(connect(server))
+    assert await peer.ask(b"COUNT") == b":0\r\n"
+    assert await peer.ask(b"SITES") == b"$4\r\ndone\r\n"
+    [(name, ns, verb), *_] = [about for about in told if about[0] == "step"]
+    assert (name, verb) == ("step", "SITES")
+    assert ns >= LONG_NS
 
 
 # Replies that do not fit

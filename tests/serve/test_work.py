@@ -8,7 +8,7 @@ import msgpack
 import pytest
 import trio
 from tests.serving import in_memory, join, make_server, peer_of
-from tests.wiring import notification
+from tests.wiring import feed, notification
 
 from online.serve import verbs as verbs_module
 from online.serve.progress import ProgressStream
@@ -39,7 +39,8 @@ def test_a_turn_ends_by_what_rare_verbs_take(verbs, slow, question):
     while not is_done(connection):
         connection.proceed(now_ms=NOW_MS)
         turns += 1
-    assert (turns, connection.frames) == (5, 5)
+    assert turns >= 5  # one for each, and more for one that goes on in slices
+    assert connection.frames == 5
 
 
 def test_what_takes_no_time_shares_a_turn(verbs, monkeypatch):
@@ -81,15 +82,14 @@ def test_a_question_whose_answer_nobody_hears_is_not_worked_on(verbs, monkeypatc
     connection.take_output()
     asked = []
     for hub in (verbs.sites, verbs.connections):
-        for name in ("items", "statistics", "__iter__"):
+        for name in ("items", "add_up", "__iter__"):
             if hasattr(type(hub), name):
                 monkeypatch.setattr(type(hub), name, asked_for(asked, name, getattr(type(hub), name)))
     connection.receive(b"CLIENT REPLY OFF\r\n" + question + b"\r\n", now_ms=NOW_MS)
     assert (connection.take_output(), asked) == (b"", [])
     connection.receive(b"CLIENT REPLY ON\r\n", now_ms=NOW_MS)
     assert connection.take_output() == b"+OK\r\n"
-    connection.receive(question + b"\r\n", now_ms=NOW_MS)
-    assert connection.take_output()[:1] in b"$*"
+    assert feed(connection, question + b"\r\n", now_ms=NOW_MS)[:1] in (b"$", b"*")
     assert asked
 
 

@@ -83,6 +83,7 @@ cdef class Service:
     cdef str _refusing                                   # why no hit is taken; None: they are
     cdef public Journal journal                          # None: nothing is written
     cdef Index nobody
+    cdef const char* last_verb                           # in upper case, a constant; NULL: none since it was set to NULL
     # One array for all connections: what stands in it is good until the end of the step that filled it. A frame
     # that was read in pieces is therefore scanned a second time when it is complete (its bytes may have moved, too).
     cdef Arg* args
@@ -126,6 +127,7 @@ cdef class Connection:
     cdef step_t step                                     # of its dialect
     cdef int _resp_version
     cdef Replying replying
+    cdef bint is_partly_answered                         # the verb that comes next has begun its reply
     cdef bint is_waiting                                 # for the rest of a frame
     cdef bint is_misunderstood                           # a frame had no known verb with a right number of arguments
     cdef Buffer input
@@ -133,6 +135,7 @@ cdef class Connection:
     cdef Scan scan
     cdef Frame frame
     cdef object first_error                              # of the batch that is being taken
+    cdef public object pieces                            # what a rare verb has left to do; None: it is through
     cdef object transaction                              # verbs kept since MULTI; None: none is open
     cdef list words                                      # of the inline command that is being answered
     cdef int64_t now_ms

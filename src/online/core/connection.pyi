@@ -19,13 +19,17 @@ class Status(str):
 
 OK: Final[Status]
 
+NOT_YET: Final[object]
+"""What a host returns for a verb that goes on in the next turn: it will be asked again, with the same arguments."""
+
 class Host(Protocol):
     """What a service needs from the server: the rare verbs, and new sites."""
 
     def call(self, connection: Connection, verb: str, args: list[bytes], now_ms: int) -> object:
         """Run a rare verb. `verb` is in upper case, the number of arguments is valid, and nil arrives as b"".
 
-        Returns the reply: None, int, str, bytes, Status, or lists, tuples and dicts of them. Raises OnlineError.
+        Returns the reply: None, int, str, bytes, Status, or lists, tuples and dicts of them; or NOT_YET. Raises
+        OnlineError.
         """
 
     def open_site(self, connection: Connection, now_ms: int) -> Index:
@@ -81,6 +85,7 @@ class Connection:
     authenticated: bool
     may_write: bool  # hits and leaves are taken; a token may be for reading only
     last_error: Exception | None  # what the last error reply told
+    pieces: object  # what a rare verb has left to do, which is its host's matter; None: it is through
     has_written: bool  # it had hits or leaves; whoever carries it sets this back when their answers may leave
     answers_late: bool  # the transport is to hold the output back for a while: it answers a wrong token
     resp_version: int  # 2, or 3 after HELLO 3; 0 for MessagePack

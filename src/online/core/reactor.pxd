@@ -63,7 +63,7 @@ cdef class Reactor:
     cdef list free_slots
     cdef list freed_slots                                # free from the end of the turn on
     cdef object queue                                    # of those who work or take long; others are passed over
-    cdef public object noted                             # told of long times: their name and ns; None: nobody is
+    cdef public object noted                             # told of long times: their name, ns and verb; None: nobody is
     cdef Times turns
     cdef Times steps
     cdef Times waits                                     # between two turns, where the first left work

@@ -73,8 +73,8 @@ class Reactor:
     def close(self) -> None:
         """Close all connections, and the set."""
 
-    noted: Callable[[str, int], None] | None
-    """Told of each turn, step or wait of 10 ms or more: its name and its time in ns."""
+    noted: Callable[[str, int, str | None], None] | None
+    """Told of each turn, step or wait of 10 ms or more: its name, its time in ns, and the last verb in it, if any."""
 
     def take_times(self) -> dict[str, tuple[list[int], int]]:
         """Return the times of each `turn`, `step` and `wait` between turns since the last call, and begin anew.

@@ -7,10 +7,12 @@ Not here: clients and dialects. Everything that reads or changes sessions (verbs
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 
 from online import errors
 from online.core.index import Budget, Index
 from online.limits import Limits, default_max_memory
+from online.pieces import Pieces, whole
 from online.terms import IndexStatistics
 
 DEFAULT_SITE = b"default"
@@ -20,6 +22,9 @@ SITE_MAX_BYTES = 64
 
 #: How many sessions are removed in one step: 0.1 ms for a million users.
 EXPIRED_AT_ONCE = 128
+
+#: How many sites are looked at in one step, at about 2 us each.
+SITES_AT_ONCE = 32
 
 
 class Sites(Mapping[bytes, Index]):
@@ -68,8 +73,17 @@ class Sites(Mapping[bytes, Index]):
 
     def statistics(self) -> IndexStatistics:
         """Add up the statistics of all sites. O(sites)."""
-        each = (index.statistics() for index in self._indexes.values())
-        return IndexStatistics(*map(sum, zip(*each, strict=True)))
+        return whole(self.add_up())
+
+    def add_up(self) -> Pieces[IndexStatistics]:
+        """Do what `statistics` does, in pieces."""
+        totals = IndexStatistics(*[0] * len(IndexStatistics._fields))
+        indexes = iter(list(self._indexes.values()))
+        while some := list(islice(indexes, SITES_AT_ONCE)):
+            each = (totals, *(index.statistics() for index in some))
+            totals = IndexStatistics(*map(sum, zip(*each, strict=True)))
+            yield
+        return totals
 
     def _new_index(self) -> Index:
         limits = self.limits

@@ -14,6 +14,7 @@ cdef enum:
     ANY = -1                                             # number of arguments
     VERB_BYTES = 16                                      # longer than every verb
     LATER = 1                                            # a verb's result: nothing is said yet, it is to be asked again
+    MORE = 2                                             # what is said yet is right, and it is to be asked for the rest
     BEFORE_AUTH = 1                                      # may come before the token
     AT_ONCE = 2                                          # is carried out also inside of MULTI
     WHILE_LOADING = 4                                    # needs nothing that is still being read from disk

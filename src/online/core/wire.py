@@ -6,10 +6,10 @@ Each module in `_PARTS` registers its dialect or its verbs when it is imported. 
 from importlib import import_module
 
 from online.core import verbs
-from online.core.connection import OK, Connection, Service, Status
+from online.core.connection import NOT_YET, OK, Connection, Service, Status
 from online.core.frames import apply_hits, dump
 
-__all__ = ["OK", "Connection", "Service", "Status", "apply_hits", "dump"]
+__all__ = ["NOT_YET", "OK", "Connection", "Service", "Status", "apply_hits", "dump"]
 
 #: In the order in which verbs are looked up: hits first.
 _PARTS = ("hits", "questions", "transactions", "resp", "msgpack")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from online import __version__
 from online.http.questions import COUNTED
+from online.pieces import Pieces
 from online.serve import info
 from online.serve.delays import BUCKETS, Delays
 from online.serve.meter import Histogram
@@ -120,12 +121,13 @@ LEFT_OUT = {
 Times = defaultdict[str, Histogram]
 
 
-def write(shared: Shared, times: Times, now_ms: int, own: bytes | None = None) -> bytes:
-    """Return the whole page, of the site `own` alone if there is one. O(sites)."""
+def write(shared: Shared, times: Times, now_ms: int, own: bytes | None = None) -> Pieces[bytes]:
+    """Return the whole page, of the site `own` alone if there is one, in pieces. O(sites)."""
+    figures = yield from _figures(shared, now_ms)
     lines = [
         *_head(Metric("build", "info", "The version that runs.")),
         f'online_build_info{{version="{__version__}"}} 1',
-        *_figures(shared, now_ms),
+        *figures,
         *_sites(shared, now_ms, own),
         *_turns(shared.delays),
         *_times(times),
@@ -142,13 +144,14 @@ def _head(metric: Metric) -> Iterator[str]:
     yield f"# HELP {name} {metric.help}"
 
 
-def _figures(shared: Shared, now_ms: int) -> Iterator[str]:
-    """Yield what INFO tells: samples of one metric side by side."""
+def _figures(shared: Shared, now_ms: int) -> Pieces[list[str]]:
+    """Return what INFO tells: samples of one metric side by side."""
     samples: dict[Metric, list[str]] = {}
     for section in dict.fromkeys([*info.SECTIONS, *shared.sections]):
         if LEFT_OUT.get(section, ()) is None:
             continue
-        for name, value in info.rows_of(shared, section, now_ms).items():
+        rows = yield from info.rows_of(shared, section, now_ms)
+        for name, value in rows.items():
             metric, reason = metric_of(section, name)
             number = _number(value)
             if metric is not None and number is not None:
@@ -156,9 +159,7 @@ def _figures(shared: Shared, now_ms: int) -> Iterator[str]:
                 total = "_total" if metric.kind == "counter" else ""
                 sample = f"online_{metric.name}{total}{label} {number * metric.scale:.15g}"
                 samples.setdefault(metric, []).append(sample)
-    for metric, its_samples in samples.items():
-        yield from _head(metric)
-        yield from its_samples
+    return [line for metric, its_samples in samples.items() for line in (*_head(metric), *its_samples)]
 
 
 def metric_of(section: str, name: str) -> tuple[Metric | None, str]:

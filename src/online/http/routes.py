@@ -24,6 +24,7 @@ from online.http.access import NOBODY, Access, Visitor, token_wanted
 from online.http.messages import JSON, Header, Request, Response, json_response, parse_form, problem, problem_of
 from online.http.questions import Question, name_of, questions
 from online.serve.meter import Histogram
+from online.serve.slices import in_turns
 from online.serve.verb import Shared
 
 #: Set in forms, and nothing else.
@@ -195,7 +196,8 @@ class Routes:
 
     async def _metrics(self, exchange: Exchange) -> Response:
         own = None if exchange.visitor.grant is None else exchange.visitor.grant.site
-        return Response(200, metrics.write(self._shared, self._times, exchange.now_ms, own), metrics.CONTENT_TYPE)
+        page = await in_turns(metrics.write(self._shared, self._times, exchange.now_ms, own))
+        return Response(200, page, metrics.CONTENT_TYPE)
 
     # Pages
 

@@ -105,15 +105,16 @@ class Delays:
         if ns >= LONG_NS:
             self.incident(event, ns)
 
-    def incident(self, event: str, ns: int) -> None:
-        """Take note of a long time that is counted elsewhere."""
+    def incident(self, event: str, ns: int, verb: str | None = None) -> None:
+        """Take note of a long time that is counted elsewhere; `verb` is the last that was carried out in it."""
         self._delay(event).incidents.append((int(time.time()), ns))
         now_ns = self._clock_ns()
         if self._silent_until_ns is not None and now_ns < self._silent_until_ns:
             self._left_out += 1
             return
         more = f"; {self._left_out} more since the last such line" if self._left_out else ""
-        logger.warning("others waited for %.1f ms: %s%s", ns / 1e6, event, more)
+        cause = f"{event} with {verb}" if verb else event
+        logger.warning("others waited for %.1f ms: %s%s", ns / 1e6, cause, more)
         self._silent_until_ns, self._left_out = now_ns + LOG_EVERY_NS, 0
 
     def events(self) -> dict[str, Delay]:

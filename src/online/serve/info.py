@@ -4,6 +4,9 @@ Figures have the names of this server, and beside them those that tools for Redi
 redis_exporter, telegraf, checks of proxies), as far as they mean the same here. What would mean something else, such
 as the hit rate of a cache, is left out: an alarm must not go off for it. docs/protocol.md explains every row.
 
+Sections that look at all sites rest now and then, by a row that is None: those figures are of moments that follow each
+other.
+
 A part of the server adds sections of its own, or rows to one of these (`Shared.sections`); its rows win.
 """
 
@@ -12,20 +15,26 @@ import platform
 import resource
 import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from urllib.parse import quote_from_bytes
 
 from online import __version__
+from online.core.index import Index
+from online.core.sites import SITES_AT_ONCE
 from online.core.wire import Connection
+from online.pieces import Pieces
 from online.serve import delays
 from online.serve.verb import Row, Shared, is_heard, verb
 
 #: Words that ask for every section: Redis tells them apart, and leaves out little from any.
 EVERYTHING = {"all", "default", "everything"}
 
-Section = Callable[[Shared, int], Iterable[Row]]
+Section = Callable[[Shared, int], Iterable[Row | None]]
+
+Rows = Generator[Row | None, None, None]
 
 #: Who writes which section, in the order in which they are shown.
 SECTIONS: dict[str, Section] = {}
@@ -39,23 +48,34 @@ def section(lines: Section) -> Section:
 
 @verb("INFO")
 def info(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
-    if not is_heard(connection):
-        return None
+    return _shown(shared, connection, args, now_ms) if is_heard(connection) else None
+
+
+def _shown(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> Pieces[str]:
     wanted = {arg.lower().decode(errors="replace") for arg in args if arg}
     if not wanted or wanted & EVERYTHING:
         wanted = SECTIONS.keys() | shared.sections.keys()
     known = dict.fromkeys(chain(SECTIONS, shared.sections))
     own = shared.connections.own_site(connection)
-    return "\r\n".join(_written(name, rows_of(shared, name, now_ms, own)) for name in known if name in wanted)
+    written = []
+    for name in known:
+        if name in wanted:
+            rows = yield from rows_of(shared, name, now_ms, own)
+            written.append(_written(name, rows))
+            yield
+    return "\r\n".join(written)
 
 
-def rows_of(shared: Shared, name: str, now_ms: int, own: bytes | None = None) -> dict[str, object]:
+def rows_of(shared: Shared, name: str, now_ms: int, own: bytes | None = None) -> Pieces[dict[str, object]]:
     """Return the figures of a section; of other sites than `own`, if there is one, none of their own."""
     rows: dict[str, object] = {}
-    if name in SECTIONS:
-        rows |= SECTIONS[name](shared, now_ms)
-    if name in shared.sections:
-        rows |= shared.sections[name](now_ms)
+    ours = SECTIONS[name](shared, now_ms) if name in SECTIONS else ()
+    of_parts = shared.sections[name](now_ms) if name in shared.sections else ()
+    for row in chain(ours, of_parts):
+        if row is None:
+            yield
+        else:
+            rows[row[0]] = row[1]
     if own is not None:
         rows = {key: value for key, value in rows.items() if key[:5] != "site_" or key == _site_row(own)}
     return rows
@@ -119,20 +139,21 @@ def memory(shared: Shared, now_ms: int) -> Iterator[Row]:
 
 
 @section
-def hits(shared: Shared, now_ms: int) -> Iterator[Row]:
-    totals = shared.totals()
+def hits(shared: Shared, now_ms: int) -> Rows:
+    totals = yield from shared.totals()
     for name in ("accepted", "late", "stale", "skewed", "refused", "expired", "users", "pages"):
         yield name, getattr(totals, name)
-    yield "overdue", sum(index.overdue for index in shared.sites.values())
+    yield "overdue", (yield from _sum(shared, attrgetter("overdue")))
 
 
 @section
-def sites(shared: Shared, now_ms: int) -> Iterator[Row]:
+def sites(shared: Shared, now_ms: int) -> Rows:
     yield "sites", len(shared.sites)
     for name, index in sorted(shared.sites.items()):
         listed = {"people": index.count(now_ms=now_ms)} | index.statistics()._asdict()
         shown = ",".join(f"{key}={value}" for key, value in listed.items())
         yield _site_row(name), shown
+        yield None
 
 
 def _site_row(name: bytes) -> str:
@@ -140,8 +161,8 @@ def _site_row(name: bytes) -> str:
 
 
 @section
-def limits(shared: Shared, now_ms: int) -> Iterator[Row]:
-    totals = shared.totals()
+def limits(shared: Shared, now_ms: int) -> Rows:
+    totals = yield from shared.totals()
     for name in ("max_users_reached", "max_pages_reached", "max_memory_reached"):
         yield name, getattr(totals, name)
     yield from shared.limits_reached().items()
@@ -164,14 +185,14 @@ def persistence(shared: Shared, now_ms: int) -> Iterator[Row]:
 
 
 @section
-def stats(shared: Shared, now_ms: int) -> Iterator[Row]:
+def stats(shared: Shared, now_ms: int) -> Rows:
     reached = shared.limits_reached()
     yield "total_connections_received", shared.connections.accepted
     yield "total_commands_processed", shared.service.commands
     yield "instantaneous_ops_per_sec", shared.meter.verbs_per_s
     yield "total_error_replies", shared.service.errors
     yield "rejected_connections", reached["max_connections_reached"]
-    yield "expired_keys", shared.totals().expired
+    yield "expired_keys", (yield from shared.totals()).expired
     yield "evicted_keys", 0
     yield "evicted_clients", reached["max_buffers_reached"]
     yield "pubsub_channels", 0
@@ -208,13 +229,23 @@ def cluster(shared: Shared, now_ms: int) -> Iterator[Row]:
 
 
 @section
-def keyspace(shared: Shared, now_ms: int) -> Iterator[Row]:
+def keyspace(shared: Shared, now_ms: int) -> Rows:
     """Show the people of all sites as keys, each of which expires."""
-    people = sum(index.count(now_ms=now_ms) for index in shared.sites.values())
+    people = yield from _sum(shared, lambda index: index.count(now_ms=now_ms))
     yield "db0", f"keys={people},expires={people},avg_ttl=0"
 
 
 # Values
+
+
+def _sum(shared: Shared, figure: Callable[[Index], int]) -> Pieces[int]:
+    """Add up a figure of all sites."""
+    total = 0
+    for n, index in enumerate(list(shared.sites.values())):
+        total += figure(index)
+        if n % SITES_AT_ONCE == 0:
+            yield
+    return total
 
 
 def human(n_bytes: int) -> str:

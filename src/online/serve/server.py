@@ -18,6 +18,7 @@ import trio
 from online import __version__, errors
 from online.core.sites import Sites
 from online.errors import ConfigError, OnlineError
+from online.pieces import whole
 from online.serve import housekeeping, listeners, sockets, tls
 from online.serve.clock import Clock
 from online.serve.config import Address, Config
@@ -194,7 +195,7 @@ class Server:
 
     def statistics(self) -> Statistics:
         """Return what the server is doing. O(sites)."""
-        totals = self.verbs.totals()
+        totals = whole(self.verbs.totals())
         return Statistics(
             connections=self.connections.n_counted,
             connections_accepted=self.connections.accepted,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 import trio
 
+from online.pieces import Pieces, T
 from online.serve.delays import Delays
 
 #: What jobs may take of a turn, but for the last piece: half of what a question may wait for (2 ms).
@@ -97,3 +98,17 @@ class Slices:
             if now_s - began_s >= BUDGET_S:
                 break
         self._delays.took("slices", round((piece_s - began_s) * 1e9))
+
+
+async def in_turns(pieces: Pieces[T]) -> T:
+    """Carry out work that a task of its own waits for, and return the result: about BUDGET_S of it in each turn."""
+    end_s = time.perf_counter() + BUDGET_S
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        if time.perf_counter() >= end_s:
+            await trio.lowlevel.checkpoint()
+            end_s = time.perf_counter() + BUDGET_S

@@ -6,7 +6,9 @@ A function that carries out a verb stands in one of the `verbs_*` files, and its
     def peak(shared, connection, args, now_ms): ...
 
 `args` are as many as the wire's table says; what is returned is written in the connection's dialect. A verb that raises
-has changed nothing.
+has changed nothing. One that may take long is a generator: it yields wherever it may rest while others are served,
+after 0.1 ms or so, and returns its reply. Sites and connections may come and go
+meanwhile.
 """
 
 import secrets
@@ -15,6 +17,7 @@ from collections.abc import Callable, Iterable
 from online.core.index import Index
 from online.core.sites import Sites
 from online.core.wire import Connection, Service
+from online.pieces import Pieces
 from online.serve.connections import Connections
 from online.serve.delays import Delays
 from online.serve.meter import Meter
@@ -49,9 +52,9 @@ class Shared:
         own = self.connections.own_site(connection)
         return sorted(each for each in self.sites.items() if own in (None, each[0]))
 
-    def totals(self) -> IndexStatistics:
-        """Add up the statistics of all sites, and of hits that found none. O(sites)."""
-        each = (self.service.unplaced(), self.sites.statistics())
+    def totals(self) -> Pieces[IndexStatistics]:
+        """Add up the statistics of all sites, and of hits that found none, in pieces. O(sites)."""
+        each = (self.service.unplaced(), (yield from self.sites.add_up()))
         return IndexStatistics(*map(sum, zip(*each, strict=True)))
 
     def limits_reached(self) -> dict[str, int]:
@@ -64,8 +67,8 @@ Run = Callable[[Shared, Connection, list[bytes], int], object]
 #: A figure of INFO: its name and value.
 Row = tuple[str, object]
 
-#: A section of INFO that knows what it is about: its rows, as of now_ms.
-Lines = Callable[[int], Iterable[Row]]
+#: A section of INFO that knows what it is about: its rows, as of now_ms, and None wherever it may rest.
+Lines = Callable[[int], Iterable[Row | None]]
 
 #: The rows: who carries out a verb.
 VERBS: dict[str, Run] = {}

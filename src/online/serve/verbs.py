@@ -9,15 +9,16 @@ Invariants:
 2. A verb that raises has changed nothing.
 3. Times that go out are wall time: index time plus `service.clock_step_ms`.
 4. Work is what it costs: a verb is charged the time that it took, so that a turn ends by the clock.
+5. A long verb goes on in the next turn of its connection, as often as it needs, and ends with its connection.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from time import perf_counter_ns
 
 from online.core import wire
 from online.core.index import Index
 from online.core.sites import Sites
-from online.core.wire import Connection, Service
+from online.core.wire import NOT_YET, Connection, Service
 from online.serve import info, verbs_access, verbs_clients, verbs_command, verbs_redis, verbs_sites
 from online.serve.connections import Connections
 from online.serve.tokens import Tokens
@@ -28,6 +29,9 @@ FAMILIES = (info, verbs_access, verbs_clients, verbs_command, verbs_redis, verbs
 
 #: A unit of a connection's work is about a hit.
 UNIT_NS = 500
+
+#: What a verb may take of a turn, but for its last piece.
+SLICE_NS = 500_000
 
 
 class Verbs(Shared):
@@ -43,11 +47,16 @@ class Verbs(Shared):
     def call(self, connection: Connection, verb: str, args: list[bytes], now_ms: int) -> object:
         """Carry out a rare verb (upper case, with a right number of arguments) and return its reply.
 
-        Raises OnlineError, having changed nothing.
+        Returns NOT_YET for one that is to be called again in the next turn. Raises OnlineError, having changed nothing.
         """
         began_ns = perf_counter_ns()
         try:
-            return VERBS[verb](self, connection, args, now_ms)
+            if connection.pieces is None:
+                reply = VERBS[verb](self, connection, args, now_ms)
+                if not isinstance(reply, Generator):
+                    return reply
+                connection.pieces = reply
+            return _go_on(connection, began_ns + SLICE_NS)
         finally:
             ns = perf_counter_ns() - began_ns
             connection.work += ns // UNIT_NS
@@ -74,6 +83,20 @@ class Verbs(Shared):
         """
         self.meter.look(now_ms, commands=self.service.commands, used_bytes=self.sites.budget.used_bytes)
         yield from self.sites.expire(now_ms)
+
+
+def _go_on(connection: Connection, end_ns: int) -> object:
+    """Take pieces of the verb that is under way until `end_ns`, one at least. Return its reply, or NOT_YET."""
+    pieces, connection.pieces = connection.pieces, None
+    assert isinstance(pieces, Generator)
+    try:
+        next(pieces)
+        while perf_counter_ns() < end_ns:
+            next(pieces)
+    except StopIteration as end:
+        return end.value
+    connection.pieces = pieces
+    return NOT_YET
 
 
 def check(handed_up: Iterable[str]) -> None:

@@ -5,7 +5,8 @@ from itertools import islice
 from urllib.parse import quote_from_bytes
 
 from online import errors
-from online.core.wire import OK, Connection
+from online.core.wire import OK, Connection, Status
+from online.pieces import Pieces
 from online.serve.given import client_name, number
 from online.serve.listeners import ends_of
 from online.serve.tokens import ADMIN
@@ -47,9 +48,7 @@ def client(shared: Shared, connection: Connection, args: list[bytes], now_ms: in
         case b"LIST", options:
             return _listed(shared, options, now_ms) if is_heard(connection) else None
         case b"KILL", [address]:
-            if not _kill(shared, connection, {"ADDR": address, "SKIPME": b"no"}, now_ms):
-                raise errors.no_such_client(address)
-            return OK
+            return _kill_one(shared, connection, address, now_ms)
         case b"KILL", options if options and len(options) % 2 == 0:
             names = [name.upper().decode(errors="replace") for name in options[::2]]
             return _kill(shared, connection, dict(zip(names, options[1::2], strict=True)), now_ms)
@@ -59,20 +58,28 @@ def client(shared: Shared, connection: Connection, args: list[bytes], now_ms: in
 # LIST and INFO
 
 
-def _listed(shared: Shared, options: list[bytes], now_ms: int) -> str:
-    """List the oldest connections that were asked for, as many as a reply may hold."""
-    found: Iterable[Connection] = shared.connections
+def _listed(shared: Shared, options: list[bytes], now_ms: int) -> Pieces[str]:
+    """List the oldest connections that were asked for, as many as a reply may hold, each as it is when its line comes.
+
+    Who goes away meanwhile may be left out.
+    """
+    found: Iterable[Connection] = list(shared.connections)
     match [options[0].upper(), *options[1:]] if options else []:
         case []:
             pass
         case [b"TYPE", kind] if kind.lower() in _TYPES:
-            found = shared.connections if kind.lower() == b"normal" else ()
+            found = found if kind.lower() == b"normal" else ()
         case [b"ID", *ids] if ids:
             wanted = {_id(each) for each in ids}
-            found = (each for each in shared.connections if each.id in wanted)
+            found = [each for each in found if each.id in wanted]
         case _:
             raise errors.unknown_subcommand("CLIENT LIST", options[0], "TYPE type, or ID id [id ...]")
-    return "".join(_line(shared, each, now_ms) for each in islice(found, shared.limits.max_limit))
+    lines = []
+    for each in islice(found, shared.limits.max_limit):
+        if not each.is_closing:
+            lines.append(_line(shared, each, now_ms))
+        yield
+    return "".join(lines)
 
 
 def _line(shared: Shared, connection: Connection, now_ms: int) -> str:
@@ -113,7 +120,13 @@ def _plain(site: bytes) -> str:
 # KILL
 
 
-def _kill(shared: Shared, asker: Connection, options: dict[str, bytes], now_ms: int) -> int:
+def _kill_one(shared: Shared, asker: Connection, address: bytes, now_ms: int) -> Pieces[Status]:
+    if not (yield from _kill(shared, asker, {"ADDR": address, "SKIPME": b"no"}, now_ms)):
+        raise errors.no_such_client(address)
+    return OK
+
+
+def _kill(shared: Shared, asker: Connection, options: dict[str, bytes], now_ms: int) -> Pieces[int]:
     """End all connections that fit the options, and return how many. Who asks is spared, unless SKIPME no."""
     skip_me = options.pop("SKIPME", b"yes").lower()
     kind = options.pop("TYPE", b"normal").lower()
@@ -123,6 +136,7 @@ def _kill(shared: Shared, asker: Connection, options: dict[str, bytes], now_ms: 
     client_id = _id(options["ID"]) if "ID" in options else None
     n_ended = 0
     for each in [each for each in shared.connections if client_id in (None, each.id)]:
+        yield
         if kind != b"normal" or not _fits(shared, each, options):
             continue
         if each is not asker:

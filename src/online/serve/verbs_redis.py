@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 from online import errors
 from online.core.wire import OK, Connection
+from online.pieces import Pieces
 from online.serve.delays import Delay
 from online.serve.given import number
 from online.serve.verb import VERBS, Shared, verb
@@ -143,9 +144,9 @@ def memory(shared: Shared, connection: Connection, args: list[bytes], now_ms: in
     raise errors.unknown_subcommand("MEMORY", args[0], "STATS, USAGE key, PURGE, DOCTOR or MALLOC-STATS")
 
 
-def _memory_stats(shared: Shared) -> dict[str, int]:
+def _memory_stats(shared: Shared) -> Pieces[dict[str, int]]:
     used_bytes = shared.sites.budget.used_bytes
-    users = shared.totals().users
+    users = (yield from shared.totals()).users
     return {
         "peak.allocated": shared.meter.peak(used_bytes),
         "total.allocated": used_bytes,

@@ -2,6 +2,7 @@
 
 from online import errors
 from online.core.wire import OK, Connection
+from online.pieces import Pieces
 from online.serve.given import site_name
 from online.serve.verb import Shared, is_heard, verb
 
@@ -17,9 +18,16 @@ def site(shared: Shared, connection: Connection, args: list[bytes], now_ms: int)
 
 @verb("SITES")
 def sites(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
-    if not is_heard(connection):
-        return None
-    return [(name, index.count(now_ms=now_ms)) for name, index in shared.visible_sites(connection)]
+    return _listed(shared, connection, now_ms) if is_heard(connection) else None
+
+
+def _listed(shared: Shared, connection: Connection, now_ms: int) -> Pieces[list[tuple[bytes, int]]]:
+    """Count the people of all sites as of `now_ms`, but for hits that come meanwhile."""
+    listed = []
+    for name, index in shared.visible_sites(connection):
+        listed.append((name, index.count(now_ms=now_ms)))
+        yield
+    return listed
 
 
 @verb("SELECT")
