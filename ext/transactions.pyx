@@ -3,9 +3,11 @@
 Its job: to keep the verbs that come between MULTI and EXEC, and to carry them out together. Not its job: what they do.
 
 An EXEC is of one moment: it is one frame, so nothing comes in between, and all its verbs see the same time. One that
-takes more than a turn, as thousands of verbs do, goes on in the next turns, so that nobody waits for all of it. A verb
-that is wrong in itself (unknown, or a wrong number of arguments) is answered by an error when it comes and spoils the EXEC,
-which then carries out nothing. A verb that fails when it is carried out has its error in its place; the others stand.
+takes more than a turn, as thousands of verbs do, goes on in the next turns, so that nobody waits for all of it.
+
+A verb that is wrong in itself (unknown, or a wrong number of arguments) is answered by an error when it comes and
+spoils the EXEC, which then carries out nothing. A verb that fails when it is carried out has its error in its place;
+the others stand.
 
 Invariants:
 1. What is kept is within `max_items` verbs and `max_frame` bytes, and is counted in `service.buffered_bytes` until

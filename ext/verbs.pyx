@@ -126,7 +126,10 @@ cdef int check_bars(Connection c, int flags) except -1:
 
 
 cdef int run_verb(Connection c, Name name, Arg* args, int64_t n_args) except -1:
-    """Carry out a verb and write its result, or return LATER or MORE. Raises OnlineError for what is to be an error reply."""
+    """Carry out a verb and write its result, or return LATER or MORE.
+
+    Raises OnlineError for what is to be an error reply.
+    """
     cdef const Verb* row = check_verb(c, name, n_args)
     c.service.last_verb = row.name
     if row.run == NULL:

@@ -83,7 +83,7 @@ cdef class Service:
     cdef str _refusing                                   # why no hit is taken; None: they are
     cdef public Journal journal                          # None: nothing is written
     cdef Index nobody
-    cdef const char* last_verb                           # in upper case, a constant; NULL: none since it was set to NULL
+    cdef const char* last_verb                           # a constant; NULL: none since it was set to NULL
     # One array for all connections: what stands in it is good until the end of the step that filled it. A frame
     # that was read in pieces is therefore scanned a second time when it is complete (its bytes may have moved, too).
     cdef Arg* args
