@@ -106,7 +106,7 @@ cdef extern from "<time.h>" nogil:
     struct timespec:
         long tv_sec
         long tv_nsec
-    int CLOCK_MONOTONIC
+    int CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME_ID
     int clock_gettime(int clock, timespec* now)
 
 cdef extern from *:
@@ -115,6 +115,7 @@ cdef extern from *:
 cdef enum:
     TURN_NS = 1_000_000
     LONG_NS = 10_000_000                                 # what takes so long is told (serve/delays.py)
+    MEASURED_NS = 2_000_000                              # of turns so long, the processor time is counted, too
     LONG_STEP_NS = 50_000                                # whose step took so long is served after all others
     RECEIVE_BYTES = 64 * 1024
     ACCEPTED_AT_ONCE = 16                                # 0.4 ms
@@ -265,6 +266,7 @@ cdef class Reactor:
         cdef int64_t now_ns
         cdef bint is_work_left = True
         self.now_ms = now_ms
+        self.cpu_ns = processor_ns()
         if self.left_at_ns:
             self.took(&self.waits, "wait", turn_ns - self.left_at_ns)
         if self.n_handled == self.n_ready and self.n_served:
@@ -294,6 +296,8 @@ cdef class Reactor:
         is_work_left = is_work_left or len(self.queue) > 0
         now_ns = clock_ns()
         self.took(&self.turns, "turn", now_ns - turn_ns)
+        if now_ns - turn_ns >= MEASURED_NS:
+            self.took(&self.turns_cpu, "turn_cpu", processor_ns() - self.cpu_ns)
         self.left_at_ns = now_ns if is_work_left else 0
         return is_work_left
 
@@ -303,12 +307,17 @@ cdef class Reactor:
         if ns > times.longest_ns:
             times.longest_ns = ns
         if ns >= LONG_NS and self.noted is not None:
-            self.noted(name, ns, None if self.service.last_verb == NULL else self.service.last_verb.decode())
+            verb = None if self.service.last_verb == NULL else self.service.last_verb.decode()
+            self.noted(name, ns, verb, processor_ns() - self.cpu_ns)
         return 0
 
     def take_times(self):
-        told = {"turn": times_of(&self.turns), "step": times_of(&self.steps), "wait": times_of(&self.waits)}
+        told = {
+            "turn": times_of(&self.turns), "turn_cpu": times_of(&self.turns_cpu),
+            "step": times_of(&self.steps), "wait": times_of(&self.waits),
+        }
         memset(&self.turns, 0, sizeof(Times))
+        memset(&self.turns_cpu, 0, sizeof(Times))
         memset(&self.steps, 0, sizeof(Times))
         memset(&self.waits, 0, sizeof(Times))
         return told
@@ -778,3 +787,10 @@ cdef inline int64_t clock_ns() noexcept nogil:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
     return <int64_t>now.tv_sec * 1_000_000_000 + now.tv_nsec
+
+
+cdef inline int64_t processor_ns() noexcept nogil:
+    """What this thread has used of a processor: less than the time that went by, if the system ran others."""
+    cdef timespec used
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used)
+    return <int64_t>used.tv_sec * 1_000_000_000 + used.tv_nsec

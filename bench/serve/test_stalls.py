@@ -7,6 +7,7 @@ side without a long turn, and with much of that, is the kernel's. Both are by th
 """
 
 import multiprocessing
+import os
 import re
 import socket
 import statistics
@@ -20,9 +21,15 @@ from bench.native.load import closed_loop
 from bench.processes import Server, serving
 from bench.recording import Recorder
 
+from online.terms import WINDOW_MIN_S
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 PAGES = 10_000
+
+#: ONLINE_BENCH_USERS chooses another number.
+N_USERS = int(os.environ.get("ONLINE_BENCH_USERS", "1000000"))
+FILLED_AT_ONCE = 100_000
 COUNT = b"COUNT\r\n"
 
 
@@ -49,9 +56,32 @@ def section(port: int) -> None:
 
 
 def closes(port: int) -> None:
-    lines = [socket.create_connection(("127.0.0.1", port)) for _ in range(900)]
+    """9,900 connections that end at once."""
+    lines = [socket.create_connection(("127.0.0.1", port)) for _ in range(9_900)]
+    time.sleep(0.5)
     for line in lines:
         line.close()
+
+
+def client_list(port: int) -> None:
+    ask(port, b"CLIENT LIST\r\nINFO\r\nSITES\r\n")
+
+
+def transaction(port: int) -> None:
+    ask(port, b"MULTI\r\n" + b"PAGE /forum/1 1000\r\n" * 1_000 + b"EXEC\r\n")
+
+
+def hits(port: int) -> None:
+    """All users hit again, in batches with pauses: about 200,000 hits a second."""
+    frames = [b"".join(b"HIT user-%d /forum/%d\r\n" % (n, n % PAGES) for n in range(b, b + 500)) for b in
+              range(0, 100_000, 500)]  # fmt: skip
+    with socket.create_connection(("127.0.0.1", port)) as line:
+        for frame in frames:
+            line.sendall(frame)
+            got = 0
+            while got < 5 * 500:
+                got += len(line.recv(1 << 16))
+            time.sleep(0.001)
 
 
 def connects(port: int) -> None:
@@ -73,7 +103,7 @@ def pages(port: int) -> None:
         line.close()
 
 
-DISTURBANCES = [nothing, top, section, closes, connects, pages]
+DISTURBANCES = [nothing, top, section, client_list, transaction, closes, connects, pages]
 
 
 def disturb(what: Callable[[int], None], port: int) -> None:
@@ -82,11 +112,13 @@ def disturb(what: Callable[[int], None], port: int) -> None:
         what(port)
 
 
-def fill(server: Server, n_users: int) -> None:
-    """Let so many users be on PAGES pages."""
-    hits = [b"HIT user-%d /forum/%d\r\n" % (n, n % PAGES) for n in range(n_users)]
-    frames = [b"".join(hits[begin : begin + 500]) for begin in range(0, n_users, 500)]
-    closed_loop(server.port, frames, "same", expected=b"+OK\r\n" * 500)
+def fill(server: Server, n_users: int, seen_ms: bytes = b"") -> None:
+    """Let so many users be on PAGES pages, now or since then."""
+    for first in range(0, n_users, FILLED_AT_ONCE):
+        each = range(first, min(first + FILLED_AT_ONCE, n_users))
+        told = [b"HIT user-%d /forum/%d%b\r\n" % (n, n % PAGES, seen_ms) for n in each]
+        frames = [b"".join(told[begin : begin + 500]) for begin in range(0, len(told), 500)]
+        closed_loop(server.port, frames, "same", expected=b"+OK\r\n" * 500)
 
 
 def count_for(port: int, for_s: float) -> list[int]:
@@ -102,12 +134,18 @@ def count_for(port: int, for_s: float) -> list[int]:
     return took_ns
 
 
+def told_by(port: int, section: bytes) -> dict[str, str]:
+    """Return a section of INFO."""
+    with socket.create_connection(("127.0.0.1", port)) as line:
+        line.sendall(b"INFO " + section + b"\r\n")
+        told = line.recv(1 << 16).decode()
+    return dict(re.findall(r"^(\w+):(.*?)\r$", told, re.MULTILINE))
+
+
 def latency(port: int) -> dict[str, int]:
     """Return the longest times that the server has counted, in microseconds."""
-    with socket.create_connection(("127.0.0.1", port)) as line:
-        line.sendall(b"INFO latency\r\n")
-        told = line.recv(1 << 16).decode()
-    return {name: int(us) for name, us in re.findall(r"longest_(\w+)_us:(\d+)", told)}
+    found = ((re.fullmatch(r"longest_(\w+)_us", name), us) for name, us in told_by(port, b"latency").items())
+    return {match[1]: int(us) for match, us in found if match}
 
 
 def kept_waiting_ns(pid: int) -> int:
@@ -128,17 +166,57 @@ def stalls(server: Server, what: Callable[[int], None], for_s: float) -> tuple[l
     return took_ns, latency(server.port), kept_waiting_ns(server.pid) - before_ns
 
 
+class Stalls:
+    """What is recorded of each disturbance."""
+
+    def __init__(self, record: Recorder, n_users: int, for_s: float) -> None:
+        self._record = record
+        self._for_s = for_s
+        self._note = f"{n_users:,} users, {PAGES:,} pages"
+
+    def during(self, server: Server, what: Callable[[int], None], name: str | None = None) -> None:
+        name = name or what.__name__
+        took_ns, longest_us, kept_ns = stalls(server, what, self._for_s)
+        percentiles = statistics.quantiles(took_ns, n=10_000, method="inclusive")
+        for place, at in (("median", 5_000), ("99th", 9_900), ("99.9th", 9_990), ("99.99th", 9_999)):
+            self._record(f"COUNT during {name}: {place}", [percentiles[at - 1] / 1e6], "ms", note=self._note)
+        self._record(f"COUNT during {name}: longest", [max(took_ns) / 1e6], "ms", note=self._note)
+        for place in ("turn", "step", "wait"):
+            told = f"{name}: longest {place} of the server"
+            self._record(told, [longest_us[place] / 1e3], "ms", note=self._note)
+        kept = f"in {self._for_s} s"
+        self._record(f"{name}: time that the kernel ran others", [kept_ns / 1e6], "ms", note=kept)
+
+
+def sizes(quick: bool) -> tuple[int, int]:
+    """Return users, and seconds of each disturbance."""
+    return (100_000, 1) if quick else (N_USERS, 10)
+
+
 def test_stalls(record: Recorder, quick: bool) -> None:
-    n_users, for_s = (100_000, 1) if quick else (1_000_000, 10)
+    n_users, for_s = sizes(quick)
+    stalls_of = Stalls(record, n_users, for_s)
     with serving("--window", str(86_400)) as server:
         fill(server, n_users)
         for what in DISTURBANCES:
-            took_ns, longest_us, kept_ns = stalls(server, what, for_s)
-            percentiles = statistics.quantiles(took_ns, n=10_000, method="inclusive")
-            note = f"{n_users:,} users, {PAGES:,} pages"
-            for name, at in (("median", 5_000), ("99th", 9_900), ("99.9th", 9_990), ("99.99th", 9_999)):
-                record(f"COUNT during {what.__name__}: {name}", [percentiles[at - 1] / 1e6], "ms", note=note)
-            record(f"COUNT during {what.__name__}: longest", [max(took_ns) / 1e6], "ms", note=note)
-            for name in ("turn", "step", "wait"):
-                record(f"{what.__name__}: longest {name} of the server", [longest_us[name] / 1e3], "ms", note=note)
-            record(f"{what.__name__}: time that the kernel ran others", [kept_ns / 1e6], "ms", note=f"in {for_s} s")
+            stalls_of.during(server, what)
+
+
+def test_stalls_of_snapshots(record: Recorder, quick: bool, tmp_path: Path) -> None:
+    n_users, for_s = sizes(quick)
+    with serving("--window", str(86_400), "--state", str(tmp_path / "state")) as server:
+        fill(server, n_users)
+        Stalls(record, n_users, for_s).during(server, hits, "journal and snapshots")
+        told = told_by(server.port, b"persistence")
+        record("snapshots: users in the last", [int(told["last_snapshot_users"])], "users", note=f"of {n_users:,}")
+
+
+def test_stalls_of_expiry(record: Recorder, quick: bool) -> None:
+    n_users, for_s = sizes(quick)
+    n_users = min(n_users, 1_000_000)
+    with serving("--window", str(WINDOW_MIN_S)) as server:
+        seen_ms = (time.time_ns() // 1_000_000_000 + 5 - WINDOW_MIN_S) * 1000
+        fill(server, n_users, b" %d" % seen_ms)
+        Stalls(record, n_users, for_s).during(server, nothing, "expiry in one second")
+        told = told_by(server.port, b"hits")
+        record("expired in one second", [int(told["expired"])], "users", note=f"of {n_users:,}")

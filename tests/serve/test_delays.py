@@ -36,11 +36,14 @@ def test_the_log_tells_of_what_was_long_and_how_many_it_left_out(caplog, monkeyp
         clock.now_ns = LOG_EVERY_NS
         delays.took("turn", 15 * MS)
         clock.now_ns = 2 * LOG_EVERY_NS
-        delays.incident("step", 16 * MS, "SECTION")
+        delays.incident("step", 16 * MS, "SECTION", 9 * MS)
+        clock.now_ns = 3 * LOG_EVERY_NS
+        delays.incident("step", 16 * MS, "SECTION", 1 * MS)
     assert [record.getMessage() for record in caplog.records] == [
         "others waited for 12.0 ms: SITES",
         "others waited for 15.0 ms: turn; 2 more since the last such line",
         "others waited for 16.0 ms: step with SECTION",
+        "others waited for 16.0 ms: step with SECTION, of which the system ran others for 15.0 ms",
     ]
 
 

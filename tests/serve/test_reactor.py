@@ -220,9 +220,11 @@ async def test_a_long_step_is_told_with_its_verb(server):
     peer = peer_of(connect(server))
     assert await peer.ask(b"COUNT") == b":0\r\n"
     assert await peer.ask(b"SITES") == b"$4\r\ndone\r\n"
-    [(name, ns, verb), *_] = [about for about in told if about[0] == "step"]
+    [(name, ns, verb, cpu_ns), *_] = [about for about in told if about[0] == "step"]
     assert (name, verb) == ("step", "SITES")
     assert ns >= LONG_NS
+    assert cpu_ns > 0
+    assert server.verbs.delays.events()["turn_cpu"].longest_ns > 0
 
 
 # Replies that do not fit

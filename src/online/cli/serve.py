@@ -18,7 +18,7 @@ import trio
 from online.cli.signals import IGNORED
 from online.errors import ConfigError, OnlineError
 from online.http.service import Http
-from online.serve import loading
+from online.serve import collector, loading
 from online.serve.clock import Clock
 from online.serve.config import Config
 from online.serve.keeper import Keeper
@@ -76,7 +76,9 @@ def run(args: Namespace) -> int:
         level=logging.WARNING if config.quiet else logging.INFO,
     )
     raise_open_files(config.limits.max_connections)
-    trio.run(serve, assemble(config), None, read)
+    server = assemble(config)
+    collector.calm(server.verbs.delays)
+    trio.run(serve, server, None, read)
     return 0
 
 

@@ -63,8 +63,10 @@ cdef class Reactor:
     cdef list free_slots
     cdef list freed_slots                                # free from the end of the turn on
     cdef object queue                                    # of those who work or take long; others are passed over
-    cdef public object noted                             # told of long times: their name, ns and verb; None: nobody is
+    cdef public object noted                             # told of long times (reactor.pyi); None: nobody is
     cdef Times turns
+    cdef Times turns_cpu                                 # by the processor's clock, of those that were long
+    cdef int64_t cpu_ns                                  # by that clock, when the turn began
     cdef Times steps
     cdef Times waits                                     # between two turns, where the first left work
     cdef int64_t left_at_ns                              # when a turn left work; 0: the last left none

@@ -73,8 +73,12 @@ class Reactor:
     def close(self) -> None:
         """Close all connections, and the set."""
 
-    noted: Callable[[str, int, str | None], None] | None
-    """Told of each turn, step or wait of 10 ms or more: its name, its time in ns, and the last verb in it, if any."""
+    noted: Callable[[str, int, str | None, int], None] | None
+    """Told of each turn, step or wait of 10 ms or more.
+
+    It is called with the name, the time in ns, the last verb in it or None, and how much of the time the processor
+    worked for this thread since its turn began.
+    """
 
     def take_times(self) -> dict[str, tuple[list[int], int]]:
         """Return the times of each `turn`, `step` and `wait` between turns since the last call, and begin anew.

@@ -8,6 +8,7 @@ What a server is:
     slices        long work, a little in each turn                -> delays
     delays        how long everybody else waited, and for what
     clock         index time, and the steps of the wall clock
+    collector     Python's collector of cycles, which makes nobody wait    -> delays
 
 Its parts, which `cli/serve.py` attaches:
 

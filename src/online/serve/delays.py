@@ -7,7 +7,8 @@ Invariants:
 1. An event costs O(1), and all of them together a bounded space: events have names of the program alone.
 2. What takes LONG_NS or longer is an incident: it is kept, up to MOST_KEPT of each event, and logged, once in
    LOG_EVERY_NS at most; the next line says how many were left out.
-3. A time is by the clock, not the processor: what the system took away is in it.
+3. A time is by the clock, not the processor: what the system took away is in it. `turn_cpu` is by the processor's, of
+   turns that took 2 ms or more.
 """
 
 import logging
@@ -105,8 +106,11 @@ class Delays:
         if ns >= LONG_NS:
             self.incident(event, ns)
 
-    def incident(self, event: str, ns: int, verb: str | None = None) -> None:
-        """Take note of a long time that is counted elsewhere; `verb` is the last that was carried out in it."""
+    def incident(self, event: str, ns: int, verb: str | None = None, cpu_ns: int | None = None) -> None:
+        """Take note of a long time that is counted elsewhere.
+
+        `verb` is the last that was carried out in it, `cpu_ns` how much of it the processor worked for us.
+        """
         self._delay(event).incidents.append((int(time.time()), ns))
         now_ns = self._clock_ns()
         if self._silent_until_ns is not None and now_ns < self._silent_until_ns:
@@ -114,6 +118,8 @@ class Delays:
             return
         more = f"; {self._left_out} more since the last such line" if self._left_out else ""
         cause = f"{event} with {verb}" if verb else event
+        if cpu_ns is not None and ns - cpu_ns >= ns // 2:
+            cause += f", of which the system ran others for {(ns - cpu_ns) / 1e6:.1f} ms"
         logger.warning("others waited for %.1f ms: %s%s", ns / 1e6, cause, more)
         self._silent_until_ns, self._left_out = now_ns + LOG_EVERY_NS, 0
 
@@ -144,7 +150,7 @@ class Delays:
 def rows(delays: Delays) -> Iterator[tuple[str, object]]:
     """Write INFO latency: the longest of each sort with its cause, then a row for each event."""
     events = delays.events()
-    for name in ("turn", "step", "wait", "slices"):
+    for name in ("turn", "turn_cpu", "step", "wait", "slices"):
         yield f"longest_{name}_us", events[name].longest_ns // 1000 if name in events else 0
     calls = {name: each for name, each in events.items() if name.isupper()}
     longest = max(calls, key=lambda name: calls[name].longest_ns, default=None)
