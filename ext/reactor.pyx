@@ -266,9 +266,9 @@ cdef class Reactor:
         cdef int64_t now_ns
         cdef bint is_work_left = True
         self.now_ms = now_ms
-        self.cpu_ns = processor_ns()
         if self.left_at_ns:
             self.took(&self.waits, "wait", turn_ns - self.left_at_ns)
+        self.cpu_ns = processor_ns()
         if self.n_handled == self.n_ready and self.n_served:
             self.n_waiting = 0                           # the round is over
         if now_ms >= self.accept_at_ms:

@@ -28,7 +28,7 @@ def test_the_log_tells_of_what_was_long_and_how_many_it_left_out(caplog, monkeyp
     clock = Clock()
     delays = Delays(clock_ns=clock)
     monkeypatch.setattr(logging.getLogger("online.delays"), "disabled", False)
-    with caplog.at_level(logging.WARNING, logger="online"):
+    with caplog.at_level(logging.INFO, logger="online"):
         delays.took("SITES", LONG_NS - 1)
         delays.took("SITES", 12 * MS)
         delays.took("expire", 13 * MS)
@@ -39,6 +39,7 @@ def test_the_log_tells_of_what_was_long_and_how_many_it_left_out(caplog, monkeyp
         delays.incident("step", 16 * MS, "SECTION", 9 * MS)
         clock.now_ns = 3 * LOG_EVERY_NS
         delays.incident("step", 16 * MS, "SECTION", 1 * MS)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3 + ["INFO"]
     assert [record.getMessage() for record in caplog.records] == [
         "others waited for 12.0 ms: SITES",
         "others waited for 15.0 ms: turn; 2 more since the last such line",

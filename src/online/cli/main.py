@@ -25,6 +25,7 @@ COMMANDS = {
     "feed": ("online.cli.feed", "follow access logs and report their page views to a server"),
     "replay": ("online.cli.replay", "send a log to a server as live traffic"),
     "state": ("online.cli.state", "look into the directory that a server keeps its state in"),
+    "config": ("online.cli.config", "check the settings of a server, or write a file to begin with"),
     "demo": ("online.cli.demo", "run a server with a simulated site, to try things out"),
 }
 

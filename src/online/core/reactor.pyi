@@ -77,7 +77,7 @@ class Reactor:
     """Told of each turn, step or wait of 10 ms or more.
 
     It is called with the name, the time in ns, the last verb in it or None, and how much of the time the processor
-    worked for this thread since its turn began.
+    worked for this thread since its turn began, or for a wait, since the turn before it began.
     """
 
     def take_times(self) -> dict[str, tuple[list[int], int]]:

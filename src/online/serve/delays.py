@@ -6,7 +6,8 @@ between turns, which it counts itself (`watch`), slices for their turns, and the
 Invariants:
 1. An event costs O(1), and all of them together a bounded space: events have names of the program alone.
 2. What takes LONG_NS or longer is an incident: it is kept, up to MOST_KEPT of each event, and logged, once in
-   LOG_EVERY_NS at most; the next line says how many were left out.
+   LOG_EVERY_NS at most; the next line says how many were left out. It is a warning, unless the system ran others for
+   most of the time.
 3. A time is by the clock, not the processor: what the system took away is in it. `turn_cpu` is by the processor's, of
    turns that took 2 ms or more.
 """
@@ -118,9 +119,11 @@ class Delays:
             return
         more = f"; {self._left_out} more since the last such line" if self._left_out else ""
         cause = f"{event} with {verb}" if verb else event
+        level = logging.WARNING
         if cpu_ns is not None and ns - cpu_ns >= ns // 2:
             cause += f", of which the system ran others for {(ns - cpu_ns) / 1e6:.1f} ms"
-        logger.warning("others waited for %.1f ms: %s%s", ns / 1e6, cause, more)
+            level = logging.INFO
+        logger.log(level, "others waited for %.1f ms: %s%s", ns / 1e6, cause, more)
         self._silent_until_ns, self._left_out = now_ns + LOG_EVERY_NS, 0
 
     def events(self) -> dict[str, Delay]:

@@ -56,7 +56,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def _add_argument(add: Callable[..., object], setting: Setting) -> None:
-    default = _shown_default(setting)
+    default = shown_default(setting)
     described = f"{setting.help} (default: {default})" if default else setting.help
     if setting.kind is SWITCH:
         add(setting.flag, dest=setting.name, action=BooleanOptionalAction, help=described)
@@ -65,7 +65,8 @@ def _add_argument(add: Callable[..., object], setting: Setting) -> None:
         add(setting.flag, dest=setting.name, action=action, metavar=setting.kind.metavar, help=described)
 
 
-def _shown_default(setting: Setting) -> str:
+def shown_default(setting: Setting) -> str:
+    """Return the default of a setting as it is written, or nothing if it has none."""
     config = Config()
     default = getattr(config if hasattr(config, setting.field) else config.limits, setting.field, None)
     if setting.kind is HTTP:
@@ -84,8 +85,8 @@ def _shown_default(setting: Setting) -> str:
 # Options, variables and the file, made one
 
 
-class _Given(NamedTuple):
-    """A value, where it was given in words, and the rank of that place: lower goes first."""
+class Given(NamedTuple):
+    """A value as it was given, where in words, and the rank of that place: lower goes first."""
 
     value: Any
     where: str
@@ -97,16 +98,7 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
 
     Raises ConfigError for the first thing that is wrong.
     """
-    given = {}
-    if flags.get("config") is not None:
-        given = _from_file("--config", flags["config"])
-    elif f"{PREFIX}CONFIG" in environ:
-        given = _from_file(f"{PREFIX}CONFIG", environ[f"{PREFIX}CONFIG"])
-    for setting in BY_NAME.values():
-        if setting.variable in environ:
-            given[setting.name] = _Given(environ[setting.variable], setting.variable, 1)
-        if flags.get(setting.name) is not None:
-            given[setting.name] = _Given(flags[setting.name], setting.flag, 0)
+    given = gather(flags, environ)
     values = {BY_NAME[name].field: _read(BY_NAME[name].kind, at) for name, at in given.items()}
     _read_token_file(values, given)
     limits = {key.name: values.pop(key.name) for key in fields(Limits) if key.name in values}
@@ -117,7 +109,25 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
         raise ConfigError(f"{where} {error.problem}") from None
 
 
-def _read(kind: Kind, given: _Given) -> Any:
+def gather(flags: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Given]:
+    """Return what `flags`, `environ` and the file they name give, by setting, of each the one that holds.
+
+    Raises ConfigError for a file that cannot be read, or names what is no setting.
+    """
+    given = {}
+    if flags.get("config") is not None:
+        given = _from_file("--config", flags["config"])
+    elif f"{PREFIX}CONFIG" in environ:
+        given = _from_file(f"{PREFIX}CONFIG", environ[f"{PREFIX}CONFIG"])
+    for setting in BY_NAME.values():
+        if setting.variable in environ:
+            given[setting.name] = Given(environ[setting.variable], setting.variable, 1)
+        if flags.get(setting.name) is not None:
+            given[setting.name] = Given(flags[setting.name], setting.flag, 0)
+    return given
+
+
+def _read(kind: Kind, given: Given) -> Any:
     """Read one value, or each of many."""
     if not kind.many:
         return read_value(kind, given.where, given.value)
@@ -138,7 +148,7 @@ def read_value(kind: Kind, where: str, value: Any) -> Any:
         raise errors.bad_setting(where, kind.takes, str(value)) from None
 
 
-def _read_token_file(values: dict[str, Any], given: Mapping[str, _Given]) -> None:
+def _read_token_file(values: dict[str, Any], given: Mapping[str, Given]) -> None:
     """Turn `token_file` into `token` or `tokens`, unless a token was given in a place that goes before."""
     path = values.pop("token_file", None)
     if path is None:
@@ -159,7 +169,7 @@ def _read_token_file(values: dict[str, Any], given: Mapping[str, _Given]) -> Non
         values["token"] = read_value(TOKEN, f"{at.where} {path}", text)
 
 
-def _from_file(where: str, name: str) -> dict[str, _Given]:
+def _from_file(where: str, name: str) -> dict[str, Given]:
     """Read the settings of a TOML file."""
     try:
         content = Path(name).read_bytes()
@@ -170,7 +180,7 @@ def _from_file(where: str, name: str) -> dict[str, _Given]:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(_syntax_error(name, text, str(error))) from None
-    return {key: _Given(value, _key_in_file(name, text, key), 2) for key, value in document.items()}
+    return {key: Given(value, _key_in_file(name, text, key), 2) for key, value in document.items()}
 
 
 def _decoded(name: str, content: bytes) -> str:

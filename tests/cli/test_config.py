@@ -1,0 +1,106 @@
+"""`online config`: a file to begin with, and what holds."""
+
+import re
+import tomllib
+from dataclasses import replace
+
+import pytest
+from tests.serving import run_command
+
+from online.cli import config
+from online.cli.main import main
+from online.serve.config import DEFAULT_HTTP, Config
+from online.serve.loading import load
+from online.serve.settings import BY_NAME
+
+
+@pytest.fixture
+def template(tmp_path):
+    path = tmp_path / "online.toml"
+    assert main(["config", "--init", str(path)]) == 0
+    return path
+
+
+def test_the_file_to_begin_with_changes_nothing(template):
+    assert load({"config": str(template)}, {}) == load({}, {})
+
+
+def test_the_file_to_begin_with_has_every_setting_and_its_default(template):
+    text = re.sub(r"^#(\w+ = )", r"\1", template.read_text(), flags=re.MULTILINE)
+    document = tomllib.loads(text)
+    assert list(document) == list(BY_NAME)
+    defaults = {name: value for name, value in document.items() if name not in config.EXAMPLES}
+    template.write_text("".join(f"{name} = {config.toml(value)}\n" for name, value in defaults.items()))
+    loaded = load({"config": str(template)}, {})
+    assert loaded.http == (DEFAULT_HTTP,)
+    assert replace(loaded, http=None) == Config()
+
+
+@pytest.mark.parametrize("name", sorted(config.EXAMPLES))
+def test_every_example_is_taken(name):
+    value = config.EXAMPLES[name]
+    for each in value if isinstance(value, list) else [value]:
+        BY_NAME[name].kind.read(each)
+
+
+def test_a_file_that_exists_is_left_as_it_is(template, capsys):
+    template.write_text("window = 60\n")
+    assert main(["config", "--init", str(template)]) == 2
+    assert "it exists already" in capsys.readouterr().err
+    assert template.read_text() == "window = 60\n"
+
+
+def test_the_file_can_go_to_standard_output(capsys):
+    assert main(["config", "--init", "-"]) == 0
+    assert "\n#window = " in capsys.readouterr().out
+
+
+def test_what_holds_is_shown_with_where_it_comes_from(tmp_path):
+    path = tmp_path / "online.toml"
+    path.write_text('window = "20min"\nmax_user = 100\nquiet = true\n')
+    ran = run_command(
+        "config", "--config", path, "--max-user", "90", ONLINE_MAX_URL="100", ONLINE_LISTEN="unix:/a,[::1]:1"
+    )
+    assert ran.returncode == 0, ran.stderr
+    lines = dict(re.fullmatch(r"(\w+ = .*?) +# (.*)", line).groups() for line in ran.stdout.splitlines())
+    assert lines['window = "20min"'] == f"{path}, line 1: window"
+    assert lines['max_user = "90"'] == "--max-user"
+    assert lines['max_url = "100"'] == "ONLINE_MAX_URL"
+    assert lines['listen = ["unix:/a", "[::1]:1"]'] == "ONLINE_LISTEN"
+    assert lines["quiet = true"] == f"{path}, line 3: quiet"
+    assert lines["max_limit = 1000"] == "default"
+    assert not any(line.startswith("state") for line in lines)
+
+
+def test_what_is_shown_can_be_used_as_a_file(tmp_path):
+    path = tmp_path / "online.toml"
+    options = ["--window", "20min", "--http", "", "--listen", "unix:/a", "--quiet", "--max-memory", "1GiB"]
+    path.write_text(run_command("config", *options).stdout)
+    again = run_command("config", "--config", path)
+    assert again.returncode == 0, again.stderr
+    assert [line.split(" #")[0].rstrip() for line in again.stdout.splitlines()] == [
+        line.split(" #")[0].rstrip() for line in path.read_text().splitlines()
+    ]
+
+
+def test_secrets_are_not_shown(tmp_path):
+    ran = run_command("config", "--token", "a-secret-of-ours", "--bus", "redis://:another-secret@127.0.0.1:1")
+    assert 'token = "..."' in ran.stdout
+    assert "secret" not in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--window", "5"], "--window takes 60 to 86400 seconds"),
+        (["--tls-cert", "/nowhere"], "--tls-cert"),
+        (["--tls-cert", "/nowhere", "--tls-key", "/nowhere"], "/nowhere"),
+        (["--config", "/nowhere"], "/nowhere"),
+        (["--listen", "0.0.0.0:1"], "token"),
+    ],
+    ids=["range", "half of a pair", "no certificate", "no file", "no token"],
+)
+def test_what_is_wrong_is_said(options, said):
+    ran = run_command("config", *options)
+    assert ran.returncode == 2
+    assert said in ran.stderr
