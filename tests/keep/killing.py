@@ -26,9 +26,12 @@ GONE = None
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port for one server after the other. The system gives it to nobody else while none of them runs."""
+    for port in random.sample(range(10_000, 32_000), 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 class Server:
@@ -54,6 +57,7 @@ class Server:
                 client.count()
                 return client
             except (LoadingError, ConnectionFailed):
+                assert self.popen.poll() is None, self.popen.stderr.read()
                 assert time.monotonic() < until, "it does not come up"
                 time.sleep(0.005)
 

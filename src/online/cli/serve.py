@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from online.cli.signals import IGNORED
+from online.cli.words import many
 from online.errors import ConfigError, OnlineError
 from online.http.service import Http
 from online.serve import collector, loading
@@ -24,6 +25,7 @@ from online.serve.config import Config
 from online.serve.keeper import Keeper
 from online.serve.server import Server
 from online.serve.syslog import Syslog
+from online.serve.systemd import Systemd
 
 if TYPE_CHECKING:
     from online.bus.replica import Replica
@@ -77,9 +79,19 @@ def run(args: Namespace) -> int:
     )
     raise_open_files(config.limits.max_connections)
     server = assemble(config)
+    if "NOTIFY_SOCKET" in os.environ:
+        server.attach(Systemd(os.environ, lambda: status(server)))
     collector.calm(server.verbs.delays)
     trio.run(serve, server, None, read)
     return 0
+
+
+def status(server: Server) -> str:
+    """Say in a line what a server does, for `systemctl status`."""
+    if server.service.loading is not None:
+        return server.service.loading
+    people = sum(index.count(now_ms=server.clock.now_ms()) for index in server.sites.values())
+    return f"{people:,} online, {many(server.connections.n_counted, 'connection')}"
 
 
 def assemble(config: Config, *, clock: Clock | None = None) -> Server:
@@ -163,12 +175,17 @@ async def _obey_signals(
 
 def _reload(server: Server, read: Callable[[], Config]) -> None:
     """Take over the token and the certificate from their files; if that cannot be done, go on with the old ones."""
+    told = [part for part in server.parts if isinstance(part, Systemd)]
+    for part in told:
+        part.reloading()
     try:
         server.reload(read())
     except (OnlineError, OSError) as error:  # OSError: a file went after it was looked at
         logger.warning("SIGHUP: nothing was changed: %s", error)
     else:
         logger.info("SIGHUP: the files of the token and of the certificate were read again")
+    for part in told:
+        part.reloaded()
 
 
 def raise_open_files(max_connections: int) -> None:

@@ -15,13 +15,15 @@ Its parts, which `cli/serve.py` attaches:
     keeper        the state directory: journal, syncs, snapshots        -> kept, parts, slices
     kept          what is said of it, in the log and in INFO            -> settings
     syslog        access logs that come over syslog -> hits             -> listeners, parts
+    systemd       what systemd is told of the server                    -> parts
 
 Who is connected:
 
     connections   the hub: who is open, and what all share              -> listeners, tokens
     streams       connections over Trio streams, a task each            -> connections, progress, tls
     sockets       connections over plain sockets, by the reactor        -> connections, delays
-    listeners     opens all sockets                                     -> config, progress
+    listeners     opens all sockets                                     -> config, handover, progress
+    handover      sockets that systemd has opened
     progress      streams that give up when sending makes no progress
     tls           certificates, and why a handshake failed
 

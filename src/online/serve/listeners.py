@@ -1,6 +1,7 @@
 """Opens the sockets of a server: TCP and Unix sockets for connections, UDP and Unix sockets for datagrams.
 
-The only file that opens any. Not its job: what comes in there (streams, reactor, syslog).
+The only file that opens any; it takes those that were open before (handover). Not its job: what comes in there
+(streams, reactor, syslog).
 
 Invariants:
 1. All sockets that were asked for are open, or none is.
@@ -24,6 +25,7 @@ import trio
 from online.errors import ConfigError
 from online.limits import Limits
 from online.serve.config import Address
+from online.serve.handover import Handed
 from online.serve.progress import ProgressListener
 
 #: Connections that may wait to be accepted; the system takes the least of this and its own limit.
@@ -37,6 +39,8 @@ RECEIVE_BUFFER_BYTES = 1024 * 1024
 
 Listener = trio.abc.Listener[trio.abc.Stream]
 Socket = socket.socket
+
+HANDED = Handed(os.environ)
 
 #: What tells a file from another that has its path, or its inode, later: device, inode, and when it was made. Its
 #: permissions and its owner may change.
@@ -130,7 +134,11 @@ async def _opened(
     try:
         for address in addresses:
             try:
-                if address.path is None:
+                handed = None if address.path is None else HANDED.take(kind, address.path)
+                if handed is not None:
+                    _make_ready(handed, kind)
+                    opened.append((address, handed))
+                elif address.path is None:
                     await _open_inet(address, kind, opened)
                 else:
                     opened.append((address, _open_unix(address.path, kind, unix_mode)))
@@ -155,6 +163,11 @@ async def _open_inet(
     before = len(opened)
     unsupported = None
     for family, _, protocol, _, where in found:
+        handed = HANDED.take(kind, (str(where[0]), int(where[1])))
+        if handed is not None:
+            _make_ready(handed, kind)
+            opened.append((Address(str(where[0]), int(where[1])), handed))
+            continue
         try:
             each = socket.socket(family, kind, protocol)
         except OSError as error:

@@ -192,6 +192,8 @@ class Server:
         if self.config.grants:
             told.append("token wanted")
         logger.info("online %s listens on %s", __version__, ", ".join(told))
+        for name in listeners.HANDED.left():
+            logger.warning("systemd opened a socket at %s, where this server was not told to listen", name)
 
     def statistics(self) -> Statistics:
         """Return what the server is doing. O(sites)."""
