@@ -9,6 +9,7 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 CORE = (
     "arena", "skiplist", "table", "core", "ahead", "ordering", "lists", "sections", "index",
@@ -31,13 +32,22 @@ extensions = [
     Extension(f"online.core.{name}", [f"ext/{name}.pyx"], extra_compile_args=FLAGS)
     for name in CORE + LINUX
 ]
-#: Cython looks for a module's own contract beside its .pyx only, and would miss that it has changed.
-changed = max(contract.stat().st_mtime for contract in Path("src/online/core").glob("*.pxd"))
-is_stale = any(made.stat().st_mtime < changed for made in Path("ext").glob("*.c"))
 
-setup(
-    ext_modules=cythonize(
-        extensions, include_path=["src"], compiler_directives=DIRECTIVES, force=is_stale, emit_linenums=LINES
-    ),
-    options={"build_ext": {"parallel": True}},
-)
+
+class BuildCore(build_ext):
+    """Makes C of Cython when the core is built; archives and metadata need none."""
+
+    def run(self):
+        #: Cython looks for a module's own contract beside its .pyx only, and would miss that it has changed.
+        changed = max(contract.stat().st_mtime for contract in Path("src/online/core").glob("*.pxd"))
+        is_stale = any(made.stat().st_mtime < changed for made in Path("ext").glob("*.c"))
+        translated = cythonize(
+            extensions, include_path=["src"], compiler_directives=DIRECTIVES, force=is_stale, emit_linenums=LINES
+        )
+        made = {each.name: each for each in translated}
+        for extension in self.extensions:
+            extension.sources, extension.depends = made[extension.name].sources, made[extension.name].depends
+        super().run()
+
+
+setup(ext_modules=extensions, cmdclass={"build_ext": BuildCore}, options={"build_ext": {"parallel": True}})

@@ -1,0 +1,82 @@
+"""Both distributions build from their source archives alone, and what is installed from them runs."""
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from tests.serving import environment
+
+ROOT = Path(__file__).parents[1]
+PROJECTS = {"online": ROOT, "online-client": ROOT / "client"}
+
+#: Builds a source archive of the project in the working directory, without looking for packages on a network.
+SDIST = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
+
+pytestmark = pytest.mark.xdist_group("packages")
+
+
+def run(*command, cwd, **variables):
+    ran = subprocess.run(command, cwd=cwd, env=os.environ | variables, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """By project: a wheel that was built from the source archive, which was built from the files of the repository."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode:
+        pytest.skip("this is no repository, so which files belong to it is not known")
+    copy = tmp_path_factory.mktemp("copy")
+    for name in filter(None, tracked.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes((ROOT / name).read_bytes())
+    wheels = {}
+    for project in PROJECTS:
+        folder = copy / PROJECTS[project].relative_to(ROOT)
+        made = tmp_path_factory.mktemp(project)
+        archive = made / run(sys.executable, "-c", SDIST, str(made), cwd=folder).splitlines()[-1]
+        with tarfile.open(archive) as opened:
+            opened.extractall(made, filter="data")
+        source = made / archive.name.removesuffix(".tar.gz")
+        options = ("--no-build-isolation", "--no-deps", "--no-index", "--quiet", "--wheel-dir", str(made))
+        run(sys.executable, "-m", "pip", "wheel", *options, str(source), cwd=made, ONLINE_CFLAGS="-O0")
+        (wheels[project],) = made.glob("*.whl")
+    return wheels
+
+
+def test_a_wheel_holds_the_program_and_no_sources_of_the_core(built):
+    names = zipfile.ZipFile(built["online"]).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"online"}
+    suffixes = {Path(name).suffix for name in names}
+    assert {".pyi", ".pxd", ".typed"} <= suffixes | {f".{Path(name).name.split('.')[-1]}" for name in names}
+    assert not {".pyx", ".c", ".o"} & suffixes
+    assert "online/http/pages/index.html" in names
+    compiled = {Path(name).name.split(".")[0] for name in names if name.endswith((".so", ".dylib"))}
+    assert compiled == {path.stem for path in (ROOT / "ext").glob("*.pyx")} - ({"reactor"} - compiled)
+
+
+def test_what_is_installed_from_the_wheels_serves(built, tmp_path):
+    options = ("--no-deps", "--no-index", "--quiet", "--target", str(tmp_path))
+    run(sys.executable, "-m", "pip", "install", *options, *map(str, built.values()), cwd=tmp_path)
+    variables = environment() | {"PYTHONPATH": str(tmp_path)}
+    where = "import online, online_client; print(online.__file__, online_client.__file__)"
+    found = run(sys.executable, "-c", where, cwd=tmp_path, **variables)
+    assert found.split() == [f"{tmp_path}/online/__init__.py", f"{tmp_path}/online_client/__init__.py"]
+    command = [sys.executable, "-m", "online", "serve", "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(command, cwd=tmp_path, env=variables, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            told = (re.search(r" listens on 127\.0\.0\.1:(\d+)", line) for line in server.stderr)
+            port = next(match[1] for match in told if match)
+            asked = ("-m", "online", "query", "--url", f"online://127.0.0.1:{port}")
+            assert run(sys.executable, *asked, "hit", "ada", "/a", cwd=tmp_path, **variables)
+            assert run(sys.executable, *asked, "count", cwd=tmp_path, **variables).strip() == "1"
+        finally:
+            server.terminate()
+        assert server.wait(30) == 0
