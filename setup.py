@@ -15,6 +15,7 @@ CORE = (
     "arena", "skiplist", "table", "core", "ahead", "ordering", "lists", "sections", "index",
     "checksum", "journal", "replay",
     "connection", "arguments", "verbs", "resp", "msgpack", "hits", "questions", "transactions", "frames", "observers",
+    "states",
 )
 
 #: Where the system has epoll.

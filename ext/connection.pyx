@@ -29,7 +29,7 @@ from online.core.codec cimport Arg, Buffer, buffer_used
 from online.core.core cimport core_advance
 from online.core.index cimport Index, name_from
 
-__all__ = ["NOT_YET", "OK", "Connection", "Service", "Status"]
+__all__ = ["NOT_YET", "OK", "Connection", "Service", "Status", "Written"]
 
 cdef enum:
     MOST_LENT_BYTES = 512 * 1024                         # of a lent buffer that is kept for the next
@@ -43,6 +43,12 @@ class Status(str):
 
 OK = Status("OK")
 NOT_YET = object()
+
+
+class Written(bytes):
+    """A reply that is written already, in the dialect of its connection."""
+
+    __slots__ = ()
 
 
 # Buffers
@@ -91,6 +97,10 @@ cdef int put_object(Connection c, value) except -1:
         return put_nil(c)
     if isinstance(value, int):
         return put_int(c, value)
+    if type(value) is Written:
+        memcpy(room(c, len(value)), <const char*><bytes>value, len(value))
+        wrote(c, len(value))
+        return 0
     if isinstance(value, bytes):
         return put_text(c, name_from(value))
     if isinstance(value, Status) and c.dialect != MSGPACK:
@@ -293,6 +303,10 @@ cdef class Connection:
         return self.now_ms
 
     @property
+    def in_transaction(self):
+        return self.transaction is not None
+
+    @property
     def in_frame(self):
         return connection_in_frame(self)
 
@@ -342,6 +356,7 @@ cdef class Connection:
         self._resp_version = 2
         self.replying = REPLY_ON
         self.transaction = None
+        self.n_subscriptions = 0
 
     def fail(self, error):
         if self.dialect == MSGPACK and not self.frame.msgid_bytes:

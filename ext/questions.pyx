@@ -15,7 +15,7 @@ from online.core.codec cimport Arg
 from online.core.msgpack_values cimport pack_text
 from online.core.resp_values cimport resp_text
 from online.core.connection cimport (
-    MSGPACK, Connection, core_of, wall_of,
+    MSGPACK, Connection, core_of, is_listening, wall_of,
     put_array, put_int, put_line, put_nil, put_text, room, wrote,
 )
 from online.core.core cimport (
@@ -28,7 +28,7 @@ from online.core.lists cimport (
 )
 from online.core.sections cimport ANSWERED, NO_MEMORY, TOO_LONG, Asked, Ranked, core_section, core_top
 from online.core.skiplist cimport DEPARTED, MAX_NAME_BYTES, Name, Record, name_of, page_at, record_at
-from online.core.verbs cimport ANY, LATER, WHILE_LOADING, verb
+from online.core.verbs cimport ANY, LATER, WHILE_LOADING, WHILE_SUBSCRIBED, verb
 
 cdef enum:
     PAGES_A_UNIT = 16                                    # pages that SECTION adds up in a unit of work
@@ -267,6 +267,10 @@ cdef int put_off(Connection c, Core* core, Asked asked, Name prefix) except -1:
 
 
 cdef int verb_ping(Connection c, Arg* args, int64_t n_args) except -1:
+    if is_listening(c):                                  # as in Redis
+        put_array(c, 2)
+        put_text(c, name_from(b"pong"))
+        return verb_echo(c, args, n_args) if n_args else put_text(c, name_from(b""))
     if n_args:
         return verb_echo(c, args, n_args)
     return put_text(c, name_from(b"PONG")) if c.dialect == MSGPACK else put_line(c, c'+', b"PONG")
@@ -288,5 +292,5 @@ verb("USERS [prefix [limit [cursor]]]", verb_users, 0, 3)
 verb("SEEN user [user ...]", verb_seen, 1, ANY)
 verb("SECTION prefix", verb_section, 1, 1)
 verb("TOP [limit [prefix]]", verb_top, 0, 2)
-verb("PING [text]", verb_ping, 0, 1, WHILE_LOADING)
+verb("PING [text]", verb_ping, 0, 1, WHILE_LOADING | WHILE_SUBSCRIBED)
 verb("ECHO text", verb_echo, 1, 1)

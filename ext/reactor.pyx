@@ -56,7 +56,7 @@ from libc.errno cimport (
 )
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 import math
 import os
@@ -67,7 +67,7 @@ from online.limits import ACCEPT_PAUSE_S, FAREWELL_S, WRONG_TOKEN_DELAY_S
 
 from online.core.codec cimport Buffer, buffer_used
 from online.core.connection cimport (
-    Service,
+    Service, buffer_reserve,
     connection_forget_input, connection_give_back, connection_in_frame, connection_lend, connection_proceed,
     connection_receive, connection_trim,
 )
@@ -121,6 +121,7 @@ cdef enum:
     ACCEPTED_AT_ONCE = 16                                # 0.4 ms
     CHECK_EVERY_MS = 100                                 # deadlines are looked at, at most
     LOOK_EVERY_MS = 1_000                                # what the kernel holds of who is SENDING
+    OFFERED_BEHIND_BYTES = 8 * 1024                      # of what was sent before, behind which a message may wait
 
 cdef int64_t FOREVER = INT64_MAX
 
@@ -146,6 +147,21 @@ cdef class Peer:
     @property
     def waiting_bytes(self):
         return self.connection.buffered_bytes + self.carried_bytes
+
+    @property
+    def has_room(self):
+        if buffer_used(&self.connection.output) or self.state == CLOSED:
+            return False
+        return unsent_bytes(self.fd) <= OFFERED_BEHIND_BYTES
+
+    def offer(self, bytes message not None, *, int64_t now_ms):
+        if self.has_last_words or self.connection.is_closing or self.state in (DELAYING, DRAINING, CLOSED):
+            return False
+        if self.connection.is_partly_answered or buffer_used(&self.connection.output) > OFFERED_BEHIND_BYTES:
+            return False
+        self.reactor.now_ms = now_ms
+        self.reactor.push(self, message, len(message))
+        return True
 
     def fail(self, error, *, int64_t now_ms):
         if self.has_last_words or self.state == CLOSED:
@@ -522,6 +538,26 @@ cdef class Reactor:
             self.carry(peer, 0)
         connection_give_back(peer.connection, &self.room)
         return self.go_on(peer)
+
+    cdef int push(self, Peer peer, const char* message, size_t n_bytes) except -1:
+        """Send what nobody asked for: at once where nothing waits, else behind that."""
+        cdef ssize_t n_sent = 0
+        if buffer_used(&peer.connection.output) == 0:
+            n_sent = send(peer.fd, message, n_bytes, MSG_NOSIGNAL | MSG_DONTWAIT)
+            if n_sent < 0:
+                if errno not in (EAGAIN, EINTR, ENOBUFS, ENOMEM):
+                    self.wake()
+                    return self.lose(peer)
+                n_sent = 0
+            if <size_t>n_sent == n_bytes:
+                return 0
+        buffer_reserve(&peer.connection.output, n_bytes - n_sent, &self.service.buffered_bytes)
+        memcpy(peer.connection.output.at + peer.connection.output.end, message + n_sent, n_bytes - n_sent)
+        peer.connection.output.end += n_bytes - n_sent
+        if peer.state == RECEIVING or peer.state == WORKING:
+            self.wait_to_send(peer, n_sent > 0)
+            self.wake()
+        return self.bound_buffers()
 
     cdef int wait_to_send(self, Peer peer, bint is_progress) except -1:
         """Let a peer rest until the system takes more. Read on, or work on, while no more than max_output waits."""

@@ -18,7 +18,7 @@ from online.core.arguments cimport arg_text
 from online.core.codec cimport Arg, buffer_used
 from online.core.connection cimport (
     REPLY_ON, REPLY_SKIP, REPLY_SKIPPED, WORK_A_TURN, Connection, Replying, core_of, put_error, put_object,
-    begin_reply,
+    begin_reply, is_listening,
 )
 from online.core.index cimport bytes_from
 from online.core.skiplist cimport Name
@@ -52,10 +52,12 @@ cdef int verb(str usage, verb_t run, int64_t fewest, int64_t most, int flags=0) 
 
 
 def register(
-        str usage, int64_t fewest, int64_t most, bint before_auth=False, bint at_once=False, bint while_loading=False):
+        str usage, int64_t fewest, int64_t most, bint before_auth=False, bint at_once=False, bint while_loading=False,
+        bint while_subscribed=False):
     verb(
         usage, NULL, fewest, most,
-        BEFORE_AUTH * before_auth | AT_ONCE * at_once | WHILE_LOADING * while_loading)
+        BEFORE_AUTH * before_auth | AT_ONCE * at_once | WHILE_LOADING * while_loading
+        | WHILE_SUBSCRIBED * while_subscribed)
 
 
 def rows():
@@ -109,13 +111,15 @@ cdef const Verb* check_verb(Connection c, Name name, int64_t n_args) except NULL
         raise errors.unknown_verb(bytes_from(name), USAGES)
     if n_args < row.fewest or (row.most != ANY and n_args > row.most):
         raise errors.wrong_arity(verb_text(row), USAGES[verb_text(row)], n_args)
-    if c.service.is_barred or not c.may_write:
+    if c.service.is_barred or not c.may_write or c.n_subscriptions:
         check_bars(c, row.flags)
     return row
 
 
 cdef int check_bars(Connection c, int flags) except -1:
-    """Raise NotPermittedError, LoadingError or DiskRefusedError if `c` cannot have verbs with these flags now."""
+    """Raise an OnlineError that says why `c` cannot have verbs with these flags now, if it cannot."""
+    if is_listening(c) and not flags & WHILE_SUBSCRIBED:
+        raise errors.listening()
     if flags & WRITES and not c.may_write:
         raise errors.not_permitted("hits and leaves", "write")
     if c.service._loading is not None and not flags & WHILE_LOADING:

@@ -332,8 +332,28 @@ def killed() -> OnlineError:
     return OnlineError("this connection was ended by CLIENT KILL")
 
 
+def listening() -> CommandError:
+    """A verb that cannot come between the messages of RESP2, as in Redis."""
+    return CommandError(
+        "only SUBSCRIBE, UNSUBSCRIBE, PING, QUIT and RESET are taken while this connection is subscribed; "
+        "after HELLO 3 all verbs are"
+    )
+
+
+def bad_channel(channel: bytes) -> CommandError:
+    """A channel of no known kind."""
+    shown = quote(channel)
+    told = f"there is no channel {shown}; it takes count, top, page:URL, section:PREFIX or user:NAME"
+    return with_facts(CommandError(told), "channel", None, None)
+
+
+def too_many_subscriptions(limit_name: str, limit: int) -> FullError:
+    """More subscriptions than a connection, or all together, may have."""
+    return with_facts(FullError(f"{limit_name} is reached: {limit}; nothing was subscribed"), limit_name, limit, None)
+
+
 def in_transaction(verb: str) -> CommandError:
-    """MULTI or WATCH after MULTI, worded as in Redis."""
+    """MULTI, WATCH or SUBSCRIBE after MULTI, worded as in Redis."""
     if verb == "MULTI":
         return CommandError("MULTI calls can not be nested")
     return CommandError(f"{verb} inside MULTI is not allowed")

@@ -41,6 +41,9 @@ class Limits:
     send_timeout_s: float = 10.0  #: without progress in sending
     frame_timeout_s: float = 30.0  #: from the first byte of a message to its last
     auth_timeout_s: float = 5.0  #: until the token has come, if one is required
+    max_subscriptions: int = 100  #: channels of one connection
+    max_all_subscriptions: int = 1_000_000  #: of all connections
+    push_interval_s: float = 1.0  #: between two states of a channel
 
 
 #: The share of the usable memory that all sites together may take, unless max_memory is set.

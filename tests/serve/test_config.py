@@ -85,6 +85,9 @@ VALUES = {
     "send_timeout": ("2.5", 2.5),
     "frame_timeout": ("1min", 60.0),
     "auth_timeout": ("3s", 3.0),
+    "max_subscriptions": ("10", 10),
+    "max_all_subscriptions": ("5000", 5000),
+    "push_interval": ("0.1", 0.1),
 }
 
 TABLE = [setting for setting in SETTINGS + LIMITS if setting.name != "token_file"]

@@ -17,7 +17,7 @@ from online.serve.syslog import Syslog
 
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
 
-OURS = ["# Server", "# Clients", "# Memory", "# Hits", "# Sites", "# Limits", "# Latency"]
+OURS = ["# Server", "# Clients", "# Memory", "# Hits", "# Sites", "# Push", "# Limits", "# Latency"]
 OF_REDIS = ["# Persistence", "# Stats", "# Replication", "# CPU", "# Cluster", "# Keyspace"]
 
 

@@ -15,7 +15,7 @@ from online_client import Client
 
 #: What INFO tells of.
 SECTIONS = (
-    *("server", "clients", "memory", "hits", "sites", "limits", "latency", "syslog"),
+    *("server", "clients", "memory", "hits", "sites", "push", "limits", "latency", "syslog"),
     *("persistence", "stats", "replication", "cpu", "cluster", "keyspace"),
 )
 

@@ -31,6 +31,7 @@ source: its `.pxd` is the code.
     transactions  MULTI and EXEC                                        -> verbs
     frames      sessions -> frames; frames of hits -> an index          -> connection, notes
     observers   which hits were applied, and which pages changed        -> index, notes
+    states      what is told of a channel, as JSON                      -> arguments, sections
     wire        all dialects and verbs together, for Python             -> frames, verbs
     reactor     plain sockets over epoll, in turns (Linux)              -> connection
 

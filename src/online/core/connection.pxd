@@ -116,6 +116,7 @@ cdef class Connection:
     cdef bint is_counted                                 # by its service; no longer, once it was released
     cdef public bint authenticated
     cdef public bint may_write                           # its token, if one is wanted, allows hits and leaves
+    cdef public int64_t n_subscriptions                  # to channels; in RESP2 most verbs have to wait for their end
     cdef public object last_error                        # of its last error reply, for whoever words it otherwise
     cdef public bint has_written                         # hits or leaves since whoever carries it took note
     cdef public bint answers_late                        # whoever carries it is to hold the output back for a while
@@ -127,7 +128,7 @@ cdef class Connection:
     cdef step_t step                                     # of its dialect
     cdef int _resp_version
     cdef Replying replying
-    cdef bint is_partly_answered                         # the verb that comes next has begun its reply
+    cdef readonly bint is_partly_answered                # the verb that comes next has begun its reply
     cdef bint is_waiting                                 # for the rest of a frame
     cdef bint is_misunderstood                           # a frame had no known verb with a right number of arguments
     cdef Buffer input
@@ -159,6 +160,10 @@ cdef int put_error(Connection c, error) except -1
 
 cdef inline Core* core_of(Connection c) noexcept:
     return c.core if c.core != NULL else &c.service.nobody.core
+
+cdef inline bint is_listening(Connection c) noexcept:
+    """Whether it speaks RESP2 and has subscribed to channels: it can tell little else from their messages."""
+    return c.n_subscriptions != 0 and c.dialect == RESP and c._resp_version == 2
 
 cdef inline void scan_anew(Connection c) noexcept:
     c.scan.at = 0

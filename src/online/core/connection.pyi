@@ -22,6 +22,9 @@ OK: Final[Status]
 NOT_YET: Final[object]
 """What a host returns for a verb that goes on in the next turn: it will be asked again, with the same arguments."""
 
+class Written(bytes):
+    """A reply that is written already, in the dialect of its connection."""
+
 class Host(Protocol):
     """What a service needs from the server: the rare verbs, and new sites."""
 
@@ -84,6 +87,7 @@ class Connection:
     name: bytes  # CLIENT SETNAME
     authenticated: bool
     may_write: bool  # hits and leaves are taken; a token may be for reading only
+    n_subscriptions: int  # to channels: in RESP2, most verbs are refused while there are any
     last_error: Exception | None  # what the last error reply told
     pieces: object  # what a rare verb has left to do, which is its host's matter; None: it is through
     has_written: bool  # it had hits or leaves; whoever carries it sets this back when their answers may leave
@@ -143,6 +147,12 @@ class Connection:
     @property
     def heard_ms(self) -> int:
         """Index time of the last bytes; 0 before."""
+    @property
+    def is_partly_answered(self) -> bool:
+        """A reply has begun, and goes on in a later turn: nothing else may be sent now."""
+    @property
+    def in_transaction(self) -> bool:
+        """Verbs are being kept for EXEC."""
     @property
     def in_frame(self) -> bool:
         """A message has begun but is not complete."""

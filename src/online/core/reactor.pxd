@@ -108,6 +108,7 @@ cdef class Reactor:
     cdef bint may_read(self, Peer peer) noexcept
     cdef int answer(self, Peer peer, ssize_t n_received) except -1
     cdef int send(self, Peer peer) except -1
+    cdef int push(self, Peer peer, const char* message, size_t n_bytes) except -1
     cdef int bound_buffers(self) except -1
     cdef int hold(self, Peer peer) except -1
     cdef int end_round(self) except -1

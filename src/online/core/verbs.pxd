@@ -19,6 +19,7 @@ cdef enum:
     AT_ONCE = 2                                          # is carried out also inside of MULTI
     WHILE_LOADING = 4                                    # needs nothing that is still being read from disk
     WRITES = 8                                           # is not carried out where hits are refused
+    WHILE_SUBSCRIBED = 16                                # may come between messages of channels in RESP2, too
 
 cdef struct Verb:
     char name[VERB_BYTES]                                # upper case, NULs behind it

@@ -6,26 +6,28 @@ Each module in `_PARTS` registers its dialect or its verbs when it is imported. 
 from importlib import import_module
 
 from online.core import verbs
-from online.core.connection import NOT_YET, OK, Connection, Service, Status
+from online.core.connection import NOT_YET, OK, Connection, Service, Status, Written
 from online.core.frames import apply_hits, dump
 
-__all__ = ["NOT_YET", "OK", "Connection", "Service", "Status", "apply_hits", "dump"]
+__all__ = ["NOT_YET", "OK", "Connection", "Service", "Status", "Written", "apply_hits", "dump"]
 
 #: In the order in which verbs are looked up: hits first.
 _PARTS = ("hits", "questions", "transactions", "resp", "msgpack")
 
 ANY = -1
 
-#: Verbs of the host: usage, fewest and most arguments, whether allowed before AUTH, whether run inside MULTI, and
-#: whether allowed while the server reads from disk.
+#: Verbs of the host: usage, fewest and most arguments, whether allowed before AUTH, whether run inside MULTI, whether
+#: allowed while the server reads from disk, and in RESP2 while the connection is subscribed to channels.
 RARE = (
     ("PEAK", 0, 0, False),
     ("SITE name", 1, 1, False),
     ("SITES", 0, 0, False),
     ("INFO [section ...]", 0, 16, False, False, True),
     ("TIME", 0, 0, False),
-    ("QUIT", 0, ANY, True, True, True),
-    ("RESET", 0, 0, True, True),
+    ("QUIT", 0, ANY, True, True, True, True),
+    ("RESET", 0, 0, True, True, False, True),
+    ("SUBSCRIBE channel [channel ...]", 1, ANY, False, True, False, True),
+    ("UNSUBSCRIBE [channel ...]", 0, ANY, False, True, False, True),
     ("AUTH [site] token", 1, 2, True, False, True),
     ("HELLO [version [AUTH site token] [SETNAME name]]", 0, 6, True, False, True),
     ("CLIENT subcommand [argument ...]", 1, ANY, False, False, True),

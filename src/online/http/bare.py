@@ -6,6 +6,7 @@ Not here: whose turn it is. Each `receive_some` lets the others have theirs; a s
 import trio
 
 from online.serve.listeners import Socket, detached
+from online.serve.progress import unsent_bytes
 
 
 class BareStream(trio.abc.HalfCloseableStream):
@@ -28,6 +29,10 @@ class BareStream(trio.abc.HalfCloseableStream):
                 continue
             except OSError as error:
                 raise trio.BrokenResourceError(f"receiving failed: {error}") from error
+
+    def unsent_bytes(self) -> int:
+        """Return how much the system has to send still."""
+        return unsent_bytes(self.fileno())
 
     def send_now(self, data: bytes | bytearray | memoryview) -> int:
         """Send as much as the system takes at once; return how many bytes that were."""

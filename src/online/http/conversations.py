@@ -9,6 +9,7 @@ Invariants:
 """
 
 import email.utils
+import math
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -23,7 +24,7 @@ from online.http.routes import Exchange, Routes
 from online.limits import FAREWELL_S
 from online.serve import tls
 from online.serve.progress import ProgressStream
-from online.serve.streams import RECEIVE_BYTES
+from online.serve.streams import RECEIVE_BYTES, SMALL_BYTES
 from online.serve.verb import Shared
 
 #: How long a connection may rest between two requests, as long as web servers keep theirs.
@@ -36,6 +37,10 @@ TOGETHER_BYTES = 64 * 1024
 PIECE_BYTES = 64 * 1024
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+#: What keeps the connections of those open who wait for events: proxies close what is silent for a minute.
+COMMENT = b":\n\n"
+COMMENT_EVERY_S = 15.0
 
 
 class HttpPeer:
@@ -52,6 +57,8 @@ class HttpPeer:
         self.is_receiving = False
         self.in_message = False  # a request has begun, and is not complete
         self.waiting_bytes = 0  # kept of a request, and being sent
+        self.events: bytearray | None = None  # that were not sent yet, once it has asked for events and nothing else
+        self.rest: trio.CancelScope | None = None  # while it waits for nothing but the next event
 
     def fileno(self) -> int:
         """Return the socket, or -1."""
@@ -61,6 +68,28 @@ class HttpPeer:
         """Let the peer end at about `deadline`; to move that by less than a second is not worth it."""
         if abs(self.scope.deadline - deadline) > 1:
             self.scope.deadline = deadline
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the other end has nearly all that was sent."""
+        on_its_way = self.socket.unsent_bytes() if self.socket is not None else 0
+        return len(self.events or b"") + on_its_way <= SMALL_BYTES
+
+    def offer(self, message: bytes, *, now_ms: int) -> bool:
+        """Send an event, unless too much waits to be sent; return whether it was taken."""
+        if self.events is None or len(self.events) > SMALL_BYTES:
+            return False
+        n_sent = 0
+        if not self.events and isinstance(self.stream, BareStream):
+            try:
+                n_sent = self.stream.send_now(message)
+            except trio.BrokenResourceError:
+                self.scope.cancel()
+        if n_sent < len(message):
+            self.events += message[n_sent:]
+            if self.rest is not None:
+                self.rest.cancel()
+        return True
 
     def fail(self, error: OnlineError, *, now_ms: int) -> bool:
         """Say why, then end, unless an answer is half sent. Return whether this is news."""
@@ -182,6 +211,10 @@ class Conversations:
             response = await self._respond(peer, event)
             keep_alive = event.keep_alive and not response.closes and not self.is_ending
             output += self._write(response, keep_alive=keep_alive, head_only=event.method == "HEAD")
+            if response.is_stream and event.method != "HEAD":
+                peer.events = bytearray(output)
+                await self._send_events(peer)
+                return False, b""
             if not keep_alive:
                 return False, output
             if len(output) > TOGETHER_BYTES:
@@ -189,10 +222,30 @@ class Conversations:
                 output = b""
         return True, output
 
+    async def _send_events(self, peer: HttpPeer) -> None:
+        """Send what is offered to a peer, and a comment now and then, until it goes. What it still says is ignored."""
+        assert peer.events is not None
+        comment_s = trio.current_time() + COMMENT_EVERY_S
+        while not self.is_ending:
+            if peer.events:
+                data = bytes(peer.events)
+                await self._send(peer, data)
+                del peer.events[: len(data)]
+            peer.scope.deadline = math.inf
+            peer.is_receiving = True
+            with trio.CancelScope(deadline=comment_s) as peer.rest:
+                if not peer.events and not await peer.stream.receive_some(RECEIVE_BYTES):
+                    return
+            peer.rest, peer.is_receiving = None, False
+            if trio.current_time() >= comment_s:
+                comment_s = trio.current_time() + COMMENT_EVERY_S
+                if not peer.events:
+                    peer.events += COMMENT
+
     async def _respond(self, peer: HttpPeer, request: Request) -> Response:
         try:
             is_tls = isinstance(peer.stream, trio.SSLStream)
-            return await self._routes.respond(Exchange(request, peer.connection, self._now_ms(), is_tls))
+            return await self._routes.respond(Exchange(request, peer, peer.connection, self._now_ms(), is_tls))
         except OnlineError as error:
             return problem_of(error)
         except Exception:
@@ -226,6 +279,8 @@ class Conversations:
         if not peer.is_receiving:
             self._connections.reached("slow")
             return None
+        if peer.events is not None:
+            return None  # an answer would be taken for an event
         if peer.last_words is not None:
             return self._write(problem(503, peer.last_words.code, str(peer.last_words)))
         if self.is_ending or not peer.in_message:

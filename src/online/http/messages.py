@@ -51,6 +51,7 @@ class Response:
     type: bytes = b""
     headers: Iterable[Header] = field(default=(_FRESH,))
     closes: bool = False  #: the connection ends with it
+    is_stream: bool = False  #: the body is only the beginning; the connection ends when there is no more
 
 
 def parse_form(form: bytes) -> dict[str, list[bytes]]:
@@ -74,7 +75,7 @@ def write(response: Response, *, date: bytes, keep_alive: bool, head_only: bool 
     parts += [b"%b: %b\r\n" % header for header in response.headers]
     if response.type:
         parts.append(b"Content-Type: %b\r\n" % response.type)
-    if status not in (204, 304):
+    if status not in (204, 304) and not response.is_stream:
         parts.append(b"Content-Length: %d\r\n" % len(response.body))
     parts.append(b"\r\n" if keep_alive else b"Connection: close\r\n\r\n")
     if not head_only:

@@ -3,6 +3,7 @@
 Not here: connections (service), and the answers themselves (questions, posting, metrics, static, openapi).
 
     /api/v1/VERB   each question of the verb table       GET
+    /api/v1/events                                       GET, a stream
     /api/v1/hits   /api/v1/leave                         POST
     /openapi.json  /metrics  /healthz  /readyz           GET
     / and its files, /login, /logout                     browsers
@@ -19,10 +20,11 @@ import trio
 from online import errors
 from online.core.wire import Connection
 from online.errors import OnlineError
-from online.http import asking, metrics, openapi, posting, static
+from online.http import asking, events, metrics, openapi, posting, static
 from online.http.access import NOBODY, Access, Visitor, token_wanted
 from online.http.messages import JSON, Header, Request, Response, json_response, parse_form, problem, problem_of
 from online.http.questions import Question, name_of, questions
+from online.serve.connections import Peer
 from online.serve.meter import Histogram
 from online.serve.slices import in_turns
 from online.serve.verb import Shared
@@ -41,6 +43,7 @@ class Exchange:
     """A request, and who asks it over which connection."""
 
     request: Request
+    peer: Peer
     connection: Connection
     now_ms: int
     is_tls: bool
@@ -78,6 +81,7 @@ class Routes:
             b"/openapi.json": {"GET": self._openapi_json},
             b"/api": {"GET": self._file},
             b"/session": {"GET": self._session},
+            b"/api/v1/events": {"GET": self._events},
             b"/api/v1/hits": {"POST": self._hits},
             b"/api/v1/leave": {"POST": self._leave},
         }
@@ -143,6 +147,14 @@ class Routes:
     def _introduce(self, exchange: Exchange, query: dict[str, list[bytes]]) -> None:
         site = query.get("site", [None])[0]
         asking.introduce(self._shared, exchange.connection, exchange.visitor.grant, site)
+
+    async def _events(self, exchange: Exchange) -> Response:
+        query = exchange.request.query()
+        channels = events.channels_of(query)
+        self._introduce(exchange, query)
+        if exchange.request.method == "HEAD":
+            return Response(200, type=b"text/event-stream")
+        return events.subscribe(self._shared, exchange.connection, exchange.peer, channels)
 
     async def _post(self, exchange: Exchange, verb: str, args: list[object]) -> object:
         query = exchange.request.query()

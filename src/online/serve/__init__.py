@@ -24,19 +24,21 @@ Who is connected:
     sockets       connections over plain sockets, by the reactor        -> connections, delays
     listeners     opens all sockets                                     -> config, handover, progress
     handover      sockets that systemd has opened
+    push          channels: who is told when something changes          -> connections, slices
     progress      streams that give up when sending makes no progress
     tls           certificates, and why a handshake failed
 
 The rare verbs:
 
-    verbs         all of them    -> info, verbs_access, verbs_clients, verbs_command, verbs_redis, verbs_sites
+    verbs         all of them  -> info, verbs_access, verbs_clients, verbs_command, verbs_push, verbs_redis, verbs_sites
     info          INFO: every section and figure                        -> delays, verb
     verbs_access  AUTH HELLO RESET QUIT                                 -> given, verbs_sites
     verbs_clients  CLIENT                                               -> given, listeners, verb
     verbs_command  COMMAND                                              -> verb
+    verbs_push    SUBSCRIBE UNSUBSCRIBE                                 -> push, verb
     verbs_redis   what else Redis' clients, proxies and monitoring ask  -> given, verb
     verbs_sites   SITE SITES SELECT PEAK                                -> given, verb
-    verb          how a verb gets its row, and what it may use          -> connections, delays, meter
+    verb          how a verb gets its row, and what it may use          -> connections, delays, meter, push
     meter         verbs a second, the most memory so far, histograms
     given         arguments, checked
 

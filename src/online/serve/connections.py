@@ -33,6 +33,8 @@ LIMITS_REACHED = (
     "frame_timeout",
     "auth_timeout",
     "wrong_token",
+    "max_subscriptions_reached",
+    "max_all_subscriptions_reached",
 )
 
 #: Faults of the server that are logged with a traceback; more are counted alone, so as not to fill a disk.
@@ -57,17 +59,32 @@ class Peer(Protocol):
     def fail(self, error: OnlineError, *, now_ms: int) -> bool:
         """Say why, then end: with `error` as the last reply, unless one is half sent. Return whether this is news."""
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the other end has nearly all that was sent."""
+
+    def offer(self, message: bytes, *, now_ms: int) -> bool:
+        """Send a message that answers nothing; or, if too much waits to be sent, do nothing and return False."""
+
+
+class Leaver(Protocol):
+    """Who is to be told that a connection has ended."""
+
+    def leave(self) -> None:
+        """Give back what is held for the connection."""
+
 
 class _Open:
     """What is known of a connection while it is open."""
 
-    __slots__ = ("grant", "home", "is_counted", "peer")
+    __slots__ = ("grant", "home", "is_counted", "peer", "subscriber")
 
     def __init__(self, peer: Peer | None, *, is_counted: bool) -> None:
         self.peer = peer
         self.home = DEFAULT_SITE
         self.grant: Grant | None = None
         self.is_counted = is_counted
+        self.subscriber: Leaver | None = None
 
 
 class _Ration:
@@ -128,6 +145,8 @@ class Connections:
         if known is not None:
             self.n_counted -= known.is_counted
             connection.release()
+            if known.subscriber is not None:
+                known.subscriber.leave()
 
     # What is known of them
 
@@ -167,6 +186,22 @@ class Connections:
         """Return the socket of a connection, which stays its own, or -1."""
         known = self._open.get(connection)
         return -1 if known is None or known.peer is None else known.peer.fileno()
+
+    def peer(self, connection: Connection) -> Peer | None:
+        """Return what carries a connection."""
+        known = self._open.get(connection)
+        return None if known is None else known.peer
+
+    def subscriber(self, connection: Connection) -> Leaver | None:
+        """Return who was bound to a connection."""
+        known = self._open.get(connection)
+        return None if known is None else known.subscriber
+
+    def bind(self, connection: Connection, subscriber: Leaver) -> None:
+        """Let `subscriber` know when a connection has ended."""
+        known = self._open.get(connection)
+        if known is not None:
+            known.subscriber = subscriber
 
     def end(self, connection: Connection, error: OnlineError, *, now_ms: int) -> bool:
         """End a connection for no fault of its peer, with `error` as its last reply. Return whether this is news."""

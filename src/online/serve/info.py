@@ -161,6 +161,14 @@ def _site_row(name: bytes) -> str:
 
 
 @section
+def push(shared: Shared, now_ms: int) -> Rows:
+    yield "subscriptions", shared.push.n_subscriptions
+    yield "channels", shared.push.n_channels
+    yield "events", shared.push.events
+    yield "events_skipped", shared.push.skipped
+
+
+@section
 def limits(shared: Shared, now_ms: int) -> Rows:
     totals = yield from shared.totals()
     for name in ("max_users_reached", "max_pages_reached", "max_memory_reached"):
@@ -195,7 +203,7 @@ def stats(shared: Shared, now_ms: int) -> Rows:
     yield "expired_keys", (yield from shared.totals()).expired
     yield "evicted_keys", 0
     yield "evicted_clients", reached["max_buffers_reached"]
-    yield "pubsub_channels", 0
+    yield "pubsub_channels", shared.push.n_channels
     yield "pubsub_patterns", 0
     yield "latest_fork_usec", 0
 

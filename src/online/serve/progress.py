@@ -32,19 +32,11 @@ class ProgressStream(trio.abc.HalfCloseableStream):
 
     def unsent_bytes(self) -> int:
         """Return how much was sent and has not arrived."""
-        return self._count(termios.TIOCOUTQ)
+        return unsent_bytes(self.fileno())
 
     def held_by_system(self) -> int:
         """Return how much was sent and has not arrived, and how much has come and was not read."""
-        return self._count(termios.TIOCOUTQ) + self._count(termios.FIONREAD)
-
-    def _count(self, question: int) -> int:
-        """Ask the system for a number of bytes; 0 where it does not know."""
-        try:
-            answer: int = struct.unpack("i", fcntl.ioctl(self.fileno(), question, bytes(4)))[0]
-        except OSError:
-            return 0
-        return answer
+        return unsent_bytes(self.fileno()) + _count(self.fileno(), termios.FIONREAD)
 
     def reset_at_close(self) -> None:
         """Break off when this is closed, so that the system frees what it holds."""
@@ -86,6 +78,20 @@ class ProgressStream(trio.abc.HalfCloseableStream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+def unsent_bytes(fd: int) -> int:
+    """Return how much was sent by a socket and has not arrived."""
+    return _count(fd, termios.TIOCOUTQ)
+
+
+def _count(fd: int, question: int) -> int:
+    """Ask the system for a number of bytes; 0 where it does not know."""
+    try:
+        answer: int = struct.unpack("i", fcntl.ioctl(fd, question, bytes(4)))[0]
+    except OSError:
+        return 0
+    return answer
 
 
 class ProgressListener(trio.abc.Listener[ProgressStream]):

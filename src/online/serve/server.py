@@ -141,6 +141,7 @@ class Server:
             house.start_soon(keep, "slices", self.slices.run)
             house.start_soon(keep, "expire", housekeeping.expire, self.verbs, self.clock, self.slices)
             house.start_soon(keep, "follow_clock", housekeeping.follow_clock, self.verbs, self.clock)
+            house.start_soon(keep, "push", self.verbs.push.run, self.slices, self.clock.now_ms)
             house.start_soon(self._run_parts, house)
             async with trio.open_nursery() as clients:
                 if self.sockets is not None:

@@ -48,7 +48,7 @@ _SWITCH = {"1": True, "true": True, "0": False, "false": False}
 _Amount = TypeVar("_Amount", int, float)
 
 
-def _between(low: int, high: int, amount: _Amount) -> _Amount:
+def _between(low: _Amount, high: _Amount, amount: _Amount) -> _Amount:
     if not low <= amount <= high:
         raise ValueError
     return amount
@@ -100,12 +100,12 @@ def whole_seconds(low: int, high: int) -> Kind:
     return Kind("SECONDS", f"{low} to {high} seconds", read)
 
 
-def seconds(low: int, high: int) -> Kind:
+def seconds(low: float, high: float) -> Kind:
     """Seconds, plain or with a unit."""
 
     def read(value: Any) -> float:
         amount, unit = _with_unit(r"\d{1,9}(?:\.\d{1,9})?", _TIME_UNITS, value)
-        return _between(low, high, float(amount) * unit)
+        return _between(float(low), float(high), float(amount) * unit)
 
     return Kind("SECONDS", f"{low} to {high} seconds", read)
 
@@ -299,6 +299,9 @@ LIMITS = (
     Setting("send_timeout", seconds(1, DAY_S), "time without progress in sending"),
     Setting("frame_timeout", seconds(1, DAY_S), "time from a message's first byte to its last"),
     Setting("auth_timeout", seconds(1, DAY_S), "time until the token has come, where one is needed"),
+    Setting("max_subscriptions", number(1, 1_000_000), "channels that one connection may subscribe to"),
+    Setting("max_all_subscriptions", number(1, 100_000_000), "subscriptions of all connections"),
+    Setting("push_interval", seconds(0.1, 60), "time between two states of a channel"),
 )
 
 BY_NAME = {setting.name: setting for setting in SETTINGS + LIMITS}

@@ -16,6 +16,7 @@ import errno
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 
@@ -68,6 +69,7 @@ class StreamPeer:
         self.last_words: OnlineError | None = None  # why the server ends it
         self.scope = trio.CancelScope()  # all of its work
         self.rest: trio.CancelScope | None = None  # while it waits for the other end
+        self.start_sending: Callable[[], None] | None = None  # as long as the conversation lasts
         self.unsent: deque[bytes] = deque()  # output that may leave
         self.unsent_bytes = 0
         self.is_sending = False  # stays true where sending was broken off
@@ -86,6 +88,25 @@ class StreamPeer:
     def waiting_bytes(self) -> int:
         """Input and output that wait."""
         return self.connection.buffered_bytes + self.carried_bytes
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the other end has nearly all that was sent."""
+        on_its_way = self.socket.unsent_bytes() if self.socket is not None else 0
+        return not self.connection.output_bytes and self.unsent_bytes + on_its_way <= SMALL_BYTES
+
+    def offer(self, message: bytes, *, now_ms: int) -> bool:
+        """Send a message that answers nothing, unless more than SMALL_BYTES wait; return whether it was taken."""
+        connection = self.connection
+        if self.start_sending is None or self.last_words is not None or connection.is_closing:
+            return False
+        if connection.is_partly_answered or connection.output_bytes or self.unsent_bytes > SMALL_BYTES:
+            return False
+        self.put(message)
+        if not self.is_sending:
+            self.is_sending = True
+            self.start_sending()
+        return True
 
     def put(self, output: bytes) -> None:
         """Take output that is to be sent."""
@@ -188,7 +209,11 @@ class Streams:
                 self._peers.add(peer)
                 with peer.scope:
                     async with trio.open_nursery() as peer.nursery:
-                        await self._while_there(peer, self._converse)
+                        peer.start_sending = partial(peer.nursery.start_soon, self._while_there, peer, self._send)
+                        try:
+                            await self._while_there(peer, self._converse)
+                        finally:
+                            peer.start_sending = None
             if peer.last_words is not None:
                 peer.connection.fail(peer.last_words)
                 peer.connection.forget_input()

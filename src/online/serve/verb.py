@@ -21,6 +21,7 @@ from online.pieces import Pieces
 from online.serve.connections import Connections
 from online.serve.delays import Delays
 from online.serve.meter import Meter
+from online.serve.push import Push, Subscriber
 from online.serve.tokens import Tokens
 from online.terms import IndexStatistics
 
@@ -30,6 +31,7 @@ class Shared:
 
     service: Service
     connections: Connections
+    push: Push
 
     def __init__(self, sites: Sites, tokens: Tokens) -> None:
         """Without `tokens` any is taken."""
@@ -51,6 +53,12 @@ class Shared:
         """Return the sites that a connection may know of, by name. O(sites log sites)."""
         own = self.connections.own_site(connection)
         return sorted(each for each in self.sites.items() if own in (None, each[0]))
+
+    def subscriber(self, connection: Connection) -> Subscriber | None:
+        """Return who is told of channels by a connection, if anybody was so far."""
+        found = self.connections.subscriber(connection)
+        assert found is None or isinstance(found, Subscriber)
+        return found
 
     def totals(self) -> Pieces[IndexStatistics]:
         """Add up the statistics of all sites, and of hits that found none, in pieces. O(sites)."""

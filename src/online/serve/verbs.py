@@ -19,13 +19,14 @@ from online.core import wire
 from online.core.index import Index
 from online.core.sites import Sites
 from online.core.wire import NOT_YET, Connection, Service
-from online.serve import info, verbs_access, verbs_clients, verbs_command, verbs_redis, verbs_sites
+from online.serve import info, verbs_access, verbs_clients, verbs_command, verbs_push, verbs_redis, verbs_sites
 from online.serve.connections import Connections
+from online.serve.push import Push
 from online.serve.tokens import Tokens
 from online.serve.verb import VERBS, Shared
 
 #: The files whose verbs have their rows by now.
-FAMILIES = (info, verbs_access, verbs_clients, verbs_command, verbs_redis, verbs_sites)
+FAMILIES = (info, verbs_access, verbs_clients, verbs_command, verbs_push, verbs_redis, verbs_sites)
 
 #: A unit of a connection's work is about a hit.
 UNIT_NS = 500
@@ -43,6 +44,7 @@ class Verbs(Shared):
         check(usage.split()[0] for usage, *_ in wire.RARE)
         self.service = Service(self, sites.limits, auth_wanted=bool(self.tokens), window_s=sites.window_s)
         self.connections = Connections(sites, self.service)
+        self.push = Push(self.service, sites)
 
     def call(self, connection: Connection, verb: str, args: list[bytes], now_ms: int) -> object:
         """Carry out a rare verb (upper case, with a right number of arguments) and return its reply.

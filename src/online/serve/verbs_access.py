@@ -54,6 +54,9 @@ def hello(shared: Shared, connection: Connection, args: list[bytes], now_ms: int
 @verb("RESET")
 def reset(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
     connection.reset()
+    subscriber = shared.subscriber(connection)
+    if subscriber is not None:
+        subscriber.leave()
     shared.connections.grant(connection, None)
     speak_of(shared, connection, DEFAULT_SITE)
     shared.connections.settle(connection, DEFAULT_SITE)
@@ -94,6 +97,10 @@ def _enter(shared: Shared, connection: Connection, found: Grant | None, site: by
     connection.authenticated = True
     connection.may_write = found is None or found.allows(WRITE)
     shared.connections.grant(connection, found)
+    subscriber = shared.subscriber(connection)
+    if found is not None and found.site is not None and subscriber is not None:
+        shared.push.confine(subscriber, found.site)
+        connection.n_subscriptions = len(subscriber.channels)
     if site is not None:
         speak_of(shared, connection, site)
         shared.connections.settle(connection, site)

@@ -37,6 +37,8 @@ SUMMARIES = {
     "DISCARD": "Forgets the verbs of a transaction.",
     "WATCH": "Does nothing: a transaction never fails for what it watches.",
     "UNWATCH": "Does nothing.",
+    "SUBSCRIBE": "Sends the state of channels, now and whenever it has changed.",
+    "UNSUBSCRIBE": "Ends that, for some channels or all.",
     "QUIT": "Closes the connection.",
     "RESET": "Sets the connection back to how it began.",
     "AUTH": "Sends the token, and chooses a site.",
