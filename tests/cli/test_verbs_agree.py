@@ -61,7 +61,7 @@ SERVER = server_usages()
 README = readme_usages()
 
 #: What our clients send by themselves, and what only Redis clients send; two of those verbs are of use to all.
-NOT_ASKED = {"SITE"} | (readme_verbs_of("Redis") - {"PING", "TIME"})
+NOT_ASKED = {"SITE", "SUBSCRIBE", "UNSUBSCRIBE"} | (readme_verbs_of("Redis") - {"PING", "TIME"})
 ASKED = sorted(set(SERVER) - NOT_ASKED)
 
 
