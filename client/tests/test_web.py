@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from online_client import Reporter
+from online_client.proxies import read_proxies
 from online_client.web import (
     Looks,
     PageView,
@@ -152,3 +153,35 @@ def test_a_url_has_one_form() -> None:
 def test_an_empty_secret_is_refused() -> None:
     with pytest.raises(ValueError, match="secret is empty; it should be long, random"):
         page_views("")
+
+
+def asked_through(trusted: Any, **environ: str) -> PageViews[Any]:
+    """Make page views that have met one request."""
+    looks = Looks(anonymous, environ_url, None, environ_address, environ_header)
+    views = PageViews(Reporter("online://127.0.0.1:1"), looks, secret="s3cret", proxies=read_proxies(trusted))
+    for _ in range(2):
+        assert found(views, {**ADA, **environ}) is not None
+    return views
+
+
+@pytest.mark.parametrize("header", ["HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED"])
+def test_a_proxy_that_no_setting_names_is_told_once(header: str, caplog: Any) -> None:
+    asked_through(None, **{header: "for=203.0.113.9" if header == "HTTP_FORWARDED" else "203.0.113.9"})
+    [record] = caplog.records
+    assert "a request from 192.0.2.7 came with" in record.getMessage()
+    assert "no proxy is trusted" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("trusted", "forwarded"),
+    [
+        (["10.0.0.0/8"], "203.0.113.9"),
+        ([], "203.0.113.9"),
+        (None, ""),
+        (None, "192.0.2.7"),  # the server has taken the address from there
+        (None, "203.0.113.9, 192.0.2.7:51000"),
+    ],
+)
+def test_no_proxy_is_missed_where_it_is_named_or_read_by_the_server(trusted: Any, forwarded: str, caplog: Any) -> None:
+    asked_through(trusted, HTTP_X_FORWARDED_FOR=forwarded)
+    assert not caplog.records

@@ -24,6 +24,7 @@ The map, for a newcomer. An arrow is an allowed import; nothing imports against 
     agents      which agents are bots
     guests      the names of guests and bots                        -> agents
     proxies     which proxies are trusted                           -> addresses, pageviews
+    visitors    the cookie that tells guests apart
     pageviews   which requests are page views
     urls        one url for one page
     names       who is named, and what stands for nobody            -> verbs

@@ -34,6 +34,11 @@ def address(scope: Scope) -> str:
     return str(client[0] or "") if client else ""
 
 
+def is_secure(scope: Scope) -> bool:
+    """Tell whether a request came over TLS."""
+    return scope.get("scheme") == "https"
+
+
 def header(scope: Scope) -> Header:
     """Return what gives the headers of a request by their names; those that came more than once are joined."""
     return lambda name: _header(scope, name.lower().encode())
@@ -48,10 +53,12 @@ class OnlineMiddleware:
     `user(scope)`: the user, `(user, kind)`, or None for a guest; everybody is one unless told otherwise.
     `page_url(scope)`: the page, the path unless told otherwise; None is not reported. `guest(scope)`: what tells
     guests apart, address and agent unless told otherwise; None is not reported. `is_page_view(method, status,
-    content_type)`: see web.py. All are called in the event loop when the response starts, and see what other
-    middleware has put into the scope by then.
+    content_type)`: see web.py. `visitor_cookie`: the name of a cookie that tells guests apart who have one address and
+    agent (visitors.py); none unless told otherwise. All functions are called in the event loop when the response
+    starts, and see what other middleware has put into the scope by then.
     `trust_proxy`: the networks of your proxies, such as `["10.0.0.0/8"]`, or "unix", whose `proxy_header`
-    (X-Forwarded-For, or Forwarded) tells for whom they ask.
+    (X-Forwarded-For, or Forwarded) tells for whom they ask; `[]` says that you have none, or that the server in front
+    of this middleware finds the visitor's address itself.
 
     Who signs in was a guest a moment ago: an application that says `scope["online.page_views"].signed_in(scope)`,
     and `signed_out` before it forgets the user, counts nobody twice.
@@ -67,14 +74,20 @@ class OnlineMiddleware:
         page_url: Callable[[Scope], Name | None] = path,
         guest: Callable[[Scope], str | None] | None = None,
         is_page_view: PageViewTest = is_page_view,
-        trust_proxy: str | Iterable[str] = (),
+        trust_proxy: str | Iterable[str] | None = None,
         proxy_header: str = HEADERS[0],
+        visitor_cookie: str | None = None,
     ) -> None:
         self.app = app
-        looks = Looks(user, page_url, guest, address, header)
+        looks = Looks(user, page_url, guest, address, header, is_secure)
         proxies = read_proxies(trust_proxy, proxy_header)
         self.page_views = PageViews(
-            Reporter(url), looks, secret=secret, is_page_view=is_page_view, proxies=proxies
+            Reporter(url),
+            looks,
+            secret=secret,
+            is_page_view=is_page_view,
+            proxies=proxies,
+            visitor_cookie=visitor_cookie,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,12 +98,18 @@ class OnlineMiddleware:
         scope[KEY] = self.page_views
 
         async def send_and_report(message: Message) -> None:
+            if message["type"] != "http.response.start":
+                await send(message)
+                return
+            looked_at = (scope, scope["method"], message["status"], _header(message, b"content-type"))
+            cookie = self.page_views.cookie(*looked_at, _header(message, b"cache-control"))
+            if cookie is not None:
+                headers = [*(message.get("headers") or ()), (b"set-cookie", cookie.encode())]
+                message = {**message, "headers": headers}
             try:
                 await send(message)
             finally:  # a server may raise when the visitor has hung up
-                if message["type"] == "http.response.start":
-                    content_type = _header(message, b"content-type")
-                    self.page_views.report(scope, scope["method"], message["status"], content_type, seen_ms)
+                self.page_views.report(*looked_at, seen_ms)
 
         await self.app(scope, receive, send_and_report)
 

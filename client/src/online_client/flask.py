@@ -19,6 +19,7 @@ from online_client.web import (
     Visitor,
     environ_address,
     environ_header,
+    environ_is_secure,
     environ_url,
     is_page_view,
     now_ms,
@@ -51,7 +52,8 @@ class Online:
 
     Of the application's configuration it reads ONLINE_URL, the server's address, SECRET_KEY, which names guests,
     ONLINE_TRUST_PROXY, the networks of your proxies (such as `["10.0.0.0/8"]`, or "unix"), and ONLINE_PROXY_HEADER, in
-    which they tell for whom they ask (X-Forwarded-For, or Forwarded).
+    which they tell for whom they ask (X-Forwarded-For, or Forwarded), and ONLINE_VISITOR_COOKIE, the name of a cookie
+    that tells guests apart who have one address and agent (visitors.py).
     Templates have `online_count([url])` and `online_users([url, limit=30, guests=False])`; `app.extensions["online"]`
     has the `presence` and the `page_views` behind them.
 
@@ -75,6 +77,7 @@ class Online:
             guest=None if guest is None else lambda _: guest(),
             address=lambda request: environ_address(request.environ),
             header=lambda request: environ_header(request.environ),
+            is_secure=lambda request: environ_is_secure(request.environ),
         )
         self._is_page_view = is_page_view
         if app is not None:
@@ -83,8 +86,8 @@ class Online:
     def init_app(self, app: Flask) -> None:
         """Report the page views of `app`, and give its templates their functions.
 
-        Raises AddressError for a wrong ONLINE_URL, ValueError for a wrong ONLINE_TRUST_PROXY, RuntimeError
-        without a SECRET_KEY.
+        Raises AddressError for a wrong ONLINE_URL, ValueError for a wrong ONLINE_TRUST_PROXY or ONLINE_VISITOR_COOKIE,
+        RuntimeError without a SECRET_KEY.
         """
         if not app.config.get("SECRET_KEY"):
             raise RuntimeError("Online names guests with the application's SECRET_KEY: set it before init_app")
@@ -100,12 +103,17 @@ class _Extension:
         url = app.config.get("ONLINE_URL")
         self.presence = Presence(url)
         proxies = read_proxies(
-            app.config.get("ONLINE_TRUST_PROXY") or (),
+            app.config.get("ONLINE_TRUST_PROXY"),
             app.config.get("ONLINE_PROXY_HEADER") or HEADERS[0],
             name="ONLINE_TRUST_PROXY",
         )
         self.page_views = PageViews(
-            Reporter(url), looks, secret=app.config["SECRET_KEY"], is_page_view=is_page_view, proxies=proxies
+            Reporter(url),
+            looks,
+            secret=app.config["SECRET_KEY"],
+            is_page_view=is_page_view,
+            proxies=proxies,
+            visitor_cookie=app.config.get("ONLINE_VISITOR_COOKIE"),
         )
         self._page_url = page_url
         # After the session was saved: looking at it then does not make every page vary by cookie.
@@ -146,7 +154,13 @@ class _Extension:
         content_type = response.content_type or ""
         view = self.page_views.find(request, request.method, response.status_code, content_type)
         if view is not None:
-            request.environ[_FOUND] = partial(self.page_views.reporter.hit, view.user, view.url, kind=view.kind)
+            request.environ[_FOUND] = partial(self.page_views.send, view)
+            cache_control = response.headers.get("Cache-Control")
+            cookie = self.page_views.cookie(
+                request, request.method, response.status_code, content_type, cache_control
+            )
+            if cookie is not None:
+                response.headers.add("Set-Cookie", cookie)
 
     def _wrap(self, wsgi_app: "WSGIApplication") -> "WSGIApplication":
         """Report what was found when the response is closed. (Flask's own `call_on_close` leaves out HEAD and 304.)"""

@@ -8,7 +8,7 @@ Not its job: how addresses and headers are written (addresses).
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from online_client.addresses import Network, client_of, normal_address, read_network
+from online_client.addresses import Network, client_of, forwarded_for, is_within, normal_address, read_network
 from online_client.pageviews import Header
 
 #: Headers that tell of visitors behind proxies.
@@ -27,11 +27,26 @@ class Proxies:
     networks: tuple[Network, ...] = ()
     unix: bool = False
     header: str = HEADERS[0]
+    is_told: bool = True  #: whether the application has said which proxies it trusts, be it none
 
     @property
     def is_set(self) -> bool:
         """Whether any proxy is trusted."""
         return self.unix or bool(self.networks)
+
+    def trusts(self, address: str) -> bool:
+        """Tell whether who asked, from `address`, is a trusted proxy."""
+        return self.unix if not address else is_within(address, self.networks)
+
+    def is_missed(self, address: str, header: Header) -> bool:
+        """Tell whether a proxy seems to ask, and nobody has said whether to trust it.
+
+        Not if the server in front of us has read the header: then who asks is one of those it tells of.
+        """
+        if self.is_told:
+            return False
+        told = [normal_address(each) for name in HEADERS for each in forwarded_for(header(name) or "")]
+        return bool(told) and normal_address(address) not in told
 
     def client(self, address: str, header: Header) -> str:
         """Return the address of the client in its one form; as it is if it is none. `address`: who asked."""
@@ -43,19 +58,23 @@ class Proxies:
         return normal_address(address) or address
 
 
-def read_proxies(trusted: str | Iterable[str], header: str = HEADERS[0], *, name: str = "trust_proxy") -> Proxies:
+def read_proxies(
+    trusted: str | Iterable[str] | None, header: str = HEADERS[0], *, name: str = "trust_proxy"
+) -> Proxies:
     """Read the settings: networks such as `10.0.0.0/8`, or `unix`; in a list, or a text with commas or spaces.
 
-    Raises ValueError, which names the setting and the value.
+    None says that there is no such setting. Raises ValueError, which names the setting and the value.
 
     >>> read_proxies("10.0.0.0/8, unix").unix
     True
     """
+    if header not in HEADERS:
+        raise ValueError(f"the header of {name} should be {' or '.join(HEADERS)}, not {header!r}")
+    if trusted is None:
+        return Proxies(header=header, is_told=False)
     given = trusted.replace(",", " ").split() if isinstance(trusted, str) else trusted
     if not isinstance(given, list | tuple | set | frozenset) or not all(isinstance(each, str) for each in given):
         raise ValueError(f"{name} should be a list of networks such as '10.0.0.0/8', or 'unix', not {trusted!r}")
-    if header not in HEADERS:
-        raise ValueError(f"the header of {name} should be {' or '.join(HEADERS)}, not {header!r}")
     networks = []
     for each in given:
         try:

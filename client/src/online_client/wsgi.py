@@ -15,6 +15,7 @@ from online_client.web import (
     anonymous,
     environ_address,
     environ_header,
+    environ_is_secure,
     environ_url,
     is_page_view,
     now_ms,
@@ -33,9 +34,11 @@ class OnlineMiddleware:
     `user(environ)`: the user, `(user, kind)`, or None for a guest; everybody is one unless told otherwise.
     `page_url(environ)`: the page, the path unless told otherwise; None is not reported. `guest(environ)`: what tells
     guests apart, address and agent unless told otherwise; None is not reported. `is_page_view(method, status,
-    content_type)`: see web.py.
+    content_type)`: see web.py. `visitor_cookie`: the name of a cookie that tells guests apart who have one address and
+    agent (visitors.py); none unless told otherwise.
     `trust_proxy`: the networks of your proxies, such as `["10.0.0.0/8"]`, or "unix", whose `proxy_header`
-    (X-Forwarded-For, or Forwarded) tells for whom they ask.
+    (X-Forwarded-For, or Forwarded) tells for whom they ask; `[]` says that you have none, or that the server in front
+    of this middleware finds the visitor's address itself.
 
     Who signs in was a guest a moment ago: an application that says `environ["online.page_views"].signed_in(environ)`,
     and `signed_out` before it forgets the user, counts nobody twice.
@@ -51,14 +54,20 @@ class OnlineMiddleware:
         page_url: "Callable[[WSGIEnvironment], Name | None]" = environ_url,
         guest: "Callable[[WSGIEnvironment], str | None] | None" = None,
         is_page_view: PageViewTest = is_page_view,
-        trust_proxy: str | Iterable[str] = (),
+        trust_proxy: str | Iterable[str] | None = None,
         proxy_header: str = HEADERS[0],
+        visitor_cookie: str | None = None,
     ) -> None:
         self.app = app
-        looks = Looks(user, page_url, guest, environ_address, environ_header)
+        looks = Looks(user, page_url, guest, environ_address, environ_header, environ_is_secure)
         proxies = read_proxies(trust_proxy, proxy_header)
         self.page_views = PageViews(
-            Reporter(url), looks, secret=secret, is_page_view=is_page_view, proxies=proxies
+            Reporter(url),
+            looks,
+            secret=secret,
+            is_page_view=is_page_view,
+            proxies=proxies,
+            visitor_cookie=visitor_cookie,
         )
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -69,13 +78,21 @@ class OnlineMiddleware:
         def start(line: str, headers: list[tuple[str, str]], *more: Any) -> Callable[[bytes], object]:
             nonlocal status, content_type
             status = int(line.split(maxsplit=1)[0])
-            content_type = next((value for name, value in headers if name.lower() == "content-type"), "")
+            content_type = _header(headers, "content-type")
+            cache_control = _header(headers, "cache-control")
+            cookie = self.page_views.cookie(environ, method, status, content_type, cache_control)
+            if cookie is not None:
+                headers = [*headers, ("Set-Cookie", cookie)]
             return start_response(line, headers, *more)
 
         body = self.app(environ, start)
         if status and not self.page_views.includes(method, status, content_type):
             return body  # as it is, so that the server may send a file in its own way
         return WatchedBody(body, lambda: self.page_views.report(environ, method, status, content_type, seen_ms))
+
+
+def _header(headers: list[tuple[str, str]], wanted: str) -> str:
+    return next((value for name, value in headers if name.lower() == wanted), "")
 
 
 class WatchedBody:

@@ -14,6 +14,7 @@ from django.http import HttpRequest
 from online_client.address import parse_addresses
 from online_client.django.settings import FUNCTIONS, forget, function, page_views, proxies, reports, server_url
 from online_client.errors import AddressError
+from online_client.visitors import VisitorCookie
 
 MIDDLEWARE = "online_client.django.middleware.OnlineMiddleware"
 
@@ -42,7 +43,8 @@ def _signed_out(*, request: HttpRequest | None = None, **_: Any) -> None:
 
 def check(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[checks.CheckMessage]:
     """Find what is wrong with the settings."""
-    return [*_check_url(), *_check_functions(), *_check_proxies(), *_check_middleware(), *_check_names()]
+    found = (_check_url, _check_functions, _check_proxies, _check_cookie, _check_middleware, _check_names)
+    return [message for find in found for message in find()]
 
 
 def _check_url() -> Iterator[checks.CheckMessage]:
@@ -81,6 +83,19 @@ def _check_proxies() -> Iterator[checks.CheckMessage]:
         hint = 'Set it to the networks of your proxies, such as ["10.0.0.0/8"], or to [] if REMOTE_ADDR is right.'
         problem = f"{behind[0]} tells of a proxy, and ONLINE_TRUST_PROXY does not: guests may all have its address."
         yield checks.Warning(problem, hint=hint, id="online.W004")
+
+
+def _check_cookie() -> Iterator[checks.CheckMessage]:
+    name = getattr(settings, "ONLINE_VISITOR_COOKIE", None)
+    if name is None:
+        return
+    try:
+        VisitorCookie(name)
+    except ValueError as error:
+        yield checks.Error(f"ONLINE_VISITOR_COOKIE: {error}.", id="online.E004")
+    if getattr(settings, "ONLINE_GUEST", None) is not None:
+        problem = "ONLINE_VISITOR_COOKIE and ONLINE_GUEST both tell guests apart."
+        yield checks.Error(problem, hint="Set one of them.", id="online.E004")
 
 
 def _check_middleware() -> Iterator[checks.CheckMessage]:

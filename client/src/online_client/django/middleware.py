@@ -3,7 +3,8 @@
 It belongs first in MIDDLEWARE: there it sees what really goes out, also what a cache or a conditional answer (304) has
 put in its place. Further in it works too, but does not see what those before it answer by themselves.
 
-1. Nothing is put on requests and responses, which others pickle, copy and drop.
+1. Nothing is put on requests and responses, which others pickle, copy and drop, but the visitor cookie on a response
+   that nobody but the server sees any more.
 2. It looks at the request after the view and the middleware behind it, so that a user who signs in with this request
    counts; in an async server in Django's thread for that, as looking may ask the database.
 3. Looking at the session does not make a response vary by cookie.
@@ -54,9 +55,11 @@ async def _reported_later(request: HttpRequest, coming: Awaitable[Response], see
 def _report(request: HttpRequest, response: Response, seen_ms: int) -> None:
     if reports():
         with _unseen_by_the_session(request):
-            page_views().report(
-                request, request.method or "", response.status_code, _content_type(response), seen_ms
-            )
+            looked_at = (request, request.method or "", response.status_code, _content_type(response))
+            cookie = page_views().cookie(*looked_at, response.get("Cache-Control"))
+            if cookie is not None:
+                response.cookies.load(cookie)
+            page_views().report(*looked_at, seen_ms)
 
 
 def _content_type(response: Response) -> str:

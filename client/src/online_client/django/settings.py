@@ -7,8 +7,9 @@
     ONLINE_GUEST        request -> what tells guests apart, None for not to be reported; address and agent unless set
     ONLINE_TRUST_PROXY  networks of trusted proxies, such as ["10.0.0.0/8"], or "unix"; none unless set
     ONLINE_PROXY_HEADER the header in which they tell for whom they ask: X-Forwarded-For unless set, or Forwarded
+    ONLINE_VISITOR_COOKIE   the name of a cookie that tells guests apart who have one address and agent; none unless set
 
-The three before these are dotted paths of functions. SECRET_KEY names guests.
+ONLINE_USER, ONLINE_PAGE_URL and ONLINE_GUEST are dotted paths of functions. SECRET_KEY names guests.
 """
 
 import sys
@@ -74,7 +75,7 @@ _urls_set = 0
 
 def proxies() -> Proxies:
     """Return what ONLINE_TRUST_PROXY and ONLINE_PROXY_HEADER say. Raises ValueError, which names the setting."""
-    trusted = getattr(settings, "ONLINE_TRUST_PROXY", None) or ()
+    trusted = getattr(settings, "ONLINE_TRUST_PROXY", None)
     return read_proxies(
         trusted, getattr(settings, "ONLINE_PROXY_HEADER", None) or HEADERS[0], name="ONLINE_TRUST_PROXY"
     )
@@ -95,8 +96,12 @@ def page_views() -> PageViews[HttpRequest]:
         guest=function("ONLINE_GUEST"),
         address=lambda request: environ_address(request.META),
         header=lambda request: environ_header(request.META),
+        is_secure=lambda request: request.is_secure(),
     )
-    return PageViews(Reporter(server_url()), looks, secret=settings.SECRET_KEY, proxies=proxies())
+    cookie = getattr(settings, "ONLINE_VISITOR_COOKIE", None)
+    return PageViews(
+        Reporter(server_url()), looks, secret=settings.SECRET_KEY, proxies=proxies(), visitor_cookie=cookie
+    )
 
 
 def page_url(request: HttpRequest) -> Name | None:
