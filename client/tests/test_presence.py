@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from online_client import AddressError, Page, verbs
+from online_client import AddressError, Kinds, Page, questions, verbs
+from online_client import answers as memory
 from online_client import presence as presences
-from online_client.presence import FIRST_PAUSE_S, KNOWN_S, LONGEST_PAUSE_S, AsyncPresence, Presence, _Answers
+from online_client.answers import FIRST_PAUSE_S, KNOWN_S, LONGEST_PAUSE_S, Answers
+from online_client.presence import AsyncPresence, Presence, Reader
 
 PATIENCE_S = 20.0
 QUESTION = verbs.count()
@@ -30,7 +32,8 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             return made[-1]
 
     asking = Asking()
-    monkeypatch.setattr(presences, "monotonic", lambda: asking.now_s)
+    for module in (presences, memory, questions):
+        monkeypatch.setattr(module, "monotonic", lambda: asking.now_s)
     yield asking
     for presence in made:
         presence.close()
@@ -219,7 +222,7 @@ def test_while_one_asks_the_others_take_what_is_known(serve: Any, ask: Any) -> N
 
 
 def test_after_a_pause_one_asks_and_the_others_do_not_wait_for_it() -> None:
-    answers = _Answers(1.0)
+    answers = Answers(1.0)
     assert answers.is_due(QUESTION, 0.0)
     assert answers.is_due(OTHER, 0.0)
     assert answers.fail(0.05) == answers.fail(0.06) == 1.0
@@ -234,8 +237,8 @@ def test_after_a_pause_one_asks_and_the_others_do_not_wait_for_it() -> None:
 
 
 def test_answers_are_kept_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presences, "MAX_KNOWN", 2)
-    answers = _Answers(1.0)
+    monkeypatch.setattr(memory, "MAX_KNOWN", 2)
+    answers = Answers(1.0)
     first, second, third = map(verbs.count, ["/a", "/b", "/c"])
     answers.learn(first, 1, 0.0)
     answers.learn(second, 2, 0.0)
@@ -275,3 +278,50 @@ def test_the_asynchronous_one_does_the_same(serve: Any, scripts: Any) -> None:
             assert len(server.requests) <= asked + 1
 
     asyncio.run(visit())
+
+
+NOW_MS = 1_709_208_000_123
+
+
+def seen_at(url: str) -> list[Any]:
+    return [[url, NOW_MS]]
+
+
+@pytest.mark.parametrize(
+    ("reader", "seen", "count", "here", "kinds", "users"),
+    [
+        (Reader("ada", "/a", "member"), [None], 8, 8, Kinds(4, 2, 1, 0), ["ada", "theo"]),
+        (Reader("ada", "/a", "member"), seen_at("/b"), 7, 8, Kinds(4, 2, 1, 0), ["ada", "theo"]),
+        (Reader("ada", "/a", "member"), seen_at("/a"), 7, 7, Kinds(3, 2, 1, 0), ["ada", "theo"]),
+        (Reader("theo", "/a", "member"), seen_at("/a"), 7, 7, Kinds(3, 2, 1, 0), ["theo"]),
+        (Reader("guest-1", "/a", "guest"), [None], 8, 8, Kinds(3, 3, 1, 0), ["theo"]),
+        (Reader("ada", "/b", "member"), [None], 8, 7, Kinds(3, 2, 1, 0), ["theo"]),
+        (Reader("eve", "/a", "hidden"), [None], 7, 7, Kinds(3, 2, 1, 0), ["theo"]),
+        (None, [None], 7, 7, Kinds(3, 2, 1, 0), ["theo"]),
+    ],
+    ids=["newcomer", "from another page", "here", "listed", "guest", "on another page", "hidden", "nobody"],
+)
+@pytest.mark.parametrize("way", ["in a thread", "in a loop"])
+def test_a_page_counts_and_lists_its_reader(
+    serve: Any, scripts: Any, way: str, reader: Any, seen: Any, count: int, here: int, kinds: Kinds, users: Any
+) -> None:
+    answers = {"count": 7, "kinds": [3, 2, 1, 0], "seen": seen, "page": page(("theo", "member"), ("guest-1", "guest"))}
+    url = serve(scripts.answering(answers)).url
+
+    async def in_a_loop() -> list[Any]:
+        async with AsyncPresence(url, timeout=PATIENCE_S) as presence:
+            return [
+                await presence.count(reader=reader), await presence.count("/a", reader=reader),
+                await presence.kinds("/a", reader=reader), await presence.users("/a", reader=reader),
+            ]  # fmt: skip
+
+    def in_a_thread() -> list[Any]:
+        with Presence(url, timeout=PATIENCE_S) as presence:
+            return [
+                presence.count(reader=reader), presence.count("/a", reader=reader),
+                presence.kinds("/a", reader=reader), presence.users("/a", reader=reader),
+            ]  # fmt: skip
+
+    *counts, listed = asyncio.run(in_a_loop()) if way == "in a loop" else in_a_thread()
+    assert counts == [count, here, kinds]
+    assert [viewer.user for viewer in listed] == users

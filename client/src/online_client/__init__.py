@@ -19,7 +19,10 @@ The map, for a newcomer. An arrow is an allowed import; nothing imports against 
     aio         anyio's streams around the protocol                 -> protocol, client
     buffer      hits that wait, within bounds
     reporter    a buffer and a thread around a client               -> client, forks, buffer
-    presence    answers for pages: a client and its last answers    -> client, aio, forks
+    members     the members on a page, without the guests           -> verbs
+    answers     what was answered last, and when to ask again       -> members, forks
+    questions   what pages ask, sans-I/O                            -> answers
+    presence    answers for pages: a client around the questions    -> client, aio, questions
     addresses   addresses in their one form, and the client behind proxies
     agents      which agents are bots
     guests      the names of guests and bots                        -> agents
@@ -28,7 +31,7 @@ The map, for a newcomer. An arrow is an allowed import; nothing imports against 
     pageviews   which requests are page views
     urls        one url for one page
     names       who is named, and what stands for nobody            -> verbs
-    web         what a page view is, and whose                      -> reporter, names
+    web         what a page view is, and whose                      -> reporter, questions, names
     wsgi, asgi, flask, django/      the frameworks                  -> web, presence; flask -> wsgi
 
 A new verb is one function in `verbs` and one line in each of `client` and `aio`.

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from online_client.pageviews import Header
 from online_client.proxies import HEADERS, read_proxies
+from online_client.questions import Reader
 from online_client.reporter import Reporter
 from online_client.urls import decoded_url, page_url
 from online_client.verbs import Name
@@ -42,6 +43,15 @@ def is_secure(scope: Scope) -> bool:
 def header(scope: Scope) -> Header:
     """Return what gives the headers of a request by their names; those that came more than once are joined."""
     return lambda name: _header(scope, name.lower().encode())
+
+
+def reader(scope: Scope) -> Reader | None:
+    """Return who the page is being made for, for the `reader` of a Presence; None if nobody will be reported.
+
+    Call it in the request, behind the middleware: what tells the user must be in the scope.
+    """
+    page_views: PageViews[Scope] | None = scope.get(KEY)
+    return None if page_views is None else page_views.reader(scope)
 
 
 class OnlineMiddleware:

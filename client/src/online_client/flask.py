@@ -1,13 +1,12 @@
 """The extension for Flask: reports page views when their responses have gone; functions for templates."""
 
-import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request, Response, has_request_context, request, request_finished
 
-from online_client.presence import Presence, Reader, reader_of
+from online_client.presence import Presence, Reader
 from online_client.proxies import HEADERS, read_proxies
 from online_client.replies import Viewer
 from online_client.reporter import Reporter
@@ -28,8 +27,6 @@ from online_client.wsgi import WatchedBody
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-logger = logging.getLogger(__name__)
 
 #: Where a request keeps, until its response has gone, how to report it.
 _FOUND = "online.page_view"
@@ -133,14 +130,7 @@ class _Extension:
 
     def _reader(self) -> Reader | None:
         """Who the page is made for, None if nobody will be reported."""
-        if not has_request_context():  # a letter, not a page
-            return None
-        try:
-            view = self.page_views.reader(request)
-        except Exception:
-            logger.exception("the reader of a page cannot be told")
-            return None
-        return None if view is None else reader_of(view.user, view.url, view.kind)
+        return self.page_views.reader(request) if has_request_context() else None  # none in a letter
 
     def signed_in(self) -> None:
         """Take the guest offline whom this request would be without its user."""

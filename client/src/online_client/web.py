@@ -14,7 +14,7 @@ Not its job: any framework (django/, flask.py, asgi.py, wsgi.py), and telling wh
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from online_client.agents import is_bot
@@ -23,6 +23,7 @@ from online_client.names import Visitor as Visitor  # the integrations find it h
 from online_client.names import named
 from online_client.pageviews import Header, is_file, purpose_of, shows_page
 from online_client.proxies import HEADERS, Proxies
+from online_client.questions import Reader, reader_of
 from online_client.reporter import Reporter
 from online_client.urls import decoded_url
 from online_client.verbs import Name, User
@@ -139,13 +140,19 @@ class PageViews(Generic[R]):
             return None
         return self._cookie.header(visitor, secure=self._is_secure(request))
 
-    def reader(self, request: R) -> PageView | None:
-        """Return what there is to report if this request is answered with a page; the user is the one who is online.
+    def reader(self, request: R, *, passing: tuple[type[Exception], ...] = ()) -> Reader | None:
+        """Return who a page is being made for, None if nobody will be reported; by the name that is online now.
 
-        Raises what the application's own functions raise.
+        What the application's own functions raise is logged, and means nobody; `passing` means that without a word.
         """
-        view = self._look(request)
-        return view if view is None or view.was is None else replace(view, user=view.was)
+        try:
+            view = self._look(request)
+        except passing:
+            return None
+        except Exception:
+            logger.exception("the reader of a page cannot be told")
+            return None
+        return None if view is None else reader_of(view.was or view.user, view.url, view.kind)
 
     def signed_in(self, request: R) -> None:
         """Take the guest offline whom this request would be without its user: who has signed in is one person."""

@@ -25,7 +25,7 @@ from django.template.exceptions import TemplateSyntaxError
 from django.utils.timesince import timesince
 
 from online_client.django.settings import page_url, page_views, presence
-from online_client.presence import Reader, reader_of
+from online_client.presence import Reader
 from online_client.replies import Viewer
 from online_client.verbs import Name
 
@@ -96,14 +96,7 @@ def _reader(context: Context) -> Reader | None:
     request = _request(context)
     if request is None:
         return None
-    try:
-        view = page_views().reader(request)
-    except SynchronousOnlyOperation:  # in an async view, which cannot look at the user
-        return None
-    except Exception:
-        logger.exception("the reader of a page cannot be told")
-        return None
-    return None if view is None else reader_of(view.user, view.url, view.kind)
+    return page_views().reader(request, passing=(SynchronousOnlyOperation,))  # an async view cannot look at the user
 
 
 def _request(context: Context) -> HttpRequest | None:
