@@ -77,6 +77,8 @@ Mozilla/5.0 (Linux; Android 13; SM-S918N) NAVER(inapp; search; 1000; 12.1.1)
 Mozilla/5.0 (Windows NT 6.1; WOW64; Trident/7.0; rv:11.0) like Gecko
 Mozilla/5.0 (Linux; U; Android 4.4.3; en-us; KFTHWI) AppleWebKit/537.36 Silk/47.1 like Chrome/47 Safari/537.36
 Mozilla/5.0 (compatible; Konqueror/4.1; Linux) KHTML/4.1.2
+Mozilla/4.0 (compatible;  MSIE 6.0;  Windows NT 5.1;  SV1)
+Mozilla/4.0 (compatible; MSIE 8.0; Windows NT 6.1; EmbeddedWB 14.52 from: http://www.bsalsa.com/)
 Opera/9.80 (Windows NT 6.1; U; en) Presto/2.12 Version/12.16
 Lynx/2.9.0dev.10 libwww-FM/2.14 SSL-MM/1.4.1 GNUTLS/3.7.1
 w3m/0.5.3+git20210102
@@ -132,6 +134,9 @@ claude-web/1.0
 GPTBot
 Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)
 Mozilla/5.0 (compatible; SomethingNewBot/1.0)
+Mozilla/5.0 (compatible; Dataprovider/6.101; +https://www.dataprovider.com/)
+Mozilla/5.0 (compatible; Ezooms/1.0; help@moz.com)
+Mozilla/5.0 (Windows; U; Windows NT 5.1; en-US; +http://process1.com) Gecko/20070508 Firefox/1.5.0.12
 Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/131.0.0.0 Safari/537.36
 Mozilla/5.0 (Windows NT; Windows NT 10.0; en-US) WindowsPowerShell/5.1.19041
 Mozilla/5.0 (compatible; MSIE 9.0; Windows NT 6.1; Trident/5.0) NewRelicPinger/1.0

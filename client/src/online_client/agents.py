@@ -21,7 +21,10 @@ _ANYWHERE = re.compile(
     r"(?<!cu)bot\b|(?<!cu)bot[-_/;]|crawl|spider|slurp|headless|phantomjs|puppeteer|playwright|cypress|selenium"
     r"|synthetic|lighthouse|pagespeed|health.?check|health.?probe|healthchecker|uptime|pingdom|site24x7|statuscake"
     r"|powershell|(?:pinger|monitor|checker|probe|scraper|fetcher|validator)/|\bscan(?:ner)?\b|nuclei|nikto|sqlmap"
-    r"|masscan|zgrab|nmap|netcraft|wordpress/|internal dummy",
+    r"|masscan|zgrab|nmap|netcraft|wordpress/|internal dummy"
+    # A program that looks like a browser tells where to read of it, or has its name where browsers name their system.
+    r"|\+ ?(?:https?://|www\.)"
+    r"|\(compatible;(?! *(?:MSIE|Konqueror|iCab|OmniWeb|[AI]Browse|Net|U;|Win|X11|Linux|Mac|Intel))",
     re.IGNORECASE,
 )
 
