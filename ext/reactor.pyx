@@ -46,7 +46,8 @@ Invariants:
    write for all, or when that was synced. What is lost is never answered: its connection ends.
 6. No deadline is before `check_at_ms`, apart from those that were looked at less than CHECK_EVERY_MS ago.
 7. Nobody is ended for a deadline before what has come from them was read: the server may have stood still.
-8. `service.carried_bytes` holds what the kernel has of each peer that is SENDING or DRAINING, as of the last look.
+8. `service.carried_bytes` holds what the kernel has of each peer that is SENDING, WORKING, HELD or DRAINING, as of the
+   last look. Who is HELD for one round, or WORKING for less than LOOK_EVERY_MS, is not looked at.
 9. Each turn, step and wait between turns is counted by its time, with the clock that ends turns.
 """
 
@@ -120,7 +121,7 @@ cdef enum:
     RECEIVE_BYTES = 64 * 1024
     ACCEPTED_AT_ONCE = 16                                # 0.4 ms
     CHECK_EVERY_MS = 100                                 # deadlines are looked at, at most
-    LOOK_EVERY_MS = 1_000                                # what the kernel holds of who is SENDING
+    LOOK_EVERY_MS = 1_000                                # what the kernel holds of who is not read from
     OFFERED_BEHIND_BYTES = 8 * 1024                      # of what was sent before, behind which a message may wait
 
 cdef int64_t FOREVER = INT64_MAX
@@ -352,6 +353,7 @@ cdef class Reactor:
             if not self.let_go(peer):
                 self.watch_for(peer, 0)
                 self.syncing.append(peer)
+                self.look_again()
         self.held.clear()
         return 0
 
@@ -534,7 +536,7 @@ cdef class Reactor:
         if <size_t>n_sent < n_bytes:
             return self.wait_to_send(peer, n_sent > 0)
         peer.state = RECEIVING
-        if peer.carried_bytes:
+        if peer.carried_bytes and not peer.connection.has_work:
             self.carry(peer, 0)
         connection_give_back(peer.connection, &self.room)
         return self.go_on(peer)
@@ -567,10 +569,14 @@ cdef class Reactor:
                 self.time(peer, self.send_timeout_ms)
         peer.state = SENDING
         self.carry(peer, unsent_bytes(peer.fd) + unread_bytes(peer.fd))
-        self.check_at_ms = min(self.check_at_ms, self.now_ms + LOOK_EVERY_MS)
+        self.look_again()
         if self.may_work(peer):
             self.enqueue(peer)
         return self.watch_for(peer, EPOLLOUT | EPOLLIN if self.may_read(peer) else EPOLLOUT)
+
+    cdef void look_again(self) noexcept:
+        """See to it that what the kernel holds is looked at within LOOK_EVERY_MS: it grows without an event."""
+        self.check_at_ms = min(self.check_at_ms, self.now_ms + LOOK_EVERY_MS)
 
     cdef int carry(self, Peer peer, int64_t n_bytes) except -1:
         """Account for what the kernel holds of a peer."""
@@ -595,6 +601,7 @@ cdef class Reactor:
             peer.deadline_ms = FOREVER
             peer.state = WORKING
             self.enqueue(peer)
+            self.look_again()
             return self.watch_for(peer, EPOLLIN)
         if self.is_ending or peer.has_ended:
             return self.drop(peer)
@@ -694,7 +701,7 @@ cdef class Reactor:
         for peer in self.peers:
             if peer is not None:
                 next_ms = min(next_ms, peer.deadline_ms)
-                if peer.state == SENDING:                # what waits unread grows without an event
+                if peer.state in (SENDING, WORKING, HELD):
                     self.carry(peer, unsent_bytes(peer.fd) + unread_bytes(peer.fd))
                     next_ms = min(next_ms, self.now_ms + LOOK_EVERY_MS)
         self.check_at_ms = next_ms if next_ms == FOREVER else max(next_ms, self.now_ms + CHECK_EVERY_MS)

@@ -14,6 +14,7 @@ from tests.serving import LOCAL, TRANSPORTS, join, make_server, reached, run
 from online import errors
 from online.core.journal import Journal
 from online.limits import FAREWELL_S
+from online.serve.keeper import Keeper
 
 needs_reactor = pytest.mark.skipif("reactor" not in TRANSPORTS, reason="there is no epoll here")
 
@@ -171,3 +172,31 @@ async def test_who_is_ended_while_the_disk_is_waited_for_is_told_of_no_hit():
             assert server.connections.end(connection, errors.killed(), now_ms=server.clock.now_ms())
         assert await peer.receive_rest() == b""
         nursery.cancel_scope.cancel()
+
+
+@needs_reactor
+@jumping
+async def test_input_of_who_waits_for_the_disk_is_counted(tmp_path):
+    async with (
+        listening(transport="reactor", state=tmp_path / "state", sync=0.0) as server,
+        connected(server) as client,
+    ):
+        keeper = next(part for part in server.parts if isinstance(part, Keeper))
+        in_thread, may_sync = keeper.in_thread, trio.Event()
+
+        async def held(function, *args):
+            if function == keeper._sync_all:
+                await may_sync.wait()
+            return await in_thread(function, *args)
+
+        keeper.in_thread = held
+        client.send(b"HIT theo /x\r\n")
+        await settled()
+        n_sent = client.send(b"COUNT\r\n" * 5_000)
+        before = server.statistics().buffered_bytes
+        await trio.sleep(2.5)
+        assert server.statistics().buffered_bytes >= before + n_sent
+        may_sync.set()
+        await trio.sleep(1)
+        assert server.statistics().buffered_bytes < n_sent
+        assert client.recv(100).startswith(b"+OK\r\n:1\r\n")

@@ -114,6 +114,7 @@ cdef class Reactor:
     cdef int end_round(self) except -1
     cdef bint let_go(self, Peer peer) except -1
     cdef int wait_to_send(self, Peer peer, bint is_progress) except -1
+    cdef void look_again(self) noexcept
     cdef int carry(self, Peer peer, int64_t n_bytes) except -1
     cdef int delay(self, Peer peer) except -1
     cdef int go_on(self, Peer peer) except -1
