@@ -6,7 +6,7 @@ import signal
 import socket
 import ssl
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 import pytest
@@ -96,6 +96,45 @@ def test_a_connection_over_tls_gives_back_what_it_held(certificate, no_collector
                 assert served.server.service.connections == 0
 
     run_in_real_time(test)
+
+
+@pytest.mark.slow
+def test_clients_that_go_with_much_unfinished_do_not_lock_others_out(certificate):
+    """With limits as they are unless set: 240 clients over TLS with a megabyte each, twice."""
+    settings, context = certificate
+    token = "0123456789abcdef"
+
+    @contextmanager
+    def logged_in(server):
+        with connected(server) as plain, context.wrap_socket(plain, server_hostname="localhost") as peer:
+            peer.sendall(b"AUTH %b\r\n" % token.encode())
+            assert peer.recv(100) == b"+OK\r\n"
+            yield peer
+
+    def told(peer, name):
+        peer.sendall(b"INFO\r\n")
+        answer = peer.recv(65536)
+        while len(answer) < int(answer[1:].split(b"\r\n")[0]):
+            answer += peer.recv(65536)
+        return int(answer.split(b"\r\n%b:" % name.encode())[1].split(b"\r\n")[0])
+
+    arguments = ("--tls-cert", settings["tls_cert"], "--tls-key", settings["tls_key"], "--token", token)
+    with ExitStack() as stack:
+        server = stack.enter_context(server_process(*arguments))
+        innocent = [stack.enter_context(logged_in(server)) for _ in range(10)]
+        for _ in range(2):
+            with ExitStack() as greedy:
+                for _ in range(240):
+                    peer = greedy.enter_context(logged_in(server))
+                    peer.sendall(b"*2\r\n$4\r\nECHO\r\n$1040000\r\n" + b"x" * 1_000_000)
+            wait_for(lambda: told(innocent[0], "connected_clients") == len(innocent))
+            assert told(innocent[0], "buffered_bytes") < 1024 * 1024
+            with logged_in(server) as newcomer:
+                newcomer.sendall(b"COUNT\r\n")
+                assert newcomer.recv(100) == b":0\r\n"
+        for peer in innocent:
+            peer.sendall(b"PING\r\n")
+            assert peer.recv(100) == b"+PONG\r\n"
 
 
 def test_handshakes_that_are_not_done_count(certificate):

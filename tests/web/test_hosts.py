@@ -37,11 +37,11 @@ def site(tmp_path):
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0"
 
 
-def visit(at, visits=VISITS):
+def visit(at, visits=VISITS, who=""):
     """Visit a site, ten at a time, as so many visitors. Every visit is answered."""
 
     def one(visitor):
-        request = urllib.request.Request(f"{at}/page?{visitor}", headers={"User-Agent": BROWSER})
+        request = urllib.request.Request(f"{at}/page?{who}{visitor}", headers={"User-Agent": BROWSER})
         with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
             return response.status
 
@@ -100,6 +100,8 @@ def test_uwsgi(client, url, site, threads):
             assert time.monotonic() < deadline_s
             if not threads:
                 visit(f"http://{at[1]}")
+        visit(f"http://{at[1]}", who="late-")
+    assert client.count("/page") == 2 * VISITS  # the last hits go when the workers end
     told = "".join(log)
     assert "Traceback" not in told
     assert ("set enable-threads = true" in told) == (threads == 0)
