@@ -292,14 +292,15 @@ def too_much_waiting(limit: int) -> FullError:
     return FullError(f"max_buffers is reached: {limit}; this connection has the most data waiting and is closed")
 
 
-def bad_setting(where: str, takes: str, value: str) -> ConfigError:
-    """A setting with an invalid value. `where` is its option, variable, or line and key."""
-    return ConfigError(f"{where} takes {takes}, not {quote(value.encode(errors='surrogateescape'))}")
+def bad_setting(where: str, takes: str, value: str, hint: str = "") -> ConfigError:
+    """A setting with an invalid value. `where` is its option, variable, or line and key; `hint` says what is wrong."""
+    shown = quote(value.encode(errors="surrogateescape"))
+    return ConfigError(f"{where} takes {takes}, not {shown}" + (f"; {hint}" if hint else ""))
 
 
-def bad_secret(where: str, takes: str) -> ConfigError:
-    """A setting with an invalid value that must not be shown."""
-    return ConfigError(f"{where} takes {takes}; the one given does not fit")
+def bad_secret(where: str, takes: str, hint: str = "") -> ConfigError:
+    """A setting with an invalid value that must not be shown; `hint` says what is wrong."""
+    return ConfigError(f"{where} takes {takes}; {hint or 'the one given does not fit'}")
 
 
 def unknown_key(where: str, near: str | None) -> ConfigError:

@@ -177,6 +177,9 @@ def test_a_wrong_variable_is_named():
     assert refusal(ONLINE_MAX_USER="0") == 'ONLINE_MAX_USER takes 1 to 65535, not "0"'
 
 
+LISTEN = "listen takes HOST:PORT, [IPV6]:PORT or unix:PATH"
+
+
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [
@@ -185,6 +188,9 @@ def test_a_wrong_variable_is_named():
         ("window = 60\n  max_frame='1MB'", 2, 'max_frame takes 4KiB to 1GiB, not "1MB"'),
         ("listen = 5", 1, 'listen takes HOST:PORT, [IPV6]:PORT or unix:PATH, not "5"'),
         ("listen = ['127.0.0.1:1',\n 'nonsense']", 1, "listen takes HOST:PORT"),
+        ("listen = '127.0.0.1:80000'", 1, f'{LISTEN}, not "127.0.0.1:80000"; the port is at most 65535'),
+        ("listen = '8990'", 1, f'{LISTEN}, not "8990"; did you mean 127.0.0.1:8990?'),
+        ("listen = '192.0.2.1'", 1, f'{LISTEN}, not "192.0.2.1"; it has no port'),
         ("listen = []", 1, "listen takes HOST:PORT"),
         ("state = 7", 1, 'state takes the path of a directory, not "7"'),
         ("\nwindows = 60", 2, "windows is not a setting; did you mean window?"),
@@ -304,6 +310,7 @@ def test_no_error_shows_a_token(content, tmp_path):
     message = refusal("--token-file", str(path))
     assert message.startswith(f"--token-file {path} takes 1 to 1024 bytes")
     assert not re.search("sss|sesame", message)
+    assert message.endswith(("; the one given is empty", "; the one given is longer", "; the one given has spaces"))
 
 
 def test_a_token_is_not_in_the_repr():

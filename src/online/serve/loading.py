@@ -34,6 +34,7 @@ from online.serve.settings import (
     TOKEN,
     TOKEN_MAX_BYTES,
     Kind,
+    NearlyError,
     Setting,
     shown_size,
     shown_sync,
@@ -142,10 +143,11 @@ def read_value(kind: Kind, where: str, value: Any) -> Any:
     """Read one value that was given at `where`. Raises ConfigError."""
     try:
         return kind.read(value)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError) as error:
+        hint = str(error) if isinstance(error, NearlyError) else ""
         if kind.secret:
-            raise errors.bad_secret(where, kind.takes) from None
-        raise errors.bad_setting(where, kind.takes, str(value)) from None
+            raise errors.bad_secret(where, kind.takes, hint) from None
+        raise errors.bad_setting(where, kind.takes, str(value), hint) from None
 
 
 def _read_token_file(values: dict[str, Any], given: Mapping[str, Given]) -> None:

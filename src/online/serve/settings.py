@@ -28,10 +28,15 @@ DAY_S = 24 * 3600
 # What values are like
 
 
+class NearlyError(ValueError):
+    """A value is nearly one that is taken; the message says what is wrong."""
+
+
 class Kind(NamedTuple):
     """A kind of value: `takes` says in words what `read` makes a value of.
 
-    `read` is given text, or a value of TOML, and raises ValueError or TypeError for what it does not take.
+    `read` is given text, or a value of TOML, and raises ValueError or TypeError for what it does not take; NearlyError
+    where it can say what is wrong.
     """
 
     metavar: str
@@ -40,6 +45,8 @@ class Kind(NamedTuple):
     many: bool = False  #: a list; as text with commas, as an option given more than once
     secret: bool = False  #: never shown
 
+
+MAX_PORT = 65_535
 
 _SIZE_UNITS = {"": 1, "B": 1, "KiB": KIB, "MiB": MIB, "GiB": KIB * MIB}
 _TIME_UNITS = {"": 1, "s": 1, "min": 60, "h": 3600}
@@ -120,8 +127,12 @@ def read_path(value: Any) -> Path:
 def read_token(value: Any) -> bytes:
     """Make text a token."""
     token: bytes = value.encode(errors="surrogateescape")
-    if len(token) > TOKEN_MAX_BYTES or token.split() != [token]:
-        raise ValueError
+    if not token.strip():
+        raise NearlyError("the one given is empty")
+    if len(token) > TOKEN_MAX_BYTES:
+        raise NearlyError("the one given is longer")
+    if token.split() != [token]:
+        raise NearlyError("the one given has spaces")
     return token
 
 
@@ -173,8 +184,14 @@ def read_address(value: Any) -> Address:
     text = value.strip()
     if text.startswith("unix:"):
         return Address(path=read_path(text.removeprefix("unix:")))
-    match = _matched(r"(?:\[([0-9A-Za-z:.%]+)\]|([^\s:\[\]]+)):(\d{1,5})", text)
-    return Address(match[1] or match[2], _between(0, 65_535, int(match[3])))
+    if text.isdecimal() and int(text) <= MAX_PORT:
+        raise NearlyError(f"did you mean 127.0.0.1:{text}?")
+    if re.fullmatch(r"[\w.-]+", text):
+        raise NearlyError("it has no port")
+    match = _matched(r"(?:\[([0-9A-Za-z:.%]+)\]|([^\s:\[\]]+)):(\d+)", text)
+    if int(match[3]) > MAX_PORT:
+        raise NearlyError(f"the port is at most {MAX_PORT}")
+    return Address(match[1] or match[2], int(match[3]))
 
 
 def read_http(value: Any) -> Address | None:
