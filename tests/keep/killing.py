@@ -40,7 +40,7 @@ class Server:
     def __init__(self, port, *arguments):
         self.port = port
         command = [sys.executable, "-m", "tests.keep.small_server", "--listen", f"127.0.0.1:{port}", *arguments]
-        self.popen = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+        self.popen = subprocess.Popen(command, env=environment(PYTHONFAULTHANDLER="1"), stderr=subprocess.PIPE, text=True)
 
     def kill(self, sent=signal.SIGKILL):
         self.popen.send_signal(sent)
@@ -58,7 +58,9 @@ class Server:
                 return client
             except (LoadingError, ConnectionFailed):
                 assert self.popen.poll() is None, self.popen.stderr.read()
-                assert time.monotonic() < until, "it does not come up"
+                if time.monotonic() > until:
+                    self.kill(signal.SIGABRT)
+                    raise AssertionError(f"it does not come up:\n{self.log}") from None
                 time.sleep(0.005)
 
 
