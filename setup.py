@@ -13,7 +13,7 @@ from setuptools.command.build_ext import build_ext
 
 CORE = (
     "arena", "skiplist", "table", "core", "ahead", "ordering", "lists", "sections", "index",
-    "checksum", "journal", "replay",
+    "checksum", "journal", "replay", "logfields", "jsonfields", "usual",
     "connection", "arguments", "verbs", "resp", "msgpack", "hits", "questions", "transactions", "frames", "observers",
     "states",
 )

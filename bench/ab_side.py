@@ -41,7 +41,7 @@ limits = module("online.limits")
 pages = module("online.logs.pages", "online.pages")
 rules = module("online.logs.rules", "online.rules")
 formats = module("online.logs.formats", "online.formats")
-syslog = module("online.serve.syslog", "online.syslog")
+syslog = module("online.logs.syslogheader", "online.serve.syslog", "online.syslog")
 
 
 class Host:
@@ -83,8 +83,9 @@ class Works:
         self.datagrams = [b"<190>Nov 14 22:13:20 web1 nginx: " + line for line in self.lines]
         self.connection = wire.Connection(self.service, self.index)
         self.pack_connection = wire.Connection(self.service, self.index)
-        self.parse = pages.Pages(formats.reader_of("auto"), rules.Rules(), key=bytes(16)).parse
-        self.message_of = syslog.message_of
+        made = pages.Pages(formats.reader_of("auto"), rules.Rules(), key=bytes(16))
+        self.parse = made.parse
+        self.parse_message = getattr(made, "parse_message", lambda datagram: made.parse(syslog.message_of(datagram)))
         self._make_batches()
         self.batched()
 
@@ -107,9 +108,9 @@ class Works:
             self._feed(self.pack_connection, batch)
         return N_HITS
 
-    def _read(self, lines: list[bytes]) -> int:
+    def _read(self, parse: Callable[[bytes], Any], lines: list[bytes]) -> int:
         for line in lines:
-            self.parse(line)
+            parse(line)
         return len(lines)
 
     def table(self) -> dict[str, Callable[[], int]]:
@@ -127,8 +128,8 @@ class Works:
             "RESP PAGE of 20": fed(self.connection, self.resp_pages),
             "MessagePack HIT": fed(self.pack_connection, self.pack_hits),
             "MessagePack PAGE of 20": fed(self.pack_connection, self.pack_pages),
-            "a combined line": lambda: self._read(self.lines),
-            "a datagram of syslog": lambda: self._read([self.message_of(each) for each in self.datagrams]),
+            "a combined line": lambda: self._read(self.parse, self.lines),
+            "a datagram of syslog": lambda: self._read(self.parse_message, self.datagrams),
         }
 
 

@@ -56,3 +56,19 @@ def nginx_json(request: Request) -> str:
         f'{{"time":{request.at_s:.3f},"user":"{request.user}","url":{url},"status":"{request.status}",'
         f'"method":"GET","address":"{request.address}","forwarded":"","agent":{agent},"host":"www.example.org"}}'
     )
+
+
+def caddy_json(request: Request) -> str:
+    """Write a request as Caddy does by default."""
+    headers = {"User-Agent": [request.agent], "Accept-Encoding": ["gzip, br"], "Sec-Ch-Ua": ['"Chromium";v="130"']}
+    asked = {
+        "remote_ip": request.address, "remote_port": "51000", "client_ip": request.address, "proto": "HTTP/2.0",
+        "method": "GET", "host": "www.example.org", "uri": request.url, "headers": headers,
+        "tls": {"resumed": False, "version": 772, "cipher_suite": 4865, "proto": "h2"},
+    }  # fmt: skip
+    told = {
+        "level": "info", "ts": round(request.at_s, 6), "logger": "http.log.access.log0", "msg": "handled request",
+        "request": asked, "bytes_read": 0, "user_id": request.user, "duration": 0.0012, "size": request.n_bytes,
+        "status": request.status, "resp_headers": {"Server": ["Caddy"], "Content-Type": ["text/html; charset=utf-8"]},
+    }  # fmt: skip
+    return json.dumps(told, separators=(",", ":"))

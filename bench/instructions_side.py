@@ -17,7 +17,7 @@ sys.argv[1] = str(Path(__file__).parents[1])
 
 
 from bench import ab_side  # noqa: E402  it looks at the argument
-from bench.accesslog import combined, nginx_json, requests  # noqa: E402
+from bench.accesslog import caddy_json, combined, nginx_json, requests  # noqa: E402
 
 from online.core.journal import Journal  # noqa: E402
 from online.core.wire import apply_hits  # noqa: E402
@@ -61,6 +61,7 @@ def main() -> None:
     table = works.table() | {
         "a combined line of many visitors": parsed(works, combined),
         "a line of nginx' JSON": parsed(works, nginx_json),
+        "a line of Caddy's JSON": parsed(works, caddy_json),
         "a hit in a batch, with a journal": journaled(works),
     }
     for name, work in table.items():

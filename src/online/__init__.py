@@ -4,7 +4,7 @@ A map of the code. Each folder has its own map in its `__init__`. An arrow is an
 end may import. Nothing imports against the arrows; a test reads these maps and checks them.
 
     core    who is online: the compiled index, its dialects, and its model in plain Python
-    logs    access logs: lines -> records -> page views -> hits     -> online_client
+    logs    access logs: lines -> records -> page views -> hits     -> core, online_client
     keep    what is kept over a restart                             -> core
     serve   the server: sockets, housekeeping, configuration        -> keep, logs, core
     http    seen in a browser: dashboard, JSON API, metrics         -> serve, core, logs

@@ -34,42 +34,52 @@ class Reading:
     def __init__(self, read: Read, rules: Rules | None, *, url_prefix: bytes = b"") -> None:
         """With `rules`, the page views of people are hits. Without, every line is a hit."""
         self.outcomes = Outcomes()
-        self.statuses: Counter[str] = Counter()  #: of all lines that have one
         self.referrers: Counter[bytes] = Counter()  #: hits by the host of the page with the link
         self.bots: set[bytes] = set()
         self.errors: list[str] = []  #: logs that were not read to their end
         self.notes: list[str] = []  #: remarks that are not failures
         self._read = read
         self._log = LogReader()
-        self._record: Record | None = None  #: of the current line
+        self._statuses: Counter[bytes] = Counter()
+        self._pages: Pages | None = None
+        self._record: Record | None = None  #: of the current line, if there are no pages to ask
         self._parse = self._parser(rules, url_prefix)
 
     @property
     def bytes_read(self) -> int:
         return self._log.bytes_read
 
+    @property
+    def statuses(self) -> Counter[str]:
+        """The statuses of all lines that have one."""
+        found: Counter[str] = Counter()
+        for status, number in self._statuses.items():
+            found[status.decode() if len(status) == 3 and status.isdigit() else "other"] += number
+        return found
+
     def _parser(self, rules: Rules | None, url_prefix: bytes) -> Parse:
         if rules is None:
-            return every_request(self._counted, url_prefix=url_prefix)
-        return Pages(self._counted, rules, key=guest_key(rules.guest_key), url_prefix=url_prefix).parse
+            return every_request(self._noted, url_prefix=url_prefix)
+        self._pages = Pages(self._read, rules, key=guest_key(rules.guest_key), url_prefix=url_prefix)
+        return self._pages.parse
 
-    def _counted(self, line: bytes) -> Record | str:
-        """Parse a line, and count its status."""
+    def _noted(self, line: bytes) -> Record | str:
         record = self._read(line)
-        if isinstance(record, Record):
-            self._record = record
-            if status := record.status:
-                self.statuses[status.decode() if len(status) == 3 and status.isdigit() else "other"] += 1
+        self._record = record if isinstance(record, Record) else None
         return record
 
+    def _count_status(self) -> None:
+        """Count the status of the line that was parsed last."""
+        status = self._pages.status if self._pages else self._record.status if self._record else b""
+        if status:
+            self._statuses[status] += 1
+
     def _count_hit(self) -> None:
-        """Count the hit of the current record, and its referrer if that is another host than the record's own."""
+        """Count the hit of the current line, and its referrer if that is another host than the line's own."""
         self.outcomes.hits += 1
-        record = self._record
-        if record is not None and len(record.referrer) > 1:  # neither empty nor `-`
-            host = read_target(record.referrer).host
-            if host and host != (read_target(record.url).host or normal_host(record.host)):
-                self.referrers[host] += 1
+        host = self._pages.referrer_host if self._pages else _referrer_host(self._record)
+        if host:
+            self.referrers[host] += 1
 
     def hits(self, logs: Sequence[str]) -> Iterator[LoggedHit]:
         """Yield the hits of all logs. A log that cannot be read is an error; an empty one is a note."""
@@ -84,7 +94,11 @@ class Reading:
         name = "standard input" if log == "-" else log
         for number, line in enumerate(self._log.lines_of(log), 1):
             outcomes.lines += 1
-            found = self._parse(line) if len(line) <= MAX_LINE_BYTES else TOO_LONG
+            if len(line) > MAX_LINE_BYTES:
+                outcomes.take(TOO_LONG, line, name, number)
+                continue
+            found = self._parse(line)
+            self._count_status()
             if isinstance(found, LoggedHit):
                 self._count_hit()
                 yield found
@@ -135,6 +149,14 @@ class Reading:
                 self.notes.append(f"{log} and {seen[first]} begin with the same line; are they copies of one log?")
             elif first:
                 seen[first] = log
+
+
+def _referrer_host(record: Record | None) -> bytes:
+    """Return the host of the page that linked here, if that is another than the record's own."""
+    if record is None or len(record.referrer) < 2:  # empty or `-`
+        return b""
+    host = read_target(record.referrer).host
+    return host if host != (read_target(record.url).host or normal_host(record.host)) else b""
 
 
 def _first(log: str, read: Read) -> tuple[int, bytes] | None:

@@ -1,4 +1,6 @@
-"""The compiled core: who is online, and the wire protocol. It knows bytes and times, but no sockets and no files.
+"""The compiled core: who is online, the wire protocol, and usual log lines.
+
+It knows bytes and times, but no sockets and no files.
 
 The sources are `ext/NAME.pyx`. Their contracts are here: `NAME.pxd` for C, `NAME.pyi` for Python. Inline code has no
 source: its `.pxd` is the code.
@@ -34,6 +36,10 @@ source: its `.pxd` is the code.
     states      what is told of a channel, as JSON                      -> arguments, sections
     wire        all dialects and verbs together, for Python             -> frames, verbs
     reactor     plain sockets over epoll, in turns (Linux)              -> connection
+
+    logfields   a usual line of an access log -> its fields             -> skiplist
+    jsonfields  a usual JSON object -> its fields                       -> logfields, index
+    usual       usual lines -> page views, by what is known of them     -> jsonfields, checksum
 
     reference   the rules in plain Python: the specification that the index is tested against
 """

@@ -14,11 +14,24 @@ import csv
 import re
 from typing import NamedTuple
 
+from online.core.usual import UsualRecords
 from online.errors import ConfigError, quote
-from online.logs.jsonlines import JSON_PRESETS, JsonFields, JsonLines
+from online.logs.jsonlines import JSON_PRESETS, JsonFields, JsonLines, json_shapes
 from online.logs.logformat import LogFormat
 from online.logs.prefixes import read_behind
-from online.logs.records import EMPTY, INSIDE, METHOD, TARGET, Dates, Read, Record, is_name, no_such_time, read_time
+from online.logs.records import (
+    EMPTY,
+    INSIDE,
+    METHOD,
+    TARGET,
+    Dates,
+    Read,
+    Reader,
+    Record,
+    is_name,
+    no_such_time,
+    read_time,
+)
 
 # Common and combined
 
@@ -186,26 +199,30 @@ def reader_of(
     columns: CsvColumns | None = None,
     fields: JsonFields | None = None,
     visitor: str = "",
-) -> Read:
+) -> Reader:
     """Return the reader for a format: a name in FORMATS, or a LogFormat or log_format.
 
     `columns` is for csv and tsv, `fields` and `visitor` for JSON. Raises ConfigError for an unknown format.
     """
     if name in ("csv", "tsv"):
-        return SeparatedValues(columns or CsvColumns(0, 1, 2), b"\t" if name == "tsv" else b",").read
+        return Reader(SeparatedValues(columns or CsvColumns(0, 1, 2), b"\t" if name == "tsv" else b",").read)
     visitor_field = visitor or "visitor"
     if fields is not None or name in JSON_PRESETS:
         chosen = fields or (None if name == "json" else JSON_PRESETS[name])
-        return JsonLines(chosen, visitor=visitor_field, inside=JsonLines(chosen, visitor=visitor_field).read).read
+        inside = JsonLines(chosen, visitor=visitor_field).read
+        objects = JsonLines(chosen, visitor=visitor_field, inside=inside)
+        return Reader(objects.read, UsualRecords(Record, objects=json_shapes(chosen, visitor=visitor_field)))
     if name in ("common", "combined", "vhost"):
         is_vhost = name == "vhost"
-        return AccessLog(virtual_host=is_vhost, inside=AccessLog(virtual_host=is_vhost).read).read
+        lines = AccessLog(virtual_host=is_vhost, inside=AccessLog(virtual_host=is_vhost).read)
+        return Reader(lines.read, UsualRecords(Record, lines="host" if is_vhost else "plain"))
     if name == "auto":
-        inside = _any_of(AccessLog(virtual_host=None).read, JsonLines(visitor=visitor_field).read)
-        lines, objects = AccessLog(virtual_host=None, inside=inside), JsonLines(visitor=visitor_field, inside=inside)
-        return _any_of(lines.read, objects.read)
+        either = _any_of(AccessLog(virtual_host=None).read, JsonLines(visitor=visitor_field).read)
+        lines, objects = AccessLog(virtual_host=None, inside=either), JsonLines(visitor=visitor_field, inside=either)
+        usual = UsualRecords(Record, lines="any", objects=json_shapes(visitor=visitor_field))
+        return Reader(_any_of(lines.read, objects.read), usual)
     if "%" in name or "$" in name:
-        return LogFormat(name, visitor=visitor, inside=LogFormat(name, visitor=visitor).read).read
+        return Reader(LogFormat(name, visitor=visitor, inside=LogFormat(name, visitor=visitor).read).read)
     raise ConfigError(f"format takes {', '.join(FORMATS)}, or a LogFormat, not {quote(name.encode())}")
 
 

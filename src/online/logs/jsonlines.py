@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from online.core.jsonfields import JsonShapes
 from online.errors import quote
 from online.logs.prefixes import read_behind, wrapped_line
 from online.logs.records import EMPTY, METHOD, NO_USER, Read, Record, read_time
@@ -91,6 +92,24 @@ _REQUEST = re.compile(rb"(" + METHOD + rb") ++(\S++)(?: .*)?", re.DOTALL)
 _PAGE_STATUSES = frozenset(str(status).encode() for status in STATUSES)
 
 
+def _paths(fields: JsonFields) -> tuple[str, ...]:
+    return fields[: fields._fields.index("purpose")]
+
+
+def json_shapes(fields: JsonFields | None = None, *, visitor: str = "visitor") -> JsonShapes:
+    """Tell compiled code which objects `JsonLines` reads how, with the same arguments."""
+    presets = list(JSON_PRESETS.values()) if fields is None else [fields]
+    told = [(list(_paths(each._replace(visitor=visitor))), each.request, _purposes(each.purpose)) for each in presets]
+    return JsonShapes(told, is_one=fields is not None)
+
+
+def _purposes(path: str) -> list[str]:
+    """Return the paths of all keys that may say why a page is fetched."""
+    if not path.endswith("*"):
+        return path.split("|")
+    return sorted({path[:-1] + each for name in _PURPOSE_HEADERS for each in _spellings(name)})
+
+
 class JsonLines:
     """Lines that are JSON objects.
 
@@ -157,7 +176,7 @@ class _JsonRecords:
 
     def __init__(self, fields: JsonFields) -> None:
         self._names = fields
-        paths = fields[: fields._fields.index("purpose")]
+        paths = _paths(fields)
         self._getters = [_getter(path) for path in paths]
         # Looking up plain names all at once takes a third of the time.
         self._pick = None if any("." in path or "|" in path for path in paths) else itemgetter(*paths)
@@ -267,9 +286,8 @@ def _purpose_getter(path: str) -> Callable[[dict[str, Any]], bytes]:
         get = _getter(path)
         return lambda document: _text(value) if (value := get(document)) else b""
     *outer, prefix = path.removesuffix("*").split(".")
-    # As sent, in lower case, as Go writes them, and as nginx does.
     names = {name: name.lower().replace("-", "_") for name in _PURPOSE_HEADERS}
-    spelled = frozenset(prefix + each for name in names for each in (name, name.lower(), name.title(), names[name]))
+    spelled = frozenset(prefix + each for name in names for each in _spellings(name))
 
     def purpose(document: dict[str, Any]) -> bytes:
         headers: Any = document
@@ -281,6 +299,11 @@ def _purpose_getter(path: str) -> Callable[[dict[str, Any]], bytes]:
         return purpose_of(lambda name: _text(plain.get(names[name])).decode("latin-1")).encode()
 
     return purpose
+
+
+def _spellings(header: str) -> list[str]:
+    """Return the keys that a header may have: as sent, in lower case, as Go writes it, and as nginx does."""
+    return [header, header.lower(), header.title(), header.lower().replace("-", "_")]
 
 
 def _text(value: Any) -> bytes:

@@ -32,7 +32,6 @@ from online.errors import FullError
 from online.logs.formats import reader_of
 from online.logs.pages import NO_PAGE_VIEW, Pages, PageView, guest_key, key_beside
 from online.logs.rules import Network, Rules, load_rules
-from online.logs.syslogheader import message_of
 from online.serve.config import BY_HOST, Address, Config
 from online.serve.listeners import open_datagrams
 from online.serve.parts import Part
@@ -154,7 +153,7 @@ class Syslog(Part):
         """Add the hit of a datagram to those of its site, or count why there is none."""
         counts = self.counts
         counts.received += 1
-        found = self._pages.parse(message_of(datagram))
+        found = self._pages.parse_message(datagram)
         if isinstance(found, str):
             counts.skipped[NO_PAGE_VIEW.get(found, "not_understood")] += 1
             return

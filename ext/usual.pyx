@@ -1,0 +1,340 @@
+"""Usual lines of access logs -> page views, by what is known of their parts.
+
+Its job: to remember what the careful way (online.logs.pages) has said of a part of a line, and to say it again. Not its
+job: what a page view is and whose, which is never decided here; and how a line is taken apart (logfields, jsonfields).
+
+A line has three parts with a verdict each: its way (method and status), its url, and who it is (user, or address, agent
+and whatever else tells). If all three are known, a line becomes a page view without another object.
+
+Invariants:
+1. A verdict is what the careful way said of a line with the same part, to the byte. Keys are compared whole.
+2. Memory is bounded: a key has SLOTS_A_SET places, by its checksum, and the oldest goes. Who makes keys collide on
+   purpose makes the careful way necessary for them, no more.
+3. `last` stands in `owner`, or is empty.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy, memset
+
+from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
+
+from online.core.checksum cimport checksum_add
+from online.core.index cimport name_from
+from online.core.jsonfields cimport JsonShapes
+from online.core.logfields cimport NO_HOST, PERHAPS_HOST, WITH_HOST, Fields, HostShape, read_usual, usual_header
+from online.core.skiplist cimport Name
+
+cdef extern from "Python.h":
+    ctypedef struct PyTypeObject:
+        object (*tp_new)(type, tuple, PyObject*)
+    PyTypeObject PyTuple_Type
+
+cdef enum:
+    SLOTS_A_SET = 4
+    WAY_SETS = 64
+    SETS = 16 * 1024                                     # 65,536 urls, and as many visitors
+    MOST_KEY_BYTES = 512
+
+cdef int64_t SEEN_MIN_MS = _SEEN_MIN_MS
+cdef int64_t SEEN_MAX_MS = _SEEN_MAX_MS
+cdef dict SHAPES = {"plain": NO_HOST, "host": WITH_HOST, "any": PERHAPS_HOST}
+
+
+# What is known
+
+cdef struct Slot:
+    uint32_t hash
+    PyObject* key                                        # bytes; NULL where nothing is
+    PyObject* verdict
+
+cdef struct Known:
+    Slot* slots
+    uint32_t n_sets                                      # a power of two
+
+cdef struct Text:
+    # A key that is put together from fields; too long if it has more than MOST_KEY_BYTES.
+    char at[MOST_KEY_BYTES]
+    size_t n_bytes
+
+
+cdef int known_begin(Known* known, uint32_t n_sets) except -1:
+    known.slots = <Slot*>calloc(n_sets * SLOTS_A_SET, sizeof(Slot))
+    if known.slots == NULL:
+        raise MemoryError("no memory for what is known of lines")
+    known.n_sets = n_sets
+    return 0
+
+
+cdef void known_end(Known* known) noexcept:
+    cdef size_t i
+    if known.slots != NULL:
+        for i in range(<size_t>known.n_sets * SLOTS_A_SET):
+            Py_XDECREF(known.slots[i].key)
+            Py_XDECREF(known.slots[i].verdict)
+        free(known.slots)
+
+
+cdef inline PyObject* verdict_of(const Known* known, const char* key, size_t n) noexcept:
+    """Return what was said of a key, valid until the next is put, or NULL. O(n)."""
+    cdef uint32_t hash = checksum_add(0, key, n)
+    cdef Slot* slot = &known.slots[(hash & (known.n_sets - 1)) * SLOTS_A_SET]
+    cdef int i
+    for i in range(SLOTS_A_SET):
+        if slot[i].hash == hash and slot[i].key != NULL and <size_t>PyBytes_GET_SIZE(<bytes>slot[i].key) == n:
+            if memcmp(PyBytes_AS_STRING(<bytes>slot[i].key), key, n) == 0:
+                return slot[i].verdict
+    return NULL
+
+
+cdef int put(Known* known, const char* key, size_t n, verdict) except -1:
+    """Remember what was said of a key; the oldest of its set goes. O(n)."""
+    cdef uint32_t hash = checksum_add(0, key, n)
+    cdef Slot* slot = &known.slots[(hash & (known.n_sets - 1)) * SLOTS_A_SET]
+    cdef bytes kept
+    cdef int i
+    if verdict_of(known, key, n) != NULL:
+        return 0
+    kept = PyBytes_FromStringAndSize(key, n)
+    Py_XDECREF(slot[SLOTS_A_SET - 1].key)
+    Py_XDECREF(slot[SLOTS_A_SET - 1].verdict)
+    for i in range(SLOTS_A_SET - 1, 0, -1):
+        slot[i] = slot[i - 1]
+    Py_INCREF(kept)
+    Py_INCREF(verdict)
+    slot[0].hash = hash
+    slot[0].key = <PyObject*>kept
+    slot[0].verdict = <PyObject*>verdict
+    return 0
+
+
+# Keys
+
+cdef inline void add(Text* text, Name part) noexcept:
+    """Add a part and what ends it: no part has a zero in it."""
+    if text.n_bytes + part.n_bytes + 1 > MOST_KEY_BYTES:
+        text.n_bytes = MOST_KEY_BYTES
+        return
+    memcpy(text.at + text.n_bytes, part.at, part.n_bytes)
+    text.n_bytes += part.n_bytes
+    text.at[text.n_bytes] = 0
+    text.n_bytes += 1
+
+
+cdef inline PyObject* verdict_of_text(const Known* known, const Text* text) noexcept:
+    return verdict_of(known, text.at, text.n_bytes) if text.n_bytes < MOST_KEY_BYTES else NULL
+
+
+cdef inline int put_text(Known* known, const Text* text, verdict) except -1:
+    """Remember what was said of a key, unless it is too long."""
+    return put(known, text.at, text.n_bytes, verdict) if text.n_bytes < MOST_KEY_BYTES else 0
+
+
+cdef inline bint is_guest(Name user) noexcept:
+    return user.n_bytes == 0 or (user.n_bytes == 1 and user.at[0] == c'-')
+
+
+cdef inline object text_of(Name text):
+    return PyBytes_FromStringAndSize(text.at, text.n_bytes)
+
+
+cdef inline object made(type what, tuple values):
+    """Make a tuple of a class, as `tuple.__new__`: without the frame of a `NamedTuple`."""
+    return PyTuple_Type.tp_new(what, (values,), NULL)
+
+
+cdef class UsualRecords:
+    cdef type make
+    cdef bint has_lines
+    cdef HostShape shape
+    cdef JsonShapes objects
+
+    def __cinit__(self, type make not None, *, lines=None, JsonShapes objects=None):
+        if not issubclass(make, tuple):
+            raise TypeError("a record is a tuple")
+        self.make, self.objects = make, objects
+        self.has_lines = lines is not None
+        self.shape = SHAPES[lines or "plain"]
+
+    def read(self, bytes line not None):
+        cdef Fields fields
+        cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(line)
+        if not self.scan(at, at + PyBytes_GET_SIZE(line), &fields):
+            return None
+        return made(self.make, (
+            fields.seen_ms, text_of(fields.address), text_of(fields.user), text_of(fields.method), text_of(fields.url),
+            text_of(fields.status), text_of(fields.agent), text_of(fields.host), text_of(fields.visitor),
+            text_of(fields.forwarded), b"", text_of(fields.referrer),
+        ))
+
+    cdef bint scan(self, const uint8_t* at, const uint8_t* end, Fields* fields) noexcept:
+        """Read the fields of a line; False if it is not usual. O(length)."""
+        if at < end and at[0] == c'{':
+            return self.objects is not None and self.objects.read(at, end, fields)
+        return self.has_lines and read_usual(at, end, self.shape, fields)
+
+
+cdef class UsualLines:
+    cdef object careful, make, message_of
+    cdef frozenset bad_ways, bad_urls
+    cdef UsualRecords records
+    cdef bint trusts_proxies, with_host, guests_only
+    cdef Known ways, urls, people
+    cdef Fields last
+    cdef object owner
+
+    def __cinit__(
+        self, careful, type make not None, *, UsualRecords records, message_of, bad_ways, bad_urls,
+        bint trusts_proxies, bint with_host, bint guests_only,
+    ):
+        if not issubclass(make, tuple):
+            raise TypeError("a page view is a tuple")
+        self.careful, self.make, self.message_of = careful, make, message_of
+        self.records = records
+        self.bad_ways, self.bad_urls = frozenset(bad_ways), frozenset(bad_urls)
+        self.trusts_proxies, self.with_host, self.guests_only = trusts_proxies, with_host, guests_only
+        known_begin(&self.ways, WAY_SETS)
+        known_begin(&self.urls, SETS)
+        known_begin(&self.people, SETS)
+
+    def __dealloc__(self):
+        known_end(&self.ways)
+        known_end(&self.urls)
+        known_end(&self.people)
+
+    def parse(self, bytes line not None):
+        cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(line)
+        if self.scan(line, at, at + PyBytes_GET_SIZE(line)):
+            found = self.view()
+            return self.learn(line) if found is None else found
+        return self.careful(line)
+
+    def parse_message(self, bytes datagram not None):
+        cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(datagram)
+        cdef const uint8_t* end = at + PyBytes_GET_SIZE(datagram)
+        while end > at and (end[-1] == c'\n' or end[-1] == c'\r' or end[-1] == 0):
+            end -= 1
+        at = usual_header(at, end)
+        if at == NULL:
+            return self.parse(self.message_of(datagram))
+        if self.scan(datagram, at, end):
+            found = self.view()
+            return self.learn(self.message_of(datagram)) if found is None else found
+        return self.careful(self.message_of(datagram))
+
+    def note(self, record):
+        self.owner = record
+        self.last.url, self.last.status = name_from(record[4]), name_from(record[5])
+        self.last.host, self.last.referrer = name_from(record[7]), name_from(record[11])
+
+    @property
+    def status(self):
+        return text_of(self.last.status)
+
+    @property
+    def url(self):
+        return text_of(self.last.url)
+
+    @property
+    def host(self):
+        return text_of(self.last.host)
+
+    @property
+    def referrer(self):
+        return text_of(self.last.referrer)
+
+    cdef bint scan(self, bytes owner, const uint8_t* at, const uint8_t* end) noexcept:
+        """Read the fields of a line; False, and none, if it is not usual."""
+        cdef bint is_usual = self.records is not None and self.records.scan(at, end, &self.last)
+        self.owner = owner
+        if not is_usual or not SEEN_MIN_MS <= self.last.seen_ms <= SEEN_MAX_MS:
+            memset(&self.last, 0, sizeof(Fields))
+            return False
+        return True
+
+    cdef object view(self):
+        """Return what is known of the line that was read last: a page view, or why it is none; None if not all is."""
+        cdef Text text
+        cdef PyObject* way
+        cdef PyObject* url
+        cdef PyObject* person
+        self.write_way(&text, &self.last)
+        way = verdict_of_text(&self.ways, &text)
+        if way == NULL:
+            return None
+        if <object>way is not True:
+            return <object>way
+        if self.with_host:
+            self.write_url(&text, &self.last)
+            url = verdict_of_text(&self.urls, &text)
+        else:
+            url = verdict_of(&self.urls, self.last.url.at, self.last.url.n_bytes)
+        if url == NULL:
+            return None
+        if isinstance(<object>url, str):
+            return <object>url
+        self.write_person(&text, &self.last)
+        person = verdict_of_text(&self.people, &text)
+        if person == NULL:
+            return None
+        user, kind = <tuple>person
+        return made(self.make, (user, <object>url, self.last.seen_ms, kind))
+
+    cdef object learn(self, bytes line):
+        """Have the line that was read last read with care, and remember what that says of its parts."""
+        cdef Fields fields = self.last
+        cdef object _owner = self.owner                  # holds the fields, whatever is noted meanwhile
+        found = self.careful(line)
+        if isinstance(found, str):
+            if found in self.bad_ways:
+                self.put_way(&fields, found)
+            elif found in self.bad_urls:
+                self.put_way(&fields, True)
+                self.put_url(&fields, found)
+        else:
+            self.put_way(&fields, True)
+            self.put_url(&fields, found[1])
+            self.put_person(&fields, (found[0], found[3]))
+        return found
+
+    cdef void write_way(self, Text* text, const Fields* fields) noexcept:
+        text.n_bytes = 0
+        add(text, fields.method)
+        add(text, fields.status)
+
+    cdef void write_url(self, Text* text, const Fields* fields) noexcept:
+        text.n_bytes = 0
+        add(text, fields.url)
+        add(text, fields.host)
+
+    cdef void write_person(self, Text* text, const Fields* fields) noexcept:
+        text.n_bytes = 0
+        if not self.guests_only and not is_guest(fields.user):
+            add(text, fields.user)
+            return
+        add(text, fields.address)
+        add(text, fields.agent)
+        add(text, fields.visitor)
+        if self.trusts_proxies:
+            add(text, fields.forwarded)
+
+    cdef int put_way(self, const Fields* fields, verdict) except -1:
+        cdef Text text
+        self.write_way(&text, fields)
+        return put_text(&self.ways, &text, verdict)
+
+    cdef int put_url(self, const Fields* fields, verdict) except -1:
+        cdef Text text
+        if self.with_host:
+            self.write_url(&text, fields)
+            return put_text(&self.urls, &text, verdict)
+        if fields.url.n_bytes < MOST_KEY_BYTES:
+            put(&self.urls, fields.url.at, fields.url.n_bytes, verdict)
+        return 0
+
+    cdef int put_person(self, const Fields* fields, verdict) except -1:
+        cdef Text text
+        self.write_person(&text, fields)
+        return put_text(&self.people, &text, verdict)

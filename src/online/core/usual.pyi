@@ -1,0 +1,68 @@
+"""Usual lines of access logs -> page views, by what is known of their parts. See ext/usual.pyx."""
+
+from collections.abc import Callable, Collection
+from typing import Any, Generic, TypeVar
+
+from online.core.jsonfields import JsonShapes
+
+Made = TypeVar("Made")
+
+class UsualRecords:
+    """Makes records of usual lines."""
+
+    def __init__(
+        self, make: type[tuple[Any, ...]], *, lines: str | None = None, objects: JsonShapes | None = None
+    ) -> None:
+        """`make`: what a record is made of, a tuple of the fields of `online.logs.records.Record`.
+
+        `lines`: `plain` for common and combined lines, `host` for those behind a virtual host, `any` for both; None
+        if lines are never usual. `objects`: how JSON is read, or None.
+        """
+
+    def read(self, line: bytes) -> Any:
+        """Return the record of a line without its newline; None if the line is not usual. O(length)."""
+
+class UsualLines(Generic[Made]):
+    """Reads usual lines in one pass; all others, and those with parts never seen before, go the careful way."""
+
+    def __init__(
+        self,
+        careful: Callable[[bytes], Made | str],
+        make: type[Made],
+        *,
+        records: UsualRecords | None,
+        message_of: Callable[[bytes], bytes],
+        bad_ways: Collection[str],
+        bad_urls: Collection[str],
+        trusts_proxies: bool,
+        with_host: bool,
+        guests_only: bool,
+    ) -> None:
+        """`careful` turns a line into a page view or a reason; it says by `note` which record it has read. It must
+        say the same of the same parts: method and status (a reason in `bad_ways`), url (`bad_urls`, and the url of
+        the view), and who it is (user and kind of the view). The host is a part of the url `with_host`.
+
+        `make`: what a page view is made of, a tuple (user, url, seen_ms, kind).
+        `records`: which lines are usual; None: none. Its records are what `careful` reads.
+        `message_of`: removes the header of a syslog message that is not usual.
+        `trusts_proxies`: X-Forwarded-For says who it is. `guests_only`: user names do not.
+        """
+
+    def parse(self, line: bytes) -> Made | str:
+        """Return the page view of a line without its newline, or why there is none. O(length)."""
+
+    def parse_message(self, datagram: bytes) -> Made | str:
+        """Return the page view of a syslog message, or why there is none. O(length)."""
+
+    def note(self, record: tuple[Any, ...]) -> None:
+        """Keep what the careful way has read of the line: an `online.logs.records.Record`."""
+
+    # Of the line that was parsed last; empty if it does not tell, or was not understood.
+    @property
+    def status(self) -> bytes: ...
+    @property
+    def url(self) -> bytes: ...
+    @property
+    def host(self) -> bytes: ...
+    @property
+    def referrer(self) -> bytes: ...
