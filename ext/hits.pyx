@@ -6,11 +6,12 @@ Its job: to make hits of arguments, carry them out, and say what became of them.
 A batch is taken hit by hit as it comes, HITS_AT_ONCE together, and is not atomic: each hit stands for itself.
 
 Invariants:
-1. Every hit and leave of a client is carried out by `take_hit` or `settle_hits`, and by nothing else.
+1. Every hit and leave of a client is carried out by `take_hit`, `settle_hits` or `run_hits`, and by nothing else.
+2. What is read in one pass gives what is read with care would give, to the byte. Where there is a doubt, it is odd.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from online import errors
 from online.errors import FramingError, OnlineError
@@ -21,14 +22,16 @@ from online.core.arguments cimport arg_kind, arg_number, arg_text, is_given
 from online.core.codec cimport BROKEN, COMPLETE, INCOMPLETE, Arg
 from online.core.msgpack_values cimport ARRAY, SCALAR, Token, read_token
 from online.core.connection cimport (
-    WORK_A_TURN, WORK_ERROR, Connection, Frame, Service,
-    begin_reply, core_of, frame_limit, index_of, put_error, put_object, put_ok, scan_anew, wall_of,
+    REPLY_ON, WORK_A_TURN, WORK_ERROR, Connection, Frame, Service,
+    begin_reply, core_of, frame_limit, index_of, put_error, put_object, put_ok, room, scan_anew, wall_of, wrote,
 )
 from online.core.core cimport (
     ACCEPTED, BAD_USER, HITS_AT_ONCE, Core, Hit, Outcome, core_hit, core_weigh_hit,
 )
 from online.core.index cimport Index, name_from, refusal
 from online.core.msgpack cimport batch_register, check_token, end_frame, pack_scan
+from online.core.resp cimport hits_register
+from online.core.resp_values cimport parse_int
 from online.core.skiplist cimport DEPARTED, MEMBER, Name, same_name
 from online.core.skiplist cimport big_endian as big_endian_word
 from online.core.verbs cimport WRITES, check_bars, is_reply_wanted, skip_begins, verb
@@ -106,6 +109,121 @@ cdef int verb_leave(Connection c, Arg* args, int64_t n_args) except -1:
     return put_ok(c)
 
 
+# HITs in a row, in RESP. Nearly all have one shape, which is read in one pass. All others are read with care.
+
+cdef enum:
+    HEAD_BYTES = 13                                      # of `*3 $3 HIT`, with the ends of its lines
+    OK_BYTES = 5
+
+cdef inline const char* usual_word(const char* at, const char* end, Name* text) noexcept nogil:
+    """Read a bulk string of up to 999 bytes that is all there; return where it ends, or NULL."""
+    cdef size_t n_bytes
+    if end - at < 6 or at[0] != c'$' or not c'0' <= at[1] <= c'9':
+        return NULL
+    n_bytes = at[1] - c'0'
+    at += 2
+    if c'0' <= at[0] <= c'9':
+        n_bytes = 10 * n_bytes + at[0] - c'0'
+        at += 1
+        if c'0' <= at[0] <= c'9':
+            n_bytes = 10 * n_bytes + at[0] - c'0'
+            at += 1
+    if <size_t>(end - at) < n_bytes + 4 or at[0] != c'\r' or at[1] != c'\n':
+        return NULL
+    at += 2
+    text.at = at
+    text.n_bytes = <uint32_t>n_bytes
+    at += n_bytes
+    return at + 2 if at[0] == c'\r' and at[1] == c'\n' else NULL
+
+
+cdef inline bint usual_kind(Name text, int* kind) noexcept nogil:
+    """Read a kind; False if it is none."""
+    cdef int each
+    for each in range(4):
+        if same_name(text, KIND_NAMES[each]):
+            kind[0] = each
+            return True
+    return False
+
+
+cdef inline size_t usual_command(const char* begin, const char* end, Connection c, Hit* hit) noexcept nogil:
+    """Read `HIT user url`, perhaps with a time and a kind; return its bytes, or 0 if it is not all there, or odd."""
+    cdef const char* at = begin + HEAD_BYTES
+    cdef Name text
+    cdef int64_t seen_ms
+    if end - begin <= HEAD_BYTES or begin[0] != c'*' or not c'3' <= begin[1] <= c'5':
+        return 0
+    if memcmp(begin + 2, b"\r\n$3\r\nHIT\r\n", HEAD_BYTES - 2) != 0:
+        return 0
+    at = usual_word(at, end, &hit.user)
+    if at != NULL:
+        at = usual_word(at, end, &hit.url)
+    hit.kind = MEMBER
+    hit.seen_ms = c.core.now_ms
+    if at != NULL and begin[1] > c'3':
+        at = usual_word(at, end, &text)
+        if at == NULL or not parse_int(text, &seen_ms) or not SEEN_MIN_MS <= seen_ms <= SEEN_MAX_MS:
+            return 0
+        hit.seen_ms = seen_ms - c.service.step_ms        # as index_of
+    if at != NULL and begin[1] > c'4':
+        at = usual_word(at, end, &text)
+        if at == NULL or not usual_kind(text, &hit.kind):
+            return 0
+    return 0 if at == NULL else at - begin
+
+
+cdef int run_hits(Connection c, const char* at, size_t n) except -1:
+    """Carry out the HITs that the input begins with, up to HITS_AT_ONCE, and answer each; tell how many there were.
+
+    None if anything but the hits themselves could have a say: a token, a lock, an open transaction.
+    """
+    cdef Hit hits[HITS_AT_ONCE]
+    cdef Outcome outcomes[HITS_AT_ONCE]
+    cdef const char* end = at + n
+    cdef size_t most = frame_limit(c), size
+    cdef int64_t most_hits = min(<int64_t>HITS_AT_ONCE, WORK_A_TURN - c.work)
+    cdef int n_hits = 0
+    if (
+        c.core == NULL or c.service.is_barred or not c.may_write or not c.authenticated or c.service.max_items < 5
+        or c.transaction is not None or c.replying != REPLY_ON or c.is_partly_answered
+    ):
+        return 0
+    while n_hits < most_hits:
+        size = usual_command(at, end, c, &hits[n_hits])
+        if size == 0 or size > most:
+            break
+        at += size
+        n_hits += 1
+    if n_hits == 0:
+        return 0
+    room(c, OK_BYTES * n_hits)
+    c.input.start += n - (end - at)
+    c.work += n_hits
+    c.frames += n_hits
+    c.service.commands += n_hits
+    c.service.last_verb = b"HIT"
+    c.has_written = True
+    if n_hits == 1:
+        outcomes[0] = core_hit(c.core, &hits[0])
+    else:
+        core_hits(c.core, hits, n_hits, outcomes)
+    answer_hits(c, hits, n_hits, outcomes)
+    return n_hits
+
+
+cdef int answer_hits(Connection c, const Hit* hits, int n_hits, const Outcome* outcomes) except -1:
+    """Write the answers of HITs: OK, or why one was refused."""
+    cdef int i
+    for i in range(n_hits):
+        if outcomes[i] < BAD_USER:
+            memcpy(room(c, OK_BYTES), b"+OK\r\n", OK_BYTES)
+            wrote(c, OK_BYTES)
+        else:
+            put_error(c, refusal(c._index, &hits[i], outcomes[i], wall_of(c.service, hits[i].seen_ms)))
+    return 0
+
+
 # A batch of hits. Nearly all hits have one shape, which is read in one pass. All others are read with care.
 
 cdef enum:
@@ -130,16 +248,6 @@ cdef inline const uint8_t* usual_text(const uint8_t* at, const uint8_t* end, Nam
     text.at = <const char*>at
     text.n_bytes = <uint32_t>n_bytes
     return at + n_bytes
-
-
-cdef inline bint usual_kind(Name text, int* kind) noexcept nogil:
-    """Read a kind; False if it is none."""
-    cdef int each
-    for each in range(4):
-        if same_name(text, KIND_NAMES[each]):
-            kind[0] = each
-            return True
-    return False
 
 
 cdef inline size_t usual_hit(const uint8_t* begin, size_t n, Service service, Hit* hit) noexcept:
@@ -365,3 +473,4 @@ cdef int finish_reply(Connection c) except -1:
 verb("HIT user url [seen_ms [kind]]", verb_hit, 2, 4, WRITES)
 verb("LEAVE user [seen_ms]", verb_leave, 1, 2, WRITES)
 batch_register(run_batch)
+hits_register(run_hits)

@@ -10,7 +10,7 @@ Invariants:
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
 import re
 
@@ -31,6 +31,7 @@ from online.core.verbs cimport LATER, answer
 cdef enum:
     LONGEST_LINE = 64 * 1024                             # of an inline command, as in Redis
     LONGEST_HEADER = 32                                  # of a RESP length line
+    FIRST_VERB = 8                                       # where a verb of a few letters stands, behind *3 and $3
 
 cdef size_t line_end(const char* at, size_t n, size_t start) noexcept nogil:
     """Return where the line feed of a line stands, or `n`."""
@@ -191,13 +192,26 @@ def unescape(match):
     return chr(int(digits, 16)) if digits else LINE_ESCAPES.get(letter, letter)
 
 
+cdef hits_call_t HITS = NULL
+
+
+cdef int hits_register(hits_call_t hits) except -1:
+    """Let `hits` take the HITs that the input begins with."""
+    global HITS
+    HITS = hits
+    return 0
+
+
 cdef int run_resp(Connection c) except -1:
-    """Scan one RESP frame and answer it if it is complete."""
+    """Scan one RESP frame and answer it if it is complete; of HITs in a row, several."""
     cdef const char* at = c.input.at + c.input.start
     cdef size_t n = buffer_used(&c.input)
     cdef bint is_resumed = c.scan.n_args > 0
     cdef Name verb
-    cdef int result, progress = resp_scan(c, at, n)
+    cdef int result, progress
+    if c.scan.wanted < 0 and n > FIRST_VERB + 3 and memcmp(at + FIRST_VERB, b"HIT", 3) == 0 and HITS(c, at, n):
+        return 0
+    progress = resp_scan(c, at, n)
     if (n if progress == INCOMPLETE else c.scan.at) > frame_limit(c):
         raise FramingError(f"a command has more than {frame_limit(c)} bytes")
     c.is_waiting = progress == INCOMPLETE

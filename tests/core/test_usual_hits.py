@@ -1,4 +1,4 @@
-"""Hits of a batch in the usual shape are read in one pass; what comes of them is the same as with care.
+"""Hits in the usual shape are read in one pass, in batches and in RESP; what comes of them is the same as with care.
 
 The same hit with a head of sixteen bits is not usual, and is read with care.
 """
@@ -67,3 +67,110 @@ def test_limits_are_the_same_as_with_care():
         assert outcome([usual(hit) for hit in batch], **limits) == outcome([careful(hit) for hit in batch], **limits)
     for pack in (usual, careful):
         assert b"PROTO" in outcome([pack(hit) for hit in batch], max_frame=4_096)[0]
+
+
+# HITs in RESP: several in a row are carried out together. With a verb in lower case they are not, and one at a time.
+
+ODD = [
+    b"\r\n",
+    b"\r",
+    b"\n",
+    b"$",
+    b"*",
+    b"-",
+    b"0",
+    b"3",
+    b"9",
+    b"99",
+    b"HIT",
+    b"x",
+    b"\0",
+    b"",
+    b"$-1\r\n",
+    b"$3\r\nHIT\r\n",
+]
+
+
+def command(words, verb="HIT"):
+    texts = [word if isinstance(word, bytes) else str(word or "").encode() for word in (verb, *words)]
+    return b"*%d\r\n" % len(texts) + b"".join(b"$%d\r\n%s\r\n" % (len(text), text) for text in texts)
+
+
+def told(stream, *, piece=None, before=(), **limits):
+    """Return the answers to commands, and the index after them."""
+    wiring = Wiring(**limits)
+    connection = wiring.connect()
+    for words in before:
+        feed(connection, command(words[1:], words[0]))
+    answer = feed(connection, stream, piece=piece)
+    index, service = wiring.index, wiring.service
+    counts = service.commands, connection.frames, connection.in_frame, connection.input_bytes, connection.is_closing
+    return answer, counts, index.statistics(), index.users(b"", 1_000, now_ms=NOW), index.top(1_000, now_ms=NOW)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_hits_in_a_row_give_the_same_as_with_care(seed):
+    dice = random.Random(seed)
+    stream = [(dice.choice(["HIT"] * 9 + ["LEAVE", "COUNT", "PAGE"]), hit) for hit in hits(200, seed)]
+    careful = b"".join(command(hit, verb.lower()) for verb, hit in stream)
+    wanted = told(careful)
+    assert wanted[0].count(b"+OK") > 50
+    assert wanted[0].count(b"-") > 20
+    for piece in (None, 1, 7, 100):
+        assert told(b"".join(command(hit, verb) for verb, hit in stream), piece=piece) == wanted
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_spoiled_hits_give_the_same_as_with_care(seed):
+    """What is not a HIT any more when spoiled is another verb in lower case, too."""
+    dice = random.Random(seed)
+    for _ in range(100):
+        stream = b"".join(command(hit) for hit in hits(dice.randrange(1, 8), dice.random()))
+        for _ in range(dice.randrange(1, 3)):
+            at = dice.randrange(len(stream))
+            stream = stream[:at] + dice.choice(ODD) + stream[at + dice.choice([0, 1, 1, 2]) :]
+        given, wanted = told(stream), told(stream.replace(b"HIT", b"hit"))
+        assert given[1:] == wanted[1:], stream
+        assert given[0].lower() == wanted[0].lower(), stream
+
+
+def test_limits_of_hits_in_a_row_are_the_same_as_with_care():
+    long = [[f"user{n}" + "x" * 200, "/", NOW, "guest"][: 2 + n % 3] for n in range(40)]
+    shapes = [
+        {"max_items": 4},
+        {"max_frame": 4_096},
+        {"max_user": 100},
+        {"max_url": 1},
+        {"max_users": 9},
+        {"max_pages": 1},
+    ]
+    for limits in [*shapes, {"max_output": 20}, {"max_frame": 300, "max_user": 1}, {"max_frame": 253}]:
+        wanted = told(b"".join(command(hit, "hit") for hit in long), **limits)
+        assert told(b"".join(command(hit) for hit in long), **limits) == wanted, limits
+
+
+@pytest.mark.parametrize(
+    "before", [("MULTI",), ("CLIENT", "REPLY", "off"), ("CLIENT", "REPLY", "skip"), ("SITE", "new")], ids=" ".join
+)
+def test_what_came_before_is_heeded_as_with_care(before):
+    stream = [hit for hit in hits(40, 1) if len(hit) < 5]
+    wanted = told(b"".join(command(hit, "hit") for hit in stream) + command([], "EXEC"), before=[before])
+    assert told(b"".join(command(hit) for hit in stream) + command([], "EXEC"), before=[before]) == wanted
+
+
+@pytest.mark.parametrize("way", ["may_write", "refusing", "loading", "authenticated"])
+def test_who_may_not_write_is_refused_as_with_care(way):
+    answers = []
+    for verb in ("HIT", "hit"):
+        wiring = Wiring()
+        connection = wiring.connect()
+        if way == "may_write":
+            connection.may_write = False
+        elif way == "authenticated":
+            connection.authenticated = False
+        else:
+            setattr(wiring.service, way, "not now")
+        answers.append(feed(connection, command(["theo", "/"], verb) * 3).lower())
+        assert wiring.index.statistics().accepted == 0
+    assert answers[0] == answers[1]
+    assert answers[0].count(b"\r\n") == 3

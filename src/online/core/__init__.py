@@ -28,7 +28,7 @@ source: its `.pxd` is the code.
     verbs       the verb table, and how a verb is answered              -> arguments, connection
     resp        RESP: frames -> arguments                               -> verbs
     msgpack     MessagePack-RPC: frames -> arguments                    -> verbs
-    hits        HIT, LEAVE and batches                                  -> msgpack, verbs
+    hits        HIT, LEAVE and batches                                  -> msgpack, resp
     questions   COUNT, PAGE and the other hot questions                 -> verbs
     transactions  MULTI and EXEC                                        -> verbs
     frames      sessions -> frames; frames of hits -> an index          -> connection, notes
