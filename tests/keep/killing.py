@@ -40,7 +40,8 @@ class Server:
     def __init__(self, port, *arguments):
         self.port = port
         command = [sys.executable, "-m", "tests.keep.small_server", "--listen", f"127.0.0.1:{port}", *arguments]
-        self.popen = subprocess.Popen(command, env=environment(PYTHONFAULTHANDLER="1"), stderr=subprocess.PIPE, text=True)
+        variables = environment(PYTHONFAULTHANDLER="1")
+        self.popen = subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
 
     def kill(self, sent=signal.SIGKILL):
         self.popen.send_signal(sent)
