@@ -15,7 +15,7 @@ CORE = (
     "arena", "skiplist", "table", "core", "ahead", "ordering", "lists", "sections", "index",
     "checksum", "journal", "replay", "logfields", "jsonfields", "usual",
     "connection", "arguments", "verbs", "resp", "msgpack", "hits", "questions", "transactions", "frames", "observers",
-    "states",
+    "states", "past",
 )
 
 #: Where the system has epoll.

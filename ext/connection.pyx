@@ -324,6 +324,8 @@ cdef class Connection:
         self.work = 0
         self.is_waiting = False
         self.has_work = False
+        if self.awaited is not None and not self.awaited.done():
+            return 0
         while not self.is_closing and not self.is_waiting:
             if buffer_used(&self.input) == 0 and not self.frame.is_begun:
                 break
@@ -333,6 +335,8 @@ cdef class Connection:
             if self.step == NULL:
                 choose_dialect(self)
             self.step(self)
+        if self.awaited is not None:
+            self.has_work = self.awaited.done()
         return 0
 
     def take_output(self):
@@ -345,6 +349,7 @@ cdef class Connection:
 
     def close(self):
         self.is_closing = True
+        self.awaited = None
         self.has_work = False
 
     def reset(self):
@@ -420,6 +425,7 @@ cdef void connection_release(Connection c) noexcept:
         return
     c.is_counted = False
     c.is_closing = True
+    c.awaited = None
     c.has_work = False
     c.service.connections -= 1
     buffer_free(&c.input, &c.service.buffered_bytes)

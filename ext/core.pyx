@@ -34,7 +34,7 @@ the predecessor's within the same millisecond, so that arrival orders equal time
 window of at most 24 hours, keys compare right though they wrap around, and `now_ms` gives back the whole time.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -77,6 +77,7 @@ cdef bint core_open(Core* core, Purse* purse, const uint64_t* secrets) noexcept 
     core.hash_key.k0, core.hash_key.k1 = secrets[0], secrets[1]
     core.cursor_key.k0, core.cursor_key.k1 = secrets[2], ~secrets[3]  # another key, though a short seed repeats
     core.now_ms = core.window_s * 1000 - 1000  # so the window begins at 0
+    core.visits_from_ms = INT64_MIN
     if not purse_take(purse, core.window_s * sizeof(Second)):
         return False
     core.seconds = <Second*>calloc(core.window_s, sizeof(Second))
@@ -315,8 +316,24 @@ cdef void leave_names(Core* core, ref_t session) noexcept nogil:
 
 # Time moves on
 
+cdef void tell_gone(Core* core, ref_t session) noexcept nogil:
+    """Tell that a session ends: it expires, or its user leaves."""
+    cdef Record* record = record_at(&core.skiplist, session)
+    cdef Name url = NO_NAME
+    if record.page != NO_REF:
+        url = name_of(&core.skiplist, record.page)
+    core.gone(core.past, record.kind, name_of(&core.skiplist, session), url, ms_of(core, record.key))
+
+
 cdef void expire_session(Core* core, ref_t session) noexcept nogil:
-    """Drop a session that is overdue, and its page if it was the last one there. O(1) expected."""
+    """Drop a session that is overdue, and tell. O(1) expected."""
+    if core.gone != NULL:
+        tell_gone(core, session)
+    core_forget(core, session)
+
+
+cdef void core_forget(Core* core, ref_t session) noexcept nogil:
+    """Drop a session, and its page if it was the last one there, and tell nobody whose it was. O(1) expected."""
     cdef Record* record = record_at(&core.skiplist, session)
     cdef ref_t page = record.page
     detach(core, session)
@@ -458,6 +475,24 @@ cdef inline ref_t new_record(
     return skiplist_new(&core.skiplist, kind, name, hash, height) if table_reserve(table) else NO_REF
 
 
+cdef void note_most(Core* core) noexcept nogil:
+    """Take note that more people are online than ever before in this minute."""
+    core.most_people = core.people
+    core.most_at_ms = core.now_ms
+    if core.people > core.peak:
+        core.peak = core.people
+        core.peak_at_ms = core.now_ms
+
+
+cdef void core_begin_minute(Core* core) noexcept nogil:
+    """Let the greatest counts be those of now. O(1). Requires: core_advance was called."""
+    cdef int kind
+    core.most_people = core.people
+    core.most_at_ms = core.now_ms
+    for kind in range(5):
+        core.most_kinds[kind] = core.kinds[kind]
+
+
 cdef Outcome apply_hit(Core* core, const Hit* hit, Ahead* ahead, ref_t session, int64_t seen_ms) noexcept nogil:
     """Make a hit its user's session (NO_REF: a new one), or change nothing if a limit does not let it."""
     cdef bint is_new = session == NO_REF
@@ -490,6 +525,8 @@ cdef Outcome apply_hit(Core* core, const Hit* hit, Ahead* ahead, ref_t session, 
     if is_new:
         table_add(&core.users, ahead.user_hash, session)
     else:
+        if hit.kind == DEPARTED and core.gone != NULL:
+            tell_gone(core, session)
         detach(core, session)
     attach(core, session, hit.kind, page, seen_ms)
     if left != NO_REF and sessions_on(core, left) == 0:
@@ -498,9 +535,10 @@ cdef Outcome apply_hit(Core* core, const Hit* hit, Ahead* ahead, ref_t session, 
         link_name(core, session, ahead.user_finger)
     elif was_named and not names(hit.kind):
         leave_names(core, session)
-    if core.people > core.peak:
-        core.peak = core.people
-        core.peak_at_ms = core.now_ms
+    if core.people > core.most_people:
+        note_most(core)
+    if core.kinds[hit.kind] > core.most_kinds[hit.kind]:
+        core.most_kinds[hit.kind] = core.kinds[hit.kind]
     ahead.written_ms = seen_ms
     return ACCEPTED
 
@@ -522,10 +560,12 @@ cdef Outcome judge_hit(Core* core, const Hit* hit, Ahead* ahead) noexcept nogil:
     """Carry out a hit that is good in itself, without counting what became of it."""
     cdef int64_t seen_ms = min(hit.seen_ms, core.now_ms)
     cdef ref_t session
-    cdef int64_t newest_ms
+    cdef int64_t newest_ms = INT64_MIN
     cdef Outcome outcome
     cdef Ahead again
     if not core_is_online(core, seen_ms):
+        if core.gone != NULL and hit.kind != DEPARTED:
+            core.gone(core.past, hit.kind, hit.user, hit.url, seen_ms)
         return LATE
     session = table_find(&core.users, &core.skiplist, ahead.user_hash, hit.user)
     if session != NO_REF:
@@ -540,6 +580,8 @@ cdef Outcome judge_hit(Core* core, const Hit* hit, Ahead* ahead) noexcept nogil:
         again.user_finger = again.url_finger = NO_REF  # they may have gone
         session = table_find(&core.users, &core.skiplist, ahead.user_hash, hit.user)
         outcome = apply_hit(core, hit, &again, session, seen_ms)
+    if newest_ms < core.visits_from_ms and outcome == ACCEPTED:
+        core.visit(core.past, hit, seen_ms, newest_ms)
     return outcome
 
 

@@ -17,9 +17,9 @@ from online.terms import WINDOW_MAX_S, WINDOW_MIN_S
 from online.core.arena cimport NO_REF, Purse, ref_t
 from online.core.core cimport (
     ACCEPTED, BAD_KIND, BAD_SEEN, BAD_URL, BAD_USER, FULL_PAGES, FULL_USERS, Core, Hit, Outcome, Tally,
-    core_advance, core_check_hit, core_close, core_expire_some, core_find_user, core_hash, core_hit, core_is_named,
-    core_is_online, core_memory_bytes, core_oldest, core_open, core_page_people, core_people_within,
-    core_seen_ms, core_settle_page,
+    core_advance, core_begin_minute, core_check_hit, core_close, core_expire_some, core_find_user, core_forget,
+    core_hash, core_hit, core_is_named, core_is_online, core_memory_bytes, core_oldest, core_open, core_page_people,
+    core_people_within, core_seen_ms, core_settle_page,
 )
 from online.core.lists cimport (
     OF_PAGE, OF_RECENT, OF_USERS, Listing, Scope,
@@ -312,6 +312,28 @@ cdef class Index:
         advance(self, now_ms)
         return [seen_of(self, user) for user in users]
 
+    def last(self, bytes user not None, *, now_ms):
+        cdef Core* core = &self.core
+        cdef ref_t session
+        cdef Name name = checked_name(self, "user", user)
+        advance(self, now_ms)
+        session = core_find_user(core, name)
+        if session == NO_REF:
+            return None
+        seen = seen_of(self, user)
+        url, seen_ms = seen if seen is not None else (b"", core_seen_ms(core, session))
+        return url, seen_ms, (*KINDS, "departed")[record_at(&core.skiplist, session).kind]
+
+    def forget(self, bytes user not None, *, now_ms):
+        cdef Core* core = &self.core
+        cdef ref_t session
+        cdef Name name = checked_name(self, "user", user)
+        advance(self, now_ms)
+        session = table_find(&core.users, &core.skiplist, core_hash(core, name), name)
+        if session != NO_REF:
+            core_forget(core, session)
+        return session != NO_REF
+
     def section(self, bytes prefix not None, *, now_ms):
         cdef Name name = checked_name(self, "prefix", prefix, True)
         cdef int64_t people, n_pages, left = INT64_MAX
@@ -358,6 +380,7 @@ cdef class Index:
     def restore(self, *, int64_t peak, int64_t peak_at_ms, statistics not None):
         cdef Tally* tally = &self.core.tally
         self.core.peak, self.core.peak_at_ms = peak, peak_at_ms
+        core_begin_minute(&self.core)
         tally.accepted, tally.late, tally.stale = statistics.accepted, statistics.late, statistics.stale
         tally.skewed, tally.refused = statistics.skewed, statistics.refused
         tally.full[0], tally.full[1] = statistics.max_users_reached, statistics.max_pages_reached

@@ -22,6 +22,7 @@ A connection's life. In streams.py it is the same, as the steps of a task:
     |                  send <------------------+----------------+
     |                    |                     | its turn       | writable, or bytes while little waits
     |                    +-- input is left -> WORKING           |
+    |                    +-- a reply is made elsewhere -> AWAITING, then WORKING
     |                    +-- not all is sent --------------> SENDING
     |                    +-- a wrong token --> DELAYING, then send
     +-- all is done -----+
@@ -163,6 +164,9 @@ cdef class Peer:
         self.reactor.now_ms = now_ms
         self.reactor.push(self, message, len(message))
         return True
+
+    def replied(self, _awaited):
+        self.reactor.replied(self)
 
     def fail(self, error, *, int64_t now_ms):
         if self.has_last_words or self.state == CLOSED:
@@ -408,7 +412,7 @@ cdef class Reactor:
             return 0
         if peer.state == WORKING and events & EPOLLERR:
             return self.drop(peer)
-        if (peer.state == HELD or peer.state == DELAYING) and events & (EPOLLERR | EPOLLHUP):
+        if (peer.state == HELD or peer.state == DELAYING or peer.state == AWAITING) and events & (EPOLLERR | EPOLLHUP):
             return self.drop(peer)
         if peer.is_queued or peer.state == WORKING:
             return 0
@@ -472,6 +476,8 @@ cdef class Reactor:
             self.drop(peer)
             self.connections.failed()
             return 0
+        if peer.connection.awaited is not None and not peer.connection.has_work:
+            peer.connection.awaited.add_done_callback(peer.replied)
         if not connection_in_frame(peer.connection):
             peer.left_ms = FOREVER
         elif not peer.was_in_frame or peer.connection.frames != peer.frames:
@@ -515,7 +521,9 @@ cdef class Reactor:
 
     cdef bint may_read(self, Peer peer) noexcept:
         """Whether somebody for whom output waits may be read from."""
-        if peer.connection.has_work or peer.connection.is_closing or peer.has_ended or self.is_ending:
+        if peer.connection.has_work or peer.connection.awaited is not None:
+            return False
+        if peer.connection.is_closing or peer.has_ended or self.is_ending:
             return False
         return buffer_used(&peer.connection.output) <= self.max_output
 
@@ -556,7 +564,7 @@ cdef class Reactor:
         buffer_reserve(&peer.connection.output, n_bytes - n_sent, &self.service.buffered_bytes)
         memcpy(peer.connection.output.at + peer.connection.output.end, message + n_sent, n_bytes - n_sent)
         peer.connection.output.end += n_bytes - n_sent
-        if peer.state == RECEIVING or peer.state == WORKING:
+        if peer.state in (RECEIVING, WORKING, AWAITING):
             self.wait_to_send(peer, n_sent > 0)
             self.wake()
         return self.bound_buffers()
@@ -603,10 +611,26 @@ cdef class Reactor:
             self.enqueue(peer)
             self.look_again()
             return self.watch_for(peer, EPOLLIN)
+        if peer.connection.awaited is not None:
+            peer.deadline_ms = FOREVER
+            peer.state = AWAITING
+            return self.watch_for(peer, 0)
         if self.is_ending or peer.has_ended:
             return self.drop(peer)
         peer.state = RECEIVING
         return self.rest(peer)
+
+    cdef int replied(self, Peer peer) except -1:
+        """Let a peer go on whose reply is there. Who is HELD, or has much output, does so in time."""
+        if peer.state == CLOSED or peer.connection.awaited is None:
+            return 0
+        peer.connection.has_work = True
+        if peer.state == AWAITING:
+            peer.state = WORKING
+        if peer.state == WORKING or peer.state == SENDING and self.may_work(peer):
+            self.enqueue(peer)
+            self.wake()
+        return 0
 
     cdef int rest(self, Peer peer) except -1:
         """Let a peer rest until something comes from it."""

@@ -10,6 +10,8 @@ The answers stand in the output in the order of the requests.
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 
+from concurrent.futures import Future
+
 from online import errors
 from online.core.connection import NOT_YET
 from online.errors import OnlineError
@@ -89,15 +91,21 @@ cdef int queue_register(verb_call_t queue) except -1:
 
 
 cdef int call_host(Connection c, str name, Arg* args, int64_t n_args) except -1:
-    """Hand a rare verb up, and write its result, or return LATER."""
+    """Hand a rare verb up, and write its result, or return LATER: while it goes on, or its reply is awaited."""
     cdef int64_t i
     cdef Name text
     cdef list given = []
     c.work += WORK_RARE_VERB + n_args // ARGS_A_UNIT
+    if c.awaited is not None:
+        awaited, c.awaited = c.awaited, None
+        return put_object(c, awaited.result())
     for i in range(n_args):
         arg_text(&args[i], "an argument", &text)
         given.append(bytes_from(text))
     result = c.service.host.call(c, name, given, core_of(c).now_ms)
+    if isinstance(result, Future):
+        c.awaited = result
+        return LATER
     return LATER if result is NOT_YET else put_object(c, result)
 
 

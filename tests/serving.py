@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import Executor, Future
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -24,6 +25,7 @@ from online.limits import Limits
 from online.serve.clock import Clock
 from online.serve.config import Address, Config
 from online.serve.keeper import Keeper
+from online.serve.past import PastKeeper
 from online.serve.sockets import HAS_REACTOR
 
 #: Wall time at the start of a run with a clock that jumps.
@@ -83,6 +85,18 @@ async def at_once(function, *args):
     return function(*args)
 
 
+class AtOnce(Executor):
+    """Makes calls that wait for the disk at once, as `at_once`."""
+
+    def submit(self, function, /, *args):
+        done = Future()
+        try:
+            done.set_result(function(*args))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
 def make_server(*, wall=None, limits=None, listen=(), **settings):
     """A server whose time is that of the run; to be called inside one."""
     clock = Clock(steady=steady, wall=wall or Wall())
@@ -91,6 +105,8 @@ def make_server(*, wall=None, limits=None, listen=(), **settings):
     for part in server.parts:
         if isinstance(part, Keeper):
             part.in_thread = at_once
+        if isinstance(part, PastKeeper):
+            part.in_thread, part.writing, part.reading = at_once, AtOnce(), AtOnce()
     return server
 
 

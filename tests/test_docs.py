@@ -73,6 +73,7 @@ def usages_of(document):
 def wire_names(verb):
     """The arguments of a verb of the client, by the names that they have on the wire."""
     on_the_wire = {"within": "within_s", "urls": "url", "users": "user"}
+    on_the_wire |= {"since": "since_ms", "from_": "from_ms", "to": "to_ms", "step": "step_s"}
     return [on_the_wire.get(each, each) for each in inspect.signature(getattr(client_verbs, verb.lower())).parameters]
 
 

@@ -75,7 +75,7 @@ def refused(capsys, *arguments):
         (["query", "cuont"], "online query: unknown verb 'cuont'; did you mean count?"),
         (["query", "page"], "online query page: missing: url"),
         (["query", "page", "/", "--jsn"], "online query page: unknown option --jsn; did you mean --json?"),
-        (["query", "peak", "x"], "online query peak: unexpected argument 'x'"),
+        (["query", "sites", "x"], "online query sites: unexpected argument 'x'"),
         (["help", "qery"], "online: unknown command 'qery'; did you mean query?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -99,12 +99,12 @@ def test_help_alone_is_that_of_all(capsys):
     assert "\nexit codes of all commands:\n  0  " in shown
 
 
-@pytest.mark.parametrize("text", ["90", "90s", "90 s", "1.5min", "30min", "2h", "24 h", "86400"])
+@pytest.mark.parametrize("text", ["90", "90s", "90 s", "1.5min", "30min", "2h", "24 h", "86400", "1d"])
 def test_times_are_written_as_in_the_settings_of_a_server(text):
     assert time_of(1, 86_400)(text) == settings.seconds(1, 86_400).read(text)
 
 
-@pytest.mark.parametrize("text", ["0.5", "25h", "1d", "", "-1", "9 0", "1e3", "min", "nan", "90 S"])
+@pytest.mark.parametrize("text", ["0.5", "25h", "2d", "", "-1", "9 0", "1e3", "min", "nan", "90 S"])
 def test_what_is_no_time_to_a_server_is_none_here(text):
     with pytest.raises(ValueError):  # noqa: PT011
         settings.seconds(1, 86_400).read(text)
@@ -207,6 +207,7 @@ def test_a_server_ends_when_it_is_told_to(sent):
         assert ask(server, b"COUNT") == b":1\r\n"
         assert server.end(sent) == 0
     assert [line.split(" ", 3)[3] for line in server.log] == [
+        "history of the last 30 hours is in memory alone, and lost at the end; --state keeps it",
         f"online {__version__} listens on 127.0.0.1:{server.port}",
         "stopping, 0 connections",
     ]

@@ -35,11 +35,11 @@ def test_a_limit_on_open_files_that_stays_too_low_is_said(monkeypatch, caplog):
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [
-        ({"http": ()}, []),
-        ({}, ["http"]),
-        ({"state": Path("/nowhere"), "http": ()}, ["state"]),
-        ({"syslog": (LOCAL,)}, ["syslog", "http"]),
-        ({"syslog": (LOCAL,), "state": Path("/nowhere"), "http": (LOCAL,)}, ["state", "syslog", "http"]),
+        ({"http": ()}, ["past"]),
+        ({}, ["past", "http"]),
+        ({"state": Path("/nowhere"), "http": ()}, ["state", "past"]),
+        ({"syslog": (LOCAL,)}, ["past", "syslog", "http"]),
+        ({"syslog": (LOCAL,), "state": Path("/nowhere"), "http": (LOCAL,)}, ["state", "past", "syslog", "http"]),
     ],
 )
 def test_parts_are_those_that_were_asked_for_and_the_state_comes_first(settings, parts):

@@ -299,6 +299,9 @@ class Away:
     def peak(self):
         return Peak(0, None)
 
+    def history(self, since, to, step):
+        return []
+
 
 @pytest.fixture
 def now(monkeypatch):

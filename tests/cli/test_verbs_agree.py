@@ -50,6 +50,7 @@ def words_of(usage):
 def client_words(name):
     """The arguments of a client's method, called as the server calls them."""
     called = {"within": "within_s", "urls": "url", "users": "user"}
+    called |= {"since": "since_ms", "from_": "from_ms", "to": "to_ms", "step": "step_s"}
     return [called.get(each, each) for each in inspect.signature(getattr(verbs, name.lower())).parameters]
 
 

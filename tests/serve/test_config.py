@@ -57,6 +57,8 @@ VALUES = {
     "on_disk_error": ("refuse", "refuse"),
     "bus": ("redis://:secret@127.0.0.1:6379/0", "redis://:secret@127.0.0.1:6379/0"),
     "bus_ack": ("yes", "yes"),
+    "history": ("30d", 30),
+    "last_seen": ("90", 90),
     "tls_cert": ("/c.pem", Path("/c.pem")),
     "tls_key": ("/k.pem", Path("/k.pem")),
     "unix_mode": ("660", 0o660),
@@ -92,7 +94,7 @@ VALUES = {
 
 TABLE = [setting for setting in SETTINGS + LIMITS if setting.name != "token_file"]
 #: Settings that are refused without this other.
-COMPANIONS = {"bus_ack": "bus", "tls_cert": "tls_key", "tls_key": "tls_cert"}
+COMPANIONS = {"bus_ack": "bus", "tls_cert": "tls_key", "tls_key": "tls_cert", "last_seen": "state"}
 
 
 def value_of(config, field):

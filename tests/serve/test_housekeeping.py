@@ -59,4 +59,4 @@ async def test_housekeeping_that_fails_ends_the_server(nursery, caplog, tmp_path
     with pytest.raises(OnlineError, match="housekeeping failed: expire: ZeroDivisionError"):
         await server.run()
     assert "housekeeping failed: expire" in caplog.text
-    assert sorted(os.listdir(tmp_path / "state")) == ["journal-000000000001", "lock"]
+    assert sorted(os.listdir(tmp_path / "state")) == ["history", "journal-000000000001", "lock"]

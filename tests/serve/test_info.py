@@ -74,7 +74,7 @@ def test_some_sections_can_be_asked_for(line):
 
 
 def test_query_knows_every_section():
-    assert set(ASKED) == {*SECTIONS, "syslog"}
+    assert set(ASKED) == {*SECTIONS, "history", "syslog"}
 
 
 def test_a_site_has_a_line(line):

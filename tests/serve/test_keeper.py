@@ -305,8 +305,8 @@ async def test_syslog_waits_until_everything_was_read(nursery, slow, tmp_path):
     for part in server.parts:
         part.run = note_run(runs, server, part.name)
     await nursery.start(server.run)
-    await until(lambda: len(runs) == 2)
-    assert sorted(runs) == [("state", None), ("syslog", None)]
+    await until(lambda: len(runs) == 3)
+    assert sorted(runs) == [("past", None), ("state", None), ("syslog", None)]
 
 
 def note_run(runs, server, name):

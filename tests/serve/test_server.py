@@ -563,7 +563,7 @@ async def test_tcp(tmp_path):
 async def test_where_it_listens_is_logged_with_what_clients_need(caplog):
     caplog.set_level("INFO")
     async with serving(token=b"sesame") as served:
-        assert caplog.messages[0].endswith(f" listens on {served.addresses[0]}, token wanted")
+        assert caplog.messages[1].endswith(f" listens on {served.addresses[0]}, token wanted")
 
 
 @with_sockets

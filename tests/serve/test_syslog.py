@@ -24,8 +24,7 @@ def json_line(user="", url="/a", seen_ms=None, **changed):
 
 def syslog_of(server):
     """The part of a server that receives syslog."""
-    [part] = server.parts
-    return part
+    return next(part for part in server.parts if part.name == "syslog")
 
 
 def info_of(server):

@@ -37,7 +37,7 @@ def test_tls(tls, tmp_path, caplog):
 
     async def test():
         async with serving(listen=(LOCAL, unix), **settings) as served:
-            assert caplog.messages[0].endswith(f" listens on {served.addresses[0]}, {unix}, TLS over TCP")
+            assert caplog.messages[1].endswith(f" listens on {served.addresses[0]}, {unix}, TLS over TCP")
             wrap = partial(trio.SSLStream, ssl_context=context, server_hostname="localhost")
             secure = await served.connect(wrap=wrap)
             assert await secure.ask(b"HIT theo /x") == b"+OK\r\n"

@@ -193,7 +193,7 @@ def test_the_arguments_of_a_verb_are_documented(line):
     assert arguments("seen") == [("user", ["multiple"])]
     assert [name for name, _ in arguments("hello")] == ["version", "AUTH", "site", "token", "SETNAME", "name"]
     assert {"summary", "since", "group"} <= set(docs["ping"])
-    assert "arguments" not in line.ask("COMMAND", "DOCS", "peak")["peak"]
+    assert "arguments" not in line.ask("COMMAND", "DOCS", "sites")["sites"]
     assert len(line.ask("COMMAND", "DOCS")) == line.ask("COMMAND", "COUNT")
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import re
+from datetime import UTC, datetime, timedelta
 
 import django
 import pytest
@@ -23,7 +24,7 @@ from django.urls import include, path
 from tests.serving import PATIENCE_S
 from tests.websites import FIREFOX, Browser, down_url, follow, website
 
-from online_client import Client
+from online_client import Client, Peak, Seen
 from online_client.web import now_ms
 
 MIDDLEWARE = "online_client.django.middleware.OnlineMiddleware"
@@ -40,6 +41,7 @@ settings.configure(
 django.setup()
 
 from online_client.django.settings import page_views  # noqa: E402
+from online_client.django.templatetags import online  # noqa: E402
 
 ENGINE = Engine(libraries={"online": "online_client.django.templatetags.online"})
 ENGINE_OF_DJANGO = DjangoTemplates({"NAME": "django", "DIRS": [], "APP_DIRS": False, "OPTIONS": {}})
@@ -442,3 +444,23 @@ def test_the_check_is_content_with_a_proxy_that_is_named_or_said_to_be_none():
     for trusted in (["10.0.0.0/8"], "unix", []):
         with override_settings(USE_X_FORWARDED_HOST=True, ONLINE_TRUST_PROXY=trusted):
             call_command("check", "--fail-level", "WARNING")
+
+
+def test_the_peak_and_who_was_last_seen_when(monkeypatch):
+    class Known:
+        def peak(self):
+            return Peak(512, datetime(2026, 5, 3, tzinfo=UTC))
+
+        def last(self, user):
+            age = {"ada": timedelta(hours=2, minutes=1), "kim": timedelta(seconds=1)}.get(user)
+            return None if age is None else Seen("/", datetime.now(UTC) - age, age)
+
+    monkeypatch.setattr(online, "presence", Known)
+    text = (
+        "{% load online %}{% online_peak as peak %}{{ peak.people }}, {{ peak.at.day }};"
+        "{% online_last_seen ada %};{% online_last_seen name %};{% online_last_seen kim %};"
+        "{% online_last_seen nobody %}"
+    )
+    context = Context({"ada": User("ada"), "name": "ada", "kim": "kim"})
+    with override_settings(USE_TZ=True):
+        assert ENGINE.from_string(text).render(context) == "512, 3;2\xa0hours ago;2\xa0hours ago;just now;"

@@ -16,8 +16,8 @@ from online_client.client import Client
 from online_client.questions import Reader as Reader  # who make pages find it here
 from online_client.questions import Steps
 from online_client.questions import reader_of as reader_of
-from online_client.replies import Kinds, Page, Viewer
-from online_client.verbs import Name, Request
+from online_client.replies import Kinds, Page, Peak, Seen, Viewer
+from online_client.verbs import Name, Request, Time, User
 
 DEFAULT_TIMEOUT_S = 0.05
 DEFAULT_FRESH_S = 1.0
@@ -54,6 +54,15 @@ class Presence:
     def kinds(self, url: Name | None = None, *, reader: Reader | None = None) -> Kinds | None:
         """Count visitors by kind, on the site or on that page; `reader` is one of them."""
         return self._take(questions.kinds(self._answers, url, reader))
+
+    def peak(self, since: Time | None = None) -> Peak | None:
+        """Tell the most people online at once, ever or since a time."""
+        return self.ask(verbs.peak(since))
+
+    def last(self, user: User) -> Seen | None:
+        """Tell where and when a member was last seen; None also if the server does not know it."""
+        found = self.ask(verbs.last(user))
+        return found[0] if found else None
 
     def page(self, url: Name, limit: int = 30) -> Page | None:
         """Tell who is on a page, as `Client.page`."""
@@ -122,6 +131,15 @@ class AsyncPresence:
     async def kinds(self, url: Name | None = None, *, reader: Reader | None = None) -> Kinds | None:
         """Count visitors by kind, as `Presence.kinds`."""
         return await self._take(questions.kinds(self._answers, url, reader))
+
+    async def peak(self, since: Time | None = None) -> Peak | None:
+        """Tell the most people online at once, as `Presence.peak`."""
+        return await self.ask(verbs.peak(since))
+
+    async def last(self, user: User) -> Seen | None:
+        """Tell where and when a member was last seen, as `Presence.last`."""
+        found = await self.ask(verbs.last(user))
+        return found[0] if found else None
 
     async def page(self, url: Name, limit: int = 30) -> Page | None:
         """Tell who is on a page, as `Client.page`."""

@@ -87,10 +87,23 @@ class TopPage:
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The most people ever online at once."""
+    """The most people online at once: ever, or since a time."""
 
     people: int
     at: datetime | None  #: when that was first so, in UTC; None before there was anyone
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a site had in a step of time: the greatest counts, and sums."""
+
+    at: datetime  #: when it begins, in UTC
+    people: int
+    members: int
+    guests: int
+    bots: int
+    hits: int
+    visitors: int  #: different people; an estimate
 
 
 @dataclass(frozen=True, slots=True)

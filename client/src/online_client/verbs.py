@@ -24,6 +24,7 @@ from online_client.replies import (
     Kinds,
     Listing,
     Page,
+    Past,
     Peak,
     Section,
     Seen,
@@ -133,9 +134,31 @@ def top(limit: int = 10, prefix: Name = "") -> Request[list[TopPage]]:
     return _request("top", _top, _number(limit), _name("prefix", prefix))
 
 
-def peak() -> Request[Peak]:
-    """Tell the most people ever online at once, and when that was."""
-    return _request("peak", _peak)
+def peak(since: Time | None = None) -> Request[Peak]:
+    """Tell the most people online at once, ever or since a time, and when that was."""
+    return _request("peak", _peak, _time(since))
+
+
+def history(
+    from_: Time | None = None, to: Time | None = None, step: int | timedelta | None = None
+) -> Request[list[Past]]:
+    """Tell what was from one time to another, the last day unless told otherwise, in steps.
+
+    `step`: whole minutes, as seconds or a timedelta; a fitting one if None. A step in which the server was away is
+    absent. RangeError beyond 2,000 steps.
+    """
+    step_s = step // _SECOND if isinstance(step, timedelta) else step
+    return _request("history", _history, *_filled(_time(from_), _time(to), _number(step_s)))
+
+
+def last(*users: User) -> Request[list[Seen | None]]:
+    """Tell where and when each of these members was last seen, who may be offline; None if that is not known."""
+    return _request("last", _all_seen, *(_user(user) for user in users))
+
+
+def forget(*users: User) -> Request[int]:
+    """Erase users everywhere, and tell how many were known."""
+    return _request("forget", _integer, *(_user(user) for user in users))
 
 
 def sites() -> Request[list[Site]]:
@@ -219,6 +242,12 @@ def _pack(params: list[bytes | str | int | None]) -> bytes:
         params.pop()
     packed: bytes = msgpack.packb(params)
     return packed
+
+
+def _filled(*params: bytes | int | None) -> list[bytes | int | None]:
+    """Put "" in the place of what is not given before something that is."""
+    given = max((nth for nth, each in enumerate(params) if each is not None), default=-1)
+    return [b"" if each is None else each for each in params[: given + 1]]
 
 
 def _hit_params(user: User, url: Name, seen_ms: Time | None, kind: str) -> list[bytes | str | int | None]:
@@ -348,6 +377,11 @@ def _section(result: object, now_ms: int) -> Section:
 def _top(result: object, now_ms: int) -> list[TopPage]:
     rows = (_row(item, 2) for item in _list(result))
     return [TopPage(_text(url), _integer(people)) for url, people in rows]
+
+
+def _history(result: object, now_ms: int) -> list[Past]:
+    rows = (_integers(_row(item, 7)) for item in _list(result))
+    return [Past(_moment(at_ms, now_ms)[0], *counts) for at_ms, *counts in rows]
 
 
 def _peak(result: object, now_ms: int) -> Peak:

@@ -19,6 +19,7 @@
     sending     hits that wait to be sent
     replay      a log as live traffic                               -> outcomes, arguments, words
     serve       run a server: the one place where its parts are put together  -> signals, words
+    history     people, hits and visitors over time                 -> picture, arguments, words
     state       what is in a state directory                        -> words
     config      the settings of a server, checked and shown         -> serve
     demo        a server with a simulated site                      -> serve

@@ -19,6 +19,7 @@ from online_client.replies import (
     Kinds,
     Listing,
     Page,
+    Past,
     Peak,
     Section,
     Seen,
@@ -163,6 +164,16 @@ def peak(reply: Peak, args: argparse.Namespace) -> Answer:
         return Answer([("people", "0")])
     ago = max(timedelta(0), datetime.now(UTC) - reply.at)
     return Answer([("people", str(reply.people)), ("at", f"{_spoken_time(reply.at)}, {spoken_age(ago)} ago")])
+
+
+def history(reply: list[Past], args: argparse.Namespace) -> Answer:
+    columns = ("at", "people", "members", "guests", "bots", "hits", "visitors")
+    return Answer(columns=columns, rows=[(_spoken_time(row.at), *map(str, counts_of(row))) for row in reply])
+
+
+def counts_of(row: Past) -> tuple[int, int, int, int, int, int]:
+    """Return the counts of a row of history."""
+    return row.people, row.members, row.guests, row.bots, row.hits, row.visitors
 
 
 def sites(reply: list[Site], args: argparse.Namespace) -> Answer:

@@ -16,7 +16,7 @@ from online.cli.words import span
 WRONG = 2  #: the exit code
 
 #: Units of times, in seconds; the server's settings use the same.
-UNITS_S = {"": 1, "s": 1, "min": 60, "h": 3600}
+UNITS_S = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86_400}
 
 _TIME = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([A-Za-z]*)", re.ASCII)
 

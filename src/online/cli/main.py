@@ -21,6 +21,7 @@ COMMANDS = {
     "serve": ("online.cli.serve", "run a server"),
     "query": ("online.cli.query", "ask a server: who is online, who is on a page"),
     "top": ("online.cli.top", "watch a server, live on a terminal"),
+    "history": ("online.cli.history", "show people, hits and visitors over time"),
     "report": ("online.cli.report", "summarise access logs: visitors, page views, most people online"),
     "feed": ("online.cli.feed", "follow access logs and report their page views to a server"),
     "replay": ("online.cli.replay", "send a log to a server as live traffic"),

@@ -3,7 +3,7 @@
 Not here: the figures (survey).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 
 from online.cli.axis import people_step, time_ticks
@@ -51,6 +51,35 @@ def picture(found: Survey, title: str, nouns: Nouns) -> str:
         f'<text x="{peak_x}" y="{peak_y - 9}" text-anchor="{anchor}" fill="#c2410c" font-weight="600">'
         f"peak: {found.peak:,} at {utc(found.peak_at_ms)}</text>",
         *_legend(),
+        "</svg>\n",
+    ]
+    return "\n".join(parts)
+
+
+def curve(points: Sequence[tuple[int, int]]) -> str:
+    """Return an SVG document with people over time; `points` are (at_ms, people), and may be none."""
+    first_ms, last_ms = (points[0][0], points[-1][0]) if points else (0, 1)
+    peak = max((people for _, people in points), default=0)
+    step = people_step(max(1, peak))
+    people_max = -(-max(1, peak) // step) * step
+
+    def x(at_ms: int) -> float:
+        return round(_LEFT + (at_ms - first_ms) / max(1, last_ms - first_ms) * (_RIGHT - _LEFT), 1)
+
+    def y(people: float) -> float:
+        return round(_BOTTOM - people / people_max * (_BOTTOM - _TOP), 1)
+
+    line = " ".join(f"{x(at_ms)},{y(people)}" for at_ms, people in points)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" font-size="13"'
+        f' viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" font-family="system-ui, sans-serif" fill="#5a6772">',
+        "<title>People online</title>",
+        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
+        f'<text x="{_LEFT}" y="30" font-size="19" font-weight="600" fill="#1b2733">'
+        f"People online, at most {peak:,}</text>",
+        *_people_axis(range(0, people_max + 1, step), y),
+        *(_time_axis(first_ms, last_ms, x) if points else ()),
+        f'<polyline points="{line}" fill="none" stroke="#1a5fa8" stroke-width="1.5"/>',
         "</svg>\n",
     ]
     return "\n".join(parts)

@@ -15,7 +15,7 @@ from online_client import Client
 
 #: What INFO tells of.
 SECTIONS = (
-    *("server", "clients", "memory", "hits", "sites", "push", "limits", "latency", "syslog"),
+    *("server", "clients", "memory", "hits", "sites", "push", "limits", "latency", "syslog", "history"),
     *("persistence", "stats", "replication", "cpu", "cluster", "keyspace"),
 )
 
@@ -58,6 +58,13 @@ def _within(text: str) -> int | None:
     if not text or text.lstrip("-").isdecimal():
         return _whole(text)
     return whole_time(1, 24 * 3600)(text)
+
+
+def _step(text: str) -> int | None:
+    """Parse seconds, whose range the server checks, or a time with a unit; "" stands for "not given"."""
+    if not text or text.lstrip("-").isdecimal():
+        return _whole(text)
+    return whole_time(60, 366 * 86_400)(text)
 
 
 def _required(name: str, help: str, *, is_url: bool = False) -> Argument:
@@ -149,10 +156,32 @@ VERBS: dict[str, Verb] = {
         answers.top,
     ),
     "peak": Verb(
-        "show the most people ever online at once, and when",
-        [],
-        lambda client, args: client.peak(),
+        "show the most people online at once, and when",
+        [_optional("since_ms", "only since then, in milliseconds since 1970 (default: ever)", type=_whole)],
+        lambda client, args: client.peak(args.since_ms),
         answers.peak,
+    ),
+    "history": Verb(
+        "show people, hits and visitors over time",
+        [
+            _optional("from_ms", "from when, in milliseconds since 1970 (default: a day before to_ms)", type=_whole),
+            _optional("to_ms", "until when (default: now)", type=_whole),
+            _optional("step_s", "how long each row is: minutes, such as 600 or 1h (default: fitting)", type=_step),
+        ],
+        lambda client, args: client.history(args.from_ms, args.to_ms, args.step_s),
+        answers.history,
+    ),
+    "last": Verb(
+        "show where members were last seen, and when, also those who are offline",
+        [_several("users", "user", "the members")],
+        lambda client, args: client.last(*args.users),
+        answers.seen,
+    ),
+    "forget": Verb(
+        "erase users everywhere: from memory and from all files",
+        [_several("users", "user", "the users")],
+        lambda client, args: client.forget(*args.users),
+        answers.number,
     ),
     "sites": Verb("list the sites of the server", [], lambda client, args: client.sites(), answers.sites),
     "info": Verb(

@@ -191,6 +191,7 @@ class Figures:
     peak_age: timedelta | None  #: None if nobody was ever online
     pages: Sequence[TopPage]  #: most people first
     users: Sequence[Session]
+    hour: Sequence[int] = ()  #: people of each minute of the last hour; empty if that is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +254,17 @@ def _head(snapshot: Snapshot, view: View) -> Iterator[Text]:
     rates = [("hits/s", rate)] if view.is_live else []  # a single frame has no rate
     ago = "" if figures.peak_age is None else f", {spoken_age(figures.peak_age)} ago"
     yield _facts([*rates, ("pages", f"{figures.n_pages:,}"), ("peak", f"{figures.peak:,}{ago}")])
+    if any(figures.hour):
+        yield _facts([("last hour", line_of(figures.hour)), ("at most", f"{max(figures.hour):,}")])
+
+
+def line_of(values: Sequence[int]) -> str:
+    """Draw numbers as a line of blocks, each as high as its number.
+
+    >>> line_of([0, 1, 4, 8])
+    ' ▁▄█'
+    """
+    return "".join(" ▁▂▃▄▅▆▇█"[-(-8 * value // max(values))] for value in values)
 
 
 def _facts(facts: Iterable[tuple[str, str]]) -> Text:

@@ -23,6 +23,7 @@ from online.serve import collector, loading
 from online.serve.clock import Clock
 from online.serve.config import Config
 from online.serve.keeper import Keeper
+from online.serve.past import PastKeeper
 from online.serve.server import Server
 from online.serve.syslog import Syslog
 from online.serve.systemd import Systemd
@@ -108,6 +109,8 @@ def assemble(config: Config, *, clock: Clock | None = None) -> Server:
         show = _show_progress if sys.stderr.isatty() else None
         keeper = Keeper(config, *shared, server.slices, wake=wake, show=show)
         server.attach(keeper)
+    past = server.verbs.past = PastKeeper(config, *shared, server.slices, purging=keeper)
+    server.attach(past)
     if config.bus is not None:
         server.attach(_replica()(config, *shared, server.slices, keeper=keeper, wake=wake))
     if config.syslog:

@@ -30,7 +30,7 @@ from online.cli.arguments import add_server_argument, time_of
 from online.cli.screen import PAGES, USERS, Figures, Rate, Snapshot, View, keys, press, render
 from online.cli.signals import ENDING, IGNORED
 from online.cli.words import explained
-from online_client import AddressError, Client, OnlineError, ProtocolError, RangeError, TopPage
+from online_client import AddressError, Client, OnlineError, ProtocolError, RangeError, ServerError, TopPage
 from online_client.verbs import MAX_LIMIT
 
 TIMEOUT_S = 2.0
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def ask(client: Client, view: View, rows: int, before: Rate | None) -> Figures:
-    """Query the server for a frame with up to `rows` rows in each list: five queries, more if its limit is lower.
+    """Query the server for a frame with up to `rows` rows in each list: six queries, more if its limit is lower.
 
     Raises OnlineError.
     """
@@ -124,11 +124,24 @@ def ask(client: Client, view: View, rows: int, before: Rate | None) -> Figures:
         rate=before.look(now_s, accepted) if before else Rate(now_s, accepted),
         peak=peak.people,
         peak_age=None if peak.at is None else max(timedelta(0), datetime.now(UTC) - peak.at),
+        hour=_last_hour(client),
         pages=_pages(client, shown_pages.prefix, rows),
         users=_as_many(
             lambda limit: client.users(shown_users.prefix, limit) if view.users_by_name else client.recent(limit), rows
         ).users,
     )
+
+
+def _last_hour(client: Client) -> list[int]:
+    """Query the people of each minute of the last hour; a minute without the server has none."""
+    now = datetime.now(UTC)
+    try:
+        rows = client.history(now - timedelta(hours=1), now, 60)
+    except ServerError:  # it is of an earlier version, or keeps none
+        return []
+    people = {round(row.at.timestamp()) // 60: row.people for row in rows}
+    minutes = range(min(people, default=0), max(people, default=-1) + 1)
+    return [people.get(minute, 0) for minute in minutes]
 
 
 def _pages(client: Client, prefix: str, rows: int) -> list[TopPage]:

@@ -34,6 +34,7 @@ source: its `.pxd` is the code.
     frames      sessions -> frames; frames of hits -> an index          -> connection, notes
     observers   which hits were applied, and which pages changed        -> index, notes
     states      what is told of a channel, as JSON                      -> arguments, sections
+    past        counts of a minute, its visitors, who has gone          -> index
     wire        all dialects and verbs together, for Python             -> frames, verbs
     reactor     plain sockets over epoll, in turns (Linux)              -> connection
 

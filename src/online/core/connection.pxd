@@ -135,6 +135,7 @@ cdef class Connection:
     cdef Buffer output
     cdef Scan scan
     cdef Frame frame
+    cdef readonly object awaited                         # a Future: the reply of a verb of the host; None: none is
     cdef object first_error                              # of the batch that is being taken
     cdef public object pieces                            # what a rare verb has left to do; None: it is through
     cdef object transaction                              # verbs kept since MULTI; None: none is open

@@ -7,7 +7,8 @@ Times on the wire are wall time. Indexes use a clock that never steps. `Service.
 added to times that go out, and subtracted from times that come in. `now_ms` is always index time.
 """
 
-from typing import Final, Protocol
+from concurrent.futures import Future
+from typing import Any, Final, Protocol
 
 from online.core.index import Index
 from online.core.journal import Journal
@@ -33,6 +34,9 @@ class Host(Protocol):
 
         Returns the reply: None, int, str, bytes, Status, or lists, tuples and dicts of them; or NOT_YET. Raises
         OnlineError.
+
+        It may also return a Future of the reply, which is to be done in the thread of the server. The connection rests
+        until then, and the others do not wait.
         """
 
     def open_site(self, connection: Connection, now_ms: int) -> Index:
@@ -141,6 +145,10 @@ class Connection:
     @property
     def has_work(self) -> bool:
         """Complete messages may be waiting: call `proceed` once output was sent, or at once if there is none."""
+    @property
+    def awaited(self) -> Future[Any] | None:
+        """The reply of a verb that the host does not have yet. Call `proceed` once it is done; until then there is no
+        work, and no more is to be received."""
     @property
     def is_closing(self) -> bool:
         """No more input is read. Close the connection once the output was sent."""

@@ -54,6 +54,8 @@ cdef struct Second:
 # were carried out side by side, in order: told of each in between, a journal cost 25 ns a hit more, for the waits for
 # memory that one hit no longer overlapped with the next. The second are told in the middle of a change.
 ctypedef void (*written_t)(void* to, const Hit* hit, int64_t seen_ms) noexcept nogil
+ctypedef void (*visit_t)(void* to, const Hit* hit, int64_t seen_ms, int64_t before_ms) noexcept nogil
+ctypedef void (*gone_t)(void* to, int kind, Name user, Name url, int64_t seen_ms) noexcept nogil
 ctypedef void (*changed_t)(Watch* watch, ref_t page, int kind, int by) noexcept nogil
 
 cdef struct Watch:
@@ -76,6 +78,10 @@ cdef struct Core:
     int64_t peak
     int64_t peak_at_ms
     int64_t kinds[5]                                     # sessions in the window by kind, DEPARTED too
+    int64_t most_people                                  # the greatest of `people` since the last `core_begin_minute`
+    int64_t most_at_ms                                   # when that was
+    int64_t most_kinds[5]                                # the same of each of `kinds`, DEPARTED too
+    int64_t visits_from_ms                               # a user's first hit after it is a visit; MIN: nobody counts
     Second* seconds                                      # the same by second of their hit, modulo the window
     int64_t overdue                                      # sessions that have left the window and are still here
     int64_t overdue_unnamed                              # of these, under `unnamed`
@@ -96,6 +102,9 @@ cdef struct Core:
     void* journal_to
     written_t written                                    # the same, for others
     void* written_to
+    visit_t visit                                        # told of hits of users not seen since `visits_from_ms`
+    gone_t gone                                          # told of sessions that end, and of hits that are late; or NULL
+    void* past                                           # what both are given
     Watch* watches
     void* sections                                       # that are kept, see ext/sections.pyx
     Purse own_purse
@@ -115,6 +124,8 @@ cdef void core_close(Core* core) noexcept nogil
 cdef int64_t core_memory_bytes(const Core* core) noexcept nogil
 cdef void core_watch(Core* core, Watch* watch) noexcept nogil
 cdef void core_unwatch(Core* core, Watch* watch) noexcept nogil
+cdef void core_begin_minute(Core* core) noexcept nogil
+cdef void core_forget(Core* core, ref_t session) noexcept nogil
 cdef void core_advance(Core* core, int64_t now_ms) noexcept nogil
 cdef int64_t core_expire_some(Core* core, int64_t most) noexcept nogil
 cdef bint core_settle_page(Core* core, Name url, bint with_bots, int64_t* left, ref_t* page) noexcept nogil

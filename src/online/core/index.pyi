@@ -119,6 +119,15 @@ class Index:
         there, in O(bytes of their names), without the GIL.
         """
 
+    def last(self, user: bytes, *, now_ms: int) -> tuple[bytes, int, str] | None:
+        """Return `(url, seen_ms, kind)` of a user of any kind, or None; the url of who may not be named is b"". O(1).
+
+        The kind of who left is "departed".
+        """
+
+    def forget(self, user: bytes, *, now_ms: int) -> bool:
+        """Erase a user, and tell nobody but who watches pages; return whether the user was here. O(1)."""
+
     def restore(self, *, peak: int, peak_at_ms: int, statistics: IndexStatistics) -> None:
         """Let the peak, and what has become of hits, be as an earlier index told. Sessions stay as they are. O(1)."""
 

@@ -23,6 +23,7 @@ cdef struct Times:
 cdef enum State:
     RECEIVING                                            # rests until something comes
     WORKING                                              # stands in the queue, with input that has come
+    AWAITING                                             # rests until the host has the reply to a rare verb
     HELD                                                 # has answers to hits that are not in the journal yet
     SENDING                                              # rests until output can go on
     DELAYING                                             # its last answer is held back
@@ -118,6 +119,7 @@ cdef class Reactor:
     cdef int carry(self, Peer peer, int64_t n_bytes) except -1
     cdef int delay(self, Peer peer) except -1
     cdef int go_on(self, Peer peer) except -1
+    cdef int replied(self, Peer peer) except -1
     cdef int rest(self, Peer peer) except -1
     cdef int finish(self, Peer peer) except -1
     cdef int drain(self, Peer peer) except -1

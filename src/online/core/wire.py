@@ -19,7 +19,10 @@ ANY = -1
 #: Verbs of the host: usage, fewest and most arguments, whether allowed before AUTH, whether run inside MULTI, whether
 #: allowed while the server reads from disk, and in RESP2 while the connection is subscribed to channels.
 RARE = (
-    ("PEAK", 0, 0, False),
+    ("PEAK [since_ms]", 0, 1, False),
+    ("HISTORY [from_ms [to_ms [step_s]]]", 0, 3, False),
+    ("LAST user [user ...]", 1, ANY, False),
+    ("FORGET user [user ...]", 1, ANY, False),
     ("SITE name", 1, 1, False),
     ("SITES", 0, 0, False),
     ("INFO [section ...]", 0, 16, False, False, True),

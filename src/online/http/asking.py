@@ -12,6 +12,7 @@ import trio
 from online import errors
 from online.core.sites import DEFAULT_SITE, SITE_MAX_BYTES
 from online.core.wire import Connection
+from online.serve.connections import replied
 from online.serve.tokens import WRITE, Grant
 from online.serve.verb import Shared
 from online.serve.verbs_sites import speak_of
@@ -42,7 +43,9 @@ async def ask(shared: Shared, connection: Connection, verb: str, args: Sequence[
     _check_size(shared, args, len(frame))
     connection.receive(frame, now_ms=now_ms)
     output = connection.take_output()
-    while connection.has_work:
+    while connection.has_work or connection.awaited is not None:
+        if connection.awaited is not None:
+            await replied(connection.awaited)
         await trio.lowlevel.checkpoint()
         connection.proceed(now_ms=now_ms)
         output += connection.take_output()

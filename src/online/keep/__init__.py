@@ -4,6 +4,7 @@
     disk        what is asked of a disk
     snapshots   all sessions -> a file, a little at a time                   -> folder
     recovery    the directory -> the indexes of all sites                    -> folder
+    history     the past of all sites, in SQLite
     inspection  the directory -> what is in it, for `online state`           -> recovery, snapshots
     state       state files of version 0.1, which are taken over
 """

@@ -3,7 +3,8 @@
     lock                one server at a time
     journal-N           a segment of the journal: records of hits, in the order in which they were applied
     snapshot-N          all sessions, begun when journal-N was; replaces all segments before N
-    *.damaged           what could not be read as a whole; never deleted
+    history             what was, in SQLite (history)
+    *.damaged           what could not be read as a whole; deleted by `purge` alone
     state-file          a state file of version 0.1 that was given as --state, until the first snapshot
 
 N has twelve digits and only ever grows. Segments and snapshots begin with the same head, and hold the same records.
@@ -12,8 +13,8 @@ Not its job: when files are made and synced (serve/keeper.py), what is in a reco
 Invariants:
 1. A snapshot has its name only when it is complete and on the disk. Before, it is `.snapshot-N.new`.
 2. The two newest snapshots are kept, and all segments since the older of them: should the newest be unreadable, the
-   other and the journal hold everything.
-3. What could not be read is renamed to *.damaged, and never deleted.
+   other and the journal hold everything. After a purge there is one, until the next is taken.
+3. What could not be read is renamed to *.damaged, and deleted only by a purge: when somebody is to be forgotten.
 """
 
 import os
@@ -41,7 +42,7 @@ PROBE_BYTES = 1024 * 1024
 
 _NAME = re.compile(r"(journal|snapshot)-(\d{12})(\.damaged)?")
 
-LOCK, STATE_FILE = "lock", "state-file"
+LOCK, STATE_FILE, HISTORY = "lock", "state-file", "history"
 
 
 class Head(NamedTuple):
@@ -183,6 +184,17 @@ class Folder:
         with suppress(OSError):  # of a disk that fails; it is said again at the next start
             kept.path.rename(to)
         return to
+
+    def purge(self, number: int) -> None:
+        """Delete everything before a snapshot: also the older one, and damaged files. Raises OSError.
+
+        They may hold users who are to be forgotten.
+        """
+        self.state_file.unlink(missing_ok=True)
+        (self.path / f"{HISTORY}.damaged").unlink(missing_ok=True)
+        for each in [*self.kept("snapshot"), *self.kept("journal")]:
+            if each.number < number:
+                each.path.unlink()
 
     def prune(self) -> None:
         """Delete what the two newest snapshots have replaced. Raises OSError."""

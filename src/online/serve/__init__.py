@@ -14,6 +14,7 @@ Its parts, which `cli/serve.py` attaches:
 
     keeper        the state directory: journal, syncs, snapshots        -> kept, parts, slices
     kept          what is said of it, in the log and in INFO            -> settings
+    past          history, visitors, who was last seen where            -> connections, parts, slices
     syslog        access logs that come over syslog -> hits             -> listeners, parts
     systemd       what systemd is told of the server                    -> parts
 
@@ -30,14 +31,15 @@ Who is connected:
 
 The rare verbs:
 
-    verbs         all of them  -> info, verbs_access, verbs_clients, verbs_command, verbs_push, verbs_redis, verbs_sites
+    verbs     all  -> info, verbs_access, verbs_clients, verbs_command, verbs_past, verbs_push, verbs_redis, verbs_sites
     info          INFO: every section and figure                        -> delays, verb
     verbs_access  AUTH HELLO RESET QUIT                                 -> given, verbs_sites
     verbs_clients  CLIENT                                               -> given, listeners, verb
     verbs_command  COMMAND                                              -> verb
     verbs_push    SUBSCRIBE UNSUBSCRIBE                                 -> push, verb
     verbs_redis   what else Redis' clients, proxies and monitoring ask  -> given, verb
-    verbs_sites   SITE SITES SELECT PEAK                                -> given, verb
+    verbs_past    PEAK HISTORY LAST FORGET                              -> given, verb
+    verbs_sites   SITE SITES SELECT                                     -> given, verb
     verb          how a verb gets its row, and what it may use          -> connections, delays, meter, push
     meter         verbs a second, the most memory so far, histograms
     given         arguments, checked

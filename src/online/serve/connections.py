@@ -12,8 +12,11 @@ import logging
 import math
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future
 from operator import attrgetter
-from typing import Protocol
+from typing import Any, Protocol
+
+import trio
 
 from online import errors
 from online.core.sites import DEFAULT_SITE, Sites
@@ -72,6 +75,13 @@ class Leaver(Protocol):
 
     def leave(self) -> None:
         """Give back what is held for the connection."""
+
+
+async def replied(awaited: Future[Any]) -> None:
+    """Wait until the reply that a connection awaits is there."""
+    is_there = trio.Event()
+    awaited.add_done_callback(lambda _: is_there.set())
+    await is_there.wait()
 
 
 class _Open:

@@ -25,6 +25,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -119,6 +120,7 @@ class Keeper(Part):
         self._next = 1  #: number of the next segment
         self._heal_at_s = 0.0
         self._is_snapshot_wanted = False
+        self._purges: list[Callable[[], None]] = []  #: who waits for a snapshot without who was forgotten
         self._settled = trio.lowlevel.ParkingLot()
         self._sync_wanted = trio.Event()
         journal = self.journal
@@ -365,6 +367,11 @@ class Keeper(Part):
 
     # Snapshots
 
+    def purge(self, done: Callable[[], None]) -> None:
+        """Take a snapshot soon and delete all files before it, damaged ones too; `done` is told when that is done."""
+        self._purges.append(done)
+        self._is_snapshot_wanted = True
+
     @property
     def journal_bytes(self) -> int:
         """Of the journal since the last snapshot."""
@@ -379,6 +386,7 @@ class Keeper(Part):
         """Take a snapshot while hits go on, and delete what it replaces."""
         if not await self._rotate():
             return
+        purges, self._purges = self._purges, []
         mark_bytes, errors = self.journal.written_bytes, self.errors
         head = self._head("snapshot", self.journal.segment)
         snapshot = None
@@ -392,6 +400,7 @@ class Keeper(Part):
             await self.in_thread(snapshot.finish)
         except OSError as error:
             self._later(error, "a snapshot cannot be written")
+            self._purge_later(purges)
             return
         finally:
             self.is_snapshotting = False
@@ -400,12 +409,21 @@ class Keeper(Part):
         self.snapshot_ms, self.snapshot_bytes, self.snapshot_users = head.created_ms, snapshot.n_bytes, snapshot.users
         self._since_bytes, self._mark_bytes = 0, mark_bytes
         if errors == self.errors:
-            self._is_snapshot_wanted = False
+            self._is_snapshot_wanted = bool(self._purges)
             self._healed()
         try:
-            await self.in_thread(self.folder.prune)
+            await self.in_thread(partial(self.folder.purge, head.number) if purges else self.folder.prune)
         except OSError as error:
             self._later(error, "files that a snapshot has replaced cannot be deleted")
+            self._purge_later(purges)
+        else:
+            for done in purges:
+                done()
+
+    def _purge_later(self, purges: list[Callable[[], None]]) -> None:
+        """Go on waiting: nothing was deleted."""
+        self._purges = purges + self._purges
+        self._is_snapshot_wanted = self._is_snapshot_wanted or bool(purges)
 
     # A disk that fails
 

@@ -49,7 +49,7 @@ class Kind(NamedTuple):
 MAX_PORT = 65_535
 
 _SIZE_UNITS = {"": 1, "B": 1, "KiB": KIB, "MiB": MIB, "GiB": KIB * MIB}
-_TIME_UNITS = {"": 1, "s": 1, "min": 60, "h": 3600}
+_TIME_UNITS = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86_400}
 _SWITCH = {"1": True, "true": True, "0": False, "false": False}
 
 _Amount = TypeVar("_Amount", int, float)
@@ -170,6 +170,11 @@ def shown_sync(value: float) -> str:
     return {0.0: "always", math.inf: "never"}.get(value, f"{value:g}s")
 
 
+def read_days(value: Any) -> int:
+    """Read whole days."""
+    return _between(0, 10_000, int(_matched(r"(\d{1,5})(?: ?d(?:ays?)?)?", value)[1]))
+
+
 def read_mode(value: Any) -> int:
     """Make octal digits the permissions of a file."""
     return int(_matched("[0-7]{3}", value)[0], base=8)
@@ -239,6 +244,7 @@ FILE = Kind("FILE", "the path of a file", read_path)
 TOKEN = Kind("TOKEN", f"1 to {TOKEN_MAX_BYTES} bytes of text without spaces", read_token, secret=True)
 SWITCH = Kind("", "true or false", read_switch)
 MODE = Kind("MODE", "three octal digits (such as 660)", read_mode)
+DAYS = Kind("DAYS", "0 to 10000 days", read_days)
 TEXT = Kind("TEXT", "text", read_text)
 SITE = Kind(f"NAME|{BY_HOST}", f"a name of 1 to {SITE_MAX_BYTES} bytes, or {BY_HOST}", read_site)
 NETWORKS = Kind("NETWORK", "a network such as 10.0.0.0/8", ip_network, many=True)
@@ -283,6 +289,8 @@ SETTINGS = (
     Setting("state", DIR, "a directory that keeps every hit, so that neither a restart nor a crash forgets anybody"),
     Setting("sync", SYNC, "how often the journal is forced to the disk: what a power failure can lose"),
     Setting("on_disk_error", word("continue", "refuse"), "go on in memory alone, or refuse hits with MISCONF"),
+    Setting("history", DAYS, "how long the counts of each minute are kept; 0: not at all; 30 hours without state"),
+    Setting("last_seen", DAYS, "how long is kept where members were last seen; this is personal data"),
     Setting("bus", BUS, "what hits are shared over with other servers: redis://HOST:PORT, or rediss:// for TLS"),
     Setting("bus_ack", word("no", "yes"), "yes: hits are answered when the bus has them, and refused while it is away"),
     Setting("tls_cert", FILE, "a certificate chain (PEM): TCP connections speak TLS"),

@@ -25,7 +25,7 @@ from online.core.wire import Connection, Service
 from online.errors import OnlineError
 from online.limits import ACCEPT_PAUSE_S, FAREWELL_S, WRONG_TOKEN_DELAY_S
 from online.serve import tls
-from online.serve.connections import Connections
+from online.serve.connections import Connections, replied
 from online.serve.progress import ProgressListener, ProgressStream, TooSlowError
 
 RECEIVE_BYTES = 64 * 1024
@@ -324,7 +324,9 @@ class Streams:
                 else:
                     peer.nursery.start_soon(self._while_there, peer, self._send)
             await self._wait_for_room(peer)
-            if not connection.has_work:
+            if connection.awaited is not None:
+                await replied(connection.awaited)
+            elif not connection.has_work:
                 return
             await trio.lowlevel.checkpoint()
             if peer.is_reset():

@@ -8,11 +8,12 @@ A function that carries out a verb stands in one of the `verbs_*` files, and its
 `args` are as many as the wire's table says; what is returned is written in the connection's dialect. A verb that raises
 has changed nothing. One that may take long is a generator: it yields wherever it may rest while others are served,
 after 0.1 ms or so, and returns its reply. Sites and connections may come and go
-meanwhile.
+meanwhile. One that waits for a thread returns a Future of its reply.
 """
 
 import secrets
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from online.core.index import Index
 from online.core.sites import Sites
@@ -24,6 +25,19 @@ from online.serve.meter import Meter
 from online.serve.push import Push, Subscriber
 from online.serve.tokens import Tokens
 from online.terms import IndexStatistics
+
+_Seen = list[tuple[bytes, int] | None]
+
+
+class Remembering(Protocol):
+    """Who knows what was (past.py)."""
+
+    keeps_last: bool
+
+    def rows(self, site: bytes, from_ms: int, to_ms: int, step_ms: int) -> object: ...
+    def peak(self, site: bytes, since_ms: int) -> object: ...
+    def last(self, site: bytes, users: list[bytes], then: Callable[[_Seen], object]) -> object: ...
+    def forget(self, site: bytes, users: list[bytes]) -> object: ...
 
 
 class Shared:
@@ -44,6 +58,7 @@ class Shared:
         self.run_id = secrets.token_hex(20)  #: another for each start
         self.started_ms: int | None = None  #: index time; the server sets it
         self.tcp_port = 0  #: of the first listener on TCP; the server sets it
+        self.past: Remembering | None = None  #: what was; None: nobody keeps it
         self.clock_steps = 0
         self.auth_without_token = 0  #: tokens that came though none is configured
         self.auth_to_new_site = 0  #: times that AUTH or HELLO named a site that does not exist yet

@@ -19,14 +19,23 @@ from online.core import wire
 from online.core.index import Index
 from online.core.sites import Sites
 from online.core.wire import NOT_YET, Connection, Service
-from online.serve import info, verbs_access, verbs_clients, verbs_command, verbs_push, verbs_redis, verbs_sites
+from online.serve import (
+    info,
+    verbs_access,
+    verbs_clients,
+    verbs_command,
+    verbs_past,
+    verbs_push,
+    verbs_redis,
+    verbs_sites,
+)
 from online.serve.connections import Connections
 from online.serve.push import Push
 from online.serve.tokens import Tokens
 from online.serve.verb import VERBS, Shared
 
 #: The files whose verbs have their rows by now.
-FAMILIES = (info, verbs_access, verbs_clients, verbs_command, verbs_push, verbs_redis, verbs_sites)
+FAMILIES = (info, verbs_access, verbs_clients, verbs_command, verbs_past, verbs_push, verbs_redis, verbs_sites)
 
 #: A unit of a connection's work is about a hit.
 UNIT_NS = 500

@@ -25,7 +25,10 @@ SUMMARIES = {
     "SEEN": "Shows where and when users were last seen.",
     "SECTION": "Adds up the people and pages of all urls that begin with a prefix.",
     "TOP": "Lists the pages with most people.",
-    "PEAK": "Shows the most people ever online at once, and when.",
+    "PEAK": "Shows the most people ever online at once, or since a time, and when.",
+    "HISTORY": "Shows people, hits and visitors over time.",
+    "LAST": "Shows where and when members were last seen, also those who are offline.",
+    "FORGET": "Erases users everywhere.",
     "SITE": "Chooses the site that this connection speaks of.",
     "SITES": "Lists all sites with their people.",
     "INFO": "Shows what the server is doing, and which limits were reached.",
@@ -56,7 +59,7 @@ SUMMARIES = {
     "CLUSTER": "Answers that this server is not part of a cluster.",
 }
 
-_WRITES = {"HIT", "LEAVE"}
+_WRITES = {"HIT", "LEAVE", "FORGET"}
 
 
 class _Verb(NamedTuple):

@@ -1,4 +1,4 @@
-"""Rare verbs about sites and what is on them: SITE SITES SELECT PEAK."""
+"""Rare verbs about sites and what is on them: SITE SITES SELECT."""
 
 from online import errors
 from online.core.wire import OK, Connection
@@ -36,12 +36,6 @@ def select(shared: Shared, connection: Connection, args: list[bytes], now_ms: in
         raise errors.bad_database(args[0])
     speak_of(shared, connection, shared.connections.home(connection))
     return OK
-
-
-@verb("PEAK")
-def peak(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
-    people, at_ms = connection.index.peak() if connection.index is not None else (0, 0)
-    return [people, shared.service.wall_of(at_ms) if people else 0]
 
 
 def speak_of(shared: Shared, connection: Connection, site: bytes) -> None:

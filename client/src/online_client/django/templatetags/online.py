@@ -8,6 +8,8 @@
     {% online_users "/forum/1" limit=5 guests=True as users %}
     {{ viewer|seen_ago }}                       "just now", "5 minutes ago"
     {% include "online/who.html" %}             all of that for this page
+    {% online_peak as peak %}                   the most people ever online: `.people` and `.at`; nothing if not known
+    {% online_last_seen user %}                 "just now", "2 hours ago"; nothing when it is not known
 
 A user has `.user`, `.kind`, `.seen_at` and `.age`. Nothing is known of an empty url, such as a variable that is not
 there. Who looks at the page is counted and listed with the first view, if the template has the request.
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 
 from django import template
 from django.conf import settings
+from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.core.exceptions import SynchronousOnlyOperation
 from django.http import HttpRequest
 from django.template import Context
@@ -26,7 +29,7 @@ from django.utils.timesince import timesince
 
 from online_client.django.settings import page_url, page_views, presence
 from online_client.presence import Reader
-from online_client.replies import Viewer
+from online_client.replies import Peak, Viewer
 from online_client.verbs import Name
 
 register = template.Library()
@@ -102,6 +105,25 @@ def _reader(context: Context) -> Reader | None:
 def _request(context: Context) -> HttpRequest | None:
     request: HttpRequest | None = context.get("request") or getattr(context, "request", None)
     return request
+
+
+@register.simple_tag
+def online_peak() -> Peak | str:
+    """Tell the most people ever online at once, `.people`, and when, `.at`; "" when it is not known."""
+    return presence().peak() or ""
+
+
+@register.simple_tag
+def online_last_seen(user: object) -> str:
+    """Tell how long ago a member was last seen: "just now", or as `naturaltime` words it; "" if that is not known.
+
+    `user`: a name, or a user of Django's authentication.
+    """
+    name = user.get_username() if hasattr(user, "get_username") else user
+    seen = presence().last(name) if isinstance(name, str | bytes | int) and name != "" else None
+    if seen is None:
+        return ""
+    return "just now" if seen.age.total_seconds() < JUST_NOW_S else str(naturaltime(seen.seen_at))
 
 
 def _this_page(context: Context, tag: str) -> Name | None:

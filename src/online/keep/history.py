@@ -1,0 +1,337 @@
+"""The past of all sites, in SQLite: rows of history, sketches of visitors, and where members were last seen.
+
+    sites      id, name
+    rows       one for each site, level and time: the greatest counts, hits and visitors, and when most were online
+    sketches   who came, by hour and by day: registers (core/past), compressed
+    last       where and when a member was last seen; without a url: the user is hidden
+    forgotten  who is to be forgotten, until no other file has them: what was before must not bring them back
+
+A level is the length of a row in minutes: 1, 10 or 60. Every minute adds to one row of each level, so older rows need
+only be deleted, and a long curve reads few. Times are wall time.
+
+Not its job: when something is written, and in which thread (serve/past.py).
+
+Invariants:
+1. What was written twice for the same time is merged: maxima by maximum, hits added. So there is no row twice.
+2. What one call writes is in the file as a whole, or not at all.
+3. What is deleted is overwritten (`secure_delete`), and `forgotten` empties the log of the file.
+4. Nobody of `forgotten` is in `last` as of a time before that.
+5. Rows are deleted in whole hours. So a row that is there has all of its minutes in the finer rows, or none.
+"""
+
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from online.core.past import estimate, merged
+
+VERSION = 1
+
+MINUTE_MS = 60_000
+LEVELS = (1, 10, 60)
+HOUR, DAY = 60, 1_440
+
+#: How long rows of a minute and of ten minutes are kept; those of an hour as long as anything.
+FINE_DAYS = {1: 8, 10: 60}
+
+#: How long the sketches of hours are kept. Then those of days are left.
+SKETCH_DAYS = 8
+
+#: The most rows of one answer.
+MOST_ROWS = 2_000
+
+_SCHEMA = f"""
+PRAGMA user_version = {VERSION};
+CREATE TABLE IF NOT EXISTS sites (id INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS rows (
+    site INTEGER, level INTEGER, at INTEGER, people INTEGER, members INTEGER, guests INTEGER, bots INTEGER,
+    hits INTEGER, visitors INTEGER, most_at INTEGER, PRIMARY KEY (site, level, at)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sketches (
+    site INTEGER, level INTEGER, at INTEGER, registers BLOB, PRIMARY KEY (site, level, at)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS last (
+    site INTEGER, user BLOB, url BLOB, seen_ms INTEGER, PRIMARY KEY (site, user)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS forgotten (nth INTEGER PRIMARY KEY, site INTEGER, user BLOB, at_ms INTEGER);
+"""
+
+_ADD_ROW = """
+INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+    most_at = CASE WHEN excluded.people > people THEN excluded.most_at ELSE most_at END,
+    people = max(people, excluded.people), members = max(members, excluded.members),
+    guests = max(guests, excluded.guests), bots = max(bots, excluded.bots),
+    hits = hits + excluded.hits, visitors = max(visitors, excluded.visitors)
+"""
+
+_ADD_LAST = """
+INSERT INTO last VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET url = excluded.url, seen_ms = excluded.seen_ms
+    WHERE excluded.seen_ms >= seen_ms
+"""
+
+
+class Minute(NamedTuple):
+    """What a site had in a minute."""
+
+    at: int  #: minutes since 1970
+    people: int
+    members: int
+    guests: int
+    bots: int
+    hits: int
+    visitors: int
+    ten_visitors: int  #: of its ten minutes so far
+    hour_visitors: int  #: of its hour so far
+    most_at_ms: int
+
+
+#: at_ms, people, members, guests, bots, hits, visitors
+Row = tuple[int, int, int, int, int, int, int]
+
+
+class History:
+    """The file, or memory where there is none. Every call may wait for the disk, and raises sqlite3.Error."""
+
+    def __init__(self, path: Path | None, *, reads_only: bool = False) -> None:
+        """Open it, and make what is missing. Calls may come from any thread, one at a time."""
+        self._ids: dict[bytes, int] = {}
+        self._merged: set[tuple[int, int, int]] = set()
+        self._forgotten: dict[tuple[int, bytes], int] = {}
+        if path is not None and not reads_only:
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # for its owner alone
+        name = ":memory:" if path is None else f"{path.resolve().as_uri()}?mode={'ro' if reads_only else 'rw'}"
+        self._db = sqlite3.connect(name, uri=True, check_same_thread=False, isolation_level=None, timeout=10)
+        try:
+            if not reads_only:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = NORMAL")
+                self._db.execute("PRAGMA secure_delete = ON")
+                self._db.executescript(_SCHEMA)
+                self._look_who_is_forgotten()
+            self._db.execute("SELECT count(*) FROM sites").fetchone()
+        except sqlite3.Error:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Close it."""
+        with suppress(sqlite3.Error):
+            self._db.close()
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            self._ids.clear()
+            self._merged.clear()
+            raise
+        self._db.execute("COMMIT")
+
+    def sites(self) -> list[bytes]:
+        """Return the names of all sites."""
+        return [name for (name,) in self._db.execute("SELECT name FROM sites ORDER BY name")]
+
+    def _id(self, site: bytes) -> int:
+        """Return the number of a site, or 0 if it has none."""
+        if site not in self._ids:
+            found = self._db.execute("SELECT id FROM sites WHERE name = ?", (site,)).fetchone()
+            if found is None:
+                return 0
+            self._ids[site] = found[0]
+        return self._ids[site]
+
+    def _new_id(self, site: bytes) -> int:
+        if not self._id(site):
+            self._db.execute("INSERT INTO sites (name) VALUES (?)", (site,))
+        return self._id(site)
+
+    # Rows and sketches
+
+    def add(self, minutes: Iterable[tuple[bytes, Minute]], sketches: Iterable[tuple[bytes, int, bytes]] = ()) -> None:
+        """Add minutes of sites, and sketches of hours as `(site, minute, registers)`. 10 us for each."""
+        with self._whole():
+            for site, minute in minutes:
+                self._db.executemany(_ADD_ROW, _levels(self._new_id(site), minute))
+            for site, at, registers in sketches:
+                self._add_sketch(self._new_id(site), at, registers)
+
+    def _add_sketch(self, site: int, at: int, registers: bytes) -> None:
+        for level in (HOUR, DAY):
+            key = (site, level, at - at % level)
+            whole = registers
+            if level == DAY or key not in self._merged:
+                found = self._db.execute(
+                    "SELECT registers FROM sketches WHERE (site, level, at) = (?, ?, ?)", key
+                ).fetchone()
+                if found is not None:
+                    whole = merged(zlib.decompress(found[0]), registers)
+                self._merged = {each for each in self._merged if each[0] != site} | {key}
+            self._db.execute("INSERT OR REPLACE INTO sketches VALUES (?, ?, ?, ?)", (*key, zlib.compress(whole, 1)))
+
+    def sketch(self, site: bytes, at: int) -> bytes | None:
+        """Return the sketch of an hour; `at` is its first minute."""
+        found = self._db.execute(
+            "SELECT registers FROM sketches WHERE (site, level, at) = (?, ?, ?)", (self._id(site), HOUR, at)
+        ).fetchone()
+        return None if found is None else zlib.decompress(found[0])
+
+    def rows(self, site: bytes, from_ms: int, to_ms: int, step_ms: int) -> list[Row]:
+        """Return the history from `from_ms` to `to_ms`, in steps of whole minutes that begin at `from_ms`.
+
+        A step in which the server was away is absent. Visitors of an hour, and of whole hours while there are sketches,
+        are estimates. Other steps have the most visitors of a row. O(rows read).
+        """
+        first, end, step = from_ms // MINUTE_MS, -(-to_ms // MINUTE_MS), step_ms // MINUTE_MS
+        number = self._id(site)
+        steps: dict[int, list[int]] = {}
+        for level, begin, until in self._spans(number, first, end, step):
+            found = self._db.execute(
+                "SELECT max(at - ?, 0) / ? AS nth, max(people), max(members), max(guests), max(bots), sum(hits), "
+                "max(visitors) FROM rows WHERE site = ? AND level = ? AND at >= ? AND at < ? GROUP BY nth",
+                (first, step, number, level, begin, until),
+            )
+            for nth, *values in found:
+                sums = steps.setdefault(nth, [0] * 6)
+                steps[nth] = [*map(max, sums[:4], values[:4]), sums[4] + values[4], max(sums[5], values[5])]
+        if step > HOUR:
+            self._estimate(number, first, step, steps)
+        return [((first + nth * step) * MINUTE_MS, *map(int, steps[nth])) for nth in sorted(steps)]  # type: ignore[misc]
+
+    def _spans(self, site: int, first: int, end: int, step: int) -> Iterator[tuple[int, int, int]]:
+        """Yield `(level, begin, end)`: the coarsest rows that will do, and coarser ones where those were deleted."""
+        fitting = max(level for level in LEVELS if step % level == 0 and first % level == 0)
+        levels = [level for level in LEVELS if level >= fitting]
+        oldest = [
+            self._db.execute("SELECT min(at) FROM rows WHERE site = ? AND level = ?", (site, level)).fetchone()[0]
+            for level in levels
+        ]
+        until = end
+        for level, coarser, kept, before in zip(
+            levels, [*levels[1:], DAY], oldest, [*oldest[1:], None], strict=True
+        ):
+            begin = first
+            if kept is not None and before is not None and before < kept - kept % coarser:
+                begin = max(first, kept - kept % coarser)  # what was before that was deleted
+            if kept is not None and begin < until:
+                yield level, begin - begin % level, until
+                until = begin
+
+    def _estimate(self, site: int, first: int, step: int, steps: dict[int, list[int]]) -> None:
+        """Let steps of several hours have the visitors of their sketches, as far as there are any."""
+        level = DAY if step % DAY == 0 and first % DAY == 0 else HOUR
+        sketches: dict[int, bytes] = {}
+        for at, packed in self._db.execute(
+            "SELECT at, registers FROM sketches WHERE site = ? AND level = ? AND at >= ? AND at < ?",
+            (site, level, first, first + (max(steps, default=0) + 1) * step),
+        ):
+            nth, registers = (at - first) // step, zlib.decompress(packed)
+            sketches[nth] = merged(sketches[nth], registers) if nth in sketches else registers
+        for nth, registers in sketches.items():
+            if nth in steps:
+                steps[nth][5] = max(steps[nth][5], estimate(registers))
+
+    def peak(self, site: bytes, since_ms: int) -> tuple[int, int]:
+        """Return the most people at once since a time, and when that was; 0, 0 if nobody was there. O(hours)."""
+        hour_ms = HOUR * MINUTE_MS
+        hour = -(-since_ms // hour_ms) * HOUR
+        found = self._db.execute(
+            "SELECT people, most_at FROM rows WHERE site = ?1 AND most_at >= ?2 AND people > 0 AND ("
+            "level = 60 AND at >= ?3 - 60 OR level = 10 AND at >= ?3 - 60 AND at < ?3 "
+            "OR level = 1 AND at >= ?3 - 60 AND at < ?3"
+            ") ORDER BY people DESC, most_at LIMIT 1",
+            (self._id(site), since_ms, hour),
+        ).fetchone()
+        return (0, 0) if found is None else (found[0], found[1])
+
+    def prune(self, now_ms: int, *, days: float, last_days: float) -> None:
+        """Delete what is kept no longer. O(deleted)."""
+        now = now_ms // MINUTE_MS // HOUR * HOUR
+        with self._whole():
+            for level in LEVELS:
+                kept = min(FINE_DAYS.get(level, days), days)
+                for (site,) in self._db.execute("SELECT id FROM sites").fetchall():
+                    self._db.execute(
+                        "DELETE FROM rows WHERE site = ? AND level = ? AND at < ?",
+                        (site, level, now - int(kept * DAY)),
+                    )
+            for level, kept in ((HOUR, min(SKETCH_DAYS, days)), (DAY, max(days, 1))):
+                self._db.execute(
+                    "DELETE FROM sketches WHERE level = ? AND at < ?", (level, now - int(kept * DAY) - level)
+                )
+            self._db.execute("DELETE FROM last WHERE seen_ms < ?", (now_ms - int(last_days * DAY) * MINUTE_MS,))
+
+    # Where members were last seen
+
+    def add_last(self, site: bytes, seen: Iterable[tuple[bytes, bytes | None, int]]) -> None:
+        """Take note of `(user, url, seen_ms)`; the newest of a user is kept, but for who was forgotten since."""
+        with self._whole():
+            number = self._new_id(site)
+            if self._forgotten:
+                seen = (each for each in seen if each[2] > self._forgotten.get((number, each[0]), -1))
+            self._db.executemany(_ADD_LAST, ((number, *each) for each in seen))
+
+    def last(self, site: bytes, users: Iterable[bytes]) -> list[tuple[bytes, int] | None]:
+        """Return where and when each user was last seen. O(log n) for each."""
+        number = self._id(site)
+        ask = "SELECT url, seen_ms FROM last WHERE site = ? AND user = ? AND url IS NOT NULL"
+        return [self._db.execute(ask, (number, user)).fetchone() for user in users]
+
+    # Who is forgotten
+
+    def forget(self, site: bytes, users: list[bytes], at_ms: int) -> tuple[list[bool], int]:
+        """Erase users from what is known of members up to a time. Return which of them were known, and a number.
+
+        The number is for `purged`.
+        """
+        known = []
+        with self._whole():
+            number = self._new_id(site)
+            for user in users:
+                done = self._db.execute("DELETE FROM last WHERE site = ? AND user = ?", (number, user))
+                known.append(done.rowcount > 0)
+                nth = self._db.execute("INSERT INTO forgotten VALUES (NULL, ?, ?, ?)", (number, user, at_ms)).lastrowid
+        self._empty_log()
+        return known, nth or 0
+
+    def forgotten(self) -> tuple[list[tuple[bytes, bytes, int]], int]:
+        """Return who is to be forgotten, as `(site, user, at_ms)`, and their number for `purged`."""
+        found = self._db.execute(
+            "SELECT name, user, at_ms, nth FROM forgotten JOIN sites ON site = id ORDER BY nth"
+        ).fetchall()
+        return [(site, user, at_ms) for site, user, at_ms, _ in found], found[-1][3] if found else 0
+
+    def purged(self, number: int, before_ms: int) -> None:
+        """Take note that no other file holds those up to `number`: only who was forgotten since a time is known on."""
+        with self._whole():
+            self._db.execute("DELETE FROM forgotten WHERE nth <= ? AND at_ms < ?", (number, before_ms))
+        self._empty_log()
+
+    def _empty_log(self) -> None:
+        """Leave nothing of what was deleted in the log of the file."""
+        self._look_who_is_forgotten()
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _look_who_is_forgotten(self) -> None:
+        found = self._db.execute("SELECT site, user, max(at_ms) FROM forgotten GROUP BY site, user")
+        self._forgotten = {(site, user): at_ms for site, user, at_ms in found}
+
+
+def _levels(site: int, minute: Minute) -> Iterator[tuple[int, ...]]:
+    """Yield what a minute adds to the row of each level."""
+    at, *counts, hits, visitors, ten_visitors, hour_visitors, most_at_ms = minute
+    for level, came in zip(LEVELS, (visitors, ten_visitors, hour_visitors), strict=True):
+        yield (site, level, at - at % level, *counts, hits, came, most_at_ms)
+
+
+def fitting_step_ms(span_ms: int) -> int:
+    """Return how long the rows of a time are unless somebody says it: as short as an answer has room for."""
+    minutes = next((level for level in LEVELS if span_ms <= 1_500 * level * MINUTE_MS), 0)
+    return (minutes or HOUR * -(-span_ms // (1_500 * HOUR * MINUTE_MS))) * MINUTE_MS

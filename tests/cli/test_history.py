@@ -1,0 +1,90 @@
+"""`online history`: from a server and from a state directory, in each form."""
+
+import csv
+import io
+import json
+import time
+
+import pytest
+from tests.serving import run_command, server_process
+
+from online.keep.history import MINUTE_MS, History, Minute
+from online_client import Client
+
+
+@pytest.fixture
+def state(tmp_path):
+    """A directory with half an hour of the site `shop`; the server was away for the minute before last."""
+    history = History(tmp_path / "history")
+    now = time.time_ns() // 1_000_000 // MINUTE_MS
+    for ago in (30, 29, 28, 3, 1):
+        at = now - ago
+        history.add([(b"shop", Minute(at, 1_000 + ago, 5, 4, 3, 2, 1, 1, 1, at * MINUTE_MS))])
+    history.close()
+    return tmp_path
+
+
+def test_the_forms_tell_the_same(state):
+    def told(form):
+        done = run_command("history", state, "--site", "shop", "--last", "1h", "--step", "1min", *form)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    rows = json.loads(told(["--json"]))
+    assert [row["people"] for row in rows] == [1_030, 1_029, 1_028, 1_003, 1_001]
+    table = list(csv.DictReader(io.StringIO(told(["--csv"]))))
+    assert [{key: str(value) for key, value in row.items()} for row in rows] == table
+    assert told(["--svg"]).startswith("<svg")
+    assert "at most 1,030" in told(["--svg"])
+    assert told([]).splitlines()[1].split()[2:] == ["1,030", "5", "4", "3", "2", "1"]
+
+
+def test_a_server_and_its_directory_tell_the_same(tmp_path):
+    state = tmp_path / "state"
+    for _ in range(2):
+        with server_process("--state", str(state)) as server:
+            url = f"online://{server.address}"
+            with Client(url, timeout=10) as client:
+                client.hit("ada", "/")
+                asked = run_command("history", "--url", url, "--step", "1h", "--csv")
+                kept = run_command("history", state, "--step", "1h", "--csv")
+                assert asked.stdout == kept.stdout
+                server.end()
+    assert len(asked.stdout.splitlines()) >= 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--step", "90"], 2, "whole minutes"),
+        (["--last", "400d", "--step", "1min"], 2, "at most 2,000"),
+    ],
+)
+def test_what_cannot_be_told(state, arguments, code, said):
+    done = run_command("history", state, *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+
+
+def test_a_site_without_rows_is_empty_as_it_is_on_a_server(state):
+    done = run_command("history", state, "--site", "nowhere", "--csv")
+    assert (done.returncode, done.stdout) == (0, "at,people,members,guests,bots,hits,visitors\n")
+    assert "has no rows of the site nowhere, but of: shop" in done.stderr
+
+
+def test_days_are_a_unit(state):
+    hours = run_command("history", state, "--site", "shop", "--last", "168h", "--csv")
+    assert run_command("history", state, "--site", "shop", "--last", "7d", "--csv").stdout == hours.stdout
+    assert len(hours.stdout.splitlines()) > 1
+
+
+def test_no_state_directory(tmp_path):
+    done = run_command("history", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "has no history" in done.stderr
+
+
+def test_nobody_yet_is_drawn(state):
+    done = run_command("history", state, "--site", "shop", "--last", "1min", "--svg")
+    assert done.returncode == 0
+    assert done.stdout.endswith("</svg>\n")

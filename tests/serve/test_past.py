@@ -1,0 +1,345 @@
+"""The past of a server: history, peaks, visitors, who was last seen where, and who is forgotten."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+from tests.keep.killing import Server, free_port
+from tests.serving import server_process
+
+from online.core.index import Index
+from online.core.past import Past, estimate, merged, sightings, sketch
+from online.core.sites import Sites
+from online.keep.history import DAY, HOUR, MINUTE_MS, History, Minute
+from online.limits import Limits
+from online.serve.config import Config
+from online.serve.past import PastKeeper
+from online.serve.slices import Slices
+from online_client import Client
+
+NOW = 1_800_000_000_000
+AT = NOW // MINUTE_MS // DAY * DAY
+
+
+def minute(at, people, *, hits=1, visitors=1, hour_visitors=0):
+    return Minute(at, people, people, 0, 0, hits, visitors, visitors, hour_visitors, at * MINUTE_MS + 30_000)
+
+
+@pytest.fixture
+def history(tmp_path):
+    opened = History(tmp_path / "history")
+    yield opened
+    opened.close()
+
+
+# What is noted in the core
+
+
+@pytest.mark.parametrize("n", [0, 1, 10, 1_000, 30_000, 200_000])
+def test_a_sketch_counts_within_two_percent(n):
+    assert estimate(sketch(b"user%d" % i for i in range(n))) == pytest.approx(n, rel=0.02)
+
+
+def test_three_parts_merge_to_the_sketch_of_all():
+    users = [b"user%d" % i for i in range(9_000)]
+    parts = [sketch(users[nth::3]) for nth in range(3)]
+    assert merged(merged(parts[0], parts[1]), parts[2]) == sketch(users)
+
+
+def test_a_minute_has_the_greatest_counts_and_those_who_came():
+    index = Index()
+    past = Past(index)
+    past.begin(NOW, NOW, NOW, now_ms=NOW)
+    index.hit(b"ada", b"/a", now_ms=NOW + 1)
+    index.hit(b"kim", b"/a", kind="guest", now_ms=NOW + 2)
+    index.hit(b"crawler", b"/a", kind="bot", now_ms=NOW + 3)
+    index.leave(b"kim", now_ms=NOW + 4)
+    index.hit(b"ada", b"/b", now_ms=NOW + 5)
+    assert past.so_far() == (2, 1, 1, 1, 5, 2, 2, 2, NOW + 2)
+    later = NOW + 60_000
+    past.begin(later, NOW, NOW, now_ms=later)
+    assert past.so_far() == (1, 1, 0, 1, 0, 0, 2, 2, later)
+    index.hit(b"ada", b"/b", now_ms=later + 1)
+    assert past.so_far() == (1, 1, 0, 1, 1, 1, 2, 2, later)
+
+
+def test_a_session_that_ends_is_noted_once_in_whichever_way():
+    index = Index(window_s=60)
+    past = Past(index, keeps_last=True)
+    for user, kind in ((b"ada", "member"), (b"kim", "guest"), (b"theo", "hidden"), (b"zoe", "member")):
+        index.hit(user, b"/a", kind=kind, now_ms=NOW)
+    index.leave(b"zoe", now_ms=NOW + 1)
+    index.hit(b"late", b"/l", seen_ms=NOW - 90_000, now_ms=NOW + 2)
+    index.expire(now_ms=NOW + 120_000)
+    noted = sorted(sightings(past.take_gone(), 5))
+    assert noted == [
+        (b"ada", b"/a", NOW + 5),
+        (b"late", b"/l", NOW - 89_995),
+        (b"theo", None, NOW + 5),
+        (b"zoe", b"/a", NOW + 5),
+    ]
+    assert past.take_gone() == b""
+
+
+def test_who_was_online_before_a_restart_is_seen_by_the_sketch():
+    index = Index()
+    for nth in range(100):
+        index.hit(b"user%d" % nth, b"/", kind=("member", "hidden", "bot")[nth % 3], now_ms=NOW + nth)
+    past = Past(index)
+    past.begin(NOW, NOW, NOW, now_ms=NOW + 100)
+    past.revisit(NOW + 30, NOW + 90)
+    assert past.so_far()[7] == pytest.approx(sum(nth % 3 < 2 for nth in range(30, 90)), abs=1)
+
+
+# The file
+
+
+def test_rows_of_a_minute_merge(history):
+    history.add([(b"a", minute(AT, 3)), (b"a", minute(AT, 5)), (b"b", minute(AT, 9))])
+    history.add([(b"a", minute(AT + 1, 4))])
+    rows = history.rows(b"a", AT * MINUTE_MS, (AT + 10) * MINUTE_MS, MINUTE_MS)
+    assert rows == [(AT * MINUTE_MS, 5, 5, 0, 0, 2, 1), ((AT + 1) * MINUTE_MS, 4, 4, 0, 0, 1, 1)]
+    assert history.rows(b"a", AT * MINUTE_MS, (AT + 10) * MINUTE_MS, 5 * MINUTE_MS)[0][5] == 3
+
+
+@pytest.mark.parametrize("step", [1, 7, 10, 30, 60, 120, DAY])
+def test_old_rows_are_longer_and_nothing_is_counted_twice(history, step):
+    begin, days = AT - 70 * DAY, 70
+    minutes = [minute(at, at % 97) for at in range(begin, AT, 30)]
+    history.add((b"a", each) for each in minutes)
+    history.prune(AT * MINUTE_MS, days=400, last_days=0)
+    rows = history.rows(b"a", begin * MINUTE_MS, AT * MINUTE_MS, step * MINUTE_MS)
+    assert sum(row[5] for row in rows) == len(minutes) == days * 48
+    assert len({row[0] for row in rows}) == len(rows)
+    assert max(row[1] for row in rows) == 96
+    history.prune(AT * MINUTE_MS, days=3, last_days=0)
+    assert history.rows(b"a", begin * MINUTE_MS, AT * MINUTE_MS, HOUR * MINUTE_MS)[0][0] == (AT - 3 * DAY) * MINUTE_MS
+
+
+def test_a_peak_since_a_time(history):
+    history.add((b"a", minute(AT + nth, people)) for nth, people in ((0, 9), (61, 7), (65, 8), (130, 5)))
+    since = AT * MINUTE_MS + 30_000
+    assert history.peak(b"a", since) == (9, since)
+    assert history.peak(b"a", since + 1) == (8, since + 65 * MINUTE_MS)
+    assert history.peak(b"a", since + 65 * MINUTE_MS + 1) == (5, since + 130 * MINUTE_MS)
+    assert history.peak(b"a", since + 131 * MINUTE_MS) == history.peak(b"nobody", 0) == (0, 0)
+
+
+def test_visitors_of_a_day_are_those_of_its_hours_each_once(history):
+    for hour in range(24):
+        at = AT + hour * HOUR
+        history.add(
+            [(b"a", minute(at, 1, hour_visitors=100))], [(b"a", at, sketch(b"u%d" % i for i in range(hour, 100)))]
+        )
+    [day] = history.rows(b"a", AT * MINUTE_MS, (AT + DAY) * MINUTE_MS, DAY * MINUTE_MS)
+    assert day[6] == pytest.approx(100, rel=0.02)
+
+
+def test_the_newest_sighting_is_kept(history):
+    history.add_last(b"a", [(b"ada", b"/2", 20), (b"ada", b"/1", 10), (b"theo", b"/1", 10), (b"theo", None, 30)])
+    assert history.last(b"a", [b"ada", b"theo", b"kim"]) == [(b"/2", 20), None, None]
+
+
+def test_who_is_forgotten_does_not_come_back_as_of_before(history):
+    history.add_last(b"a", [(b"ada", b"/1", 10), (b"theo", b"/1", 10)])
+    known, number = history.forget(b"a", [b"ada", b"kim"], 20)
+    assert known == [True, False]
+    assert history.forgotten() == ([(b"a", b"ada", 20), (b"a", b"kim", 20)], number)
+    history.add_last(b"a", [(b"ada", b"/2", 20), (b"theo", b"/2", 20)])
+    assert history.last(b"a", [b"ada", b"theo"]) == [None, (b"/2", 20)]
+    history.add_last(b"a", [(b"ada", b"/3", 21)])
+    assert history.last(b"a", [b"ada"]) == [(b"/3", 21)]
+
+
+def test_what_was_forgotten_during_a_purge_waits_for_the_next(history):
+    _, first = history.forget(b"a", [b"ada"], 20)
+    _, second = history.forget(b"a", [b"kim"], 30)
+    history.purged(first, 10**13)
+    assert history.forgotten() == ([(b"a", b"kim", 30)], second)
+    history.purged(second, 30)  # something else may bring kim back
+    assert history.forgotten() == ([(b"a", b"kim", 30)], second)
+    history.purged(second, 31)
+    assert history.forgotten() == ([], 0)
+
+
+# A server
+
+
+def wait_for(condition):
+    until = time.monotonic() + 20
+    while not (found := condition()):
+        assert time.monotonic() < until, "it does not come about"
+        time.sleep(0.01)
+    return found
+
+
+def grep(folder, word):
+    return [path.name for path in folder.rglob("*") if path.is_file() and word in path.read_bytes()]
+
+
+def test_history_and_peaks_go_on_after_a_restart(tmp_path):
+    arguments = ("--state", str(tmp_path / "state"))
+    began_ms = time.time_ns() // 1_000_000
+    for nth in range(3):
+        with server_process(*arguments) as server, Client(f"online://{server.address}", timeout=10) as client:
+            client.hits([(f"user{nth}-{i}", "/") for i in range(5 + nth)])
+            assert client.peak(since=began_ms).people == client.count()
+            server.end()
+    with server_process(*arguments) as server, Client(f"online://{server.address}", timeout=10) as client:
+        peak = client.peak()
+        assert client.peak(since=began_ms) == peak
+        assert peak.people == 18
+        rows = client.history(began_ms // 3_600_000 * 3_600_000, step=3_600)
+        assert sum(row.hits for row in rows) == 18
+        assert sum(row.visitors for row in rows) == pytest.approx(18, abs=1)
+        assert client.peak(since=began_ms + 3_600_000).at is None
+        server.end()
+
+
+def test_history_without_a_state_directory_is_in_memory(tmp_path):
+    with server_process() as server, Client(f"online://{server.address}", timeout=10) as client:
+        client.hit("ada", "/")
+        assert client.history() == []
+        assert client.peak(since=1).people == 1
+        assert client.last("ada")[0].url == "/"
+        assert client.last("kim") == [None]
+        assert client.forget("ada", "kim") == 1
+        assert client.count() == 0
+        assert "history of the last 30 hours is in memory" in " ".join(server.log)
+
+
+@pytest.mark.parametrize("is_online", [True, False], ids=["online", "gone"])
+def test_who_is_forgotten_leaves_no_trace_in_any_file(tmp_path, is_online):
+    state = tmp_path / "state"
+    server = Server(free_port(), "--state", str(state), "--last-seen", "90")
+    try:
+        with server.client() as client:
+            client.hit("unforgettable", "/here")
+            client.hit("theo", "/here")
+            if not is_online:
+                client.leave("unforgettable")
+            assert [seen and seen.url for seen in client.last("unforgettable", "theo")] == ["/here", "/here"]
+            assert client.forget("unforgettable") == 1
+            wait_for(lambda: not grep(state, b"unforgettable"))
+            assert client.last("unforgettable", "theo")[0] is None
+            assert client.forget("unforgettable") == 0
+            wait_for(lambda: not grep(state, b"unforgettable"))
+    finally:
+        server.kill()
+    server = Server(free_port(), "--state", str(state), "--last-seen", "90")
+    try:
+        with server.client() as client:
+            assert client.seen("unforgettable", "theo")[0] is client.last("unforgettable")[0] is None
+            assert client.count() == 1
+    finally:
+        server.kill()
+
+
+def test_a_damaged_history_is_set_aside(tmp_path):
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "history").write_bytes(b"no database" * 1_000)
+    with server_process("--state", str(state)) as server, Client(f"online://{server.address}", timeout=10) as client:
+        assert client.history() == []
+        server.end()
+    assert (state / "history.damaged").exists()
+
+
+def test_last_seen_needs_a_directory():
+    done = subprocess.run(
+        [sys.executable, "-m", "online", "serve", "--last-seen", "90"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "--last-seen needs a state directory" in done.stderr
+
+
+def test_complete_minutes_survive_kill_9_and_none_is_there_twice(tmp_path):
+    state = tmp_path / "state"
+    state.mkdir()
+    writing = (
+        "import sys; from pathlib import Path; from online.keep.history import History, Minute\n"
+        "history = History(Path(sys.argv[1]))\n"
+        "for at in range(int(sys.argv[2]), 10**9):\n"
+        "    row = Minute(at, 1, 1, 0, 0, 1, 1, 1, 1, 0)\n"
+        "    history.add([(b'a', row), (b'b', row)])\n"
+        "    print(at, flush=True)"
+    )
+    at = AT
+    for nth in range(5):
+        popen = subprocess.Popen(
+            [sys.executable, "-c", writing, str(state / "history"), str(at)], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3 + 7 * nth):
+            written = int(popen.stdout.readline())
+        popen.kill()
+        rest = popen.communicate()[0].split()
+        written = int(rest[-1]) if rest else written
+        history = History(state / "history")
+        for site in (b"a", b"b"):
+            rows = history.rows(site, AT * MINUTE_MS, (AT + 1_500) * MINUTE_MS, MINUTE_MS)
+            found = [row[0] // MINUTE_MS for row in rows]
+            assert found[: written - AT + 1] == list(range(AT, written + 1))
+            assert {row[5] for row in rows} == {1}
+        at = found[-1] + 1
+        history.close()
+
+
+class Steps:
+    """A service whose wall clock is set by hand."""
+
+    loading = None
+    clock_step_ms = 0
+
+    def wall_of(self, ms):
+        return ms + self.clock_step_ms
+
+
+@pytest.fixture
+def kept():
+    """A keeper of the past whose minutes are turned by hand: `pass_to(index time, step)`, and its rows."""
+    sites, service, now = Sites(Limits()), Steps(), [AT * MINUTE_MS]
+    keeper = PastKeeper(Config(), sites, service, lambda: now[0], Slices())
+    keeper._open()
+    keeper._begin()
+
+    def pass_to(minutes, step_minutes=0):
+        now[0], service.clock_step_ms = (AT + minutes) * MINUTE_MS, step_minutes * MINUTE_MS
+        for _ in keeper._turn_minute(service.wall_of(now[0]) // MINUTE_MS):
+            pass
+        keeper._written.result()
+
+    def rows():
+        found = keeper._writer.rows(b"default", (AT - 600) * MINUTE_MS, (AT + 600) * MINUTE_MS, MINUTE_MS)
+        return {row[0] // MINUTE_MS - AT: row[1] for row in found}
+
+    def hit(user):
+        sites[b"default"].hit(user, b"/", now_ms=now[0])
+
+    yield pass_to, rows, hit
+    keeper._note_end()
+    keeper._close()
+
+
+def test_a_minute_away_is_absent_and_one_that_the_clock_skipped_is_not(kept):
+    pass_to, rows, hit = kept
+    hit(b"ada")
+    pass_to(1)
+    pass_to(5)  # it was suspended
+    assert rows() == {0: 1, 1: 1}
+    pass_to(6, 4)  # the clock was set by 4 minutes, from 6 to 10
+    assert rows() == {0: 1, 1: 1, 5: 1, **dict.fromkeys(range(6, 10), 1)}
+    pass_to(7, 4)
+    assert 10 in rows()
+
+
+def test_a_minute_that_comes_twice_is_one_row(kept):
+    pass_to, rows, hit = kept
+    hit(b"ada")
+    pass_to(1)
+    hit(b"kim")
+    pass_to(2, -2)
+    hit(b"theo")
+    for later in range(3, 6):
+        pass_to(later, -2)
+    assert rows() == {0: 3, 1: 3, 2: 3}
