@@ -99,8 +99,9 @@ async def web(**settings):
     """A server with HTTP; to be used inside a run."""
     server = make_server(**settings)
     http = Http(server.config, server.verbs, server.clock.now_ms)
+    past = next(part for part in server.parts if part.name == "past")
     failure = None
-    async with http.open(), trio.open_nursery() as nursery:
+    async with past.open(), http.open(), trio.open_nursery() as nursery:
         try:
             yield Web(server, http, nursery)
         except Exception as error:

@@ -60,6 +60,11 @@ async def test_roles_hold():
             assert (answer.status, answer.json["code"]) == (403, "NOPERM")
             assert (await browser.post(path, body, **bearer("tell"))).status == 200
         assert (await browser.get(f"{API}/count", **bearer("look"))).json["people"] == 0
+        forget = f"{API}/forget", {"users": ["a"]}
+        for token in ("look", "tell"):
+            answer = await browser.post(*forget, **bearer(token))
+            assert (answer.status, answer.json["code"]) == (403, "NOPERM")
+        assert (await browser.post(*forget, **bearer("all"))).json["known"] == 1
 
 
 @jumping

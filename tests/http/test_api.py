@@ -66,6 +66,10 @@ EXPECTED = {
     "section": ({"prefix": "/forum"}, {"people": 2, "pages": 1}),
     "top": ({"limit": 2}, {"pages": [{"url": "/forum/1", "people": 2}, {"url": "/", "people": 1}]}),
     "peak": ({}, {"people": 4, "reached_ms": START_MS}),
+    "history": ({"step_s": 3600}, {"rows": []}),
+    "last": ({"user": ["ada", "h", "guest-1"]}, {
+        "users": [{"user": "ada", "url": "/forum/1", "seen_ms": START_MS},
+                  {"user": "h", "url": None, "seen_ms": None}, {"user": "guest-1", "url": None, "seen_ms": None}]}),
     "sites": ({}, {"sites": [{"site": "default", "people": 4}]}),
     "info": ({"section": ["hits"]}, {}),
 }  # fmt: skip
@@ -86,7 +90,7 @@ async def test_a_verb_answers_as_described(path):
 def test_each_question_of_the_verb_table_is_tried():
     asked = {usage.split()[0] for usage, *_ in verbs.rows()} & set(ANSWERS)
     assert {each.verb for each in questions()} == asked
-    assert {name.upper() for name in EXPECTED} >= asked - {"HISTORY", "LAST"}
+    assert {name.upper() for name in EXPECTED} >= asked
 
 
 @jumping
@@ -102,6 +106,35 @@ async def test_the_document_is_openapi():
                     for content in response["content"].values():
                         schema = {**content["schema"], "components": document["components"]}
                         jsonschema.Draft202012Validator.check_schema(schema)
+
+
+@jumping
+async def test_the_most_since_a_time():
+    async with web() as site:
+        browser = site.join()
+        await fill(browser)
+        for since_ms, people in ((START_MS, 4), (START_MS + 1, 0)):
+            answer = await judged(site, browser, "peak", {"since_ms": since_ms})
+            assert (answer["people"], answer["reached_ms"]) == (people, START_MS if people else None)
+
+
+@jumping
+async def test_who_is_forgotten_has_been_known():
+    async with web() as site:
+        browser = site.join()
+        await fill(browser)
+        answer = await browser.post(f"{API}/forget", {"users": ["ada", "theo", "nobody", {"base64": "/w=="}]})
+        assert answer.json == {"known": 2, "at_ms": START_MS}
+        assert (await judged(site, browser, "count", {}))["people"] == 2
+
+
+@pytest.mark.parametrize("body", [{}, [], {"users": []}, {"users": "ada"}, {"users": [1.5]}, {"users": ["a"], "x": 1}])
+@jumping
+async def test_what_is_no_user_to_forget_is_named(body):
+    async with web() as site:
+        answer = await site.join().post(f"{API}/forget", body)
+        assert (answer.status, answer.json["code"]) == (400, "RANGE")
+        assert answer.json["field"].startswith("users")
 
 
 def test_arguments_follow_from_the_usage():

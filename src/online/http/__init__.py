@@ -11,7 +11,7 @@ A part of the server (serve/parts.py): it has listeners and tasks of its own, an
     events     channels, as server-sent events                         -> messages
     asking     verbs, asked by Python code
     questions  verbs that ask: arguments by name, answers as JSON
-    posting    hits and leaves: JSON or MessagePack -> arguments       -> messages
+    posting    what is posted: JSON or MessagePack -> arguments        -> messages
     openapi    the API described                                       -> questions
     metrics    INFO in OpenMetrics                                     -> questions
     static     the files of the dashboard, in pages/                   -> messages

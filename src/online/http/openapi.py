@@ -60,11 +60,14 @@ _LEAVE: Schema = {
     "additionalProperties": False,
 }
 
+_FORGET: Schema = record(users={"type": "array", "minItems": 1, "items": TEXT})
+
 _FIRST_ERROR = record(code={"type": "string"}, detail={"type": "string"})
 
 #: The answers to posts.
 TAKEN: Schema = record(accepted=COUNT, ignored=COUNT, refused=COUNT, error=or_null(_FIRST_ERROR), at_ms=INTEGER)
 LEFT: Schema = record(at_ms=INTEGER)
+FORGOTTEN: Schema = record(known=COUNT, at_ms=INTEGER)
 
 _SITE = {
     "name": "site",
@@ -79,6 +82,10 @@ _WHAT_OF = {
     "cursor": "The cursor of the last answer, to go on behind it.",
     "prefix": "What the names begin with.",
     "user": "A user.",
+    "since_ms": "Since when; not given: ever.",
+    "from_ms": "From when on; not given: a day before to_ms.",
+    "to_ms": "Until when; not given: now.",
+    "step_s": "How long a row is, in whole minutes; not given: as short as an answer has room for.",
     "within_s": "Count only who was seen within so many seconds.",
     "section": "Which sections; not given: all.",
 }
@@ -89,6 +96,9 @@ def describe(questions: Iterable[Question]) -> dict[str, object]:
     paths: dict[str, object] = {each.path: {"get": _get(each)} for each in questions}
     paths["/api/v1/hits"] = {"post": _post("Reports page loads; each stands for itself.", "hits", _HITS, TAKEN)}
     paths["/api/v1/leave"] = {"post": _post("Takes a user offline, until a newer hit.", "leave", _LEAVE, LEFT)}
+    paths["/api/v1/forget"] = {
+        "post": _post("Erases users everywhere; needs the role admin.", "forget", _FORGET, FORGOTTEN)
+    }
     return {
         "openapi": "3.1.0",
         "info": {

@@ -1,4 +1,4 @@
-"""Hits and leaves by POST: JSON or MessagePack -> the arguments of `hits` and LEAVE.
+"""Hits, leaves and who is to be forgotten, by POST: JSON or MessagePack -> the arguments of `hits`, LEAVE and FORGET.
 
 Not here: what hits mean, which their verbs check as everywhere (asking). Names that are not UTF-8 are written
 `{"base64": "..."}` in JSON, and as bytes in MessagePack.
@@ -52,6 +52,15 @@ def read_leave(request: Request) -> list[object]:
     if not isinstance(body, dict) or "user" not in body or body.keys() - {"user", "seen_ms"}:
         raise _wrong("user", 'the body is {"user": ...}, with seen_ms if it was not just now')
     return _trimmed([_read(name, body.get(name)) for name in ("user", "seen_ms")])
+
+
+def read_forget(request: Request) -> list[object]:
+    """Return the arguments of FORGET: `{"users": [...]}`. Raises RangeError."""
+    body = _parsed(request)
+    users = body.get("users") if isinstance(body, dict) and body.keys() == {"users"} else None
+    if not isinstance(users, list) or not users:
+        raise _wrong("users", 'the body is {"users": [...]}, of one user or more')
+    return [_read(f"users[{place}]", user) for place, user in enumerate(users)]
 
 
 def _parsed(request: Request) -> Any:

@@ -4,7 +4,7 @@ Not here: connections (service), and the answers themselves (questions, posting,
 
     /api/v1/VERB   each question of the verb table       GET
     /api/v1/events                                       GET, a stream
-    /api/v1/hits   /api/v1/leave                         POST
+    /api/v1/hits   /api/v1/leave   /api/v1/forget        POST
     /openapi.json  /metrics  /healthz  /readyz           GET
     / and its files, /login, /logout                     browsers
 """
@@ -84,6 +84,7 @@ class Routes:
             b"/api/v1/events": {"GET": self._events},
             b"/api/v1/hits": {"POST": self._hits},
             b"/api/v1/leave": {"POST": self._leave},
+            b"/api/v1/forget": {"POST": self._forget},
         }
         for question in asked:
             self._guarded[question.path.encode()] = {"GET": self._asks(question)}
@@ -193,6 +194,13 @@ class Routes:
             return refused
         await self._post(exchange, "LEAVE", posting.read_leave(exchange.request))
         return json_response({"at_ms": self._shared.service.wall_of(exchange.now_ms)})
+
+    async def _forget(self, exchange: Exchange) -> Response:
+        refused = posting.refused_type(exchange.request)
+        if refused is not None:
+            return refused
+        known = await self._post(exchange, "FORGET", posting.read_forget(exchange.request))
+        return json_response({"known": known, "at_ms": self._shared.service.wall_of(exchange.now_ms)})
 
     async def _openapi_json(self, exchange: Exchange) -> Response:
         return Response(200, self._openapi, JSON)
