@@ -1,0 +1,25 @@
+"""Who is forgotten stays so, whatever the bus still has of them."""
+
+from tests.bus.servers import async_test, replicas, until
+
+
+@async_test
+async def test_who_is_forgotten_is_not_brought_back_by_the_bus(broker, tmp_path):
+    kept = {"state": tmp_path / "state", "last_seen": 90}
+    async with replicas(broker.url, 1, **kept) as (one,):
+        for user in (b"unforgettable", b"theo"):
+            await one.hit(user, b"/a")
+        await until(lambda: one.bus.follower.entries >= 2)
+        assert await one.ask(b"FORGET unforgettable nobody") == ":1"
+        await until(lambda: one.bus.follower.entries >= 3)  # it has read that the user left
+        assert await one.ask(b"COUNT") == ":1"
+        assert await one.ask(b"LAST unforgettable") == "*1\r\n$-1"
+    async with replicas(broker.url, 1, **kept) as (one,), replicas(broker.url, 1) as (other,):
+        await until(lambda: all(each.bus.follower.entries >= 3 for each in (one, other)))
+        for each in (one, other):
+            assert await each.ask(b"COUNT") == ":1"
+            assert await each.ask(b"SEEN unforgettable") == "*1\r\n$-1"
+        assert await one.ask(b"LAST unforgettable") == "*1\r\n$-1"
+        await one.hit(b"unforgettable", b"/again")
+        assert await one.ask(b"COUNT") == ":2"
+        assert "/again" in await one.ask(b"LAST unforgettable")
