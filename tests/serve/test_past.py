@@ -5,8 +5,9 @@ import sys
 import time
 
 import pytest
+import trio
 from tests.keep.killing import Server, free_port
-from tests.serving import server_process
+from tests.serving import make_server, run, server_process
 
 from online.core.index import Index
 from online.core.past import Past, estimate, merged, sightings, sketch
@@ -14,7 +15,8 @@ from online.core.sites import Sites
 from online.keep.history import DAY, HOUR, MINUTE_MS, History, Minute
 from online.limits import Limits
 from online.serve.config import Config
-from online.serve.past import PastKeeper
+from online.serve.connections import replied
+from online.serve.past import MEMORY_DAYS, PastKeeper
 from online.serve.slices import Slices
 from online_client import Client
 
@@ -343,3 +345,69 @@ def test_a_minute_that_comes_twice_is_one_row(kept):
     for later in range(3, 6):
         pass_to(later, -2)
     assert rows() == {0: 3, 1: 3, 2: 3}
+
+
+# How long what is kept
+
+
+def test_without_a_state_directory_the_last_thirty_hours_are_in_memory():
+    history = History(None)
+    for at in range(AT, AT + 3 * DAY, 7):
+        history.add([(b"a", minute(at, 5))])
+        history.prune((at + 1) * MINUTE_MS, days=MEMORY_DAYS, last_days=0)
+    found = history.rows(b"a", AT * MINUTE_MS, (AT + 4 * DAY) * MINUTE_MS, MINUTE_MS)
+    assert 30 * HOUR - 7 <= at - found[0][0] // MINUTE_MS <= 31 * HOUR
+    assert history._db.execute("SELECT count(*) FROM rows").fetchone()[0] < 31 * HOUR
+    assert history.peak(b"a", 1)[1] >= found[0][0]
+    history.close()
+
+
+class Purging:
+    """Stands for the keeper of journals: knows who asked for a purge, and does it at once."""
+
+    def __init__(self):
+        self.n = 0
+
+    def purge(self, done):
+        self.n += 1
+        done()
+
+
+def test_beside_a_bus_who_is_forgotten_is_remembered_for_twice_the_window():
+    async def test():
+        server = make_server(bus="redis://127.0.0.1:1")
+        keeper = next(part for part in server.parts if isinstance(part, PastKeeper))
+        keeper._purging = purging = Purging()
+        index = server.sites[b"default"]
+        index.hit(b"ada", b"/", now_ms=server.clock.now_ms())
+        async with keeper.open():
+            forgetting = keeper.forget(b"default", [b"ada", b"kim"])
+            await replied(forgetting)
+            assert (forgetting.result(), purging.n, index.count(now_ms=server.clock.now_ms())) == (1, 1, 0)
+            index.hit(b"ada", b"/", seen_ms=server.clock.now_ms(), now_ms=server.clock.now_ms())  # the bus again
+            await trio.sleep(2 * server.sites.window_s - 60)
+            await keeper._forget_again(is_start=False)
+            assert (purging.n, len(keeper._writer.forgotten()[0])) == (1, 2)
+            await trio.sleep(120)
+            await keeper._forget_again(is_start=False)
+            assert (purging.n, len(keeper._writer.forgotten()[0])) == (2, 0)
+
+    run(test)
+
+
+def test_whom_a_journal_brings_back_is_forgotten_again_but_not_who_came_since():
+    async def test():
+        server = make_server()
+        keeper = next(part for part in server.parts if isinstance(part, PastKeeper))
+        index, now_ms = server.sites[b"default"], server.clock.now_ms()
+        async with keeper.open(), trio.open_nursery() as nursery:
+            nursery.start_soon(server.slices.run)
+            keeper._writer.forget(b"default", [b"ada", b"kim"], now_ms)
+            index.hit(b"ada", b"/", seen_ms=now_ms, now_ms=now_ms + 1)
+            index.hit(b"kim", b"/", seen_ms=now_ms + 1, now_ms=now_ms + 1)
+            await keeper.load()
+            assert [found is not None for found in index.seen([b"ada", b"kim"], now_ms=now_ms + 2)] == [False, True]
+            assert keeper._writer.forgotten() == ([], 0)
+            nursery.cancel_scope.cancel()
+
+    run(test)
