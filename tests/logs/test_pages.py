@@ -149,7 +149,7 @@ def test_who_is_logged_in_is_a_member_by_name_whatever_the_agent():
         assert view(user=b"theo", agent=agent) == PageView(b"theo", b"/a", NOON_MS, "member")
 
 
-@pytest.mark.parametrize("user", [b"-", b'""', b""])
+@pytest.mark.parametrize("user", [b"-", b'""', b"", b"None", b"null", b"undefined", b"False", b"0", b"AnonymousUser"])
 def test_who_is_not_is_a_guest_whose_name_tells_no_address(user):
     found = view(user=user)
     assert re.fullmatch(rb"guest-[0-9a-f]{16}", found.user)
@@ -232,7 +232,7 @@ def test_site_has_bots_of_its_own():
 def test_visitor_goes_before_the_address_and_is_never_shown():
     assert view(visitor=b"s7").user == view(visitor=b"s7", address=b"::1").user != view().user
     assert b"s7" not in view(visitor=b"s7", rules={"keep_addresses": True}).user
-    assert view(visitor=b"-").user == view().user
+    assert view(visitor=b"-").user == view(visitor=b"undefined").user == view().user
 
 
 def test_guest_is_no_other_guest_by_sending_an_address_as_a_cookie():

@@ -33,8 +33,12 @@ from online_client.addresses import client_of, normal_address
 from online_client.agents import is_bot
 from online_client.guests import KEY_BYTES, bot_name, guest_name, visitor_name
 from online_client.guests import guest_key as key_of
+from online_client.names import NOBODY
 from online_client.pageviews import STATUSES, is_aside, is_file
 from online_client.urls import normal_host, page_url, read_target
+
+#: Users that stand for nobody, in logs, too: what applications put in fields and cookies comes from templates.
+_NOBODY = frozenset(name.encode() for name in NOBODY) | {b'""'}
 
 METHOD, STATUS, FILE, TARGET, DROPPED, ASIDE = (
     "not a page view: the method is not GET, HEAD or POST",
@@ -155,7 +159,7 @@ class Pages:
             return ASIDE
         if self._rules.with_host:
             page = (read_target(url).host or normal_host(host)) + page
-        if self._rules.guests_only or user in (b"-", b'""', b""):
+        if self._rules.guests_only or user in _NOBODY:
             if forwarded and self._rules.trust_proxy:
                 address = self._client(address, forwarded)
             if len(agent) > _MAX_CACHED_BYTES:  # a bot shows at the beginning
@@ -166,7 +170,7 @@ class Pages:
             if is_bot:
                 kind = "bot"
                 user = self._bot_names.get((address, agent)) or self._bot(address, agent, visitor)
-            elif visitor not in (b"", b"-"):
+            elif visitor not in _NOBODY:
                 kind = "guest"
                 user = self._visitors.get(visitor) or self._visitor(visitor)
             else:
