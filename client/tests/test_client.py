@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 import trustme
 
+import online_client.client
 from online_client import (
     BatchResult,
     Client,
@@ -368,3 +370,58 @@ def test_a_server_without_tls_is_hinted_at(serve: Any) -> None:
 def test_methods_carry_the_words_of_the_verbs() -> None:
     assert str(inspect.signature(Client("online://h").top)) == "(limit: int = 10, prefix: str | bytes = '')"
     assert Client.top.__doc__ == verbs.top.__doc__
+
+
+def told(people: int) -> bytes:
+    packed: bytes = msgpack.packb([2, "state", ["count", f'{{"people":{people},"at_ms":1709208000123}}']])
+    return packed
+
+
+def test_a_watched_connection_that_is_silent_is_asked(
+    serve: Any, scripts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(online_client.client, "SILENCE_S", SHORT_S)
+    monkeypatch.setattr(online_client.client, "FIRST_PAUSE_S", SHORT_S)
+
+    def script(talk: Any) -> None:
+        [msgid, _, _] = talk.request()
+        talk.send(msgpack.packb([1, msgid, None, 1]) + told(server.connections))
+        if server.connections > 1:  # the first dies without a word
+            for n in range(3):
+                talk.answer(talk.request()[0], "PONG")
+                talk.send(told(10 + n))
+        talk.request()
+        talk.request()
+
+    server = serve(script)
+    with Client(server.url, timeout=SHORT_S) as client:
+        states = client.watch("count")
+        assert [next(states).value for _ in range(5)] == [1, 2, 10, 11, 12]
+        states.close()
+    assert [verb for verb, _ in server.requests[:3]] == ["subscribe", "ping", "subscribe"]
+
+
+def test_a_watch_that_cannot_begin_is_an_error(serve: Any, scripts: Any) -> None:
+    server = serve(scripts.answering())
+    server.close()
+    with Client(server.url) as client, pytest.raises(ConnectionFailed):
+        next(client.watch("count"))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        [], ["count"], ["count", 5], ["count", "x"], ["count", "[]"], ["nothing", "{}"], ["count", '{"people":1}'],
+        ["count", '{"people":"1","at_ms":1709208000123}'], ["user:a", '{"users":[],"at_ms":1709208000123}'],
+        ["top", '{"pages":[[1]],"at_ms":"x"}'], ["page:/a", '{"online":1,"here":1,"users":{},"at_ms":1}'],
+    ],
+    ids=range(11),
+)  # fmt: skip
+def test_a_state_that_is_none_is_an_error(params: object) -> None:
+    with pytest.raises(ProtocolError):
+        verbs.state(params, 0)
+
+
+def test_a_section_that_is_too_long_has_no_value() -> None:
+    read = verbs.state(["section:/", '{"code":"RANGE","detail":"too long","at_ms":1709208000123}'], 0)
+    assert (read.channel, read.value) == ("section:/", None)

@@ -68,6 +68,7 @@ from online_client.replies import (
     Seen,
     Session,
     Site,
+    State,
     TopPage,
     Viewer,
 )
@@ -105,6 +106,7 @@ __all__ = [
     "ServerError",
     "Session",
     "Site",
+    "State",
     "Timeout",
     "TokenWantedError",
     "TopPage",

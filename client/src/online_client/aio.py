@@ -6,7 +6,8 @@ belong to one run of an event loop; a client may be used in several runs, one af
 threads.
 """
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from itertools import count
 from ssl import SSLContext
@@ -16,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from online_client import verbs
 from online_client.address import Address, parse_addresses
-from online_client.client import DEFAULT_TIMEOUT_S, MAX_KEPT, Part
+from online_client.client import DEFAULT_TIMEOUT_S, FIRST_PAUSE_S, LONGEST_PAUSE_S, MAX_KEPT, SILENCE_S, Part
 from online_client.errors import (
     ConnectionFailed,
     FramingError,
@@ -29,7 +30,7 @@ from online_client.errors import (
     too_late,
 )
 from online_client.protocol import Protocol, Response
-from online_client.replies import BatchResult, Session, Viewer
+from online_client.replies import BatchResult, Session, State, Viewer
 from online_client.servers import FAILURES, Servers, share_s
 from online_client.verbs import Hit, Name, Request
 
@@ -115,6 +116,51 @@ class AsyncClient:
         """Iterate over everybody on the site whose name begins with `prefix`, by name."""
         return self._all(partial(verbs.users, prefix, limit))
 
+    def watch(self, *channels: Name) -> AsyncGenerator[State, None]:
+        """Iterate over the states of channels, as `Client.watch`. To end it, leave the loop and `aclose` it.
+
+        >>> async with aclosing(client.watch("count")) as states:       # doctest: +SKIP
+        ...     async for state in states:
+        ...         print(state.value)
+        """
+        return self._watch(verbs.subscribe(*channels))
+
+    async def _watch(self, request: Request[int]) -> AsyncGenerator[State, None]:
+        connection = await self._subscribed(request)
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                while True:
+                    yield verbs.state(await connection.told(self.timeout), time_ns() // 1_000_000)
+                    pause_s = FIRST_PAUSE_S
+            except FAILURES:
+                self._servers.failed(connection.address)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await connection.close()
+            while True:
+                await anyio.sleep(random.uniform(0.5, 1.0) * pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                try:
+                    connection = await self._subscribed(request)
+                    break
+                except FAILURES:
+                    continue
+
+    async def _subscribed(self, request: Request[int]) -> "_Connection":
+        """Return a connection that is told of channels, to the first server that can be reached."""
+
+        async def subscribe(address: Address) -> "_Connection":
+            connection = await self._connect(address)
+            try:
+                await connection.call(request)
+            except BaseException:
+                await connection.close()
+                raise
+            return connection
+
+        return await self._at_first(subscribe)
+
     async def _all(self, part_after: Callable[[str | None], Request[Part[T]]]) -> AsyncIterator[T]:
         part = await self.call(part_after(None))
         for each in part.users:
@@ -126,6 +172,10 @@ class AsyncClient:
 
     async def call(self, request: Request[T]) -> T:
         """Send a request made by one of the functions of `online_client.verbs` and return its answer."""
+        return await self._at_first(lambda address: self._call(address, request))
+
+    async def _at_first(self, action: Callable[[Address], Awaitable[T]]) -> T:
+        """Do something at the first server that can be reached, within the time for a call."""
         deadline_s = None if self.timeout is None else anyio.current_time() + self.timeout
         waiting = self._servers.in_order()
         while True:
@@ -133,7 +183,7 @@ class AsyncClient:
             left_s = None if deadline_s is None else max(0.0, deadline_s - anyio.current_time())
             limit_s = share_s(left_s, len(waiting) + 1, without_limit_s=DEFAULT_TIMEOUT_S)
             try:
-                answer = await self._call_within(limit_s, address, request)
+                answer = await self._within(limit_s, address, action)
             except FAILURES:
                 self._servers.failed(address)
                 if not waiting:
@@ -142,10 +192,10 @@ class AsyncClient:
             self._servers.answered(address)
             return answer
 
-    async def _call_within(self, limit_s: float | None, address: Address, request: Request[T]) -> T:
+    async def _within(self, limit_s: float | None, address: Address, action: Callable[[Address], Awaitable[T]]) -> T:
         try:
             with anyio.fail_after(limit_s):
-                return await self._call(address, request)
+                return await action(address)
         except TimeoutError as error:
             if isinstance(error, OnlineError):
                 raise
@@ -248,6 +298,27 @@ class _Connection:
                 raise closed(self.address, error) from error
             if responses:
                 return responses[0]  # one request at a time, so there are no more
+
+    async def told(self, timeout_s: float | None) -> object:
+        """Return what is told next. Raises ConnectionFailed, or Timeout if it is silent and does not answer a ping."""
+        left_s, is_asked = SILENCE_S, False
+        while not self._protocol.told:
+            try:
+                with anyio.move_on_after(left_s) as waiting:
+                    self._protocol.receive(await self._stream.receive())
+                if waiting.cancelled_caught and is_asked:
+                    raise too_late(self.address, left_s)
+                if waiting.cancelled_caught:
+                    await self._stream.send(self._protocol.send(verbs.ping()))
+                is_asked = waiting.cancelled_caught
+                left_s = (timeout_s or SILENCE_S) if is_asked else SILENCE_S
+            except ServerError as error:
+                raise closed(self.address, error) from error
+            except anyio.EndOfStream as error:
+                raise lost(self.address) from error
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+                raise lost(self.address, _reason(error)) from error
+        return self._protocol.told.popleft()
 
     async def close(self) -> None:
         await anyio.aclose_forcefully(self._stream)

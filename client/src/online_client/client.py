@@ -10,6 +10,7 @@
 4. In a forked child all connections are forgotten: they belong to the parent.
 """
 
+import random
 import socket
 import ssl
 import time
@@ -36,7 +37,7 @@ from online_client.errors import (
 )
 from online_client.forks import notice_fork, tell_after_fork
 from online_client.protocol import Protocol, Response
-from online_client.replies import BatchResult, Session, Viewer
+from online_client.replies import BatchResult, Session, State, Viewer
 from online_client.servers import FAILURES, Servers, share_s
 from online_client.verbs import Hit, Name, Request
 
@@ -44,6 +45,12 @@ DEFAULT_TIMEOUT_S = 1.0
 
 #: Connections kept between calls: enough for the threads of one web worker.
 MAX_KEPT = 8
+
+#: How long a watched connection is silent before it is asked whether it is still there.
+SILENCE_S = 20.0
+
+#: How long `watch` waits before it makes a connection again, at first and at most.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0
 
 _RECEIVE_BYTES = 64 * 1024
 
@@ -142,6 +149,54 @@ class Client:
         """Iterate over everybody on the site whose name begins with `prefix`, by name."""
         return self._all(partial(verbs.users, prefix, limit))
 
+    def watch(self, *channels: Name) -> Iterator[State]:
+        """Iterate over the states of channels: at first all, then each that has changed, for ever.
+
+        >>> for state in client.watch("count", "page:/forum/1"):          # doctest: +SKIP
+        ...     print(state.channel, state.value)
+
+        `channels`: count, top, page:URL, section:PREFIX, user:NAME. When the connection breaks it is made again, to
+        any of the servers, and all states come anew; it is found broken within half a minute. States that came while
+        nobody asked for the next are skipped by the server. Raises what a call raises if that fails at first, or if a
+        server refuses.
+        """
+        return self._watch(verbs.subscribe(*channels))
+
+    def _watch(self, request: Request[int]) -> Iterator[State]:
+        connection, address = self._subscribed(request)
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                for params in connection.told(_Deadline(address, None), self.timeout):
+                    yield verbs.state(params, time.time_ns() // 1_000_000)
+                    pause_s = FIRST_PAUSE_S
+            except FAILURES:
+                self._servers.failed(address)
+            finally:
+                connection.close()
+            while True:
+                time.sleep(random.uniform(0.5, 1.0) * pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                try:
+                    connection, address = self._subscribed(request)
+                    break
+                except FAILURES:
+                    continue
+
+    def _subscribed(self, request: Request[int]) -> "tuple[_Connection, Address]":
+        """Return a connection that is told of channels, to the first server that can be reached."""
+
+        def subscribe(address: Address, deadline: _Deadline) -> "tuple[_Connection, Address]":
+            connection = self._connect(deadline)
+            try:
+                connection.call(request, deadline)
+            except BaseException:
+                connection.close()
+                raise
+            return connection, address
+
+        return self._at_first(subscribe)
+
     def _all(self, part_after: Callable[[str | None], Request[Part[T]]]) -> Iterator[T]:
         part = self.call(part_after(None))
         yield from part.users
@@ -151,6 +206,10 @@ class Client:
 
     def call(self, request: Request[T]) -> T:
         """Send a request made by one of the functions of `online_client.verbs` and return its answer."""
+        return self._at_first(lambda address, deadline: self._call_at(address, request, deadline))
+
+    def _at_first(self, action: "Callable[[Address, _Deadline], T]") -> T:
+        """Do something at the first server that can be reached, within the time for a call."""
         notice_fork()
         deadline = _Deadline(self.address, self.timeout)
         waiting = self._servers.in_order()
@@ -158,7 +217,7 @@ class Client:
             address = waiting.pop(0)
             left_s = share_s(deadline.left_s(), len(waiting) + 1, without_limit_s=DEFAULT_TIMEOUT_S)
             try:
-                answer = self._call_at(address, request, _Deadline(address, left_s, self.timeout))
+                answer = action(address, _Deadline(address, left_s, self.timeout))
             except FAILURES:
                 self._servers.failed(address)
                 if not waiting:
@@ -297,6 +356,30 @@ class _Connection:
                 raise closed(deadline.address, error) from error
             if responses:
                 return responses[0]  # one request at a time, so there are no more
+
+    def told(self, forever: _Deadline, timeout_s: float | None) -> Iterator[object]:
+        """Yield what it is told of. Raises ConnectionFailed, or Timeout if it is silent and does not answer a ping."""
+        deadline = None  # of the answer to a ping
+        while True:
+            while self._protocol.told:
+                yield self._protocol.told.popleft()
+            with _as_our_errors(deadline or forever, lost):
+                self._socket.settimeout(deadline.left_s() if deadline else SILENCE_S)
+                try:
+                    data = self._socket.recv(_RECEIVE_BYTES)
+                except TimeoutError:
+                    if deadline is not None:
+                        raise
+                    deadline = _Deadline(forever.address, timeout_s or SILENCE_S)
+                    self._socket.sendall(self._protocol.send(verbs.ping()))
+                    continue
+            deadline = None
+            if not data:
+                raise lost(forever.address)
+            try:
+                self._protocol.receive(data)
+            except ServerError as error:
+                raise closed(forever.address, error) from error
 
     def close(self) -> None:
         self._socket.close()

@@ -22,6 +22,9 @@ MAX_RESPONSE_ITEMS = 1024 * 1024
 #: The largest map that is taken. No answer has one; notifications may.
 MAX_MAP_ITEMS = 64
 
+#: States that are kept until somebody takes them; of more, the newest.
+MAX_TOLD = 1_000
+
 _REQUEST, _RESPONSE, _NOTIFICATION = 0, 1, 2
 _REQUEST_HEADER = b"\x94\x00"  # an array of 4 that begins with _REQUEST
 
@@ -49,6 +52,7 @@ class Protocol:
     """One connection's conversation."""
 
     def __init__(self) -> None:
+        self.told: deque[object] = deque(maxlen=MAX_TOLD)  #: params of notifications `state`, until somebody takes them
         self._unanswered: deque[int] = deque()
         self._next_msgid = 0
         self._unpacker = msgpack.Unpacker(
@@ -69,7 +73,7 @@ class Protocol:
     def receive(self, data: bytes) -> list[Response]:
         """Take bytes of the server, cut anywhere, and return the responses that are complete with them.
 
-        Notifications, which no request of this client asks for, are passed over.
+        Notifications of states are in `told` then; others are passed over.
 
         Raises ProtocolError for anything that is no response, ServerError for an error that nothing asked
         for.
@@ -79,7 +83,16 @@ class Protocol:
             messages = list(self._unpacker)
         except (ValueError, msgpack.UnpackException) as error:
             raise _garbage(data) from error
-        return [self._response(message, data) for message in messages if not _is_notification(message)]
+        responses = []
+        for message in messages:
+            match message:
+                case [int(kind), "state", list(params)] if kind == _NOTIFICATION:
+                    self.told.append(params)
+                case [int(kind), str() | bytes(), list()] if kind == _NOTIFICATION:
+                    pass
+                case _:
+                    responses.append(self._response(message, data))
+        return responses
 
     def _response(self, message: object, data: bytes) -> Response:
         match message:
@@ -93,13 +106,6 @@ class Protocol:
             self._unanswered.popleft()
             return Response(refusal, result)
         raise refusal or not_ours(data)
-
-
-def _is_notification(message: object) -> bool:
-    match message:
-        case [int(kind), str() | bytes(), list()]:
-            return kind == _NOTIFICATION
-    return False
 
 
 def _error_in(error: object, data: bytes) -> ServerError | None:

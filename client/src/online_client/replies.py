@@ -6,6 +6,7 @@ too. An age is the time from the hit to the reply by this machine's clock, never
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,20 @@ class Past:
 class Site:
     name: str
     people: int
+
+
+#: The people of `count`; a page; a section; the pages of `top`; where a user is. None: the user is offline, or the
+#: section has too many pages.
+Watched: TypeAlias = int | Page | Section | tuple[TopPage, ...] | Seen | None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What `watch` tells of a channel: whole, and the newest."""
+
+    channel: str
+    value: Watched
+    at: datetime  #: the moment that it describes, in UTC
 
 
 @dataclass(frozen=True, slots=True)

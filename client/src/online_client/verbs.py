@@ -9,7 +9,9 @@ the limit.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import index
@@ -30,8 +32,10 @@ from online_client.replies import (
     Seen,
     Session,
     Site,
+    State,
     TopPage,
     Viewer,
+    Watched,
 )
 
 Name: TypeAlias = str | bytes
@@ -179,6 +183,13 @@ def ping() -> Request[str]:
 def time() -> Request[datetime]:
     """Tell the server's time, in UTC."""
     return _request("time", _clock)
+
+
+def subscribe(*channels: Name) -> Request[int]:
+    """Ask to be told of channels; `state` reads what is told."""
+    if not channels:
+        raise ValueError("watch takes at least one channel")
+    return _request("subscribe", _integer, *(_name("a channel", channel) for channel in channels))
 
 
 def greeting(address: Address) -> Request[None] | None:
@@ -427,3 +438,51 @@ def _first_error(result: object) -> str | None:
     if isinstance(result, list):
         return " ".join(_text(part) for part in result)
     return None if result is None else _text(result)
+
+
+# States of channels: JSON -> values of Python.
+
+
+def state(params: object, now_ms: int) -> State:
+    """Read the params of a notification `state`. Raises ProtocolError."""
+    channel, told = _row(params, 2)
+    name = _text(channel)
+    try:
+        found = json.loads(_text(told), object_hook=_text_in_json)
+    except ValueError:
+        raise wrong_shape("JSON", told) from None
+    read = _STATES.get(name.partition(":")[0])
+    if read is None or not isinstance(found, dict):
+        raise wrong_shape("the state of a channel", params)
+    value = None if "code" in found else read(found, now_ms)
+    return State(name, value, _moment(found.get("at_ms"), now_ms)[0])
+
+
+def _text_in_json(found: dict[str, object]) -> object:
+    """Return the text that an object stands for, if it does: text that is not UTF-8."""
+    text = found.get("base64")
+    return b64decode(text).decode("utf-8", "surrogateescape") if isinstance(text, str) else found
+
+
+def _rows(rows: object, *fields: str) -> list[object]:
+    """Return the objects of a list as the rows that a verb answers."""
+    return [[row.get(field) for field in fields] for row in _list(rows) if isinstance(row, dict)]
+
+
+def _page_state(found: Mapping[str, object], now_ms: int) -> Page:
+    users = _rows(found.get("users"), "user", "seen_ms", "kind")
+    return _page([found.get("online"), found.get("here"), users, found.get("cursor")], now_ms)
+
+
+def _user_state(found: Mapping[str, object], now_ms: int) -> Seen | None:
+    [row] = _row(_rows(found.get("users"), "url", "seen_ms"), 1)
+    return None if row == [None, None] else _seen(row, now_ms)
+
+
+_STATES: Mapping[str, Callable[[Mapping[str, object], int], Watched]] = {
+    "count": lambda found, now_ms: _integer(found.get("people")),
+    "page": _page_state,
+    "section": lambda found, now_ms: _section([found.get("people"), found.get("pages")], now_ms),
+    "top": lambda found, now_ms: tuple(_top(_rows(found.get("pages"), "url", "people"), now_ms)),
+    "user": _user_state,
+}
