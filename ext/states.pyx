@@ -29,10 +29,11 @@ from online.core.lists cimport (
 )
 from online.core.resp_values cimport resp_line
 from online.core.sections cimport ANSWERED, NO_MEMORY, TOO_LONG, Asked, Ranked, core_section, core_top
-from online.core.skiplist cimport MAX_NAME_BYTES, Name, Record, name_of, record_at
+from online.core.skiplist cimport MAX_NAME_BYTES, MEMBER, Name, name_of, record_at
 
 cdef enum:
     MOST_USERS = 30                                      # in a state
+    MOST_LOOKED_AT = 500                                 # users of a page, to find its newest members
     MOST_PAGES = 10                                      # in TOP
     LONGEST_CURSOR = CURSOR_TAG_BYTES + 2 * MAX_NAME_BYTES
     EXPIRED_A_TURN = 256                                 # sessions that a state drops in a turn
@@ -73,19 +74,29 @@ cdef class States:
         return self.done(now_ms + step_ms)
 
     def page(self, Index index not None, bytes url not None, *, int64_t now_ms, int64_t step_ms):
+        return self.put_page(index, url, MOST_USERS, False, now_ms, step_ms)
+
+    def members(self, Index index not None, bytes url not None, *, int64_t now_ms, int64_t step_ms):
+        return self.put_page(index, url, MOST_LOOKED_AT, True, now_ms, step_ms)
+
+    def here(self, Index index not None, bytes url not None, *, int64_t now_ms, int64_t step_ms):
+        return self.put_page(index, url, 0, True, now_ms, step_ms)
+
+    cdef put_page(self, Index index, bytes url, int64_t most, bint only_members, int64_t now_ms, int64_t step_ms):
+        """Write a page and up to MOST_USERS of its `most` newest users."""
         cdef Core* core = &index.core
-        cdef ref_t[MOST_USERS] listed
+        cdef ref_t[MOST_LOOKED_AT] listed
         cdef Name name = name_from(url), cursor
         cdef char[LONGEST_CURSOR] room
         cdef int64_t left = EXPIRED_A_TURN, n, i
+        cdef int n_written = 0
         cdef Listing listing
-        cdef Record* record
         cdef ref_t page
         core_advance(core, now_ms)
         if not core_settle_page(core, name, False, &left, &page):
             return None
         listing = core_list_page(core, page)
-        n = core_list(core, &listing, &listed[0], MOST_USERS, &left)
+        n = core_list(core, &listing, &listed[0], most, &left)
         if n < 0:
             return None
         self.n_bytes = 0
@@ -95,18 +106,20 @@ cdef class States:
         self.put_int(core_page_people(core, page))
         self.put(b',"users":[')
         for i in range(n):
-            record = record_at(&core.skiplist, listed[i])
-            self.put(b',{"user":' if i else b'{"user":')
+            if n_written == MOST_USERS or only_members and record_at(&core.skiplist, listed[i]).kind != <int>MEMBER:
+                continue
+            self.put(b',{"user":' if n_written else b'{"user":')
             self.put_name(name_of(&core.skiplist, listed[i]))
             self.put(b',"url":')
             self.put_name(name)
             self.put(b',"seen_ms":')
             self.put_int(core_seen_ms(core, listed[i]) + step_ms)
             self.put(b',"kind":"')
-            self.put(kind_name(record.kind))
+            self.put(kind_name(record_at(&core.skiplist, listed[i]).kind))
             self.put(b'"}')
+            n_written += 1
         self.put(b'],"cursor":')
-        if n and core_has_more(core, &listing):
+        if n and not only_members and core_has_more(core, &listing):
             cursor.at = room
             cursor.n_bytes = <uint32_t>core_cursor(core, OF_PAGE, name, listed[n - 1], room)
             self.put_name(cursor)

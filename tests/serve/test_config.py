@@ -87,6 +87,8 @@ VALUES = {
     "send_timeout": ("2.5", 2.5),
     "frame_timeout": ("1min", 60.0),
     "auth_timeout": ("3s", 3.0),
+    "http_origins": ("https://example.org,http://localhost:8000", ("https://example.org", "http://localhost:8000")),
+    "public": ("page", "page"),
     "max_subscriptions": ("10", 10),
     "max_all_subscriptions": ("5000", 5000),
     "push_interval": ("0.1", 0.1),

@@ -18,6 +18,10 @@ class States:
         """Return `{"people"`. O(1)."""
     def page(self, index: Index, url: bytes, *, now_ms: int, step_ms: int) -> State | None:
         """Return `{"online", "here", "users", "cursor"`, with at most 30 users. O(users)."""
+    def members(self, index: Index, url: bytes, *, now_ms: int, step_ms: int) -> State | None:
+        """Return the same with members alone: at most 30, of the 500 newest users. No cursor."""
+    def here(self, index: Index, url: bytes, *, now_ms: int, step_ms: int) -> State | None:
+        """Return the same with no users. O(1)."""
     def user(self, index: Index, user: bytes, *, now_ms: int, step_ms: int) -> State | None:
         """Return `{"users"`, with the one user and where it was seen. O(1)."""
     def section(self, index: Index, prefix: bytes, *, now_ms: int, step_ms: int) -> State | None:

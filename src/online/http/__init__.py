@@ -6,8 +6,9 @@ A part of the server (serve/parts.py): it has listeners and tasks of its own, an
     conversations  a task each, and the time for each step             -> bare, reader, routes
     bare       a stream over a plain socket
     reader     bytes -> requests, by llhttp, with limits               -> messages
-    routes     paths -> answers  -> access, asking, events, metrics, openapi, posting, static
+    routes     paths -> answers  -> access, asking, events, metrics, openapi, posting, public, static
     access     tokens, sessions of browsers, foreign pages             -> messages
+    public     what strangers may have                                 -> messages
     events     channels, as server-sent events                         -> messages
     asking     verbs, asked by Python code
     questions  verbs that ask: arguments by name, answers as JSON

@@ -94,6 +94,8 @@ _WHAT_OF = {
 def describe(questions: Iterable[Question]) -> dict[str, object]:
     """Return the document. Its one server is where the document stands, so that it holds behind any prefix."""
     paths: dict[str, object] = {each.path: {"get": _get(each)} for each in questions}
+    paths["/api/v1/states"] = {"get": _states()}
+    paths["/api/v1/events"] = {"get": _events()}
     paths["/api/v1/hits"] = {"post": _post("Reports page loads; each stands for itself.", "hits", _HITS, TAKEN)}
     paths["/api/v1/leave"] = {"post": _post("Takes a user offline, until a newer hit.", "leave", _LEAVE, LEFT)}
     paths["/api/v1/forget"] = {
@@ -140,6 +142,44 @@ def _get(question: Question) -> dict[str, object]:
         "summary": question.summary,
         "parameters": [*parameters, _SITE],
         "responses": _responses(question.schema),
+    }
+
+
+_CHANNELS = {
+    "name": "channel",
+    "in": "query",
+    "required": True,
+    "description": "count, page:URL, section:PREFIX, top or user:NAME.",
+    "schema": {"type": "array", "items": {"type": "string"}},
+    "example": ["count"],
+}
+
+_STATE: Schema = {
+    "type": "object",
+    "description": "What the question of the channel answers, with the channel.",
+    "required": ["channel", "at_ms"],
+    "properties": {"channel": TEXT, "at_ms": INTEGER},
+}
+
+
+def _states() -> dict[str, object]:
+    return {
+        "operationId": "states",
+        "summary": "Shows the states of channels as they are now.",
+        "parameters": [_CHANNELS, _SITE],
+        "responses": _responses(record(states={"type": "array", "items": _STATE})),
+    }
+
+
+def _events() -> dict[str, object]:
+    """The stream, in which the data of an event is a state."""
+    responses = _responses({})
+    stream = {"text/event-stream": {"schema": {"type": "string"}}}
+    return {
+        "operationId": "events",
+        "summary": "Sends the states of channels, now and whenever they have changed, as server-sent events.",
+        "parameters": [_CHANNELS, _SITE],
+        "responses": responses | {"200": {"description": "The stream.", "content": stream}},
     }
 
 

@@ -3,7 +3,7 @@
 Not here: connections (service), and the answers themselves (questions, posting, metrics, static, openapi).
 
     /api/v1/VERB   each question of the verb table       GET
-    /api/v1/events                                       GET, a stream
+    /api/v1/events, /api/v1/states                       GET; the first is a stream
     /api/v1/hits   /api/v1/leave   /api/v1/forget        POST
     /openapi.json  /metrics  /healthz  /readyz           GET
     / and its files, /login, /logout                     browsers
@@ -23,11 +23,13 @@ from online.errors import OnlineError
 from online.http import asking, events, metrics, openapi, posting, static
 from online.http.access import NOBODY, Access, Visitor, token_wanted
 from online.http.messages import JSON, Header, Request, Response, json_response, parse_form, problem, problem_of
+from online.http.public import Public, readable
 from online.http.questions import Question, name_of, questions
 from online.serve.connections import Peer
 from online.serve.meter import Histogram
 from online.serve.slices import in_turns
 from online.serve.verb import Shared
+from online.terms import MEMBER
 
 #: Set in forms, and nothing else.
 FORM = "application/x-www-form-urlencoded"
@@ -56,8 +58,11 @@ Handler = Callable[[Exchange], Awaitable[Response]]
 class Routes:
     """All paths of a server."""
 
-    def __init__(self, shared: Shared, access: Access, is_stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, shared: Shared, access: Access, is_stopping: Callable[[], bool], public: Public | None = None
+    ) -> None:
         self._shared = shared
+        self._public = public or Public(None, ())
         self._access = access
         self._is_stopping = is_stopping
         self._times = metrics.Times(Histogram)
@@ -82,12 +87,16 @@ class Routes:
             b"/api": {"GET": self._file},
             b"/session": {"GET": self._session},
             b"/api/v1/events": {"GET": self._events},
+            b"/api/v1/states": {"GET": self._states},
             b"/api/v1/hits": {"POST": self._hits},
             b"/api/v1/leave": {"POST": self._leave},
             b"/api/v1/forget": {"POST": self._forget},
         }
         for question in asked:
             self._guarded[question.path.encode()] = {"GET": self._asks(question)}
+        self._for_strangers = [question.path.encode() for question in asked if self._public.may_ask(question.verb)]
+        if self._public.level is not None:
+            self._for_strangers += [b"/api/v1/events", b"/api/v1/states"]
 
     def body_limit(self, request: Request) -> int:
         """Return how long the body of a request may be, as far as its head tells."""
@@ -106,11 +115,16 @@ class Routes:
         methods = self._open.get(request.path) or self._guarded.get(request.path)
         if methods is None:
             return problem(404, "ERR", f"there is nothing at {errors.quote(request.path)}; /openapi.json tells what is")
+        origin = self._public.origin(request)
+        if origin is not None and request.path in self._for_strangers:
+            response = await self._carry_out(exchange, methods)
+            response.headers = (*response.headers, *readable(origin))
+            return response
         if request.path not in self._open and request.method != "OPTIONS":
             visitor = await self._access.visitor(exchange.connection, request, exchange.now_ms)
             if isinstance(visitor, Response):
                 return visitor
-            if not visitor.may_ask:
+            if not visitor.may_ask and request.path not in self._for_strangers:
                 return token_wanted()
             exchange.visitor = visitor
         return await self._carry_out(exchange, methods)
@@ -139,6 +153,8 @@ class Routes:
             self._introduce(exchange, query)
             result = await asking.ask(self._shared, exchange.connection, question.verb, args, exchange.now_ms)
             answer = question.shape(result, args)
+            if question.verb == "PAGE" and not exchange.visitor.may_ask:
+                answer = members_of(answer)
             answer["at_ms"] = self._shared.service.wall_of(exchange.now_ms)
             self._times[question.verb.lower()].add(perf_counter() - began)
             return json_response(answer)
@@ -155,7 +171,18 @@ class Routes:
         self._introduce(exchange, query)
         if exchange.request.method == "HEAD":
             return Response(200, type=b"text/event-stream")
-        return events.subscribe(self._shared, exchange.connection, exchange.peer, channels)
+        return events.subscribe(self._shared, exchange.connection, exchange.peer, channels, self._level_of(exchange))
+
+    async def _states(self, exchange: Exchange) -> Response:
+        query = exchange.request.query()
+        channels = events.channels_of(query)
+        self._introduce(exchange, query)
+        shown = self._level_of(exchange)
+        return await events.states(self._shared, exchange.connection, channels, shown, exchange.now_ms)
+
+    def _level_of(self, exchange: Exchange) -> str | None:
+        """Return to what a visitor is restricted; None: to nothing."""
+        return None if exchange.visitor.may_ask else self._public.level
 
     async def _post(self, exchange: Exchange, verb: str, args: list[object]) -> object:
         query = exchange.request.query()
@@ -262,6 +289,13 @@ class Routes:
     async def _logout(self, exchange: Exchange) -> Response:
         ended = self._access.cookie(exchange.request, None, exchange.now_ms, is_tls=exchange.is_tls)
         return Response(_SEE_OTHER, headers=((b"Location", b"login"), ended, (b"Cache-Control", b"no-store")))
+
+
+def members_of(page: dict[str, object]) -> dict[str, object]:
+    """Return a page with those of its users whom strangers may know."""
+    users = page["users"]
+    assert isinstance(users, list)
+    return page | {"users": [each for each in users if each["kind"] == MEMBER]}
 
 
 def _counted_from(begin: int, message: str) -> str:

@@ -14,6 +14,7 @@ from online.errors import ConfigError
 from online.http.access import Access
 from online.http.bare import BareStream
 from online.http.conversations import Conversations
+from online.http.public import Public
 from online.http.routes import Routes
 from online.limits import ACCEPT_PAUSE_S
 from online.logs.pages import guest_key, key_beside
@@ -75,7 +76,8 @@ class Http(Part):
             key = guest_key(None if self.config.state is None else key_beside(self.config.state))
             session_key = hashlib.blake2b(key, person=b"online session").digest()
             access = Access(self._shared, self.config.http_host, session_key)
-            routes = Routes(self._shared, access, lambda: self.conversations.is_ending)
+            public = Public(self.config.public, self.config.http_origins)
+            routes = Routes(self._shared, access, lambda: self.conversations.is_ending, public)
             self.conversations = Conversations(self._shared, routes, self._now_ms)
             yield
 

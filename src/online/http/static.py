@@ -33,6 +33,14 @@ PAGE_HEADERS: tuple[Header, ...] = (
 )
 
 
+#: Pages of other sites may have the widget.
+ANYWHERE: tuple[Header, ...] = (
+    (b"Access-Control-Allow-Origin", b"*"),
+    (b"Cross-Origin-Resource-Policy", b"cross-origin"),
+)
+WIDGET = "online.js"
+
+
 class File(NamedTuple):
     """A file in both forms."""
 
@@ -40,6 +48,7 @@ class File(NamedTuple):
     plain: bytes
     packed: bytes
     etag: bytes
+    headers: tuple[Header, ...]
 
 
 def load() -> dict[str, File]:
@@ -50,7 +59,9 @@ def load() -> dict[str, File]:
         if suffix in _TYPES:
             plain = path.read_bytes()
             packed = gzip.compress(plain, 9, mtime=0) if len(plain) >= GZIP_FROM_BYTES else b""
-            found[path.name] = File(_TYPES[suffix], plain, packed, hashlib.sha256(plain).hexdigest()[:16].encode())
+            etag = hashlib.sha256(plain).hexdigest()[:16].encode()
+            headers = ANYWHERE if path.name == WIDGET else PAGE_HEADERS
+            found[path.name] = File(_TYPES[suffix], plain, packed, etag, headers)
     return found
 
 
@@ -59,7 +70,7 @@ def respond(file: File, request: Request, status: int = 200) -> Response:
     packed = bool(file.packed) and _takes_gzip(request.headers.get(b"accept-encoding", b""))
     etag = b'"%b%b"' % (file.etag, b"-gz" if packed else b"")
     headers: list[Header] = [
-        *PAGE_HEADERS, (b"ETag", etag), (b"Cache-Control", b"no-cache"), (b"Vary", b"Accept-Encoding"),
+        *file.headers, (b"ETag", etag), (b"Cache-Control", b"no-cache"), (b"Vary", b"Accept-Encoding"),
     ]  # fmt: skip
     if status == 200 and _knows(request.headers.get(b"if-none-match", b""), file.etag):
         return Response(304, headers=headers)

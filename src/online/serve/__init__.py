@@ -25,7 +25,7 @@ Who is connected:
     sockets       connections over plain sockets, by the reactor        -> connections, delays
     listeners     opens all sockets                                     -> config, handover, progress
     handover      sockets that systemd has opened
-    push          channels: who is told when something changes          -> connections, slices
+    push          channels: who is told when something changes          -> connections, slices, tokens
     progress      streams that give up when sending makes no progress
     tls           certificates, and why a handshake failed
 

@@ -60,6 +60,8 @@ class Config:
     listen: tuple[Address, ...] = DEFAULT_LISTEN
     http: tuple[Address, ...] | None = None  #: none: off; None: at DEFAULT_HTTP, if that is free
     http_host: tuple[str, ...] = ()
+    http_origins: tuple[str, ...] = ()
+    public: str | None = None  #: what strangers may know, over HTTP
     token: bytes | None = field(default=None, repr=False)
     tokens: tuple[Grant, ...] = field(default=(), repr=False)  #: of a file that gives each a role
     window_s: int = 1_800

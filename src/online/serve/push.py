@@ -35,9 +35,17 @@ from online.core.states import States, quoted
 from online.core.wire import Service
 from online.serve.connections import Peer
 from online.serve.slices import Slices
+from online.serve.tokens import READ
+
+#: What strangers may know: how many people are on the site, a page or a section; on a page also which members.
+PUBLIC_COUNT, PUBLIC_PAGE = PUBLIC = ("count", "page")
 
 #: Channels that are asked, or subscribers that are told, before others have their turn: 0.1 ms.
 PIECE = 16
+
+
+#: What tells channels apart: site, name, and how it is asked.
+_Key = tuple[bytes, bytes, Callable[..., object]]
 
 
 class Channel:
@@ -104,7 +112,12 @@ def write_msgpack(state: State) -> bytes:
 
 def write_event(state: State) -> bytes:
     """An event of SSE. It names its channel in its data, as an event with a name of its own reaches fewer listeners."""
-    return b'id: %d\ndata: {"channel":%b,%b\n\n' % (state.at_ms, quoted(state.name), state.json()[1:])
+    return b"id: %d\ndata: %b\n\n" % (state.at_ms, json_of(state))
+
+
+def json_of(state: State) -> bytes:
+    """Return a state with its channel in it."""
+    return b'{"channel":%b,%b' % (quoted(state.name), state.json()[1:])
 
 
 class Subscriber:
@@ -146,6 +159,7 @@ class Push:
         self._sites = sites
         self._nobody = Index(window_s=sites.window_s, max_url=self._limits.max_url, max_user=self._limits.max_user)
         self._states = States()
+        self._pages = {PUBLIC_PAGE: self._states.members, PUBLIC_COUNT: self._states.here}
         self._kinds: Mapping[bytes, tuple[Callable[..., object], int, int]] = {
             b"count": (self._states.count, 0, 0),
             b"top": (self._states.top, 0, 0),
@@ -153,7 +167,7 @@ class Push:
             b"section": (self._states.section, 0, self._limits.max_url),
             b"user": (self._states.user, 1, self._limits.max_user),
         }
-        self._channels: OrderedDict[tuple[bytes, bytes], Channel] = OrderedDict()  # the one asked last is the last
+        self._channels: OrderedDict[_Key, Channel] = OrderedDict()  # the one asked last is the last
         self._new: OrderedDict[Channel, list[Subscriber]] = OrderedDict()  # who has been told nothing yet
         self._news = trio.Event()
         self._round = 0
@@ -164,13 +178,16 @@ class Push:
 
     # Who watches what
 
-    def subscribe(self, subscriber: Subscriber, site: bytes, names: list[bytes]) -> list[int]:
+    def subscribe(
+        self, subscriber: Subscriber, site: bytes, names: list[bytes], public: str | None = None
+    ) -> list[int]:
         """Let `subscriber` be told of channels on a site: of their states at once, and of changes from then on.
 
         A channel that it has already, on whichever site, becomes the one on this site. Returns how many it had after
-        each. Raises CommandError, RangeError or FullError, having changed nothing.
+        each. With `public`, states have what strangers may know. Raises CommandError, RangeError, NotPermittedError or
+        FullError, having changed nothing.
         """
-        asked = [self._kind_of(name) for name in names]
+        asked = [self._kind_of(name, public) for name in names]
         limits = self._limits
         n_new = len(set(names) - subscriber.channels.keys())
         if len(subscriber.channels) + n_new > limits.max_subscriptions:
@@ -180,9 +197,9 @@ class Push:
         counts = []
         for name, (ask, of) in zip(names, asked, strict=True):
             self.unsubscribe(subscriber, name)
-            channel = self._channels.get((site, name))
+            channel = self._channels.get((site, name, ask))
             if channel is None:
-                channel = self._channels[site, name] = Channel(site, name, ask, of)
+                channel = self._channels[site, name, ask] = Channel(site, name, ask, of)
             channel.subscribers[subscriber] = 0
             subscriber.channels[name] = channel
             self.n_subscriptions += 1
@@ -199,7 +216,7 @@ class Push:
         del channel.subscribers[subscriber]
         self.n_subscriptions -= 1
         if not channel.subscribers:
-            del self._channels[channel.site, channel.name]
+            del self._channels[channel.site, channel.name, channel.ask]
 
     def confine(self, subscriber: Subscriber, site: bytes) -> None:
         """End the subscriptions to channels of other sites."""
@@ -207,15 +224,22 @@ class Push:
             if channel.site != site:
                 self.unsubscribe(subscriber, name)
 
-    def _kind_of(self, name: bytes) -> tuple[Callable[..., object], bytes]:
-        """Return how a channel is asked, and what it is of. Raises CommandError or RangeError."""
+    def answer(self, site: bytes, name: bytes, public: str | None, now_ms: int) -> State | None:
+        """Return the state of a channel now, or None if it is to be asked again. Raises as `subscribe`."""
+        answer = self._ask(Channel(site, name, *self._kind_of(name, public)), now_ms)
+        return None if answer is None else State(name, *answer)
+
+    def _kind_of(self, name: bytes, public: str | None) -> tuple[Callable[..., object], bytes]:
+        """Return how a channel is asked, and what it is of. Raises CommandError, RangeError or NotPermittedError."""
         kind, colon, of = name.partition(b":")
         if kind not in self._kinds or bool(colon) != (kind not in (b"count", b"top")):
             raise errors.bad_channel(name)
         ask, least, most = self._kinds[kind]
         if not least <= len(of) <= most:
             raise errors.bad_name({b"user": "user", b"page": "url"}.get(kind, "prefix"), of, most)
-        return ask, of
+        if public is not None and kind in (b"top", b"user"):
+            raise errors.not_permitted("the channels top and user:NAME", READ)
+        return self._pages[public] if public is not None and kind == b"page" else ask, of
 
     # Telling
 

@@ -209,6 +209,11 @@ def read_host(value: Any) -> str:
     return _matched(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", value)[0].lower()
 
 
+def read_origin(value: Any) -> str:
+    """Make text an origin, as browsers write it."""
+    return _matched(r"\*|https?://(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?", value)[0].lower()
+
+
 def read_bus(value: Any) -> str:
     """Make sure of the url of a bus."""
     return _matched(r"rediss?://\S+", value)[0]
@@ -252,6 +257,7 @@ LISTEN = Kind("ADDRESS", "HOST:PORT, [IPV6]:PORT or unix:PATH", read_address, ma
 
 
 HTTP = Kind("ADDRESS", "HOST:PORT, [IPV6]:PORT, unix:PATH or nothing", read_http, many=True)
+ORIGINS = Kind("ORIGIN", "an origin such as https://example.org, or *", read_origin, many=True)
 HOSTS = Kind("NAME", "the name of a host, such as stats.example.org", read_host, many=True)
 
 
@@ -283,6 +289,8 @@ SETTINGS = (
     Setting("listen", LISTEN, "HOST:PORT, [IPV6]:PORT or unix:PATH; may be given more than once"),
     Setting("http", HTTP, "where browsers find the dashboard, the JSON API and /metrics; '' for nowhere"),
     Setting("http_host", HOSTS, "a name by which browsers reach it; may be given more than once"),
+    Setting("http_origins", ORIGINS, "another site whose pages may read what is public; may be given more than once"),
+    Setting("public", word("count", "page"), "what strangers may ask over HTTP: counts, or page: members, too"),
     Setting("token", TOKEN, "what clients must send first: AUTH [site] TOKEN; ps shows it, a file is better"),
     Setting("token_file", FILE, "a file that holds the token, or lines ROLE [SITE] TOKEN (read, write, admin)"),
     Setting("window", whole_seconds(WINDOW_MIN_S, WINDOW_MAX_S), "how long a hit keeps its user online"),
