@@ -1,0 +1,169 @@
+"""What subscribers cost: memory and processor time of each, and how long after a hit they are told.
+
+Subscribers of both kinds (RESP and server-sent events) share pages that are hit at a steady rate, so every state
+changes each second. Some of the hits are probes: it is noted how long they take to the first event that shows them. Half
+a `push_interval` (1 s) in the mean, and all of it at most, is due to the interval itself.
+"""
+
+import contextlib
+import re
+import resource
+import selectors
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgpack
+import pytest
+from bench.processes import cpu_ns, resident_bytes
+from bench.recording import Recorder
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+FRAME_HITS = 100
+
+
+class Crowd(NamedTuple):
+    """So many subscribers of each kind, on so many pages, for so long."""
+
+    n: int
+    n_pages: int
+    hits_a_second: int
+    for_s: int
+
+
+FULL, QUICK = Crowd(10_000, 1_000, 20_000, 20), Crowd(1_000, 100, 2_000, 6)
+
+
+class Served(NamedTuple):
+    port: int
+    http_port: int
+    pid: int
+
+
+@contextlib.contextmanager
+def serving(n_connections: int) -> Iterator[Served]:
+    """A server with HTTP that takes so many connections."""
+    command = [sys.executable, "-m", "online", "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]
+    with subprocess.Popen(
+        [*command, "--max-connections", str(n_connections)], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        try:
+            log = iter(process.stderr)
+            http = re.search(r":(\d+)/", next(line for line in log if "dashboard" in line))
+            listening = re.search(r"127\.0\.0\.1:(\d+)", next(line for line in log if " listens on " in line))
+            assert http is not None and listening is not None  # noqa: PT018
+            yield Served(int(listening[1]), int(http[1]), process.pid)
+        finally:
+            process.terminate()
+
+
+def subscribe_resp(served: Served, page: str) -> tuple[socket.socket, bytes]:
+    connected = socket.create_connection(("127.0.0.1", served.port))
+    connected.sendall(f"SUBSCRIBE page:{page}\r\n".encode())
+    return connected, b'"at_ms"'
+
+
+def subscribe_events(served: Served, page: str) -> tuple[socket.socket, bytes]:
+    connected = socket.create_connection(("127.0.0.1", served.http_port))
+    connected.sendall(f"GET /api/v1/events?channel=page:{page} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    return connected, b'"at_ms"'
+
+
+KINDS = {"RESP": subscribe_resp, "SSE": subscribe_events}
+
+
+def wait_for_states(sockets: list[tuple[socket.socket, bytes]]) -> None:
+    """Wait until everybody was told the first state."""
+    for connected, end in sockets:
+        data = b""
+        while end not in data:
+            data += connected.recv(65_536)
+        connected.setblocking(False)
+
+
+class Hits(threading.Thread):
+    """Hits pages at a steady rate, each user on a page of its own; notes when each probe was sent."""
+
+    def __init__(self, served: Served, crowd: Crowd) -> None:
+        super().__init__(daemon=True)
+        self.probes: dict[bytes, float] = {}
+        self.is_over = False
+        self._crowd = crowd
+        self._socket = socket.create_connection(("127.0.0.1", served.port))
+
+    def run(self) -> None:
+        n, began = 0, time.perf_counter()
+        while not self.is_over:
+            hits = []
+            for _ in range(FRAME_HITS):
+                hits.append((f"u{n % 20_000}", f"/p/{n % self._crowd.n_pages}"))
+                n += 1
+            probe = f"probe-{n}"
+            hits.append((probe, f"/p/{n % self._crowd.n_pages}"))
+            self.probes[probe.encode()] = time.perf_counter()
+            self._socket.sendall(msgpack.packb([2, "hits", hits]))
+            time.sleep(max(0.0, began + n / self._crowd.hits_a_second - time.perf_counter()))
+        self._socket.close()
+
+
+def listen(sockets: list[tuple[socket.socket, bytes]], hits: Hits, for_s: float) -> tuple[int, list[float]]:
+    """Read what is told; return how many states that were, and after how many ms each probe was first seen."""
+    selector = selectors.DefaultSelector()
+    for connected, _ in sockets:
+        selector.register(connected, selectors.EVENT_READ)
+    n_events, delays, seen = 0, [], set()
+    until = time.perf_counter() + for_s
+    while time.perf_counter() < until:
+        for key, _ in selector.select(0.1):
+            data = key.fileobj.recv(262_144)  # type: ignore[union-attr]
+            now = time.perf_counter()
+            n_events += data.count(b'"at_ms"')
+            for probe in re.findall(rb'"(probe-\d+)"', data):
+                if probe not in seen:
+                    seen.add(probe)
+                    delays.append(1000 * (now - hits.probes[probe]))
+    selector.close()
+    return n_events, delays
+
+
+def percentile(values: list[float], part: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(part * len(values)))]
+
+
+def test_subscribers(record: Recorder, quick: bool) -> None:
+    crowd = QUICK if quick else FULL
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 3 * crowd.n), hard))
+    with serving(3 * crowd.n) as served, contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        everybody = []
+        for kind, subscribe in KINDS.items():
+            before = resident_bytes(served.pid)
+            sockets = [subscribe(served, f"/p/{n % crowd.n_pages}") for n in range(crowd.n)]
+            for connected, _ in sockets:
+                stack.callback(connected.close)
+            wait_for_states(sockets)
+            each = (resident_bytes(served.pid) - before) / crowd.n
+            record(f"memory of a subscriber, {kind}, of {crowd.n:,}", [each], "bytes", at_most=4096)
+            everybody += sockets
+        hits = Hits(served, crowd)
+        used_ns = cpu_ns(served.pid)
+        hits.start()
+        n_events, delays = listen(everybody, hits, crowd.for_s)
+        hits.is_over = True
+        hits.join()
+        used_ns = cpu_ns(served.pid) - used_ns
+    what = f"{2 * crowd.n:,} subscribers, {crowd.n_pages:,} pages, {crowd.hits_a_second:,} hits/s"
+    assert n_events > crowd.n
+    record(f"{what}: states", [n_events / crowd.for_s], "states/s")
+    record(f"{what}: CPU a state, with the hits", [used_ns / n_events / 1000], "us CPU/state")
+    record(f"{what}: 99th percentile from hit to event", [percentile(delays, 0.99)], "ms", at_most=1050)
