@@ -186,7 +186,7 @@ cdef int run_hits(Connection c, const char* at, size_t n) except -1:
     cdef int n_hits = 0
     if (
         c.core == NULL or c.service.is_barred or not c.may_write or not c.authenticated or c.service.max_items < 5
-        or c.transaction is not None or c.replying != REPLY_ON or c.is_partly_answered
+        or c.transaction is not None or c.replying != REPLY_ON or c.is_partly_answered or c.n_subscriptions
     ):
         return 0
     while n_hits < most_hits:

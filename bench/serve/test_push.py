@@ -1,8 +1,8 @@
 """What subscribers cost: memory and processor time of each, and how long after a hit they are told.
 
 Subscribers of both kinds (RESP and server-sent events) share pages that are hit at a steady rate, so every state
-changes each second. Some of the hits are probes: it is noted how long they take to the first event that shows them. Half
-a `push_interval` (1 s) in the mean, and all of it at most, is due to the interval itself.
+changes each second. Some of the hits are probes: it is noted how long they take to the first event that shows them.
+Half a `push_interval` (1 s) in the mean, and all of it at most, is due to the interval itself.
 """
 
 import contextlib

@@ -266,6 +266,8 @@ async def test_resp2_takes_few_verbs_while_it_is_subscribed(nursery):
     assert await one.state() == people(0)
     for line in (b"COUNT", b"HIT ada /", b"HELLO 3", b"MULTI", b"SITE shop"):
         assert (await one.ask(line)).startswith(b"-ERR only SUBSCRIBE, UNSUBSCRIBE, PING, QUIT and RESET")
+    await one.peer.send(2 * b"*3\r\n$3\r\nHIT\r\n$3\r\nada\r\n$1\r\n/\r\n")
+    assert [line[:10] for line in await one.read(2)] == [b"-ERR only "] * 2
     await one.peer.send(b"PING\r\nPING text\r\n")
     assert await one.read(10) == [b"*2", b"$4", b"pong", b"$0", b"", b"*2", b"$4", b"pong", b"$4", b"text"]
     assert await one.subscribe(b"count", verb=b"UNSUBSCRIBE") == 0
