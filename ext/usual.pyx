@@ -296,7 +296,8 @@ cdef class UsualLines:
         else:
             self.put_way(&fields, True)
             self.put_url(&fields, found[1])
-            self.put_person(&fields, (found[0], found[3]))
+            if self.is_named(&fields) == (found[3] == "member"):    # `None` names nobody: careful each time
+                self.put_person(&fields, (found[0], found[3]))
         return found
 
     cdef void write_way(self, Text* text, const Fields* fields) noexcept:
@@ -309,9 +310,12 @@ cdef class UsualLines:
         add(text, fields.url)
         add(text, fields.host)
 
+    cdef bint is_named(self, const Fields* fields) noexcept:
+        return not self.guests_only and not is_guest(fields.user)
+
     cdef void write_person(self, Text* text, const Fields* fields) noexcept:
         text.n_bytes = 0
-        if not self.guests_only and not is_guest(fields.user):
+        if self.is_named(fields):
             add(text, fields.user)
             return
         add(text, fields.address)

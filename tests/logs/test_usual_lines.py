@@ -31,7 +31,7 @@ ADDRESSES = [
 ]
 URLS = ["/", "/a", "/a?x=1", "/app.js", "/a/../b", "/%C3%A9", "*", "http://Other.example/x", "/a;b=1", "/x" * 400]
 STATUSES = ["200", "304", "404", "301", "206", "499", "000"]
-USERS = ["-", "-", "-", "theo", "a@b", "192.0.2.1", '""', "- theo", "two words", "[x]"]
+USERS = ["-", "-", "-", "None", "undefined", "theo", "a@b", "192.0.2.1", '""', "- theo", "two words", "[x]"]
 METHODS = ["GET", "GET", "GET", "POST", "HEAD", "PUT", "get", "M-SEARCH"]
 REFERRERS = ["-", "", "https://example.org/x", "https://WWW.example.com:443/", "android-app://x"]
 HOSTS = ["example.org", "WWW.Example.com:443", "www.example.com", ""]
