@@ -201,7 +201,7 @@ def test_an_error_in_the_other_dialect_is_raised() -> None:
 def test_garbage_is_a_protocol_error(garbage: bytes) -> None:
     protocol = Protocol()
     protocol.send(verbs.count())
-    with pytest.raises(ProtocolError, match="no answer of an online server"):
+    with pytest.raises(ProtocolError, match="not an online server: it answered"):
         protocol.receive(garbage)
 
 

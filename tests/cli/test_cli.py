@@ -288,7 +288,7 @@ def test_a_quiet_server_says_nothing(tmp_path):
         (["--listen", "0.0.0.0:8989"], "--listen 0.0.0.0:8989 is open to other machines and needs a token: "),
         (["--listen", "unix:/nowhere/socket"], "cannot listen on unix:/nowhere/socket: No such file or directory"),
         (["--state", "/nowhere/state"], "state directory /nowhere/state cannot be made: No such file or directory"),
-        (["--state", "/dev/null"], "state file /dev/null: is no regular file, and no directory"),
+        (["--state", "/dev/null"], "state file /dev/null is neither a regular file nor a directory"),
         (["--config", "/nowhere.toml"], "--config /nowhere.toml: No such file or directory"),
         (["--tls-cert", "/nowhere.pem", "--tls-key", "/nowhere.pem"], "tls_cert /nowhere.pem: No such file"),
     ],

@@ -63,13 +63,13 @@ def test_a_torn_tail_is_no_damage(path, writer):
     writer.path.write_bytes(writer.path.read_bytes()[:-3])
     done = run_command("state", "check", path)
     assert done.returncode == 0
-    assert "bytes are no whole record" in done.stdout
+    assert "bytes are not a whole record" in done.stdout
 
 
 def test_a_directory_that_is_not_there_is_refused(tmp_path):
     done = run_command("state", "check", tmp_path / "missing")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "missing is no state directory of a server: it is not there" in done.stderr
+    assert "missing is not a state directory of a server: it is not there" in done.stderr
 
 
 def test_dump_writes_lines(path, writer):

@@ -187,7 +187,7 @@ async def test_an_empty_file_is_said_to_be_empty(nursery, tmp_path, caplog):
 @in_memory
 async def test_somebody_elses_file_is_refused(nursery, tmp_path):
     (tmp_path / "state").write_bytes(b"[settings]\n" * 10)
-    with pytest.raises(StateError, match="is no state file of online"):
+    with pytest.raises(StateError, match="is not a state file of online"):
         await make_server(state=tmp_path / "state").run()
     assert (tmp_path / "state").is_file()
 
@@ -196,7 +196,7 @@ async def test_somebody_elses_file_is_refused(nursery, tmp_path):
 async def test_a_directory_that_cannot_be_made_is_refused_at_the_start(nursery, tmp_path):
     with pytest.raises(StateError, match="cannot be made: No such file or directory"):
         await make_server(state=tmp_path / "missing" / "state").run()
-    with pytest.raises(StateError, match="is no regular file, and no directory"):
+    with pytest.raises(StateError, match="is neither a regular file nor a directory"):
         await make_server(state=Path("/dev/null")).run()
 
 

@@ -75,7 +75,7 @@ async def test_a_path_that_cannot_be_listened_at_is_said(tmp_path):
     file = tmp_path / "file"
     file.touch()
     for path, reason in [
-        (file, "exists and is no socket"),
+        (file, "exists and is not a socket"),
         (file / "below", "Not a directory"),
         (tmp_path / "missing" / "socket", "No such file or directory"),
         (tmp_path / ("x" * 200), "AF_UNIX path too long"),
@@ -173,7 +173,7 @@ def test_a_path_that_cannot_be_received_at_is_said(tmp_path):
 
     async def test():
         for path, reason in [
-            (file, "exists and is no socket"),
+            (file, "exists and is not a socket"),
             (file / "below", "Not a directory"),
             (tmp_path / "missing" / "socket", "No such file or directory"),
             (tmp_path / ("x" * 200), "AF_UNIX path too long"),

@@ -231,7 +231,7 @@ def test_address_that_is_taken_is_named(tmp_path):
     assert f"cannot receive syslog at {taken}: Address already in use" in done.stderr
     (tmp_path / "file").touch()
     done = run_command("serve", "--listen", "127.0.0.1:0", "--syslog", f"unix:{tmp_path}/file")
-    assert "exists and is no socket" in done.stderr
+    assert "exists and is not a socket" in done.stderr
 
 
 def test_server_without_syslog_says_nothing_of_it():

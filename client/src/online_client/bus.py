@@ -62,7 +62,7 @@ class BusClient:
             good = [hit for hit in (_whole(params, now_ms) for params in params) if hit is not None]
             self._publish(msgpack.packb([2, "hits", good]) if good else b"")
             refused = len(params) - len(good)
-            return request.read([len(good), 0, refused, "RANGE this is no hit" if refused else None], now_ms)
+            return request.read([len(good), 0, refused, "RANGE this is not a hit" if refused else None], now_ms)
         if request.verb == "leave":
             user, seen_ms = params[0], params[1] if len(params) > 1 else None
             self._publish(msgpack.packb([2, "LEAVE", [_name(user), now_ms if seen_ms is None else seen_ms]]))

@@ -4,16 +4,16 @@
     ├── AddressError                an address cannot be understood (a ValueError)
     ├── ConnectionFailed            the server cannot be reached, or the connection broke (a ConnectionError)
     ├── Timeout                     the server did not answer in time (a TimeoutError)
-    ├── ProtocolError               what came back is no answer of an online server
+    ├── ProtocolError               what came back is not an answer of an online server
     └── ServerError                 the server refused; `code` and `message` are its own
         ├── CommandError  ERR       a verb is unknown to it, or has the wrong number of arguments
         ├── RangeError    RANGE     a value is outside its limits (a ValueError)
         ├── FullError     FULL      a limit on users, pages, sites or memory is reached
-        ├── TokenWantedError  NOAUTH     it wants a token and the address has none
-        ├── WrongTokenError   WRONGPASS  it wants another token
+        ├── TokenWantedError  NOAUTH     it needs a token and the address has none
+        ├── WrongTokenError   WRONGPASS  the token is wrong
         ├── NotPermittedError  NOPERM    the token does not allow it
-        ├── LoadingError  LOADING   it is not ready yet
-        ├── DiskRefusedError  MISCONF    its disk fails, and it takes no hits that might be lost
+        ├── LoadingError  LOADING   it is still reading its state
+        ├── DiskRefusedError  MISCONF    its disk fails, and it refuses hits that could be lost
         └── FramingError  PROTO     a message broke its limits; it closed the connection
 
 An argument that no server could take, such as a user that is neither text nor a number or a time without a
@@ -43,7 +43,7 @@ class Timeout(OnlineError, TimeoutError):
 
 
 class ProtocolError(OnlineError):
-    """What came back is no answer of an online server."""
+    """What came back is not an answer of an online server."""
 
 
 class ServerError(OnlineError):
@@ -71,11 +71,11 @@ class FullError(ServerError):
 
 
 class TokenWantedError(ServerError):
-    """The server wants a token, and the address has none."""
+    """The server needs a token, and the address has none."""
 
 
 class WrongTokenError(ServerError):
-    """The server wants another token."""
+    """The token is wrong."""
 
 
 class NotPermittedError(ServerError):
@@ -87,7 +87,7 @@ class LoadingError(ServerError):
 
 
 class DiskRefusedError(ServerError):
-    """The server's disk fails, and its operator wants no hits taken that might be lost."""
+    """The server's disk fails, and its operator has told it to refuse hits that could be lost."""
 
 
 class FramingError(ServerError):
@@ -114,7 +114,7 @@ def server_error(code: str, message: str) -> ServerError:
 
 def cannot_connect(where: object, reason: object) -> ConnectionFailed:
     """No connection could be made."""
-    hint = "; does it speak without TLS? then the url begins with online://"
+    hint = "; if the server does not use TLS, the url should begin with online://"
     return ConnectionFailed(f"cannot connect to {where}: {reason}{hint * ('WRONG_VERSION_NUMBER' in str(reason))}")
 
 
@@ -124,8 +124,8 @@ def lost(where: object, reason: object = "the server closed it") -> ConnectionFa
 
 
 def lost_unanswered(where: object) -> ConnectionFailed:
-    """The server closed a new connection without a word, as one with TLS does when it is spoken to without."""
-    hint = "; does it speak TLS? then the url begins with onlines://"
+    """The server closed a new connection without an answer, as a server with TLS does to a client without."""
+    hint = "; if the server uses TLS, the url should begin with onlines://"
     return lost(where, f"the server closed it{hint * str(where).startswith('online://')}")
 
 
@@ -141,7 +141,7 @@ def too_late(where: object, timeout_s: float | None) -> Timeout:
 
 def not_ours(data: bytes) -> ProtocolError:
     """Bytes that are no response of MessagePack-RPC."""
-    return ProtocolError(f"this is no answer of an online server: {_cut(ascii(data.decode('latin-1')))}")
+    return ProtocolError(f"not an online server: it answered {_cut(ascii(data.decode('latin-1')))}")
 
 
 def wrong_shape(wanted: str, value: object) -> ProtocolError:

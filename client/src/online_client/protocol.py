@@ -1,6 +1,6 @@
 """MessagePack-RPC as the client speaks it, sans-I/O: requests to bytes, bytes to responses. No sockets.
 
-1. Responses come in the order of the requests; one that does not is no answer of an online server.
+1. Responses come in the order of the requests; one that does not is not an answer of an online server.
 2. Bytes that are no response raise ProtocolError and nothing else. The connection is then of no more use.
 3. An error that answers no request says why the server closes the connection. It is raised as a ServerError, and
    is nothing that a request could be blamed for.

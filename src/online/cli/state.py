@@ -99,7 +99,7 @@ def _state_of(inspected: Inspected, path: Path) -> str:
         if damage.path == path:
             return f"; DAMAGED: {damage.what}"
     if path in report.torn:
-        return f"; the last {report.torn[path]:,} bytes are no whole record"
+        return f"; the last {report.torn[path]:,} bytes are not a whole record"
     return ""
 
 

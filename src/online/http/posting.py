@@ -99,7 +99,7 @@ def _read(field: str, value: object) -> object:
             try:
                 return b64decode(coded, validate=True)
             except (binascii.Error, ValueError):
-                raise _wrong(field, f"{field} is no base64: {errors.quote(coded.encode(errors='replace'))}") from None
+                raise _wrong(field, f"{field} is not base64: {errors.quote(coded.encode(errors='replace'))}") from None
     raise _wrong(field, f'{field} takes text, {{"base64": ...}} or a whole number')
 
 

@@ -122,7 +122,7 @@ class Folder:
                 new.rename(self.path.resolve())
                 self.disk.sync_folder(self.path.resolve().parent)
             if self.path.exists() and not self.path.is_dir():
-                raise StateError(f"state file {self.path}: is no regular file, and no directory")
+                raise StateError(f"state file {self.path} is neither a regular file nor a directory")
             self.path.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise StateError(f"state directory {self.path} cannot be made: {error.strerror}") from None

@@ -57,7 +57,8 @@ def inspect(path: Path, *, window_s: int = 1_800, at_ms: int | None = None) -> I
 def open_folder(path: Path) -> Folder:
     """Return the directory at `path`. Raises StateError if there is none."""
     if not path.is_dir():
-        raise StateError(f"{path} is no state directory of a server" + ("" if path.exists() else ": it is not there"))
+        why = "" if path.exists() else ": it is not there"
+        raise StateError(f"{path} is not a state directory of a server{why}")
     return Folder(path)
 
 

@@ -1,19 +1,19 @@
-"""State files of version 0.1: one file with the sessions of all sites. They are read once, and taken over.
+"""State files of version 0.1: one file with the sessions of all sites. They are read once, into a state directory.
 
-Not its job: where the file is by then (folder), and what is written since (snapshots, the journal).
+Not its job: where the file is kept after that (folder), and what is written from then on (snapshots, the journal).
 The file holds frames of MessagePack, the same as on the wire:
 
-    [2, "ECHO", ["online state 1"]]                     a mark: this file is ours, in version 1
+    [2, "ECHO", ["online state 1"]]                     a mark: a state file, in format 1
     [2, "SITE", [name]], then what wire.dump gives      for each site
     [2, "ECHO", ["online state 1 ends, crc32 ..."]]     of all bytes before this frame
 
-A file is read by the rules for hits: sessions come back aged by the time away, and those that have left the window
-meanwhile are late.
+A file is read like hits that come now: sessions have aged by the time that the server was off, and those that have left
+the window since count as late.
 
 Invariants:
-1. What could be read of a damaged file is applied. Half a site shown beats an empty one.
-2. A file that does not begin with the mark is not ours but somebody's, named by mistake. It is neither read nor moved,
-   and the server does not start.
+1. The readable part of a damaged file is applied: half a site is better than an empty one.
+2. A file that does not begin with the mark belongs to somebody else and was named by mistake. It is neither read nor
+   moved, and the server does not start.
 """
 
 import os
@@ -53,11 +53,11 @@ END_BYTES = len(_end(0))
 class Loaded:
     """What came of reading a state file."""
 
-    users: int = 0  #: sessions that are inside the window
-    late: int = 0  #: outside the window meanwhile
-    refused: int = 0  #: at a limit
-    damage: str = ""  #: what is wrong with the file, if anything
-    is_empty: bool = False  #: it has no bytes at all
+    users: int = 0  #: sessions inside the window
+    late: int = 0  #: sessions that have left the window since
+    refused: int = 0  #: sessions beyond a limit
+    damage: str = ""  #: what is wrong with the file; empty if nothing is
+    is_empty: bool = False  #: whether the file has 0 bytes
 
 
 def check_mark(path: Path) -> None:
@@ -72,14 +72,14 @@ def check_mark(path: Path) -> None:
     if version := re.fullmatch(re.escape(MARK[:-1]) + rb"(\d)", mark):
         raise StateError(
             f"state file {path} was written by a later version of online: its format is {version[1].decode()}, this "
-            "one reads 1; it is left as it is. Use that version, or give another path"
+            "version reads 1. It was left untouched. Use the later version, or give another path"
         )
     if sum(one != other for one, other in zip(mark, MARK, strict=False)) <= 2 and len(mark) == len(MARK):
         raise StateError(
-            f"state file {path} is damaged at its beginning: bytes have changed since it was written; it is left as "
-            "it is. Move it away to begin empty, or give another path"
+            f"state file {path} is damaged at its beginning: bytes have changed since it was written. It was left "
+            "untouched. Move it away to start empty, or give another path"
         )
-    raise StateError(f"state file {path} is no state file of online, it is left as it is; give another path")
+    raise StateError(f"{path} is not a state file of online. It was left untouched; give another path")
 
 
 class Loading:
@@ -118,7 +118,7 @@ class Loading:
                 connection.take_output()
                 connection.proceed(now_ms=self._now_ms())
             if connection.is_closing:
-                self._damage = f"bytes have changed: no message among bytes {place} to {place + len(chunk)} of {size}"
+                self._damage = f"bytes have changed: bytes {place} to {place + len(chunk)} of {size} hold no message"
                 return
             checksum = crc32(chunk[: max(0, size - END_BYTES - place)], checksum)
             place += len(chunk)

@@ -45,7 +45,7 @@ def describe(report: Report, path: Path) -> Iterator[tuple[str, bool]]:
     if report.taken_over is not None:
         yield from _describe_state_file(report, path)
     for torn, n_bytes in report.torn.items():
-        yield f"{torn}: the last {n_bytes} bytes are no whole record and are left out", False
+        yield f"{torn}: the last {n_bytes} bytes are not a whole record and are left out", False
     for damage in report.damage:
         yield f"{damage.path} is damaged and is kept: {damage.what}", True
     for number in report.missing:

@@ -217,7 +217,7 @@ def _remove_stale(path: Path, kind: socket.SocketKind) -> None:
     in_use = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise OSError(errno.EEXIST, "exists and is no socket")
+            raise OSError(errno.EEXIST, "exists and is not a socket")
         with socket.socket(socket.AF_UNIX, kind) as probe:
             probe.setblocking(False)
             probe.connect(str(path))

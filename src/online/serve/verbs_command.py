@@ -51,7 +51,7 @@ SUMMARIES = {
     "CONFIG": "Shows settings by the names of Redis.",
     "COMMAND": "Describes the verbs.",
     "DBSIZE": "Counts the people on the site, as COUNT does.",
-    "ROLE": "Answers that this server is no replica.",
+    "ROLE": "Answers that this server is not a replica.",
     "LATENCY": "Tells what took long, and how long everything took.",
     "SLOWLOG": "Answers that no verbs are kept as slow.",
     "MEMORY": "Shows how much memory is used.",
