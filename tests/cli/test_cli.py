@@ -205,11 +205,14 @@ def test_a_server_ends_when_it_is_told_to(sent):
     with server_process() as server:
         assert ask(server, b"HIT theo /x") == b"+OK\r\n"
         assert ask(server, b"COUNT") == b":1\r\n"
-        assert server.end(sent) == 0
+        with socket.create_connection(("127.0.0.1", server.port)) as resting:
+            resting.sendall(b"PING\r\n")
+            assert resting.recv(100) == b"+PONG\r\n"
+            assert server.end(sent) == 0
     assert [line.split(" ", 3)[3] for line in server.log] == [
         "history of the last 30 hours is in memory alone, and lost at the end; --state keeps it",
         f"online {__version__} listens on 127.0.0.1:{server.port}",
-        "stopping, 0 connections",
+        "stopping, 1 connection",
     ]
 
 

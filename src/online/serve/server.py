@@ -154,7 +154,8 @@ class Server:
                     self.listening.set()
                     task_status.started(self.addresses)
                     await self._stop.wait()
-                    logger.info("stopping, %d connections", self.connections.n_counted)
+                    n = self.connections.n_counted
+                    logger.info("stopping, %d connection%s", n, "" if n == 1 else "s")
                     accepting.cancel_scope.cancel()
                 for part in self.parts:
                     part.end()

@@ -112,7 +112,8 @@ def _diagnosis(events: dict[str, Delay]) -> str:
         return "Nothing has taken 10 ms or longer."
     worst = max(events, key=lambda event: events[event].longest_ns)
     longest_ms = events[worst].longest_ns / 1e6
-    return f"{n_incidents} times something took 10 ms or longer. The longest was {worst}, with {longest_ms:.1f} ms."
+    times = "Once" if n_incidents == 1 else f"{n_incidents} times"
+    return f"{times} something took 10 ms or longer. The longest was {worst}, with {longest_ms:.1f} ms."
 
 
 @verb("SLOWLOG")
