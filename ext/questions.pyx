@@ -12,10 +12,10 @@ from online import errors
 from online.core.arena cimport NO_REF, ref_t
 from online.core.arguments cimport arg_name, arg_text, arg_within, is_given, kind_name
 from online.core.codec cimport Arg
-from online.core.msgpack_values cimport pack_text
-from online.core.resp_values cimport resp_text
+from online.core.msgpack_values cimport pack_array, pack_int, pack_text
+from online.core.resp_values cimport resp_line, resp_text
 from online.core.connection cimport (
-    MSGPACK, Connection, core_of, is_listening, wall_of,
+    MOST_LINE_BYTES, MSGPACK, Connection, core_of, is_listening, wall_of,
     put_array, put_int, put_line, put_nil, put_text, room, wrote,
 )
 from online.core.core cimport (
@@ -36,6 +36,7 @@ cdef enum:
     USERS_A_UNIT = 8                                     # users that a list takes in a unit of work
     LONGEST_CURSOR = CURSOR_TAG_BYTES + 2 * MAX_NAME_BYTES
     KIND_BYTES = 16                                      # room for a kind in either dialect
+    ITEM_BYTES = 4 * MOST_LINE_BYTES + KIND_BYTES        # room for an item of a list without its names
     DEFAULT_LIMIT = 30                                   # users in a list, where none is given
     DEFAULT_TOP = 10                                     # pages in TOP, where none is given
     WORK_TOP = 128                                       # to put thousands of pages in order
@@ -119,26 +120,38 @@ cdef int verb_kinds(Connection c, Arg* args, int64_t n_args) except -1:
     return 0
 
 
-cdef int put_kind(Connection c, int kind) except -1:
-    cdef char* out = room(c, KIND_BYTES)
-    cdef const KindTexts* texts = &KIND_TEXTS[kind]
-    if c.dialect == MSGPACK:
-        memcpy(out, &texts.packed, KIND_BYTES)
-        wrote(c, texts.n_packed)
-    else:
-        memcpy(out, &texts.resp, KIND_BYTES)
-        wrote(c, texts.n_resp)
-    return 0
-
-
 cdef int put_session(Connection c, Core* core, ref_t session, bint with_url) except -1:
+    """Write an item of a list: room is made once for all of it, which takes a third of the time."""
     cdef Record* record = record_at(&core.skiplist, session)
-    put_array(c, 4 if with_url else 3)
-    put_text(c, name_of(&core.skiplist, session))
+    cdef Name user = name_of(&core.skiplist, session), url
+    cdef int64_t seen_ms = wall_of(c.service, core_seen_ms(core, session))
+    cdef const KindTexts* texts = &KIND_TEXTS[record.kind]
+    cdef bint is_packed = c.dialect == MSGPACK
+    cdef char* begin
+    cdef char* out
+    url.n_bytes = 0
     if with_url:
-        put_text(c, name_of(&core.skiplist, record.page))
-    put_int(c, wall_of(c.service, core_seen_ms(core, session)))
-    return put_kind(c, record.kind)
+        url = name_of(&core.skiplist, record.page)
+    begin = out = room(c, ITEM_BYTES + user.n_bytes + url.n_bytes)
+    if is_packed:
+        out += pack_array(out, 4 if with_url else 3)
+        out += pack_text(out, user)
+        if with_url:
+            out += pack_text(out, url)
+        out += pack_int(out, seen_ms)
+        memcpy(out, &texts.packed, KIND_BYTES)
+        out += texts.n_packed
+    else:
+        memcpy(out, b"*4\r\n" if with_url else b"*3\r\n", 4)
+        out += 4
+        out += resp_text(out, user)
+        if with_url:
+            out += resp_text(out, url)
+        out += resp_line(out, c':', seen_ms)
+        memcpy(out, &texts.resp, KIND_BYTES)
+        out += texts.n_resp
+    wrote(c, out - begin)
+    return 0
 
 
 cdef int put_list(Connection c, Listing* listing, Scope scope, Name of, Arg* args, int64_t n_args) except -1:

@@ -183,3 +183,21 @@ def test_any_line_is_answered_or_refused(line):
         assert reply.startswith(("ERR wrong number of arguments for ECHO", "PROTO unbalanced quotes"))
     else:
         assert reply == as_bytes(ask(Wiring().connect(), "ECHO", reply))
+
+
+def test_numbers_of_every_length_are_written_in_full():
+    wiring = Wiring()
+    connection = wiring.connect()
+    sizes = [10**power * digit + step for power in range(19) for digit in (1, 5, 9) for step in (-1, 0, 1, 23)]
+    wanted = [sign * size for size in [*sizes, 2**63 - 1] for sign in (1, -1) if size < 2**63]
+    wiring.host.answer = wanted
+    answer = feed(connection, resp(b"CONFIG", b"GET"))
+    assert answer == b"*%d\r\n" % len(wanted) + b"".join(b":%d\r\n" % each for each in wanted)
+
+
+def test_text_of_every_length_is_written_in_full():
+    wiring = Wiring()
+    connection = wiring.connect()
+    for length in (*range(140), 254, 255, 256, 999, 1_000, 65_536):
+        text = bytes(65 + n % 57 for n in range(length))
+        assert feed(connection, resp(b"ECHO", text)) == b"$%d\r\n%s\r\n" % (length, text)

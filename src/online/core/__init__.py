@@ -17,7 +17,7 @@ source: its `.pxd` is the code.
     sites       all indexes by name, and the memory that they share     -> index
 
     codec       what both dialects share: buffers, arguments            -> skiplist
-    resp_values     values of RESP <-> bytes, inline                    -> skiplist
+    resp_values     values of RESP <-> bytes, inline                    -> codec
     msgpack_values  values of MessagePack <-> bytes, inline             -> codec
     notes       what was applied -> frames, inline                      -> core, msgpack_values
     checksum    CRC-32C, for records on disk

@@ -5,6 +5,7 @@ limits (connection), and what values mean.
 """
 
 from libc.stdint cimport int64_t
+from libc.string cimport memcpy
 
 from online.core.skiplist cimport Name
 
@@ -35,3 +36,17 @@ cdef struct Arg:
 
 cdef inline size_t buffer_used(const Buffer* buffer) noexcept nogil:
     return buffer.end - buffer.start
+
+cdef inline void copy_text(char* out, Name text) noexcept nogil:
+    """Copy text, without a call where it is as short as most names: its two ends, which may overlap."""
+    if text.n_bytes > 32 or text.n_bytes < 4:
+        memcpy(out, text.at, text.n_bytes)
+    elif text.n_bytes >= 16:
+        memcpy(out, text.at, 16)
+        memcpy(out + text.n_bytes - 16, text.at + text.n_bytes - 16, 16)
+    elif text.n_bytes >= 8:
+        memcpy(out, text.at, 8)
+        memcpy(out + text.n_bytes - 8, text.at + text.n_bytes - 8, 8)
+    else:
+        memcpy(out, text.at, 4)
+        memcpy(out + text.n_bytes - 4, text.at + text.n_bytes - 4, 4)

@@ -41,6 +41,7 @@ cdef enum:
     # A turn ends after so much work, in units of about half a microsecond (a hit), so that other connections wait
     # for a millisecond or so at most.
     WORK_A_TURN = 2048
+    MOST_LINE_BYTES = 28                                 # what resp_line needs room for
     WORK_ERROR = 4                                       # an exception is made and worded
 
 cdef struct Scan:
@@ -187,17 +188,17 @@ cdef inline void wrote(Connection c, size_t n_bytes) noexcept:
     c.output.end += n_bytes
 
 cdef inline int put_int(Connection c, int64_t value) except -1:
-    cdef char* out = room(c, 24)
+    cdef char* out = room(c, MOST_LINE_BYTES)
     wrote(c, pack_int(out, value) if c.dialect == MSGPACK else resp_line(out, c':', value))
     return 0
 
 cdef inline int put_array(Connection c, int64_t n) except -1:
-    cdef char* out = room(c, 24)
+    cdef char* out = room(c, MOST_LINE_BYTES)
     wrote(c, pack_array(out, <uint64_t>n) if c.dialect == MSGPACK else resp_line(out, c'*', n))
     return 0
 
 cdef inline int put_map(Connection c, int64_t n) except -1:
-    cdef char* out = room(c, 24)
+    cdef char* out = room(c, MOST_LINE_BYTES)
     if c.dialect == MSGPACK:
         wrote(c, pack_head(out, <uint64_t>n, 0x80, 16, 0, 0xDE))
     elif c._resp_version == 3:

@@ -14,7 +14,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from online.core.codec cimport (
-    BROKEN, COMPLETE, HUGE_NUMBER, INCOMPLETE, NIL, NUMBER, OTHER, TEXT, Arg,
+    BROKEN, COMPLETE, HUGE_NUMBER, INCOMPLETE, NIL, NUMBER, OTHER, TEXT, Arg, copy_text,
 )
 from online.core.skiplist cimport Name
 
@@ -129,7 +129,7 @@ cdef inline size_t pack_text(char* out, Name text) noexcept nogil:
         n = pack_head(out, text.n_bytes, 0xA0, 32, 0xD9, 0xDA)
     else:
         n = pack_head(out, text.n_bytes, 0, 0, 0xC4, 0xC5)
-    memcpy(out + n, text.at, text.n_bytes)
+    copy_text(out + n, text)
     return n + text.n_bytes
 
 # Reading
