@@ -39,8 +39,24 @@ cdef size_t line_end(const char* at, size_t n, size_t start) noexcept nogil:
     return n if found == NULL else <size_t>(found - at)
 
 
-cdef int resp_header(const char* at, size_t n, size_t* size, int64_t* value) except -2:
-    """Read `*123\\r\\n` or `$123\\r\\n`; returns a Progress."""
+cdef inline int resp_header(const char* at, size_t n, size_t* size, int64_t* value) except -2:
+    """Read `*123\\r\\n` or `$123\\r\\n`; returns a Progress. Lengths of one or two digits need no call."""
+    cdef int first, second
+    if n >= 5:
+        first, second = at[1] - c'0', at[2] - c'0'
+        if 0 <= first <= 9 and at[2] == c'\r' and at[3] == c'\n':
+            size[0] = 4
+            value[0] = first
+            return COMPLETE
+        if 0 <= first <= 9 and 0 <= second <= 9 and at[3] == c'\r' and at[4] == c'\n':
+            size[0] = 5
+            value[0] = 10 * first + second
+            return COMPLETE
+    return any_header(at, n, size, value)
+
+
+cdef int any_header(const char* at, size_t n, size_t* size, int64_t* value) except -2:
+    """Read a header as `resp_header` does, of any length."""
     cdef size_t end = line_end(at, min(n, <size_t>LONGEST_HEADER), 1)
     cdef Name digits
     if end == min(n, <size_t>LONGEST_HEADER):

@@ -8,7 +8,7 @@ The answers stand in the output in the order of the requests.
 """
 
 from libc.stdint cimport int64_t, uint32_t
-from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from concurrent.futures import Future
 
@@ -72,10 +72,12 @@ cdef const Verb* find_verb(Name name) noexcept nogil:
     """Return the row of a verb, in either case, or NULL."""
     cdef char upper[VERB_BYTES]
     cdef uint32_t i
-    if name.n_bytes >= VERB_BYTES or memchr(name.at, 0, name.n_bytes) != NULL:
+    if name.n_bytes >= VERB_BYTES:
         return NULL
     memset(upper, 0, VERB_BYTES)
     for i in range(name.n_bytes):
+        if name.at[i] == 0:
+            return NULL
         upper[i] = name.at[i] - 32 if c'a' <= name.at[i] <= c'z' else name.at[i]
     for i in range(N_VERBS):
         if memcmp(VERBS[i].name, upper, VERB_BYTES) == 0:
