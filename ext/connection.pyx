@@ -138,7 +138,7 @@ cdef int put_error(Connection c, error) except -1:
 
 # Dialects
 
-cdef step_t STEPS[3]
+cdef step_t STEPS[4]
 
 
 cdef int dialect_register(Dialect dialect, step_t step) except -1:
@@ -160,6 +160,15 @@ cdef int choose_dialect(Connection c) except -1:
     if c.step == NULL:
         raise RuntimeError("no dialect is registered; import online.core.wire")
     return 0
+
+
+cdef int throw_away(Connection c) except -1:
+    """The step of a connection that is not listened to."""
+    c.input.start = c.input.end
+    return 0
+
+
+dialect_register(DEAF, throw_away)
 
 
 # Connections
@@ -343,6 +352,10 @@ cdef class Connection:
         cdef bytes output = self.output.at[self.output.start:self.output.end]
         buffer_free(&self.output, &self.service.buffered_bytes)
         return output
+
+    def deafen(self):
+        connection_speak(self, DEAF)
+        self.authenticated = True
 
     def forget_input(self):
         connection_forget_input(self)

@@ -69,7 +69,7 @@ from online.limits import ACCEPT_PAUSE_S, FAREWELL_S, WRONG_TOKEN_DELAY_S
 
 from online.core.codec cimport Buffer, buffer_used
 from online.core.connection cimport (
-    Service, buffer_reserve,
+    Connection, Service, buffer_reserve,
     connection_forget_input, connection_give_back, connection_in_frame, connection_lend, connection_proceed,
     connection_receive, connection_trim,
 )
@@ -218,6 +218,16 @@ cdef class Reactor:
     def adopt(self, int fd, *, int64_t now_ms):
         self.now_ms = now_ms
         self.admit(fd)
+
+    def take_over(self, int fd, Connection connection not None, *, int64_t now_ms):
+        cdef Peer peer = Peer(self, fd)
+        peer.connection = connection
+        self.now_ms = now_ms
+        self.place(peer)
+        watch(self.epoll, EPOLL_CTL_ADD, fd, EPOLLIN, event_data(peer))
+        peer.events = EPOLLIN
+        self.rest(peer)
+        return peer
 
     cdef int accept(self, int fd) except -1:
         """Let in who waits at a listener. While the system has no room, they queue there."""

@@ -39,7 +39,7 @@ class Crowd(NamedTuple):
     for_s: int
 
 
-FULL, QUICK = Crowd(10_000, 1_000, 20_000, 20), Crowd(1_000, 100, 2_000, 6)
+FULL, QUICK = Crowd(8_000, 1_000, 20_000, 20), Crowd(1_000, 100, 2_000, 6)
 
 
 class Served(NamedTuple):
@@ -143,7 +143,7 @@ def test_subscribers(record: Recorder, quick: bool) -> None:
     crowd = QUICK if quick else FULL
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 3 * crowd.n), hard))
-    with serving(3 * crowd.n) as served, contextlib.ExitStack() as stack:
+    with serving(2 * crowd.n + 100) as served, contextlib.ExitStack() as stack:
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         everybody = []
         for kind, subscribe in KINDS.items():

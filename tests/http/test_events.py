@@ -7,7 +7,9 @@ import orjson
 import pytest
 import trio
 from tests.http.browsing import jumping, request, web
-from tests.serving import LOCAL, reached, run_in_real_time, serving
+from tests.serving import LOCAL, TRANSPORTS, reached, run_in_real_time, serving
+
+from online.http import conversations
 
 EVENTS = "/api/v1/events"
 
@@ -196,26 +198,53 @@ async def test_a_server_that_ends_ends_its_streams():
         assert await source.peer.receive_rest() == b""
 
 
-def test_events_over_sockets():
-    """As the server runs: over the bare sockets that HTTP has, and to somebody who does not read."""
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_events_over_sockets(transport, monkeypatch):
+    """As the server runs: by the reactor, or a task each; to one who reads, and one who does not."""
+    monkeypatch.setattr(conversations, "COMMENT_EVERY_S", 0.1)
 
     async def test():
-        async with serving(http=(LOCAL,)) as served:
+        async with serving(http=(LOCAL,), transport=transport) as served:
+            push = served.server.verbs.push
             http = served.server.parts[-1]
             streams = [await trio.open_tcp_stream(http.addresses[0].host, http.addresses[0].port) for _ in range(2)]
             reader, sleeper = [Source(_Plain(stream)) for stream in streams]
             query = urlencode([("channel", f"user:{n}") for n in range(50)] + [("channel", "page:/a")])
             for source in (reader, sleeper):
-                await source.ask(query)
+                assert (await source.ask(query))[0] == b"HTTP/1.1 200 OK"
             for _ in range(51):
                 await reader.event()
+            while await reader.block() != [":"]:
+                pass
+            await reader.peer.send(b"GET / HTTP/1.1\r\n\r\n" * 1000)  # to which nobody listens
             line = await served.connect()
             for n in range(100):
                 await line.ask(b"HIT user-%d%b /a" % (n, 200 * b"x"))
             while (await reader.event()).get("here") != 100:
                 pass
+            assert served.server.connections.n_counted == 3
             for stream in streams:
                 await stream.aclose()
+            while push.n_subscriptions or served.server.connections.n_counted > 1:
+                await trio.testing.wait_all_tasks_blocked()
+            assert served.server.service.waiting_bytes < 1000
+
+    run_in_real_time(test)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_server_that_stops_ends_streams_over_sockets(transport):
+    async def test():
+        async with serving(http=(LOCAL,), transport=transport) as served:
+            http = served.server.parts[-1]
+            source = Source(_Plain(await trio.open_tcp_stream(http.addresses[0].host, http.addresses[0].port)))
+            await source.open(b"count")
+            await source.event()
+            served.server.stop()
+            while await source.peer.receive():
+                pass
+            await served.ended.wait()
+            await source.peer.stream.aclose()
 
     run_in_real_time(test)
 

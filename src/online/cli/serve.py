@@ -116,7 +116,8 @@ def assemble(config: Config, *, clock: Clock | None = None) -> Server:
     if config.syslog:
         server.attach(syslog)
     if config.http != ():
-        server.attach(Http(config, server.verbs, server.clock.now_ms, tls_context=server.tls))
+        take_over = server.sockets.take_over if server.sockets is not None else None
+        server.attach(Http(config, server.verbs, server.clock.now_ms, tls_context=server.tls, take_over=take_over))
     return server
 
 

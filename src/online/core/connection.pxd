@@ -26,6 +26,7 @@ cdef enum Dialect:
     UNKNOWN
     RESP
     MSGPACK
+    DEAF                                                 # it is told things, and what it says is thrown away
 
 cdef enum Replying:
     REPLY_ON

@@ -118,6 +118,8 @@ class Connection:
     def close(self) -> None:
         """Stop reading input. Waiting output can still be sent. For QUIT and for the server."""
 
+    def deafen(self) -> None:
+        """Throw away what comes from now on. Messages can still be sent."""
     def forget_input(self) -> None:
         """Free the input of a connection that is closing. Not from inside a verb."""
 

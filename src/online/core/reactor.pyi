@@ -65,6 +65,8 @@ class Reactor:
     def adopt(self, fd: int, *, now_ms: int) -> None:
         """Serve a connected socket, and take ownership of it."""
 
+    def take_over(self, fd: int, connection: Connection, *, now_ms: int) -> Peer:
+        """Serve a connected socket whose connection has begun elsewhere, and own both. Raises OSError."""
     def turn(self, now_ms: int) -> bool:
         """Serve peers that are ready, for about a millisecond, and end those past a deadline.
 

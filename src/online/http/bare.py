@@ -34,6 +34,11 @@ class BareStream(trio.abc.HalfCloseableStream):
         """Return how much the system has to send still."""
         return unsent_bytes(self.fileno())
 
+    def detach(self) -> int:
+        """Give the socket away: return its descriptor, which is the caller's from here on."""
+        trio.lowlevel.notify_closing(self._socket)
+        return self._socket.detach()
+
     def send_now(self, data: bytes | bytearray | memoryview) -> int:
         """Send as much as the system takes at once; return how many bytes that were."""
         try:

@@ -23,7 +23,9 @@ from online.http.reader import Reader, Refusal
 from online.http.routes import Exchange, Routes
 from online.limits import FAREWELL_S
 from online.serve import tls
+from online.serve.connections import Peer
 from online.serve.progress import ProgressStream
+from online.serve.push import Subscriber
 from online.serve.streams import RECEIVE_BYTES, SMALL_BYTES
 from online.serve.verb import Shared
 
@@ -41,6 +43,10 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: What keeps the connections of those open who wait for events: proxies close what is silent for a minute.
 COMMENT = b":\n\n"
 COMMENT_EVERY_S = 15.0
+COMMENTS_A_TURN = 50
+
+
+TakeOver = Callable[[int, Connection], Peer]
 
 
 class HttpPeer:
@@ -59,6 +65,7 @@ class HttpPeer:
         self.waiting_bytes = 0  # kept of a request, and being sent
         self.events: bytearray | None = None  # that were not sent yet, once it has asked for events and nothing else
         self.rest: trio.CancelScope | None = None  # while it waits for nothing but the next event
+        self.has_moved = False  # somebody else carries its connection
 
     def fileno(self) -> int:
         """Return the socket, or -1."""
@@ -103,8 +110,15 @@ class HttpPeer:
 class Conversations:
     """The connections of a server that speak HTTP."""
 
-    def __init__(self, shared: Shared, routes: Routes, now_ms: Callable[[], int]) -> None:
-        """Begin with none, and the limits of `shared`; `now_ms` tells index time."""
+    def __init__(
+        self, shared: Shared, routes: Routes, now_ms: Callable[[], int], take_over: TakeOver | None = None
+    ) -> None:
+        """Begin with none, and the limits of `shared`; `now_ms` tells index time.
+
+        `take_over` carries plain sockets on which nothing but events is sent any more.
+        """
+        self._take_over = take_over
+        self._carriers: set[Peer] = set()
         self.is_ending = False
         self._shared = shared
         self._connections = shared.connections
@@ -147,12 +161,13 @@ class Conversations:
                 if peer.scope.cancelled_caught:
                     last = self._last_words(peer)
             self._account(peer, len(last or b""))
-            if last is not None:
+            if last is not None and not peer.has_moved:
                 await self._finish(peer, last)
         finally:
             self._peers.discard(peer)
             self._account(peer, 0)
-            self._connections.closed(peer.connection)
+            if not peer.has_moved:
+                self._connections.closed(peer.connection)
 
     async def _converse(self, peer: HttpPeer) -> bytes | None:
         """Receive and answer in turn, each in its time. Returns the last answer, still to be sent, if there is one."""
@@ -211,9 +226,10 @@ class Conversations:
             response = await self._respond(peer, event)
             keep_alive = event.keep_alive and not response.closes and not self.is_ending
             output += self._write(response, keep_alive=keep_alive, head_only=event.method == "HEAD")
-            if response.is_stream and event.method != "HEAD":
+            if response.subscriber is not None:
                 peer.events = bytearray(output)
-                await self._send_events(peer)
+                if not self._move(peer, response.subscriber):
+                    await self._send_events(peer)
                 return False, b""
             if not keep_alive:
                 return False, output
@@ -221,6 +237,35 @@ class Conversations:
                 await self._send(peer, output)
                 output = b""
         return True, output
+
+    def _move(self, peer: HttpPeer, subscriber: Subscriber) -> bool:
+        """Let plain sockets be carried by the reactor from here on, if there is one: a task takes ten times as much."""
+        if self._take_over is None or not isinstance(peer.stream, BareStream):
+            return False
+        assert peer.events is not None
+        del peer.events[: peer.stream.send_now(peer.events)]
+        if peer.events:
+            return False
+        self._account(peer, 0)
+        peer.connection.deafen()
+        carrier = self._take_over(peer.stream.detach(), peer.connection)
+        self._connections.move(peer.connection, carrier)
+        subscriber.peer = carrier
+        peer.has_moved = True
+        self._carriers.add(carrier)
+        return True
+
+    async def comment(self) -> None:
+        """Send comments to those who were moved, for ever."""
+        while True:
+            await trio.sleep(COMMENT_EVERY_S)
+            for n, carrier in enumerate(list(self._carriers)):
+                if carrier.fileno() < 0:
+                    self._carriers.discard(carrier)
+                else:
+                    carrier.offer(COMMENT, now_ms=self._now_ms())
+                if n % COMMENTS_A_TURN == 0:
+                    await trio.lowlevel.checkpoint()
 
     async def _send_events(self, peer: HttpPeer) -> None:
         """Send what is offered to a peer, and a comment now and then, until it goes. What it still says is ignored."""

@@ -67,7 +67,7 @@ def subscribe(
         shared.connections.reached(f"{error.field}_reached")
         raise
     shared.connections.bind(connection, subscriber)
-    return Response(200, _BEGINNING, b"text/event-stream", _HEADERS, closes=True, is_stream=True)
+    return Response(200, _BEGINNING, b"text/event-stream", _HEADERS, closes=True, subscriber=subscriber)
 
 
 def _writer() -> Writer:

@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from online.errors import OnlineError
+from online.serve.push import Subscriber
 
 JSON = b"application/json"
 PROBLEM = b"application/problem+json"
@@ -51,7 +52,7 @@ class Response:
     type: bytes = b""
     headers: Iterable[Header] = field(default=(_FRESH,))
     closes: bool = False  #: the connection ends with it
-    is_stream: bool = False  #: the body is only the beginning; the connection ends when there is no more
+    subscriber: Subscriber | None = None  #: the body is only the beginning: what it is told follows, without an end
 
 
 def parse_form(form: bytes) -> dict[str, list[bytes]]:
@@ -75,7 +76,7 @@ def write(response: Response, *, date: bytes, keep_alive: bool, head_only: bool 
     parts += [b"%b: %b\r\n" % header for header in response.headers]
     if response.type:
         parts.append(b"Content-Type: %b\r\n" % response.type)
-    if status not in (204, 304) and not response.is_stream:
+    if status not in (204, 304) and response.subscriber is None:
         parts.append(b"Content-Length: %d\r\n" % len(response.body))
     parts.append(b"\r\n" if keep_alive else b"Connection: close\r\n\r\n")
     if not head_only:

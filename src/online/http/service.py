@@ -13,7 +13,7 @@ import trio
 from online.errors import ConfigError
 from online.http.access import Access
 from online.http.bare import BareStream
-from online.http.conversations import Conversations
+from online.http.conversations import Conversations, TakeOver
 from online.http.public import Public
 from online.http.routes import Routes
 from online.limits import ACCEPT_PAUSE_S
@@ -40,8 +40,13 @@ class Http(Part):
         now_ms: Callable[[], int],
         *,
         tls_context: tls.Context | None = None,
+        take_over: TakeOver | None = None,
     ) -> None:
-        """Serve at `config.http`, over TLS where that is TCP and there is a `tls_context`."""
+        """Serve at `config.http`, over TLS where that is TCP and there is a `tls_context`.
+
+        `take_over`: who carries plain sockets on which nothing but events is sent any more.
+        """
+        self._take_over = take_over
         self.config = config
         self.addresses: tuple[Address, ...] = ()  #: where it listens
         self._shared = shared
@@ -78,7 +83,7 @@ class Http(Part):
             access = Access(self._shared, self.config.http_host, session_key)
             public = Public(self.config.public, self.config.http_origins)
             routes = Routes(self._shared, access, lambda: self.conversations.is_ending, public)
-            self.conversations = Conversations(self._shared, routes, self._now_ms)
+            self.conversations = Conversations(self._shared, routes, self._now_ms, self._take_over)
             yield
 
     def told(self) -> Iterator[str]:
@@ -95,6 +100,7 @@ class Http(Part):
         async with trio.open_nursery() as clients:
             with self._accepting:
                 async with trio.open_nursery() as accepting:
+                    accepting.start_soon(self.conversations.comment)
                     for listener in self._listeners:
                         accepting.start_soon(self._accept, listener, clients)
             for listener in self._listeners:

@@ -202,6 +202,12 @@ class Connections:
         known = self._open.get(connection)
         return None if known is None else known.peer
 
+    def move(self, connection: Connection, peer: Peer) -> None:
+        """Take note that somebody else carries a connection from here on."""
+        known = self._open.get(connection)
+        if known is not None:
+            known.peer = peer
+
     def subscriber(self, connection: Connection) -> Leaver | None:
         """Return who was bound to a connection."""
         known = self._open.get(connection)

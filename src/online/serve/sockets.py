@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import trio
 
-from online.core.wire import Service
-from online.serve.connections import Connections
+from online.core.wire import Connection, Service
+from online.serve.connections import Connections, Peer
 from online.serve.delays import Delays
 
 HAS_REACTOR = sys.platform == "linux"
@@ -40,6 +40,12 @@ class Sockets:
         """Serve a connected socket, and own it from here on."""
         self.reactor.adopt(fd, now_ms=self._now_ms())
         self.wake()
+
+    def take_over(self, fd: int, connection: Connection) -> Peer:
+        """Serve a connected socket whose connection has begun elsewhere, and own both from here on."""
+        peer = self.reactor.take_over(fd, connection, now_ms=self._now_ms())
+        self.wake()
+        return peer
 
     async def run(self) -> None:
         """Serve in turns, until `end` is called and the last has gone; then close."""
