@@ -1,11 +1,17 @@
 """The widget in a real Chromium: live, shared among tabs, at rest in hidden ones, without streams, and elsewhere."""
 
+import json
 import re
+import socket
+import subprocess
+from itertools import islice
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
 from tests.serving import PATIENCE_S, server_process, until
-from tests.websites import program
+from tests.websites import GUIDES, free_port, program
 
 from online_client import Client
 
@@ -186,3 +192,93 @@ def test_it_goes_on_after_a_restart(browser):
     with server_process("--listen", listen, "--http", address) as server, Client(server.url) as client:
         client.hit("ada", "/")
         shows(page, "online-count", "1")
+
+
+# What the guide says
+
+GUIDE = (GUIDES / "widget.md").read_text()
+
+NGINX = """\
+daemon off; pid nginx.pid; error_log stderr warn;
+events {{ }}
+http {{
+  access_log off;
+  client_body_temp_path t; proxy_temp_path t; fastcgi_temp_path t; uwsgi_temp_path t; scgi_temp_path t;
+  gzip on; gzip_types *;
+  server {{
+    listen 127.0.0.1:{port};
+{block}
+  }}
+}}
+"""
+
+
+def test_nginx_hands_on_what_is_public_and_nothing_else(tmp_path):
+    where = program("nginx")
+    [block] = re.findall(r"```nginx\n(.*?)```", GUIDE, re.DOTALL)
+    port = free_port()
+    token = "a-token-of-16-bytes"
+    options = ("--http", "127.0.0.1:0", "--token", token, "--public", "count", "--push-interval", "0.1")
+    with server_process(*options) as server, Client(f"online://default:{token}@{server.address}") as client:
+        block = block.replace("http://127.0.0.1:8990", server.http.rstrip("/"))
+        (tmp_path / "nginx.conf").write_text(NGINX.format(port=port, block=block))
+        popen = subprocess.Popen([where, "-p", tmp_path, "-c", "nginx.conf"], stderr=subprocess.DEVNULL)
+        try:
+            until(lambda: listens(port))
+            assert b"online-count" in fetched(port, "online.js").read()
+            assert json.load(fetched(port, "api/v1/states?channel=count"))["states"][0]["people"] == 0
+            for path in ("", "metrics", "api/v1/top", "api/v1/page?url=/", "login"):
+                with pytest.raises(HTTPError, match=r"40[34]"):  # nginx has no such file, or lists none
+                    fetched(port, path)
+            with fetched(port, "api/v1/events?channel=count&channel=page:/a") as stream:
+                assert {json.loads(line[6:])["channel"] for line in events(stream, 2)} == {"count", "page:/a"}
+                client.hit("ada", "/a")
+                told = [json.loads(line[6:]) for line in events(stream, 2)]
+                assert {each["channel"]: each.get("people", each.get("here")) for each in told} == {
+                    "count": 1,
+                    "page:/a": 1,
+                }
+                assert all("ada" not in str(each) for each in told)
+        finally:
+            popen.terminate()
+            popen.wait(PATIENCE_S)
+
+
+def fetched(port, path):
+    return urlopen(f"http://127.0.0.1:{port}/online/{path}", timeout=PATIENCE_S)
+
+
+def events(stream, n):
+    """The data of the next events."""
+    return list(islice((line for line in stream if line.startswith(b"data: ")), n))
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_the_plugin_for_wordpress_makes_elements(tmp_path):
+    """WordPress is not here: its functions are those that the plugin needs."""
+    where = program("php")
+    [plugin] = re.findall(r"```php\n(<\?php\n/\* Plugin.*?)```", GUIDE, re.DOTALL)
+    (tmp_path / "online.php").write_text(plugin)
+    (tmp_path / "wordpress.php").write_text(
+        """<?php
+        function add_action($name, $run) { $run(); }
+        function wp_enqueue_script(...$given) { echo json_encode($given), "\\n"; }
+        function add_shortcode($name, $run) { $GLOBALS[$name] = $run; }
+        function shortcode_atts($known, $given, $name) { return array_intersect_key($given, $known) + $known; }
+        function esc_attr($text) { return htmlspecialchars($text, ENT_QUOTES); }
+        require 'online.php';
+        foreach ([[], ['page' => ''], ['section' => '/a"b/', 'onclick' => 'x']] as $given) echo $online($given), "\\n";
+        """
+    )
+    shown = subprocess.run([where, "wordpress.php"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    script, *elements = shown.splitlines()
+    assert json.loads(script)[:2] == ["online", "/online/online.js"]
+    assert elements == [
+        "<online-count></online-count>",
+        '<online-count page=""></online-count>',
+        '<online-count section="/a&quot;b/"></online-count>',
+    ]
