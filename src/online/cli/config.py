@@ -24,6 +24,8 @@ WIDTH = 100
 #: What is written where a setting has no default.
 EXAMPLES = {
     "http_host": ["stats.example.org"],
+    "http_origins": ["https://www.example.org"],
+    "public": "count",
     "token": "a-long-random-text",
     "token_file": "/etc/online/tokens",
     "state": "/var/lib/online/state",
