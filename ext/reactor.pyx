@@ -47,8 +47,8 @@ Invariants:
    write for all, or when that was synced. What is lost is never answered: its connection ends.
 6. No deadline is before `check_at_ms`, apart from those that were looked at less than CHECK_EVERY_MS ago.
 7. Nobody is ended for a deadline before what has come from them was read: the server may have stood still.
-8. `service.carried_bytes` holds what the kernel has of each peer that is SENDING, WORKING, HELD or DRAINING, as of the
-   last look. Who is HELD for one round, or WORKING for less than LOOK_EVERY_MS, is not looked at.
+8. `service.carried_bytes` holds what the kernel has of each peer that is SENDING, WORKING, AWAITING, HELD or DRAINING,
+   as of the last look. Who is HELD for one round, or WORKING or AWAITING for less than LOOK_EVERY_MS, is not looked at.
 9. Each turn, step and wait between turns is counted by its time, with the clock that ends turns.
 """
 
@@ -624,6 +624,7 @@ cdef class Reactor:
         if peer.connection.awaited is not None:
             peer.deadline_ms = FOREVER
             peer.state = AWAITING
+            self.look_again()
             return self.watch_for(peer, 0)
         if self.is_ending or peer.has_ended:
             return self.drop(peer)
@@ -735,7 +736,7 @@ cdef class Reactor:
         for peer in self.peers:
             if peer is not None:
                 next_ms = min(next_ms, peer.deadline_ms)
-                if peer.state in (SENDING, WORKING, HELD):
+                if peer.state in (SENDING, WORKING, AWAITING, HELD):
                     self.carry(peer, unsent_bytes(peer.fd) + unread_bytes(peer.fd))
                     next_ms = min(next_ms, self.now_ms + LOOK_EVERY_MS)
         self.check_at_ms = next_ms if next_ms == FOREVER else max(next_ms, self.now_ms + CHECK_EVERY_MS)
