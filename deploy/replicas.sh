@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Runs on this machine what compose.yaml runs in containers: Redis, two replicas, and HAProxy before them.
+# Runs on this machine what compose.yaml runs in containers: Redis, two replicas, HAProxy before them, and a relay.
 #
 #   deploy/replicas.sh DIRECTORY [PORT]
 #
 # DIRECTORY is made; everything is kept there, and DIRECTORY/*.pid has the process ids. HAProxy listens at PORT (default
-# 8989), Redis and the servers at the next three. Ctrl-C or SIGTERM ends all of it.
+# 8989), Redis, the servers and the relay at the next four. Ctrl-C or SIGTERM ends all of it.
 set -euo pipefail
 
 directory=${1:?usage: deploy/replicas.sh DIRECTORY [PORT]}
@@ -14,6 +14,7 @@ mkdir -p "$directory"
 online=${ONLINE:-online}
 bus=redis://127.0.0.1:$((port + 1))/0
 export ONLINE_LISTEN=127.0.0.1:$port ONLINE_A=127.0.0.1:$((port + 2)) ONLINE_B=127.0.0.1:$((port + 3))
+relay=127.0.0.1:$((port + 4))
 
 pids=()
 start() { # NAME COMMAND ...
@@ -34,6 +35,7 @@ start redis redis-server --bind 127.0.0.1 --port $((port + 1)) --dir "$directory
     --appendonly yes --maxmemory-policy noeviction
 start a $online serve --listen "$ONLINE_A" --bus "$bus" --state "$directory/a"
 start b $online serve --listen "$ONLINE_B" --bus "$bus" --state "$directory/b"
+start relay $online relay --listen "$relay" --bus "$bus" --http ''
 start haproxy haproxy -db -f "$here/haproxy.cfg"
-echo "online at $ONLINE_LISTEN, replicas at $ONLINE_A and $ONLINE_B, bus $bus"
+echo "online at $ONLINE_LISTEN, replicas at $ONLINE_A and $ONLINE_B, relay at $relay, bus $bus"
 wait

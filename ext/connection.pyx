@@ -176,6 +176,11 @@ dialect_register(DEAF, throw_away)
 cdef object CONNECTION_IDS = itertools.count(1)
 
 
+cdef void weigh_bars(Service service) noexcept:
+    service.is_barred = (
+        service._loading is not None or service._refusing is not None or service._unanswered is not None)
+
+
 cdef class Service:
     def __cinit__(self, host, limits, *, bint auth_wanted=False, window_s=1800):
         self.host = host
@@ -213,7 +218,7 @@ cdef class Service:
     @loading.setter
     def loading(self, str why):
         self._loading = why
-        self.is_barred = self._loading is not None or self._refusing is not None
+        weigh_bars(self)
 
     @property
     def refusing(self):
@@ -222,7 +227,16 @@ cdef class Service:
     @refusing.setter
     def refusing(self, str why):
         self._refusing = why
-        self.is_barred = self._loading is not None or self._refusing is not None
+        weigh_bars(self)
+
+    @property
+    def unanswered(self):
+        return self._unanswered
+
+    @unanswered.setter
+    def unanswered(self, str why):
+        self._unanswered = why
+        weigh_bars(self)
 
     def unplaced(self):
         """Return what became of hits that were ignored or refused before their site had an index."""

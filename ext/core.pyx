@@ -574,6 +574,9 @@ cdef Outcome judge_hit(Core* core, const Hit* hit, Ahead* ahead) noexcept nogil:
             return STALE
         if seen_ms == newest_ms and is_repeat(core, session, hit):
             return ACCEPTED
+    elif core.keeps_nothing:
+        ahead.written_ms = seen_ms
+        return ACCEPTED
     outcome = apply_hit(core, hit, ahead, session, seen_ms)
     while outcome >= FULL_USERS and core_expire_some(core, EXPIRED_AT_ONCE):
         again = ahead[0]

@@ -199,7 +199,8 @@ cdef seen_of(Index self, bytes user):
 @cython.no_gc_clear  # its memory is given back to a budget that must be there still
 cdef class Index:
     def __cinit__(self, *, window_s=1800, max_users=10_000_000, max_pages=10_000_000, max_user=256, max_url=2_048,
-                  max_limit=1_000, max_scan=100_000, Budget budget=None, bytes seed=None):
+                  max_limit=1_000, max_scan=100_000, Budget budget=None, bytes seed=None,
+                  bint keeps_nothing=False):
         cdef Core* core = &self.core
         cdef Purse* purse = &core.own_purse
         cdef uint64_t secrets[5]
@@ -212,6 +213,7 @@ cdef class Index:
         core.max_url = <uint32_t>number_from("max_url", max_url, 1, MAX_NAME_BYTES)
         core.max_limit = <uint32_t>number_from("max_limit", max_limit, 1, 2 ** 31 - 1)
         core.max_scan = number_from("max_scan", max_scan, 1, 2 ** 31 - 1)
+        core.keeps_nothing = keeps_nothing
         if seed is not None:
             number_from("seed bytes", len(seed), 16, 16)
         drawn = os.urandom(sizeof(secrets)) if seed is None else (seed * 3)[:sizeof(secrets)]

@@ -28,7 +28,7 @@ from online.core.lists cimport (
 )
 from online.core.sections cimport ANSWERED, NO_MEMORY, TOO_LONG, Asked, Ranked, core_section, core_top
 from online.core.skiplist cimport DEPARTED, MAX_NAME_BYTES, Name, Record, name_of, page_at, record_at
-from online.core.verbs cimport ANY, LATER, WHILE_LOADING, WHILE_SUBSCRIBED, verb
+from online.core.verbs cimport ANY, ASKS, LATER, WHILE_LOADING, WHILE_SUBSCRIBED, verb
 
 cdef enum:
     PAGES_A_UNIT = 16                                    # pages that SECTION adds up in a unit of work
@@ -296,14 +296,14 @@ cdef int verb_echo(Connection c, Arg* args, int64_t n_args) except -1:
 
 
 # The first rows of the table are found first.
-verb("PAGE url [limit [cursor]]", verb_page, 1, 3)
-verb("COUNT [url [within_s]]", verb_count, 0, 2)
-verb("COUNTS url [url ...]", verb_counts, 1, ANY)
-verb("KINDS [url]", verb_kinds, 0, 1)
-verb("RECENT [limit [cursor]]", verb_recent, 0, 2)
-verb("USERS [prefix [limit [cursor]]]", verb_users, 0, 3)
-verb("SEEN user [user ...]", verb_seen, 1, ANY)
-verb("SECTION prefix", verb_section, 1, 1)
-verb("TOP [limit [prefix]]", verb_top, 0, 2)
+verb("PAGE url [limit [cursor]]", verb_page, 1, 3, ASKS)
+verb("COUNT [url [within_s]]", verb_count, 0, 2, ASKS)
+verb("COUNTS url [url ...]", verb_counts, 1, ANY, ASKS)
+verb("KINDS [url]", verb_kinds, 0, 1, ASKS)
+verb("RECENT [limit [cursor]]", verb_recent, 0, 2, ASKS)
+verb("USERS [prefix [limit [cursor]]]", verb_users, 0, 3, ASKS)
+verb("SEEN user [user ...]", verb_seen, 1, ANY, ASKS)
+verb("SECTION prefix", verb_section, 1, 1, ASKS)
+verb("TOP [limit [prefix]]", verb_top, 0, 2, ASKS)
 verb("PING [text]", verb_ping, 0, 1, WHILE_LOADING | WHILE_SUBSCRIBED)
 verb("ECHO text", verb_echo, 1, 1)

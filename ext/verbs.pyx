@@ -55,11 +55,11 @@ cdef int verb(str usage, verb_t run, int64_t fewest, int64_t most, int flags=0) 
 
 def register(
         str usage, int64_t fewest, int64_t most, bint before_auth=False, bint at_once=False, bint while_loading=False,
-        bint while_subscribed=False):
+        bint while_subscribed=False, bint asks=False):
     verb(
         usage, NULL, fewest, most,
         BEFORE_AUTH * before_auth | AT_ONCE * at_once | WHILE_LOADING * while_loading
-        | WHILE_SUBSCRIBED * while_subscribed)
+        | WHILE_SUBSCRIBED * while_subscribed | ASKS * asks)
 
 
 def rows():
@@ -136,6 +136,8 @@ cdef int check_bars(Connection c, int flags) except -1:
         raise errors.LoadingError(c.service._loading)
     if c.service._refusing is not None and flags & WRITES:
         raise errors.DiskRefusedError(c.service._refusing)
+    if c.service._unanswered is not None and flags & ASKS:
+        raise OnlineError(c.service._unanswered)
     return 0
 
 

@@ -1,5 +1,6 @@
 """deploy/: the processes of compose.yaml on this machine, through HAProxy, while one of them is killed."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -16,17 +17,17 @@ from online_client import Client, OnlineError
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
-def four_ports():
-    """A port of which the next three are free, too."""
-    for first in range(20_000 + os.getpid() % 10_000, 60_000, 4):
-        with socket.socket() as a, socket.socket() as b, socket.socket() as c, socket.socket() as d:
+def five_ports():
+    """A port of which the next four are free, too."""
+    for first in range(20_000 + os.getpid() % 10_000, 60_000, 5):
+        with contextlib.ExitStack() as stack:
             try:
-                for number, each in enumerate((a, b, c, d)):
-                    each.bind(("127.0.0.1", first + number))
+                for number in range(5):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", first + number))
             except OSError:
                 continue
             return first
-    raise AssertionError("no four ports are free")
+    raise AssertionError("no five ports are free")
 
 
 def answered(client, ask):
@@ -40,7 +41,7 @@ def answered(client, ask):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="needs HAProxy")
 def test_the_group_answers_while_a_replica_is_killed(tmp_path):
-    port = four_ports()
+    port = five_ports()
     group = subprocess.Popen(
         ["bash", DEPLOY / "replicas.sh", tmp_path, str(port)],
         env=environment(ONLINE=f"{sys.executable} -m online"),
@@ -50,6 +51,7 @@ def test_the_group_answers_while_a_replica_is_killed(tmp_path):
         with (
             Client(f"online://127.0.0.1:{port}/default", timeout=5) as client,
             Client(f"online://127.0.0.1:{port + 3}/default", timeout=5) as second,
+            Client(f"online://127.0.0.1:{port + 4}/default", timeout=5) as relay,
             Client(f"online://127.0.0.1:{port + 2},127.0.0.1:{port + 3}/default", timeout=5) as either,
         ):
             until(lambda: answered(client, lambda each: each.count() == 0))
@@ -61,6 +63,8 @@ def test_the_group_answers_while_a_replica_is_killed(tmp_path):
             until(lambda: answered(client, lambda each: each.count() == 1))
             client.hit("kim", "/a")
             assert client.count() == either.count() == 2
+            relay.hit("theo", "/b")
+            until(lambda: client.count() == 3)
     finally:
         group.terminate()
         group.wait(20)
@@ -68,7 +72,7 @@ def test_the_group_answers_while_a_replica_is_killed(tmp_path):
 
 def test_the_script_and_the_containers_run_the_same():
     script, containers = (DEPLOY / "replicas.sh").read_text(), (DEPLOY / "compose.yaml").read_text()
-    for words in ("--appendonly yes", "--maxmemory-policy noeviction", "serve --listen", "--bus", "--state"):
+    for words in ("--appendonly yes", "noeviction", "serve --listen", "relay --listen", "--bus", "--state"):
         assert words in script, words
         assert words in containers, words
     for variable in ("ONLINE_LISTEN", "ONLINE_A", "ONLINE_B"):

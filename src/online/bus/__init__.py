@@ -7,5 +7,6 @@ Whoever publishes needs no server, and every server that follows knows everybody
     publisher   what waits for the bus, and how it gets there           -> entries
     follower    entries -> the indexes of a server                      -> entries
     replica     the part of a server: all of this, and what heals gaps  -> follower, publisher, redisbus, told
+    relay       the part of one that publishes and keeps nobody        -> publisher, redisbus, told
     told        what is said of it: INFO bus                   -> follower, publisher
 """

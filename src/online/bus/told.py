@@ -41,11 +41,7 @@ def lines(replica: Following) -> Iterator[tuple[str, object]]:
     yield "place", replica.place.decode()
     yield "lag_ms", replica.lag_ms
     yield "lag_entries", replica.lag_entries
-    yield "published_entries", published.entries
-    yield "published_hits", published.hits
-    yield "published_bytes", published.n_bytes
-    yield "waiting_bytes", replica.publisher.waiting_bytes
-    yield "dropped", published.dropped
+    yield from _published(replica.publisher)
     yield "applied_entries", follower.entries
     yield "applied_own_entries", follower.own
     yield "applied_hits", follower.hits
@@ -55,3 +51,20 @@ def lines(replica: Following) -> Iterator[tuple[str, object]]:
     yield "gaps", replica.gaps
     yield "dumps", replica.dumps
     yield "clock_offset_ms", replica.clock_offset_ms
+
+
+def relayed(publisher: Publisher, source: bytes) -> Iterator[tuple[str, object]]:
+    """Yield the lines of INFO bus of a relay: a part of those of a replica."""
+    yield "bus_status", "away" if publisher.is_away else "ok"
+    yield "bus_last_error", publisher.counts.last_error
+    yield "source", source.decode()
+    yield from _published(publisher)
+    yield "retries", publisher.counts.retries
+
+
+def _published(publisher: Publisher) -> Iterator[tuple[str, object]]:
+    yield "published_entries", publisher.counts.entries
+    yield "published_hits", publisher.counts.hits
+    yield "published_bytes", publisher.counts.n_bytes
+    yield "waiting_bytes", publisher.waiting_bytes
+    yield "dropped", publisher.counts.dropped

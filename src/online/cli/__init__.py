@@ -20,6 +20,7 @@
     replay      a log as live traffic                               -> outcomes, arguments, words
     serve       run a server: the one place where its parts are put together  -> signals, words
     history     people, hits and visitors over time                 -> picture, arguments, words
+    relay       a server that only publishes hits on the bus        -> serve
     state       what is in a state directory                        -> words
     config      the settings of a server, checked and shown         -> serve
     demo        a server with a simulated site                      -> serve

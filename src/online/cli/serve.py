@@ -72,6 +72,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Serve until SIGTERM or SIGINT. Raises OnlineError if it cannot start, or fails."""
+    return run_server(args, assemble)
+
+
+def run_server(args: Namespace, make: Callable[[Config], Server]) -> int:
+    """Run the server that `make` makes of what the command line, variables and file say. Raises OnlineError."""
     read = partial(loading.load, vars(args), os.environ)
     config = read()
     logging.basicConfig(
@@ -79,7 +84,7 @@ def run(args: Namespace) -> int:
         level=logging.WARNING if config.quiet else logging.INFO,
     )
     raise_open_files(config.limits.max_connections)
-    server = assemble(config)
+    server = make(config)
     if "NOTIFY_SOCKET" in os.environ:
         server.attach(Systemd(os.environ, lambda: status(server)))
     collector.calm(server.verbs.delays)
@@ -126,8 +131,13 @@ def _replica() -> "type[Replica]":
     try:
         from online.bus.replica import Replica
     except ImportError as error:
-        raise ConfigError(f"--bus needs more packages ({error}): pip install 'online[bus]'") from None
+        raise bus_missing(error) from None
     return Replica
+
+
+def bus_missing(error: ImportError) -> ConfigError:
+    """Return the error of who lacks what a bus needs."""
+    return ConfigError(f"--bus needs more packages ({error}): pip install 'online[bus]'")
 
 
 def _show_progress(line: str) -> None:

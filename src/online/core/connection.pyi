@@ -54,6 +54,7 @@ class Service:
     clock_step_ms: int  # wall time minus index time
     loading: str | None  # why most verbs are answered LOADING now; None: they are not
     refusing: str | None  # why hits are answered MISCONF now; None: they are not
+    unanswered: str | None  # why questions about who is online are answered with an error; None: they are not
     journal: Journal | None  # what answers wait for that acknowledge hits; None: they need not
     def wall_of(self, index_ms: int) -> int:
         """Convert index time to wall time, for clients."""

@@ -92,6 +92,7 @@ cdef struct Core:
     uint32_t max_user
     uint32_t max_url
     uint32_t max_limit
+    bint keeps_nothing                                   # good hits are told to observers and make no session
     # Of hits about to be applied: a record by name that is not greater than a new user (2 i) or url (2 i + 1).
     ref_t fingers[2 * HITS_AT_ONCE]
     int n_fingers                                        # 0 unless a batch is being applied

@@ -30,8 +30,9 @@ class Index:
         max_scan: int = 100_000,
         budget: Budget | None = None,
         seed: bytes | None = None,
+        keeps_nothing: bool = False,
     ) -> None:
-        """Create an empty index.
+        """Create an empty index. One that `keeps_nothing` judges and counts hits and tells observers, and stays empty.
 
         `window_s`: 60 to 86,400. `max_user`, `max_url`: bytes, 1 to 16,384. `budget`: shared among indexes; without
         one, only the system limits memory. `seed`: 16 bytes that make hashes and heights repeatable, for tests; the

@@ -30,8 +30,9 @@ SITES_AT_ONCE = 32
 class Sites(Mapping[bytes, Index]):
     """The indexes of all sites, by name, in the order in which they were opened."""
 
-    def __init__(self, limits: Limits, *, window_s: int = 1_800) -> None:
-        """Create the empty site `default`."""
+    def __init__(self, limits: Limits, *, window_s: int = 1_800, keeps_nothing: bool = False) -> None:
+        """Create the empty site `default`. With `keeps_nothing`, hits are judged and told to observers only."""
+        self._keeps_nothing = keeps_nothing
         self.limits = limits
         self.window_s = window_s
         self.budget = Budget(limits.max_memory or default_max_memory())
@@ -96,4 +97,5 @@ class Sites(Mapping[bytes, Index]):
             max_limit=limits.max_limit,
             max_scan=limits.max_scan,
             budget=self.budget,
+            keeps_nothing=self._keeps_nothing,
         )

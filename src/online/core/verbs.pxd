@@ -20,6 +20,7 @@ cdef enum:
     WHILE_LOADING = 4                                    # needs nothing that is still being read from disk
     WRITES = 8                                           # is not carried out where hits are refused
     WHILE_SUBSCRIBED = 16                                # may come between messages of channels in RESP2, too
+    ASKS = 32                                            # is answered from the index, and by nobody who keeps none
 
 cdef struct Verb:
     char name[VERB_BYTES]                                # upper case, NULs behind it

@@ -8,11 +8,13 @@ def register(
     at_once: bool = False,
     while_loading: bool = False,
     while_subscribed: bool = False,
+    asks: bool = False,
 ) -> None:
     """Add a verb that the host runs, with `fewest` to `most` arguments (-1: any number).
 
     `before_auth`: allowed before authentication. `at_once`: runs at once even inside MULTI. `while_loading`: allowed
     while the server reads from disk. `while_subscribed`: allowed in RESP2 to who is subscribed to channels.
+    `asks`: is answered from the index.
     """
 
 def rows() -> list[tuple[str, int, int, bool]]:

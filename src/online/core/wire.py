@@ -17,19 +17,20 @@ _PARTS = ("hits", "questions", "transactions", "resp", "msgpack")
 ANY = -1
 
 #: Verbs of the host: usage, fewest and most arguments, whether allowed before AUTH, whether run inside MULTI, whether
-#: allowed while the server reads from disk, and in RESP2 while the connection is subscribed to channels.
+#: allowed while the server reads from disk, and in RESP2 while the connection is subscribed to channels, and whether
+#: answered from the index.
 RARE = (
-    ("PEAK [since_ms]", 0, 1, False),
-    ("HISTORY [from_ms [to_ms [step_s]]]", 0, 3, False),
-    ("LAST user [user ...]", 1, ANY, False),
-    ("FORGET user [user ...]", 1, ANY, False),
+    ("PEAK [since_ms]", 0, 1, False, False, False, False, True),
+    ("HISTORY [from_ms [to_ms [step_s]]]", 0, 3, False, False, False, False, True),
+    ("LAST user [user ...]", 1, ANY, False, False, False, False, True),
+    ("FORGET user [user ...]", 1, ANY, False, False, False, False, True),
     ("SITE name", 1, 1, False),
-    ("SITES", 0, 0, False),
+    ("SITES", 0, 0, False, False, False, False, True),
     ("INFO [section ...]", 0, 16, False, False, True),
     ("TIME", 0, 0, False),
     ("QUIT", 0, ANY, True, True, True, True),
     ("RESET", 0, 0, True, True, False, True),
-    ("SUBSCRIBE channel [channel ...]", 1, ANY, False, True, False, True),
+    ("SUBSCRIBE channel [channel ...]", 1, ANY, False, True, False, True, True),
     ("UNSUBSCRIBE [channel ...]", 0, ANY, False, True, False, True),
     ("AUTH [site] token", 1, 2, True, False, True),
     ("HELLO [version [AUTH site token] [SETNAME name]]", 0, 6, True, False, True),
@@ -37,7 +38,7 @@ RARE = (
     ("SELECT site_number", 1, 1, False, False, True),
     ("CONFIG subcommand [argument ...]", 1, ANY, False),
     ("COMMAND [subcommand [argument ...]]", 0, ANY, False),
-    ("DBSIZE", 0, 0, False),
+    ("DBSIZE", 0, 0, False, False, False, False, True),
     ("ROLE", 0, 0, False),
     ("LATENCY subcommand [argument ...]", 1, ANY, False),
     ("SLOWLOG subcommand [argument ...]", 1, ANY, False),

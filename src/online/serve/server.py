@@ -56,11 +56,14 @@ class Server:
             server.stop()
     """
 
-    def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
-        """Make a server without parts that does nothing yet. Raises ConfigError when TLS files cannot be used."""
+    def __init__(self, config: Config, *, clock: Clock | None = None, keeps_nothing: bool = False) -> None:
+        """Make a server without parts that does nothing yet. Raises ConfigError when TLS files cannot be used.
+
+        One that `keeps_nothing` has empty indexes for ever, and hands hits to whoever observes them.
+        """
         self.config = config
         self.clock = clock or Clock()
-        self.sites = Sites(config.limits, window_s=config.window_s)
+        self.sites = Sites(config.limits, window_s=config.window_s, keeps_nothing=keeps_nothing)
         self.verbs = Verbs(self.sites, Tokens(config.grants))
         self.verbs.started_ms = self.clock.now_ms()
         self.service = self.verbs.service
