@@ -19,7 +19,7 @@ from online.errors import ConfigError, OnlineError, StateError
 #: Command -> its module and a short summary.
 COMMANDS = {
     "serve": ("online.cli.serve", "run a server"),
-    "relay": ("online.cli.relay", "take hits as a server does, and publish them on the bus that servers share"),
+    "relay": ("online.cli.relay", "take hits, and publish them on the bus that servers share"),
     "query": ("online.cli.query", "ask a server: who is online, who is on a page"),
     "top": ("online.cli.top", "watch a server, live on a terminal"),
     "history": ("online.cli.history", "show people, hits and visitors over time"),
