@@ -28,7 +28,7 @@ async def test_a_reporter_reaches_all_replicas_over_the_bus(broker):
         await equal(one, two, users=101)
         assert reporter.statistics().sent == 102
         index = one.server.sites[b"shop"]
-        assert index.count(now_ms=one.server.clock.now_ms()) == 100
+        await until(lambda: index.count(now_ms=one.server.clock.now_ms()) == 100)
 
 
 def test_a_reporter_without_its_bus_does_not_wait_and_counts(tmp_path):
