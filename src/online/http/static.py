@@ -40,6 +40,9 @@ ANYWHERE: tuple[Header, ...] = (
 )
 WIDGET = "online.js"
 
+#: The page that asks for a token, after a wrong one.
+LOGIN_AGAIN = "login-again.html"
+
 
 class File(NamedTuple):
     """A file in both forms."""
@@ -57,12 +60,16 @@ def load() -> dict[str, File]:
     for path in files("online.http").joinpath("pages").iterdir():
         suffix = path.name.rpartition(".")[2]
         if suffix in _TYPES:
-            plain = path.read_bytes()
-            packed = gzip.compress(plain, 9, mtime=0) if len(plain) >= GZIP_FROM_BYTES else b""
-            etag = hashlib.sha256(plain).hexdigest()[:16].encode()
-            headers = ANYWHERE if path.name == WIDGET else PAGE_HEADERS
-            found[path.name] = File(_TYPES[suffix], plain, packed, etag, headers)
+            found[path.name] = _file(path.name, _TYPES[suffix], path.read_bytes())
+    login = found["login.html"]
+    found[LOGIN_AGAIN] = _file(LOGIN_AGAIN, login.type, login.plain.replace(b' role="alert" hidden', b' role="alert"'))
     return found
+
+
+def _file(name: str, its_type: bytes, plain: bytes) -> File:
+    packed = gzip.compress(plain, 9, mtime=0) if len(plain) >= GZIP_FROM_BYTES else b""
+    etag = hashlib.sha256(plain).hexdigest()[:16].encode()
+    return File(its_type, plain, packed, etag, ANYWHERE if name == WIDGET else PAGE_HEADERS)
 
 
 def respond(file: File, request: Request, status: int = 200) -> Response:
