@@ -40,7 +40,7 @@ cdef enum:
     DEFAULT_LIMIT = 30                                   # users in a list, where none is given
     DEFAULT_TOP = 10                                     # pages in TOP, where none is given
     WORK_TOP = 128                                       # to put thousands of pages in order
-    PAGES_A_QUESTION = 4_096                             # pages that SECTION and TOP look at in a turn
+    PAGES_A_QUESTION = 1_024                             # pages that SECTION and TOP look at in a turn
     EXPIRED_A_QUESTION = 256                             # sessions that a question drops in a turn
 
 #: Kinds as they stand in lists, in either dialect: written once, and copied ever after.

@@ -118,7 +118,8 @@ cdef enum:
     TURN_NS = 1_000_000
     LONG_NS = 10_000_000                                 # what takes so long is told (serve/delays.py)
     MEASURED_NS = 2_000_000                              # of turns so long, the processor time is counted, too
-    LONG_STEP_NS = 50_000                                # whose step took so long is served after all others
+    LONG_STEP_NS = 50_000                                # whose step took so long is served after all others,
+    LONG_WORK = 32                                       # if by its own work, not because the system ran others
     RECEIVE_BYTES = 64 * 1024
     ACCEPTED_AT_ONCE = 16                                # 0.4 ms
     CHECK_EVERY_MS = 100                                 # deadlines are looked at, at most
@@ -137,6 +138,7 @@ cdef class Peer:
         self.reactor = reactor
         self.fd = fd
         self.state = RECEIVING
+        self.is_long = True                              # until it has shown that it is not
         self.left_ms = self.auth_at_ms = self.deadline_ms = FOREVER
 
     def __dealloc__(self):
@@ -316,7 +318,7 @@ cdef class Reactor:
             now_ns = clock_ns()
             self.took(&self.steps, "step", now_ns - began_ns)
             if self.served is not None:
-                self.served.is_long = now_ns - began_ns >= LONG_STEP_NS
+                self.served.is_long = now_ns - began_ns >= LONG_STEP_NS and self.served.connection.work >= LONG_WORK
             if now_ns >= end_ns:
                 break
             began_ns = now_ns

@@ -181,7 +181,7 @@ class Stalls:
         for place, at in (("median", 5_000), ("99th", 9_900), ("99.9th", 9_990), ("99.99th", 9_999)):
             self._record(f"COUNT during {name}: {place}", [percentiles[at - 1] / 1e6], "ms", note=self._note)
         self._record(f"COUNT during {name}: longest", [max(took_ns) / 1e6], "ms", note=self._note)
-        for place in ("turn", "step", "wait"):
+        for place in ("turn", "turn_cpu", "step", "wait"):
             told = f"{name}: longest {place} of the server"
             self._record(told, [longest_us[place] / 1e3], "ms", note=self._note)
         kept = f"in {self._for_s} s"

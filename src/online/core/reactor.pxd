@@ -44,7 +44,7 @@ cdef class Peer:
     cdef bint has_last_words                             # the server ends it; its deadline is the last
     cdef bint has_ended                                  # nothing more will come from it
     cdef bint is_queued
-    cdef bint is_long                                    # its last step took long
+    cdef bint is_long                                    # its last step took long, or it had none yet
     cdef bint was_in_frame                               # when it was read from last
     cdef int64_t frames                                  # when it was read from last
     cdef int64_t carried_bytes                           # held by the kernel while it is SENDING or DRAINING
