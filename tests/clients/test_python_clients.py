@@ -85,7 +85,8 @@ def test_questions_about_the_server(port, site, wait, library, protocol):
     assert wait(client.role())[0] == "master"
     assert wait(client.dbsize()) == wait(client.wait(0, 0)) == 0
     assert wait(client.memory_stats())["keys.count"] >= 0
-    assert wait(client.slowlog_get()) == wait(client.latency_latest()) == []
+    assert wait(client.slowlog_get()) == []
+    assert all(len(each) == 4 for each in wait(client.latency_latest()))  # on a busy machine there may be some
     assert wait(client.command_count()) == len(wait(client.command()))
     assert wait(client.client_kill_filter(_id="999999999")) == 0
     assert wait(client.client_no_evict("ON")) in (True, "OK")
