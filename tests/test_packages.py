@@ -17,7 +17,13 @@ PROJECTS = {"online": ROOT, "online-client": ROOT / "client"}
 #: Builds a source archive of the project in the working directory, without looking for packages on a network.
 SDIST = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
 
-pytestmark = pytest.mark.xdist_group("packages")
+pytestmark = [
+    pytest.mark.xdist_group("packages"),
+    pytest.mark.skipif(
+        "ONLINE_PACKAGES" not in os.environ,
+        reason="building both takes a minute; make check-hard does, or ONLINE_PACKAGES=1",
+    ),
+]
 
 
 def run(*command, cwd, **variables):
