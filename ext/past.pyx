@@ -15,7 +15,7 @@ A sketch holds no names, and nobody can be taken out of it.
 
 from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from online.core.arena cimport NO_REF, purse_give, purse_take, ref_t
@@ -38,6 +38,7 @@ cdef enum:
     REGISTERS = 1 << REGISTER_BITS
     MOST_RANK = 64 - REGISTER_BITS + 1
     GONE_MOST_BYTES = 64 * 1024 * 1024                   # of sightings that nobody has taken
+    CHUNK_BYTES = 256 * 1024                             # of which so many stand together: longer than any sighting
 
 SKETCH_BYTES = REGISTERS
 
@@ -133,6 +134,11 @@ cdef struct Gone:
     uint16_t url_bytes
     uint8_t kind
 
+cdef struct Chunk:
+    # Sightings stand behind it.
+    Chunk* next
+    size_t n_bytes
+
 cdef struct Noted:
     Core* core
     int64_t minute_ms                                    # when each began, in index time
@@ -143,9 +149,9 @@ cdef struct Noted:
     int64_t accepted                                     # hits before the minute
     uint8_t* registers                                   # of the hour; NULL: nobody came yet
     bint is_touched
-    char* gone
-    size_t gone_bytes
-    size_t gone_size
+    Chunk* gone                                          # the oldest; NULL: nobody has gone since somebody asked
+    Chunk* gone_last
+    size_t gone_bytes                                    # of all chunks, whether used or not
     int64_t lost                                         # sightings that found no room
 
 
@@ -171,43 +177,78 @@ cdef bint has_registers(Noted* noted) noexcept nogil:
     return noted.registers != NULL
 
 
+cdef Chunk* chunk_free(Chunk* chunk) noexcept nogil:
+    """Free a chunk, and return the one behind it."""
+    cdef Chunk* next = chunk.next
+    free(chunk)
+    return next
+
+
+cdef bint chunk_add(Noted* noted) noexcept nogil:
+    """Begin another chunk. False if there is no room."""
+    cdef Chunk* chunk
+    if noted.gone_bytes + CHUNK_BYTES > GONE_MOST_BYTES:
+        return False
+    chunk = <Chunk*>malloc(CHUNK_BYTES)
+    if chunk == NULL:
+        return False
+    chunk.next, chunk.n_bytes = NULL, 0
+    if noted.gone == NULL:
+        noted.gone = chunk
+    else:
+        noted.gone_last.next = chunk
+    noted.gone_last = chunk
+    noted.gone_bytes += CHUNK_BYTES
+    return True
+
+
 cdef void note_gone(void* to, int kind, Name user, Name url, int64_t seen_ms) noexcept nogil:
     """Note where a member was last seen, or that a user is hidden."""
     cdef Noted* noted = <Noted*>to
     cdef Gone gone
-    cdef size_t n_bytes = sizeof(Gone) + user.n_bytes + url.n_bytes, size = max(noted.gone_size, <size_t>4096)
-    cdef void* at
+    cdef size_t n_bytes = sizeof(Gone) + user.n_bytes + url.n_bytes
+    cdef char* at
     if kind != <int>MEMBER and kind != <int>HIDDEN:
         return
-    while size < noted.gone_bytes + n_bytes:
-        size *= 2
-    if size > noted.gone_size:
-        at = realloc(noted.gone, size) if size <= <size_t>GONE_MOST_BYTES else NULL
-        if at == NULL:
+    if noted.gone == NULL or sizeof(Chunk) + noted.gone_last.n_bytes + n_bytes > CHUNK_BYTES:
+        if not chunk_add(noted):
             noted.lost += 1
             return
-        noted.gone, noted.gone_size = <char*>at, size
     memset(&gone, 0, sizeof(Gone))
     gone.seen_ms, gone.kind = seen_ms, <uint8_t>kind
     gone.user_bytes, gone.url_bytes = user.n_bytes, <uint16_t>url.n_bytes
-    memcpy(noted.gone + noted.gone_bytes, &gone, sizeof(Gone))
-    memcpy(noted.gone + noted.gone_bytes + sizeof(Gone), user.at, user.n_bytes)
-    memcpy(noted.gone + noted.gone_bytes + sizeof(Gone) + user.n_bytes, url.at, url.n_bytes)
-    noted.gone_bytes += n_bytes
+    at = <char*>(noted.gone_last + 1) + noted.gone_last.n_bytes
+    memcpy(at, &gone, sizeof(Gone))
+    memcpy(at + sizeof(Gone), user.at, user.n_bytes)
+    memcpy(at + sizeof(Gone) + user.n_bytes, url.at, url.n_bytes)
+    noted.gone_last.n_bytes += n_bytes
 
 
-def sightings(bytes noted not None, int64_t step_ms):
-    cdef const char* at = noted
-    cdef size_t place = 0, n = len(noted)
-    cdef Gone gone
-    while place < n:
-        memcpy(&gone, at + place, sizeof(Gone))
-        place += sizeof(Gone)
-        user = noted[place:place + gone.user_bytes]
-        place += gone.user_bytes
-        url = noted[place:place + gone.url_bytes]
-        place += gone.url_bytes
-        yield user, None if gone.kind == <int>HIDDEN else url, gone.seen_ms + step_ms
+cdef class Sightings:
+    """What was noted until somebody took it; what has been read of it is freed."""
+
+    cdef Chunk* first
+    cdef int64_t step_ms
+
+    def __iter__(self):
+        cdef const char* at
+        cdef size_t place
+        cdef Gone gone
+        while self.first != NULL:
+            at, place = <const char*>(self.first + 1), 0
+            while place < self.first.n_bytes:
+                memcpy(&gone, at + place, sizeof(Gone))
+                place += sizeof(Gone)
+                user = at[place:place + gone.user_bytes]
+                place += gone.user_bytes
+                url = at[place:place + gone.url_bytes]
+                place += gone.url_bytes
+                yield user, None if gone.kind == <int>HIDDEN else url, gone.seen_ms + self.step_ms
+            self.first = chunk_free(self.first)
+
+    def __dealloc__(self):
+        while self.first != NULL:
+            self.first = chunk_free(self.first)
 
 
 cdef class Past:
@@ -236,8 +277,9 @@ cdef class Past:
         if self.noted.registers != NULL:
             purse_give(core.users.purse, REGISTERS)
         free(self.noted.registers)
-        free(self.noted.gone)
-        self.noted.registers, self.noted.gone = NULL, NULL
+        while self.noted.gone != NULL:
+            self.noted.gone = chunk_free(self.noted.gone)
+        self.noted.registers = NULL
         self._index = None
 
     def __dealloc__(self):
@@ -285,15 +327,14 @@ cdef class Past:
             for i in range(<int>REGISTERS):
                 self.noted.registers[i] = max(self.noted.registers[i], registers[i])
 
-    def take_gone(self):
-        cdef bytes taken
-        if self.noted.gone_bytes == 0:
-            return b""
-        taken = self.noted.gone[:self.noted.gone_bytes]
+    def take_gone(self, int64_t step_ms=0):
+        cdef Sightings taken
+        if self.noted.gone == NULL:
+            return None
+        taken = Sightings()
+        taken.first, taken.step_ms = self.noted.gone, step_ms
+        self.noted.gone = NULL
         self.noted.gone_bytes = 0
-        if self.noted.gone_size > 1024 * 1024:
-            free(self.noted.gone)
-            self.noted.gone, self.noted.gone_size = NULL, 0
         return taken
 
     def revisit(self, int64_t from_ms, int64_t to_ms):

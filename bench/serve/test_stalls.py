@@ -211,12 +211,15 @@ def test_stalls_of_snapshots(record: Recorder, quick: bool, tmp_path: Path) -> N
         record("snapshots: users in the last", [int(told["last_snapshot_users"])], "users", note=f"of {n_users:,}")
 
 
-def test_stalls_of_expiry(record: Recorder, quick: bool) -> None:
+@pytest.mark.parametrize("is_noted", [False, True], ids=["forgotten", "last seen"])
+def test_stalls_of_expiry(record: Recorder, quick: bool, tmp_path: Path, is_noted: bool) -> None:
     n_users, for_s = sizes(quick)
     n_users = min(n_users, 1_000_000)
-    with serving("--window", str(WINDOW_MIN_S)) as server:
+    noting = ("--state", str(tmp_path / "state"), "--last-seen", "90") if is_noted else ()
+    name = "expiry in one second" + (", all noted as last seen" if is_noted else "")
+    with serving("--window", str(WINDOW_MIN_S), *noting) as server:
         seen_ms = (time.time_ns() // 1_000_000_000 + 5 - WINDOW_MIN_S) * 1000
         fill(server, n_users, b" %d" % seen_ms)
-        Stalls(record, n_users, for_s).during(server, nothing, "expiry in one second")
+        Stalls(record, n_users, for_s).during(server, nothing, name)
         told = told_by(server.port, b"hits")
-        record("expired in one second", [int(told["expired"])], "users", note=f"of {n_users:,}")
+        record(f"{name}: users", [int(told["expired"])], "users", note=f"of {n_users:,}")

@@ -10,7 +10,7 @@ from tests.keep.killing import Server, free_port
 from tests.serving import make_server, run, server_process
 
 from online.core.index import Index
-from online.core.past import Past, estimate, merged, sightings, sketch
+from online.core.past import Past, estimate, merged, sketch
 from online.core.sites import Sites
 from online.keep.history import DAY, HOUR, MINUTE_MS, History, Minute
 from online.limits import Limits
@@ -74,14 +74,37 @@ def test_a_session_that_ends_is_noted_once_in_whichever_way():
     index.leave(b"zoe", now_ms=NOW + 1)
     index.hit(b"late", b"/l", seen_ms=NOW - 90_000, now_ms=NOW + 2)
     index.expire(now_ms=NOW + 120_000)
-    noted = sorted(sightings(past.take_gone(), 5))
+    noted = sorted(past.take_gone(5))
     assert noted == [
         (b"ada", b"/a", NOW + 5),
         (b"late", b"/l", NOW - 89_995),
         (b"theo", None, NOW + 5),
         (b"zoe", b"/a", NOW + 5),
     ]
-    assert past.take_gone() == b""
+    assert past.take_gone() is None
+
+
+def test_many_sessions_that_end_are_noted_whole_and_what_finds_no_room_is_counted():
+    index = Index(window_s=60)
+    past = Past(index, keeps_last=True)
+    urls = [b"/" + b"u" * (nth % 2_000) for nth in range(50_000)]
+    for nth, url in enumerate(urls):
+        index.hit(b"user%d" % nth, url, now_ms=NOW)
+    index.expire(now_ms=NOW + 120_000)
+    first = past.take_gone()
+    index.hit(b"ada", b"/a", now_ms=NOW + 120_000)
+    index.leave(b"ada", now_ms=NOW + 120_001)
+    assert list(past.take_gone()) == [(b"ada", b"/a", NOW + 120_000)]
+    assert sorted(first) == sorted((b"user%d" % nth, url, NOW) for nth, url in enumerate(urls))
+    assert list(first) == []  # it is read once
+    assert past.lost == 0
+    for nth in range(34_000):  # of 2,070 bytes each, beyond 64 MiB
+        index.hit(b"user%d" % nth, b"/" + b"u" * 2_040 + b"%d" % (nth % 10), now_ms=NOW + 130_000)
+    index.expire(now_ms=NOW + 250_000)
+    left = past.take_gone()
+    n_left = sum(1 for _ in left)
+    assert past.lost == 34_000 - n_left > 0
+    past.close()
 
 
 def test_who_was_online_before_a_restart_is_seen_by_the_sketch():

@@ -16,8 +16,11 @@ def merged(one: bytes, other: bytes) -> bytes:
 def sketch(users: Iterable[bytes]) -> bytes:
     """Return the sketch of these users. O(users)."""
 
-def sightings(noted: bytes, step_ms: int) -> Iterator[tuple[bytes, bytes | None, int]]:
-    """Yield `(user, url, seen_ms)` of what `take_gone` gave, `step_ms` later; the url of who is hidden is None."""
+class Sightings:
+    """Sessions that have ended. To be read once; another thread may do that."""
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes | None, int]]:
+        """Yield `(user, url, seen_ms)` of each; the url of who is hidden is None."""
 
 class Past:
     """Follows an index from now on. All times are index time."""
@@ -41,8 +44,8 @@ class Past:
         """Return the sketch of the hour if it has changed since the last call."""
     def merge_sketch(self, registers: bytes) -> None:
         """Let the sketch of the hour have seen what another has. Raises ValueError for no sketch."""
-    def take_gone(self) -> bytes:
-        """Return the sessions that have ended since the last call, for `sightings`. O(bytes)."""
+    def take_gone(self, step_ms: int = 0) -> Sightings | None:
+        """Return the sessions that have ended since the last call, their times `step_ms` later; None: nobody. O(1)."""
     def revisit(self, from_ms: int, to_ms: int) -> None:
         """Add who was last seen from one time until another to the sketch of the hour. O(log n + these)."""
     def close(self) -> None:

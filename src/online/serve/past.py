@@ -29,7 +29,7 @@ from typing import Any, Protocol, TypeVar
 import trio
 
 from online.core.index import Index
-from online.core.past import Past, sightings
+from online.core.past import Past
 from online.core.sites import Sites
 from online.core.wire import Service
 from online.errors import FullError, StateError
@@ -298,8 +298,9 @@ class PastKeeper(Part):
         if self._writer is None or not self.keeps_last:
             return
         for name, past in self._pasts.items():
-            if noted := past.take_gone():
-                self._submit(self._writer.add_last, name, sightings(noted, self._service.clock_step_ms))
+            gone = past.take_gone(self._service.clock_step_ms)
+            if gone is not None:
+                self._submit(self._writer.add_last, name, gone)
 
     def _prune(self, wall_ms: int) -> None:
         if self._writer is not None:
