@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).parents[1]
 LIMITS = Path(__file__).with_name("instructions.toml")
 TOLERANCE = 1.02
-SIZE = 10_000
+SIZE = 3_000
 
 #: Marks that the side makes for each work: before the round that warms up, before the one that counts, and behind it.
 MARKS = 3
