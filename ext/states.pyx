@@ -27,7 +27,7 @@ from online.core.index cimport Index, bytes_from, name_from
 from online.core.lists cimport (
     CURSOR_TAG_BYTES, OF_PAGE, Listing, core_cursor, core_has_more, core_list, core_list_page,
 )
-from online.core.resp_values cimport resp_line
+from online.core.resp_values cimport MOST_LINE_BYTES, resp_line
 from online.core.sections cimport ANSWERED, NO_MEMORY, TOO_LONG, Asked, Ranked, core_section, core_top
 from online.core.skiplist cimport MAX_NAME_BYTES, MEMBER, Name, name_of, record_at
 
@@ -212,7 +212,7 @@ cdef class States:
         return 0
 
     cdef int put_int(self, int64_t number) except -1:
-        cdef char[24] line
+        cdef char[MOST_LINE_BYTES] line
         cdef size_t n = resp_line(line, c':', number)    # with one byte before the number, and CR LF behind it
         return self.put_text(&line[1], n - 3)
 

@@ -4,7 +4,7 @@
 """
 
 import msgpack
-from tests.wiring import notification, request, resp
+from tests.wiring import feed, notification, request, resp
 
 from online.core.index import Index
 from online.core.sites import DEFAULT_SITE, Sites
@@ -177,8 +177,7 @@ class Speaker:
         self.connection = self.verbs.connections.open()[0]
 
     def say(self, data: bytes) -> bytes:
-        self.connection.receive(data, now_ms=NOW_MS)
-        return self.connection.take_output()
+        return feed(self.connection, data, now_ms=NOW_MS)
 
 
 def lines() -> list[str]:

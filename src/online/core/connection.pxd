@@ -16,7 +16,7 @@ from libc.string cimport memcpy
 from online.core.arena cimport ref_t
 from online.core.codec cimport Arg, Buffer
 from online.core.msgpack_values cimport pack_array, pack_head, pack_int, pack_text
-from online.core.resp_values cimport resp_line, resp_text
+from online.core.resp_values cimport MOST_LINE_BYTES, resp_line, resp_text
 from online.core.core cimport Core
 from online.core.index cimport Index, name_from
 from online.core.journal cimport Journal
@@ -42,7 +42,6 @@ cdef enum:
     # A turn ends after so much work, in units of about half a microsecond (a hit), so that other connections wait
     # for a millisecond or so at most.
     WORK_A_TURN = 2048
-    MOST_LINE_BYTES = 28                                 # what resp_line needs room for
     WORK_ERROR = 4                                       # an exception is made and worded
 
 cdef struct Scan:

@@ -61,8 +61,11 @@ cdef extern from *:
     int online_digits(uint64_t value) nogil
     void online_all_digits(char* end, uint64_t value) nogil
 
+cdef enum:
+    MOST_LINE_BYTES = 28                                 # room for what resp_line writes, the copy beyond its end too
+
 cdef inline size_t resp_line(char* out, char head, int64_t value) noexcept nogil:
-    """Write a RESP head, a number and CR LF; at most 23 bytes, and there is room for 28."""
+    """Write a RESP head, a number and CR LF: at most 23 bytes, where there is room for MOST_LINE_BYTES."""
     cdef char digits[24 + 24]
     cdef size_t size = 1, n
     cdef uint64_t left = <uint64_t>value if value >= 0 else 0 - <uint64_t>value
