@@ -250,21 +250,6 @@ cdef inline void note_change(Core* core, ref_t page, int kind, int by) noexcept 
         watch = watch.next
 
 
-cdef void core_watch(Core* core, Watch* watch) noexcept nogil:
-    """Let `watch` be told of changes. O(1)."""
-    watch.next = core.watches
-    core.watches = watch
-
-
-cdef void core_unwatch(Core* core, Watch* watch) noexcept nogil:
-    """Undo `core_watch`, if it was done. O(watches)."""
-    cdef Watch** link = &core.watches
-    while link[0] != NULL and link[0] != watch:
-        link = &link[0].next
-    if link[0] != NULL:
-        link[0] = watch.next
-
-
 cdef void attach(Core* core, ref_t session, int kind, ref_t page, int64_t seen_ms) noexcept nogil:
     """Put a session that stands by name alone, if anywhere, at its place in time and on its page."""
     cdef Skiplist* skiplist = &core.skiplist

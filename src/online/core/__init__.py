@@ -36,7 +36,9 @@ source: its `.pxd` is the code.
     states      what is told of a channel, as JSON                      -> arguments, sections
     past        counts of a minute, its visitors, who has gone          -> index
     wire        all dialects and verbs together, for Python             -> frames, verbs
-    reactor     plain sockets over epoll, in turns (Linux)              -> connection
+    system      calls of Linux: sockets, epoll, clocks, inline
+    peers       sockets with their connections, step by step (Linux)    -> connection, system
+    reactor     who waits at sockets, and whose turn it is (Linux)      -> peers
 
     logfields   a usual line of an access log -> its fields             -> skiplist
     jsonfields  a usual JSON object -> its fields                       -> logfields, index

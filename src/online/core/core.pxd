@@ -123,8 +123,6 @@ cdef struct Ahead:
 cdef bint core_open(Core* core, Purse* purse, const uint64_t* secrets) noexcept nogil
 cdef void core_close(Core* core) noexcept nogil
 cdef int64_t core_memory_bytes(const Core* core) noexcept nogil
-cdef void core_watch(Core* core, Watch* watch) noexcept nogil
-cdef void core_unwatch(Core* core, Watch* watch) noexcept nogil
 cdef void core_begin_minute(Core* core) noexcept nogil
 cdef void core_forget(Core* core, ref_t session) noexcept nogil
 cdef void core_advance(Core* core, int64_t now_ms) noexcept nogil
@@ -193,3 +191,16 @@ cdef inline Ahead core_look(Core* core, const Hit* hit) noexcept nogil:
     ahead.written_ms = 0
     skiplist_draw_heights(&core.skiplist, &ahead.user_height, &ahead.url_height)
     return ahead
+
+cdef inline void core_watch(Core* core, Watch* watch) noexcept nogil:
+    """Let `watch` be told of changes. O(1)."""
+    watch.next = core.watches
+    core.watches = watch
+
+cdef inline void core_unwatch(Core* core, Watch* watch) noexcept nogil:
+    """Undo `core_watch`, if it was done. O(watches)."""
+    cdef Watch** link = &core.watches
+    while link[0] != NULL and link[0] != watch:
+        link = &link[0].next
+    if link[0] != NULL:
+        link[0] = watch.next

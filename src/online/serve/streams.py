@@ -2,7 +2,7 @@
 
 Its job: accept, receive and send, the time that each may take, and the end of a connection. Not its job: to open
 listeners (listeners.py), and what bytes mean (wire). The reactor does the same for plain sockets, and what is said,
-limited and counted is the same there; a connection's life is drawn in reactor.pyx.
+limited and counted is the same there; a connection's life is drawn in peers.pyx.
 
 Invariants:
 1. A connection that fails ends alone, and is counted.
