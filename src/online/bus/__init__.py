@@ -5,7 +5,8 @@ Whoever publishes needs no server, and every server that follows knows everybody
     entries     what a bus is: entries, and a class of four methods
     redisbus    the one in a stream of Redis or Valkey                    -> entries
     publisher   what waits for the bus, and how it gets there           -> entries
-    follower    entries -> the indexes of a server                      -> entries
+    forgetting  who is to be forgotten <-> frames
+    follower    entries -> the indexes of a server                      -> entries, forgetting
     replica     the part of a server: all of this, and what heals gaps  -> follower, publisher, redisbus, told
     relay       the part of one that publishes and keeps nobody        -> publisher, redisbus, told
     told        what is said of it: INFO bus                   -> follower, publisher

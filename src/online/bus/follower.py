@@ -17,6 +17,7 @@ Why a server may read its own entries, entries twice, and entries in any order:
 from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 
+from online.bus import forgetting
 from online.bus.entries import Entry, time_of
 from online.core.index import Index
 from online.core.replay import Replay
@@ -31,18 +32,24 @@ PIECE_S = 0.0005
 
 
 class _Host:
-    """Opens sites for a Replay."""
+    """Opens sites for a Replay, and hears who is to be forgotten."""
 
     def __init__(self, sites: Sites) -> None:
         self._sites = sites
+        self._site = b""  #: that is spoken of
+        self.forgotten: list[tuple[bytes, bytes, int]] = []  #: site, user, and when, by the clock of the bus
 
     def open(self, name: bytes) -> Index:
         if not 1 <= len(name) <= SITE_MAX_BYTES:
             raise FullError("no such name of a site")
+        self._site = name
         return self._sites.open(name)
 
     def noted(self, text: bytes) -> None:
-        """Totals are each server's own."""
+        """Take note of who is to be forgotten. Totals are each server's own."""
+        told = forgetting.told_by(text)
+        if told is not None:
+            self.forgotten.append((self._site, *told))
 
 
 class Follower:
@@ -51,7 +58,9 @@ class Follower:
     def __init__(self, sites: Sites, source: bytes, now_ms: Callable[[], int]) -> None:
         """`source` is how this server signs its own entries."""
         self.entries = self.own = self.poisoned = self.calls = 0
-        self._replay = Replay(_Host(sites))
+        self.forget: Callable[[bytes, bytes, int], object] = lambda site, user, at_ms: None  #: others were asked to
+        self._host = _Host(sites)
+        self._replay = Replay(self._host)
         self._source = source
         self._now_ms = now_ms
 
@@ -96,3 +105,7 @@ class Follower:
         latest_ms = time_of(entry.place) + AHEAD_MS
         if not self._replay.apply(entry.frames, now_ms=self._now_ms(), latest_ms=latest_ms, is_echo=is_own):
             self.poisoned += 1
+        if self._host.forgotten:
+            for forgotten in self._host.forgotten if not is_own else ():
+                self.forget(*forgotten)
+            self._host.forgotten.clear()

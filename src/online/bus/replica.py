@@ -29,7 +29,7 @@ from typing import Protocol
 
 import trio
 
-from online.bus import redisbus, told
+from online.bus import forgetting, redisbus, told
 from online.bus.entries import BEGINNING, Bus, BusError, Entry, Look, order, place_at, time_of
 from online.bus.follower import Follower
 from online.bus.publisher import Publisher
@@ -39,6 +39,7 @@ from online.core.journal import Journal, site
 from online.core.observers import Trail
 from online.core.sites import Sites
 from online.core.wire import Service
+from online.errors import StateError
 from online.serve.config import Config
 from online.serve.parts import Part
 from online.serve.slices import Slices
@@ -77,6 +78,14 @@ class Answers(Protocol):
     def answers_may_leave(self) -> None: ...
 
 
+class Forgetting(Protocol):
+    """Who erases users (serve/past.py)."""
+
+    share: Callable[[bytes, list[bytes], int], object]
+
+    def forget(self, site: bytes, users: list[bytes], at_ms: int | None = None) -> object: ...
+
+
 class _Gate:
     """Lets answers wait for the bus alone, with a journal that has no file."""
 
@@ -111,6 +120,7 @@ class Replica(Part):
         slices: Slices,
         *,
         keeper: Answers | None = None,
+        past: Forgetting | None = None,
         wake: Callable[[], None] = lambda: None,
     ) -> None:
         """`wake` is called when answers may leave. Raises ConfigError."""
@@ -123,6 +133,10 @@ class Replica(Part):
         self.publisher.taken, self.publisher.sent = self._taken, self._sent
         self.publisher.failed, self.publisher.lost = self._not_sent, self._lost
         self.follower = Follower(sites, self.source, now_ms)
+        self._past, self._forgotten = past, list[bytes]()  #: frames that are not on the bus yet
+        if past is not None:
+            past.share = self._share_forgotten
+            self.follower.forget = self._forget
         self.place = BEGINNING  #: of the entry that was applied last
         self.is_away = True
         self.last_error = ""
@@ -205,7 +219,7 @@ class Replica(Part):
 
     async def _say_farewell(self) -> None:
         """Publish what still waits."""
-        frames = self.publisher.take_rest()
+        frames = self.publisher.take_rest() + b"".join(self._forgotten)
         if frames and not self.is_away:
             try:
                 await redisbus.connected(self.url, lambda bus: bus.publish(self.source, frames))
@@ -338,6 +352,9 @@ class Replica(Part):
         if self._is_call_wanted:
             self._is_call_wanted = False
             await bus.publish(self.source, b"")
+        while self._forgotten:
+            await bus.publish(self.source, self._forgotten[0])
+            del self._forgotten[0]
         if trio.current_time() - self._trim_s >= TRIM_EVERY_S and self._look is not None:
             self._trim_s = trio.current_time()
             await bus.trim(self._look.now_ms - 2000 * self._sites.window_s)
@@ -440,6 +457,21 @@ class Replica(Part):
     def _want_dump(self) -> None:
         self._is_dump_wanted = True
         self._dump_wanted.set()
+
+    # Forgetting
+
+    def _share_forgotten(self, site: bytes, users: list[bytes], at_ms: int) -> None:
+        """Let the others forget users, too: within LOOK_MS, or when the bus answers again."""
+        self._forgotten.append(forgetting.frames(site, users, at_ms + self.clock_offset_ms))
+
+    def _forget(self, site: bytes, user: bytes, bus_ms: int) -> None:
+        """Forget a user because another server was asked to."""
+        if self._past is None:
+            return
+        try:
+            self._past.forget(site, [user], bus_ms - self.clock_offset_ms)
+        except StateError as error:
+            logger.error("a user who was to be forgotten is still in the history: %s", error)
 
     async def _dump_when_wanted(self) -> None:
         """Publish everybody whenever somebody may lack some, for ever."""

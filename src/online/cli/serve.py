@@ -123,7 +123,7 @@ def assemble(config: Config, *, clock: Clock | None = None) -> Server:
     past = server.verbs.past = PastKeeper(config, *shared, server.slices, purging=keeper)
     server.attach(past)
     if config.bus is not None:
-        server.attach(_replica()(config, *shared, server.slices, keeper=keeper, wake=wake))
+        server.attach(_replica()(config, *shared, server.slices, keeper=keeper, past=past, wake=wake))
     if config.syslog:
         server.attach(syslog)
     if config.http != ():

@@ -89,6 +89,7 @@ class PastKeeper(Part):
         self._now_ms = now_ms
         self._slices = slices
         self._purging = purging
+        self.share: Callable[[bytes, list[bytes], int], object] = lambda site, users, at_ms: None  #: with other servers
         self._pasts: dict[bytes, Past] = {}
         self._minute = -1  #: that is open; -1: none is
         self._step_ms = 0
@@ -376,20 +377,25 @@ class PastKeeper(Part):
 
     # Forgetting
 
-    def forget(self, site: bytes, users: list[bytes]) -> Future[int]:
+    def forget(self, site: bytes, users: list[bytes], at_ms: int | None = None) -> Future[int]:
         """Erase users: from where members were last seen, from memory, and from all files as soon as can be.
 
-        Returns how many were known.
+        Returns how many were known. Without `at_ms` it is this server that was asked, and the others are told; with
+        it, another was at that time (wall time), and who has come since is known.
         """
+        until_ms = SEEN_MAX_MS if at_ms is None else at_ms
 
         def erase(found: tuple[list[bool], int]) -> int:
             known, number = found
-            here = [self._erase(site, user, SEEN_MAX_MS) for user in users]
+            here = [self._erase(site, user, until_ms) for user in users]
             self._purge(number)
             return sum(map(any, zip_longest(known, here)))
 
-        at_ms = self._service.wall_of(self._now_ms())
-        return self._ask(lambda history: history.forget(site, users, at_ms), erase, writes=True)
+        when_ms = self._service.wall_of(self._now_ms()) if at_ms is None else at_ms
+        answer = self._ask(lambda history: history.forget(site, users, when_ms), erase, writes=True)
+        if at_ms is None:
+            self.share(site, users, when_ms)
+        return answer
 
     def _erase(self, site: bytes, user: bytes, until_ms: int) -> bool:
         """Erase a user whose session is of until then from an index; return whether there was one.
@@ -415,6 +421,8 @@ class PastKeeper(Part):
         forgotten, number = found.result()
         for site, user, at_ms in forgotten:
             self._erase(site, user, at_ms)
+            if is_start:
+                self.share(site, [user], at_ms)  # a crash may have kept the others from being told
         if forgotten and (is_start or min(at_ms for *_, at_ms in forgotten) < self._known_until_ms()):
             self._purge(number)
 
