@@ -37,10 +37,10 @@ def free_port():
 class Server:
     """The server of a cycle."""
 
-    def __init__(self, port, *arguments):
+    def __init__(self, port, *arguments, **variables):
         self.port = port
         command = [sys.executable, "-m", "tests.keep.small_server", "--listen", f"127.0.0.1:{port}", *arguments]
-        variables = environment(PYTHONFAULTHANDLER="1")
+        variables = environment(PYTHONFAULTHANDLER="1", **variables)
         self.popen = subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
 
     def kill(self, sent=signal.SIGKILL):

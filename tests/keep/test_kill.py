@@ -5,8 +5,11 @@
 
 import os
 import random
+import time
+from collections import Counter
 
 import pytest
+import redis
 from tests.keep.killing import Model, Sender, Server, cycle, free_port
 
 from online.keep.inspection import digest, inspect
@@ -23,6 +26,52 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path, transport, sync):
     model = Model()
     for _ in range(-(-CYCLES // 3)):
         assert cycle(model, tmp_path / "state", draw, transport=transport, sync=sync)
+
+
+SPEED = 30  # a minute takes two seconds
+
+
+@pytest.mark.slow
+def test_rows_of_complete_minutes_survive_kill_9(tmp_path):
+    seed = os.environ.get("ONLINE_KILL_SEED") or os.urandom(4).hex()
+    print(f"ONLINE_KILL_SEED={seed}")
+    draw, port = random.Random(seed), free_port()
+    known, since_ms = {}, time.time_ns() // 1_000_000
+    fast = {"ONLINE_SPEED": str(SPEED), "ONLINE_SINCE_MS": str(since_ms)}
+    for _ in range(-(-CYCLES // 3)):
+        server = Server(port, "--state", str(tmp_path / "state"), **fast)
+        try:
+            server.client().close()
+            with redis.Redis(port=port) as client:
+                until_s = time.monotonic() + draw.uniform(0.1, 5)
+                begun, sent, unsure = minute_of(client), Counter(), set()
+                while time.monotonic() < until_s:
+                    minute, n_hits = minute_of(client), draw.randrange(1, 50)
+                    send_hits(client, draw, n_hits)
+                    sent[minute] += n_hits
+                    unsure |= {minute, minute_of(client)} if minute_of(client) != minute else set()
+                found = client.execute_command("HISTORY", since_ms, since_ms + 60_000_000, 60)
+                rows = {row[0] // 60_000: row for row in found if row[0] // 60_000 < minute_of(client)}
+        finally:
+            server.kill()
+        assert len(found) == len({row[0] for row in found}), "a row twice"
+        assert known.items() <= rows.items()
+        for minute in rows.keys() - known.keys() - unsure:
+            if minute > begun:  # in that minute another server may have had a part
+                assert rows[minute][5] == sent[minute]
+        known = rows
+    assert known
+
+
+def minute_of(client):
+    return client.time()[0] // 60
+
+
+def send_hits(client, draw, n_hits):
+    pipeline = client.pipeline(transaction=False)
+    for _ in range(n_hits):
+        pipeline.execute_command("HIT", f"user{draw.randrange(1000)}", "/")
+    pipeline.execute()
 
 
 @pytest.mark.slow
