@@ -1,15 +1,17 @@
 """`online serve`: the limit on open files, and what its settings attach to a server."""
 
 import resource
+import socket
 from pathlib import Path
 
 import pytest
-from tests.serving import LOCAL
+import trio
+from tests.serving import LOCAL, run_command
 
 from online.cli import serve as command_module
 from online.cli.serve import assemble, raise_open_files
 from online.errors import ConfigError
-from online.serve.config import Config
+from online.serve.config import Address, Config
 
 
 def test_the_limit_on_open_files_is_raised_to_fit():
@@ -50,3 +52,43 @@ def test_parts_are_those_that_were_asked_for_and_the_state_comes_first(settings,
 def test_settings_of_syslog_are_checked_also_where_none_comes():
     with pytest.raises(ConfigError, match="rules /nowhere: No such file"):
         assemble(Config(syslog_rules=Path("/nowhere")))
+
+
+# --check
+
+
+def test_a_check_opens_every_address_and_starts_nothing(tmp_path):
+    path = tmp_path / "online.sock"
+    options = ["--listen", "127.0.0.1:0", "--listen", f"unix:{path}", "--syslog", "127.0.0.1:0", "--state", tmp_path]
+    checked = run_command("serve", "--check", *options)
+    assert checked.returncode == 0, checked.stderr
+    assert f"can listen on 127.0.0.1:0, unix:{path}, 127.0.0.1:0." in checked.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--listen", "--http", "--syslog"])
+def test_a_check_fails_where_an_address_is_taken(option):
+    kind = socket.SOCK_DGRAM if option == "--syslog" else socket.SOCK_STREAM
+    with socket.socket(socket.AF_INET, kind) as taken:
+        taken.bind(("127.0.0.1", 0))
+        if option != "--syslog":
+            taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=f"{address}: Address already in use"):
+            main_check(option, address)
+
+
+def main_check(option, address):
+    given = {"listen": (LOCAL,), "http": (), option.removeprefix("--"): (parse_listen(address),)}
+    trio.run(command_module.check, assemble(Config(**given)))
+
+
+def parse_listen(address):
+    host, port = address.split(":")
+    return Address(host, int(port))
+
+
+def test_a_check_says_what_is_wrong_with_settings():
+    checked = run_command("serve", "--check", "--window", "5")
+    assert checked.returncode == 2
+    assert "--window takes" in checked.stderr

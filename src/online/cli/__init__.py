@@ -23,6 +23,10 @@
     relay       a server that only publishes hits on the bus        -> serve
     state       what is in a state directory                        -> words
     config      the settings of a server, checked and shown         -> serve
+    doctor      what a running server lacks     -> health, logcheck, finding, serve, arguments, words
+    health      figures of INFO -> findings                         -> finding, outcomes, words
+    logcheck    the end of an access log -> findings                -> finding, outcomes, words
+    finding     what was found, and what to do
     demo        a server with a simulated site                      -> serve
     signals     which signals stop a command, and which it ignores
     words       names, numbers and times, for people

@@ -28,6 +28,7 @@ COMMANDS = {
     "replay": ("online.cli.replay", "send a log to a server as live traffic"),
     "state": ("online.cli.state", "look into the directory that a server keeps its state in"),
     "config": ("online.cli.config", "check the settings of a server, or write a file to begin with"),
+    "doctor": ("online.cli.doctor", "look at a server and what reaches it, and say what is missing"),
     "demo": ("online.cli.demo", "run a server with a simulated site, to try things out"),
 }
 

@@ -32,6 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.usage = "online relay --bus URL [OPTION ...]"
     parser.description = _DESCRIPTION
     parser.epilog = _EXAMPLES
+    serve.add_check_argument(parser)
     loading.add_arguments(parser)
 
 

@@ -17,12 +17,13 @@ import trio
 
 from online.cli.signals import IGNORED
 from online.cli.words import many
-from online.errors import ConfigError, OnlineError
+from online.errors import ConfigError, OnlineError, StateError
 from online.http.service import Http
 from online.serve import collector, loading
 from online.serve.clock import Clock
 from online.serve.config import Config
 from online.serve.keeper import Keeper
+from online.serve.listeners import open_datagrams, open_listeners
 from online.serve.past import PastKeeper
 from online.serve.server import Server
 from online.serve.syslog import Syslog
@@ -57,6 +58,7 @@ certificate again. With --state, nobody is forgotten over a restart or a crash."
 _EXAMPLES = """\
 examples:
   online serve
+  online serve --config /etc/online/online.toml --check
   online serve --state /var/lib/online/state --listen 127.0.0.1:8989 --listen unix:/run/online.sock
   online serve --listen 0.0.0.0:8989 --token-file /etc/online/token --tls-cert cert.pem --tls-key key.pem
 
@@ -70,7 +72,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.usage = "online serve [OPTION ...]"
     parser.description = _DESCRIPTION
     parser.epilog = _EXAMPLES
+    add_check_argument(parser)
     loading.add_arguments(parser)
+
+
+def add_check_argument(parser: ArgumentParser) -> None:
+    """Add `--check`, which `run_server` obeys."""
+    what = "check the settings and whether the addresses are free, then end: with 0, or with 2 and what is wrong"
+    parser.add_argument("--check", action="store_true", help=what)
 
 
 def run(args: Namespace) -> int:
@@ -82,6 +91,9 @@ def run_server(args: Namespace, make: Callable[[Config], Server]) -> int:
     """Run the server that `make` makes of what the command line, variables and file say. Raises OnlineError."""
     read = partial(loading.load, vars(args), os.environ)
     config = read()
+    if args.check:
+        trio.run(check, make(config))
+        return 0
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(message)s",
         level=logging.WARNING if config.quiet else logging.INFO,
@@ -94,6 +106,19 @@ def run_server(args: Namespace, make: Callable[[Config], Server]) -> int:
     sys.setswitchinterval(SWITCH_S)
     trio.run(serve, server, None, read)
     return 0
+
+
+async def check(server: Server) -> None:
+    """Open the sockets of a server that does not run, and close them again. Raises ConfigError or StateError."""
+    config, at = server.config, (*server.config.listen, *(server.config.http or ()))
+    if config.state is not None and config.state.is_dir() and not os.access(config.state, os.W_OK | os.X_OK):
+        raise StateError(f"state directory {config.state} cannot be written by this user")
+    async with (
+        open_listeners(at, unix_mode=config.unix_mode),
+        open_datagrams(config.syslog, unix_mode=config.unix_mode, purpose="receive syslog at"),
+    ):
+        told = ", ".join(map(str, (*at, *config.syslog)))
+        print(f"The settings are good, and a server can listen on {told}.")
 
 
 def status(server: Server) -> str:
