@@ -27,6 +27,8 @@
     health      figures of INFO -> findings                         -> finding, outcomes, words
     logcheck    the end of an access log -> findings                -> finding, outcomes, words
     finding     what was found, and what to do
+    plan        what a site needs: memory, disk, machines           -> measured, arguments, words
+    measured    what users, hits and questions cost
     demo        a server with a simulated site                      -> serve
     signals     which signals stop a command, and which it ignores
     words       names, numbers and times, for people

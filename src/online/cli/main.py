@@ -29,6 +29,7 @@ COMMANDS = {
     "state": ("online.cli.state", "look into the directory that a server keeps its state in"),
     "config": ("online.cli.config", "check the settings of a server, or write a file to begin with"),
     "doctor": ("online.cli.doctor", "look at a server and what reaches it, and say what is missing"),
+    "plan": ("online.cli.plan", "say how much memory, disk and processor time a site needs"),
     "demo": ("online.cli.demo", "run a server with a simulated site, to try things out"),
 }
 

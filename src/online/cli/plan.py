@@ -1,0 +1,237 @@
+"""`online plan`: from users, hits and questions to memory, disk, processor time and machines.
+
+Not here: what was measured (measured). A plan is an upper estimate: each figure is of the worst moment.
+"""
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from textwrap import wrap
+from typing import NamedTuple
+
+from online.cli import measured
+from online.cli.arguments import whole, whole_time
+from online.cli.words import many, span
+from online.limits import Limits
+
+#: Of a core, above which a server's answers begin to wait for each other.
+BUSY = 0.6
+
+#: How much more memory a machine should have: for buffers, the page cache, and the system.
+MACHINE_FACTOR, MACHINE_BYTES = 1.5, 512 * 2**20
+
+#: What a visitor opens within the window, where --hits is not given.
+PAGES_A_VISITOR = 6
+
+MOST = 1_000_000_000
+
+_DESCRIPTION = """\
+Say what a site needs: memory, disk, processor time, a bus and machines. The figures are those that this project has
+measured on the machine that docs/performance.md describes; each is of the worst moment. Measure your own with
+`online bench`."""
+
+_EPILOG = """\
+examples:
+  online plan --users 10000
+  online plan --users 300000 --hits 5000 --questions 5000 --replicas 2
+  online plan --users 50000 --window 24h --sites 200 --last-seen-members 1000000"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """What is to be served. All sites together."""
+
+    users: int  #: online at once
+    hits: int  #: a second
+    questions: int  #: a second
+    pages: int  #: with somebody on them
+    sites: int = 1
+    window_s: int = 1_800
+    replicas: int = 1
+    connections: int = 100
+    watchers: int = 0  #: browsers that wait for events
+    name_bytes: int = 22  #: as the name of a guest
+    url_bytes: int = 30
+    history_days: int = 400
+    last_seen_members: int = 0
+
+
+class Plan(NamedTuple):
+    """What that takes, of each server where nothing else is said. Sizes are in bytes."""
+
+    memory: int  #: of the process
+    sessions: int  #: of that, users and pages
+    machine: int  #: memory of a machine that is good for it
+    disk: int  #: of the state directory
+    written_per_s: int  #: to the disk
+    bus: int  #: memory of Redis or Valkey; 0 where there is one server
+    core: float  #: share of a core if each hit comes alone
+    core_batched: float  #: and if hits come in batches
+    servers: int
+
+
+def plan(site: Site) -> Plan:
+    """Return what `site` takes."""
+    sessions = site.sites * measured.SITE_BYTES
+    sessions += site.users * (measured.USER_BYTES + max(site.name_bytes, measured.NAME_BYTES))
+    sessions += site.pages * (measured.PAGE_BYTES + site.url_bytes)
+    memory = measured.PROCESS_BYTES + sessions
+    memory += site.connections * measured.CONNECTION_BYTES + site.watchers * measured.EVENTS_BYTES
+    hit_bytes = site.name_bytes + site.url_bytes + measured.JOURNALED_HIT_BYTES
+    own_hits = site.hits / site.replicas
+    questions_s = site.questions / site.replicas * measured.LONE_QUESTION_S
+    batched_s, shared_s = site.hits * measured.BATCHED_HIT_S, 0.0
+    if site.replicas > 1:  # each server applies everybody's hits
+        batched_s *= measured.BUS_FACTOR
+        shared_s = batched_s
+    return Plan(
+        memory=memory,
+        sessions=sessions,
+        machine=round(MACHINE_FACTOR * memory) + MACHINE_BYTES,
+        disk=round(_disk(site, hit_bytes)),
+        written_per_s=site.hits * (hit_bytes + measured.LONE_HIT_BYTES),
+        bus=_bus(site) if site.replicas > 1 else 0,
+        core=questions_s + own_hits * measured.LONE_QUESTION_S + shared_s,
+        core_batched=questions_s + batched_s,
+        servers=site.replicas,
+    )
+
+
+def _disk(site: Site, hit_bytes: int) -> float:
+    """Return the most that the state directory takes, by the formula of docs/persistence.md."""
+    snapshot = site.users * hit_bytes
+    while_written_s = site.users * measured.SNAPSHOT_S + 2
+    kept: float = 3 * snapshot + 2 * max(measured.JOURNAL_BYTES, snapshot)
+    kept += (hit_bytes + measured.LONE_HIT_BYTES) * site.hits * while_written_s
+    history = site.sites * measured.HISTORY_BYTES * site.history_days / measured.HISTORY_DAYS
+    row = measured.LAST_SEEN_BYTES + site.name_bytes + site.url_bytes
+    return kept + history + site.last_seen_members * row
+
+
+def _bus(site: Site) -> int:
+    hit_bytes = max(measured.BUS_HIT_BYTES, site.name_bytes + site.url_bytes)
+    return measured.BUS_WINDOWS * site.window_s * site.hits * hit_bytes
+
+
+# The command
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Describe `online plan`."""
+    parser.usage = "online plan --users N [OPTION ...]"
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    number, add = whole(0, MOST), parser.add_argument
+    add("--users", metavar="N", type=whole(1, MOST), required=True, help="visitors who are online at once, bots too")
+    add("--hits", metavar="N", type=number, help=f"page views a second (default: {PAGES_A_VISITOR} a user and window)")
+    add("--questions", metavar="N", type=number, help="questions a second (default: one for each page view)")
+    add("--pages", metavar="N", type=number, help="pages with somebody on them (default: one for five users)")
+    add("--sites", metavar="N", type=whole(1, MOST), default=1, help="how many sites share these users (default: 1)")
+    add(
+        "--window",
+        metavar="TIME",
+        type=whole_time(60, 86_400),
+        default=1_800,
+        help="how long a visitor counts as online, 1min to 24h (default: 30min)",
+    )
+    add("--replicas", metavar="N", type=whole(1, 100), default=1, help="servers that share all hits (default: 1)")
+    add("--connections", metavar="N", type=number, default=100, help="open connections (default: 100)")
+    add("--watchers", metavar="N", type=number, default=0, help="browsers that wait for events (default: 0)")
+    add("--name-bytes", metavar="N", type=whole(1, 256), default=22, help="length of a user's name (default: 22)")
+    add("--url-bytes", metavar="N", type=whole(1, 2048), default=30, help="length of a url (default: 30)")
+    add("--history", metavar="DAYS", type=whole(0, 36_500), default=400, help="as for the server (default: 400)")
+    add("--last-seen-members", metavar="N", type=number, default=0, help="members that --last-seen keeps (default: 0)")
+    add("--json", action="store_true", help="print the plan as JSON; sizes in bytes")
+
+
+def run(args: Namespace) -> int:
+    """Print the plan. Returns 0."""
+    site = site_of(args)
+    found = plan(site)
+    if args.json:
+        print(json.dumps({"site": asdict(site), "plan": found._asdict()}, indent=2))
+        return 0
+    for name, value, note in rows(site, found):
+        lines = wrap(note, 60) or [""]
+        print(f"{name:<14}{value:>12}  {lines[0]}".rstrip())
+        for line in lines[1:]:
+            print(f"{'':<28}{line}")
+    return 0
+
+
+def site_of(args: Namespace) -> Site:
+    """Return what was asked for, with what follows from it where nothing was said."""
+    hits = args.hits if args.hits is not None else -(-args.users * PAGES_A_VISITOR // args.window)
+    return Site(
+        users=args.users,
+        hits=hits,
+        questions=args.questions if args.questions is not None else hits,
+        pages=args.pages if args.pages is not None else -(-args.users // 5),
+        sites=args.sites,
+        window_s=args.window,
+        replicas=args.replicas,
+        connections=args.connections,
+        watchers=args.watchers,
+        name_bytes=args.name_bytes,
+        url_bytes=args.url_bytes,
+        history_days=args.history,
+        last_seen_members=args.last_seen_members,
+    )
+
+
+def rows(site: Site, found: Plan) -> Iterator[tuple[str, str, str]]:
+    """Yield rows of name, value and note."""
+    sites = "" if site.sites == 1 else f" on {site.sites:,} sites"
+    asked = f"{site.hits:,} hits and {many(site.questions, 'question')} a second, window {span(site.window_s)}"
+    yield "for", f"{site.users:,}", f"users online at once{sites}; {asked}"
+    yield "memory", size(found.memory), f"of a server's process; users and pages are {size(found.sessions)} of it"
+    yield "machine", size(found.machine), "memory of a machine that is good for it"
+    yield "disk", size(found.disk), "at most, with --state; the journal, two snapshots, history"
+    yield "written", f"{size(found.written_per_s)}/s", "to the journal"
+    yield "processor", _core(found.core), "each hit by itself, of the machine of docs/performance.md"
+    yield "", _core(found.core_batched), "hits in batches, as Reporter and online feed send them"
+    if site.replicas == 1:
+        yield "machines", "1", "--replicas 2 for one that may fail; then all share their hits over a bus"
+    else:
+        yield "machines", f"{found.servers}", "servers, each with all of this; and one for the bus"
+        yield "bus", size(found.bus), "memory of Redis or Valkey: twice the window"
+    for warning in warnings(site, found):
+        yield "mind", "", warning
+
+
+def warnings(site: Site, found: Plan) -> Iterator[str]:
+    """Yield what does not fit."""
+    if found.core_batched > BUSY:
+        yield (
+            "a server uses one core, and that is too little for it. More servers divide questions, not hits: each "
+            "applies all. Divide the sites among servers that share nothing"
+        )
+    elif found.core > BUSY:
+        yield "let hits come in batches: by a Reporter, online feed or syslog"
+    limits = Limits()
+    for name, asked, option in (("users", site.users, "--max-users"), ("pages", site.pages, "--max-pages")):
+        limit = getattr(limits, f"max_{name}")
+        if asked > limit * site.sites:
+            yield f"a site takes {limit:,} {name}: raise {option}"
+    if site.sites > limits.max_sites:
+        yield f"a server takes {limits.max_sites:,} sites: raise --max-sites"
+    if site.connections + site.watchers > limits.max_connections:
+        yield f"a server takes {limits.max_connections:,} connections: raise --max-connections"
+
+
+def _core(share: float) -> str:
+    return f"{100 * share:,.1f} %"
+
+
+def size(n_bytes: int) -> str:
+    """Write a size with two or three digits.
+
+    >>> [size(n) for n in (900, 1_500_000, 57_300_000, 12_000_000_000)]
+    ['900 B', '1.5 MB', '57 MB', '12 GB']
+    """
+    value, unit = float(n_bytes), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.1f} {unit}" if value < 10 and unit != "B" else f"{value:,.0f} {unit}"
