@@ -26,3 +26,10 @@ def test_the_demo_says_at_once_how_long_it_takes_and_needs_none_of_the_packages_
 @pytest.mark.parametrize("target", ["test", "check", "bench"])
 def test_tests_and_benchmarks_install_the_rest(target):
     assert any("['optional-dependencies']['dev']" in command for command in steps(target))
+
+
+def test_the_documentation_takes_none_of_the_packages_for_tests():
+    commands = steps("docs")
+    assert any("['optional-dependencies']['docs']" in command for command in commands)
+    assert not any("['optional-dependencies']['dev']" in command for command in commands)
+    assert any("sphinx-build" in command and " -W " in command for command in commands)
