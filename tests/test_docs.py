@@ -8,14 +8,16 @@ import socket
 from pathlib import Path
 
 import pytest
+from docs.site import reference
 from tests.serving import server_process
 from tests.wiring import RespError, read_pack, read_resp, request, resp
 
+from online.serve.settings import LIMITS
 from online_client import Client
 from online_client import verbs as client_verbs
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "client" / "README.md"]
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "client" / "README.md"]
 
 #: Code may hold what looks like a link.
 CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
@@ -48,6 +50,19 @@ def test_the_front_door_sets_nginx_up_as_its_guide_does():
 def test_every_guide_is_linked_from_the_front_door():
     linked = {(ROOT / link).resolve() for link in LINK.findall((ROOT / "README.md").read_text())}
     assert set(ROOT.glob("docs/*.md")) - linked == set()
+
+
+# The reference
+
+
+@pytest.mark.parametrize("name", reference.PAGES)
+def test_the_reference_is_what_the_code_says(name):
+    written = (reference.FOLDER / f"{name}.md").read_text()
+    assert reference.page(name) == written, f"docs/reference/{name}.md is not what the code says: make reference"
+
+
+def test_the_reference_says_what_happens_at_each_limit():
+    assert set(reference.AT_LIMIT) == {setting.name for setting in LIMITS}
 
 
 # The protocol: its tables are those of README and of the client, and its examples are what a server answers.

@@ -38,6 +38,13 @@ NAVIGATION = {
         docs/privacy
     """,
     "Reference": """
+        docs/reference/verbs
+        docs/reference/http
+        docs/reference/command-line
+        docs/reference/settings
+        docs/reference/limits
+        docs/reference/metrics
+        docs/reference/errors
         docs/protocol
     """,
     "Inside": """

@@ -40,8 +40,10 @@ async def test_the_page_is_openmetrics(tmp_path):
         assert found["online_question_seconds"].type == "histogram"
         assert found["online_syslog_lines"].type == "counter"
         assert all(family.documentation for family in found.values())
-        labels = {label for family in found.values() for sample in family.samples for label in sample.labels}
-        assert labels <= {"site", "kind", "reason", "verb", "le", "version"}
+        labels = {f"online_{metric.name}": {*its_labels} for metric, its_labels in metrics.LABELS.items()}
+        for name, family in found.items():
+            told = {label for sample in family.samples for label in sample.labels}
+            assert told == labels.get(name, set()) or not family.samples
 
 
 @jumping

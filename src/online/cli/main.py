@@ -3,7 +3,7 @@
 Not here: what a command does. Each command is a module with `add_arguments(parser)` and `run(args) -> int`. Only the
 module that is needed is imported, so that `online query` starts quickly.
 
-_EPILOG lists the exit codes of all commands.
+EPILOG lists the exit codes of all commands.
 """
 
 import errno
@@ -44,7 +44,8 @@ Shows who is online now, and on which page.
 Web servers or an application report every page load (a hit) to a server. The server keeps the newest hit of each user
 in the last 30 minutes. Counts and lists of who is online, and on which page, are always exact."""
 
-_EPILOG = """\
+#: Shown below the commands.
+EPILOG = """\
 examples:
   online demo                          try things out
   online serve                         a server on 127.0.0.1:8989
@@ -104,7 +105,7 @@ def _run(arguments: list[str]) -> int:
 
 def _parser(wanted: str) -> Parser:
     """Return a parser with one line for each command, and all options of the `wanted` one."""
-    parser = Parser("online", description=_DESCRIPTION, epilog=_EPILOG)
+    parser = Parser("online", description=_DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"online {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module, summary) in COMMANDS.items():

@@ -114,8 +114,13 @@ def problem(
     return Response(status, orjson.dumps(told), PROBLEM, more, closes)
 
 
+def status_of(code: str) -> int:
+    """Return the status of an error with this code; 500 for one that no request should get."""
+    return _STATUS_OF.get(code, 500)
+
+
 def problem_of(error: OnlineError) -> Response:
     """Return the response that tells of an error, with the field, limit and value that it is about."""
-    status = _STATUS_OF.get(error.code, 500)
+    status = status_of(error.code)
     headers: list[Header] = [(b"WWW-Authenticate", b'Bearer realm="online"')] if status == 401 else []
     return problem(status, error.code, str(error), headers, field=error.field, limit=error.limit, value=error.value)

@@ -39,6 +39,26 @@ _LIMIT = Metric("limit_reached", "counter", "How often each limit was reached.")
 _CPU = Metric("cpu_seconds", "counter", "Processor time of the server.", "seconds")
 _SYSLOG_SKIPPED = Metric("syslog_skipped", "counter", "Lines over syslog that gave no hit, by why not.")
 
+#: Those that are not figures of INFO.
+_BUILD = Metric("build", "info", "The version that runs.")
+_PEOPLE = Metric("people", "gauge", "Who is online now, by kind; all but bots are people.")
+_PEAK = Metric("people_peak", "gauge", "The most people ever online at once.")
+_TURN = Metric("turn_seconds", "histogram", "How long turns of the reactor took.", "seconds")
+_QUESTION = Metric("question_seconds", "histogram", "How long questions over HTTP took.", "seconds")
+
+#: Metrics with labels, and these.
+LABELS = {
+    _BUILD: ("version",),
+    _PEOPLE: ("site", "kind"),
+    _PEAK: ("site",),
+    _TURN: ("le",),
+    _QUESTION: ("verb", "le"),
+    _HITS: ("reason",),
+    _LIMIT: ("reason",),
+    _CPU: ("reason",),
+    _SYSLOG_SKIPPED: ("reason",),
+}
+
 
 def _gauge(name: str, text: str, unit: str = "", scale: float = 1) -> tuple[Metric, str]:
     return Metric(name, "gauge", text, unit, scale), ""
@@ -133,7 +153,7 @@ def write(shared: Shared, times: Times, now_ms: int, own: bytes | None = None) -
     """Return the whole page, of the site `own` alone if there is one, in pieces. O(sites)."""
     figures = yield from _figures(shared, now_ms)
     lines = [
-        *_head(Metric("build", "info", "The version that runs.")),
+        *_head(_BUILD),
         f'online_build_info{{version="{__version__}"}} 1',
         *figures,
         *_sites(shared, now_ms, own),
@@ -193,19 +213,19 @@ def _sites(shared: Shared, now_ms: int, own: bytes | None) -> Iterator[str]:
     found = [(name, index) for name, index in shared.sites.items() if own in (None, name)]
     if len(found) > MOST_SITES:
         found = sorted(found, key=lambda each: each[1].count(now_ms=now_ms), reverse=True)[:MOST_SITES]
-    yield from _head(Metric("people", "gauge", "Who is online now, by kind; all but bots are people."))
+    yield from _head(_PEOPLE)
     for name, index in found:
         for kind, n in zip(COUNTED, index.kinds(now_ms=now_ms), strict=True):
             singular = kind.removesuffix("s")
             yield f'online_people{{site="{_escaped(name)}",kind="{singular}"}} {n}'
-    yield from _head(Metric("people_peak", "gauge", "The most people ever online at once."))
+    yield from _head(_PEAK)
     for name, index in found:
         yield f'online_people_peak{{site="{_escaped(name)}"}} {index.peak()[0]}'
 
 
 def _turns(delays: Delays) -> Iterator[str]:
     """Yield how long turns of the reactor took, by powers of two of a microsecond. Their sum is not known."""
-    yield from _head(Metric("turn_seconds", "histogram", "How long turns of the reactor took.", "seconds"))
+    yield from _head(_TURN)
     seen = 0
     for n, count in enumerate(delays.event("turn").counts):
         seen += count
@@ -214,7 +234,7 @@ def _turns(delays: Delays) -> Iterator[str]:
 
 
 def _times(times: Times) -> Iterator[str]:
-    yield from _head(Metric("question_seconds", "histogram", "How long questions over HTTP took.", "seconds"))
+    yield from _head(_QUESTION)
     for verb, histogram in sorted(times.items()):
         yield from _histogram("question_seconds", f'verb="{verb}"', histogram)
 
