@@ -89,7 +89,7 @@ def test_other_times_get_no_hint(seen_ms):
             'more than 100000 pages, the limit max_scan, begin with "/"; ask for a longer prefix',
         ),
         (errors.within_one_page(), 'within_s counts the whole site only; leave the url empty: COUNT "" within_s'),
-        (errors.unknown_verb(b"GET /"), 'unknown verb "GET /"; the README lists the verbs'),
+        (errors.unknown_verb(b"GET /"), 'unknown verb "GET /"; COMMAND LIST shows all verbs'),
     ],
 )
 def test_message_names_what_the_limit_and_the_value(error, message):

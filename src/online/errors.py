@@ -215,7 +215,7 @@ def unknown_verb(verb: bytes, known: Iterable[str] = ()) -> CommandError:
     """
     word = verb[:SHOWN_BYTES].upper().decode("ascii", "replace")
     near = difflib.get_close_matches(word, [name for name in known if name[:1] == word[:1]], n=1, cutoff=0.7)
-    hint = f"did you mean {near[0]}?" if near else "the README lists the verbs"
+    hint = f"did you mean {near[0]}?" if near else "COMMAND LIST shows all verbs"
     return CommandError(f"unknown verb {quote(verb)}; {hint}")
 
 
@@ -264,7 +264,7 @@ def wrong_token() -> WrongTokenError:
 
 def not_permitted(what: str, role: str) -> NotPermittedError:
     """Something for which the token has too low a role."""
-    return NotPermittedError(f"{what} need a token with the role {role}")
+    return NotPermittedError(f"a token with the role {role} is needed for {what}")
 
 
 def other_site(site: bytes, own: bytes) -> NotPermittedError:

@@ -65,7 +65,7 @@ def test_a_status_is_a_line():
 
 def test_an_error_is_a_line_whatever_is_in_it():
     output = feed(Wiring().connect(), resp(b"\r\n+OK\r\n\xff\0"))
-    assert output == rb'-ERR unknown verb "\r\n+OK\r\n\xff\x00"; the README lists the verbs' + b"\r\n"
+    assert output == rb'-ERR unknown verb "\r\n+OK\r\n\xff\x00"; COMMAND LIST shows all verbs' + b"\r\n"
 
 
 # Commands

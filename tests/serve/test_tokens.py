@@ -65,7 +65,7 @@ def line():
 @pytest.mark.parametrize("request_", [("HIT", "a", "/"), ("LEAVE", "ada"), ("hits", ["a", "/"])])
 def test_a_token_for_reading_writes_nothing(line, request_):
     line.ask("AUTH", "look")
-    assert line.ask(*request_) == "NOPERM hits and leaves need a token with the role write"
+    assert line.ask(*request_) == "NOPERM a token with the role write is needed for hits and leaves"
     assert line.ask("COUNT") == 1
     assert line.ask("SITES") == [["default", 1], ["shop", 1]]
     line.ask("AUTH", "tell")
@@ -82,7 +82,7 @@ def test_a_transaction_is_judged_by_the_token_too(line):
 def test_only_an_administrator_sees_and_ends_connections(line):
     for token in ("look", "tell", "shop-only"):
         line.ask("AUTH", token)
-        assert line.ask("CLIENT", "LIST") == "NOPERM CLIENT LIST and KILL need a token with the role admin"
+        assert line.ask("CLIENT", "LIST") == "NOPERM a token with the role admin is needed for CLIENT LIST and KILL"
         assert line.ask("CLIENT", "KILL", "ID", "1").startswith("NOPERM ")
         assert line.ask("CLIENT", "INFO").startswith("id=")
     line.ask("AUTH", "all")

@@ -286,7 +286,7 @@ def test_what_is_not_here_is_refused_in_plain_words(line, command, error):
     ],
 )
 def test_an_unknown_verb_names_the_one_that_was_probably_meant(line, verb, meant):
-    hint = f"did you mean {meant}?" if meant else "the README lists the verbs"
+    hint = f"did you mean {meant}?" if meant else "COMMAND LIST shows all verbs"
     line.resp(b"PING")
     error = line.resp(b'"' + verb.encode() + b'"')
     assert error.startswith(b'-ERR unknown verb "')
