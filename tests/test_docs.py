@@ -1,4 +1,4 @@
-"""Links within the documents lead somewhere: to a file, and to a heading of it. What the protocol says is so."""
+"""Links in the documents lead to a file and a heading. What the protocol and the reference say is so."""
 
 import inspect
 import json
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from docs.site import reference
+from docs.site.conf import NAVIGATION
+from tests.cli.test_verbs_agree import NOT_ASKED, SERVER
 from tests.serving import server_process
 from tests.wiring import RespError, read_pack, read_resp, request, resp
 
@@ -47,9 +49,20 @@ def test_the_front_door_sets_nginx_up_as_its_guide_does():
     assert block in (ROOT / "docs" / "nginx.md").read_text()
 
 
-def test_every_guide_is_linked_from_the_front_door():
-    linked = {(ROOT / link).resolve() for link in LINK.findall((ROOT / "README.md").read_text())}
-    assert set(ROOT.glob("docs/*.md")) - linked == set()
+def test_every_page_can_be_reached_from_the_front_door():
+    found, left = set(), [ROOT / "README.md"]
+    while left:
+        document = left.pop()
+        if document not in found and document.suffix == ".md":
+            found.add(document)
+            links = LINK.findall(CODE.sub("", document.read_text()))
+            left += [(document.parent / link.partition("#")[0]).resolve() for link in links if ":" not in link]
+    assert set(DOCUMENTS) - found == {ROOT / "CODE_OF_CONDUCT.md"}
+
+
+def test_every_page_is_in_the_menu_of_the_site():
+    pages = {ROOT / f"{name}.md" for names in NAVIGATION.values() for name in names.split()}
+    assert set(DOCUMENTS) - pages == {ROOT / "README.md"}
 
 
 # The reference
@@ -65,18 +78,9 @@ def test_the_reference_says_what_happens_at_each_limit():
     assert set(reference.AT_LIMIT) == {setting.name for setting in LIMITS}
 
 
-# The protocol: its tables are those of README and of the client, and its examples are what a server answers.
+# The protocol: its tables are those of the server and of the client, and its examples are what a server answers.
 
 PROTOCOL = ROOT / "docs" / "protocol.md"
-
-#: Verbs that our client needs no method for: Redis clients use them, or it sends them by itself.
-OF_REDIS = {
-    *("SITE", "ECHO", "QUIT", "RESET", "AUTH", "HELLO", "CLIENT", "SELECT", "CONFIG", "COMMAND"),
-    *("MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH"),
-    *("SUBSCRIBE", "UNSUBSCRIBE"),
-    *("DBSIZE", "ROLE", "LATENCY", "SLOWLOG", "MEMORY", "WAIT", "CLUSTER"),
-}
-
 
 def usages_of(document):
     """The usages in the first column of the table of verbs of a document, by verb."""
@@ -92,19 +96,23 @@ def wire_names(verb):
     return [on_the_wire.get(each, each) for each in inspect.signature(getattr(client_verbs, verb.lower())).parameters]
 
 
-def test_the_protocol_has_the_verbs_of_the_front_door():
-    described, listed = usages_of(PROTOCOL), usages_of(ROOT / "README.md")
-    assert set(described) == set(listed)
-    with_arguments = {verb: usage for verb, usage in listed.items() if " " in usage}
-    assert len(with_arguments) > 10
-    assert {verb: described[verb] for verb in with_arguments} == with_arguments
+def test_the_verbs_of_the_front_door_are_those_of_the_protocol():
+    section = (ROOT / "README.md").read_text().partition("\n## Ask it\n")[2].partition("\n## ")[0]
+    listed = {usage.split()[0]: usage for usage in re.findall(r"^\| `([A-Z].*?)` \|", section, re.MULTILINE)}
+    assert len(listed) > 5
+    described = usages_of(PROTOCOL)
+    assert {verb: described[verb] for verb in listed} == listed
+
+
+def test_the_protocol_has_the_verbs_of_the_server():
+    assert set(usages_of(PROTOCOL)) == set(SERVER)
 
 
 def test_the_protocol_has_the_verbs_of_the_client():
     described = usages_of(PROTOCOL)
     functions = {name.upper() for name, _ in inspect.getmembers(client_verbs, inspect.isfunction)}
-    assert {name for name in functions if hasattr(Client, name.lower())} == set(described) - OF_REDIS
-    for verb in set(described) - OF_REDIS - {"PING"}:  # whose text the client does not need
+    assert {name for name in functions if hasattr(Client, name.lower())} == set(described) - NOT_ASKED
+    for verb in set(described) - NOT_ASKED - {"PING"}:  # whose text the client does not need
         arguments = dict.fromkeys(re.findall(r"[a-z_]+", described[verb].partition(" ")[2]))
         assert wire_names(verb) == list(arguments), verb
 

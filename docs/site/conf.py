@@ -8,6 +8,12 @@ from typing import Any
 
 #: Captions of the menu, and the pages below each.
 NAVIGATION = {
+    "Begin": """
+        docs/tutorial
+        docs/concepts
+        docs/configuration
+        docs/comparison
+    """,
     "Web servers": """
         docs/nginx
         docs/apache
@@ -31,11 +37,13 @@ NAVIGATION = {
         docs/http
     """,
     "Operations": """
+        docs/operations
         docs/systemd
         docs/persistence
         docs/scale
-        docs/reliability
+        docs/security
         docs/privacy
+        docs/reliability
     """,
     "Reference": """
         docs/reference/verbs
