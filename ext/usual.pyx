@@ -227,7 +227,8 @@ cdef class UsualLines:
     def note(self, record):
         self.owner = record
         self.last.url, self.last.status = name_from(record[4]), name_from(record[5])
-        self.last.host, self.last.referrer = name_from(record[7]), name_from(record[11])
+        self.last.agent, self.last.host = name_from(record[6]), name_from(record[7])
+        self.last.referrer = name_from(record[11])
 
     @property
     def status(self):
@@ -236,6 +237,10 @@ cdef class UsualLines:
     @property
     def url(self):
         return text_of(self.last.url)
+
+    @property
+    def agent(self):
+        return text_of(self.last.agent)
 
     @property
     def host(self):

@@ -64,6 +64,7 @@ def test_a_wheel_holds_the_program_and_no_sources_of_the_core(built):
     assert {".pyi", ".pxd", ".typed"} <= suffixes | {f".{Path(name).name.split('.')[-1]}" for name in names}
     assert not {".pyx", ".c", ".o"} & suffixes
     assert "online/http/pages/index.html" in names
+    assert "online/cli/pages/report.html" in names
     compiled = {Path(name).name.split(".")[0] for name in names if name.endswith((".so", ".dylib"))}
     assert compiled == {path.stem for path in (ROOT / "ext").glob("*.pyx")} - ({"reactor"} - compiled)
 

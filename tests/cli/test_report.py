@@ -20,6 +20,7 @@ from online.cli.arguments import Parser
 from online.cli.axis import people_step, time_ticks
 from online.cli.main import main
 from online.cli.outcomes import in_words
+from online.cli.stays import Stays
 from online.cli.survey import MAX_POINTS, STEPS_S, Survey, survey
 from online.cli.visits import Calendar, Visits
 from online.cli.words import LINES, VIEWS
@@ -127,6 +128,7 @@ def test_figures_of_a_few_hits():
         peak_at_ms=NOON_MS + 30_000,
         peak_pages=2,
         peak_top=[(b"/b", 2), (b"/a", 1)],
+        stays=Stays(4, 5, 3, 20, 20.0, [0, 1, 0, 0, 0, 0, 0, 0]),
         begin_ms=NOON_MS,
         points=found.points,
     )
@@ -191,6 +193,7 @@ def test_most_between_points_is_exact(seeded):
     for point in found.points:
         between = [count for now_ms, count in counts if since_ms < now_ms <= point.at_ms]
         assert point.peak == max([people, *between])
+        assert point.hits == len(between)
         since_ms, people = point.at_ms, point.people
     assert max(point.peak for point in found.points) == found.peak
 
@@ -466,6 +469,21 @@ def test_figures_come_as_json(command, tmp_path):
             "pages": 3,
             "top": [["/a", 2], ["/%FF", 1], ["/b", 1]],
         },
+        "kinds": {
+            "members": {"hits": 0, "users": 0},
+            "guests": {"hits": 4, "users": 4},
+            "bots": {"hits": 0, "users": 0},
+        },
+        "stays": {
+            "number": 4,
+            "hits": 4,
+            "single": 4,
+            "median_s": 0,
+            "average_s": 0.0,
+            "by_length": [0, 0, 0, 0, 0, 0, 0, 0],
+        },
+        "browsers": {"not told": 4},
+        "systems": {"not told": 4},
     }
 
 

@@ -8,8 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import trustme
-from axe_playwright_python.base import AXE_FILE_PATH
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 from tests.serving import PATIENCE_S, server_process
 from tests.websites import GUIDES, free_port, program
 
@@ -17,61 +16,14 @@ from online_client import Client
 
 pytestmark = pytest.mark.xdist_group("chromium")
 
-#: Violations of WCAG A and AA are counted, as axe-core finds them.
-AXE_OPTIONS = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    where = program("chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=where, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
 
 @pytest.fixture(scope="module")
 def server_options():
     return ("--http", "127.0.0.1:0")
 
 
-@pytest.fixture
-def open_page(chromium):
-    """Opens pages; at the end of the test none may have had an error, or have broken its policy."""
-    contexts, problems = [], []
-
-    def open_page(url, *, width=1280, scheme="light", trouble=r"$^"):
-        context = chromium.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, ignore_https_errors=True
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE_S * 1000)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("dialog", lambda dialog: (problems.append(f"a dialog: {dialog.message}"), dialog.dismiss()))
-        page.on(
-            "console",
-            lambda said: said.type == "error" and not re.search(trouble, said.text) and problems.append(said.text),
-        )
-        page.goto(url)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert problems == []
-
-
 def expect_text(page, selector, text):
     expect(page.locator(selector)).to_have_text(text, timeout=PATIENCE_S * 1000)
-
-
-def check_accessible(page):
-    """Let axe-core look at a page, from outside of its policy."""
-    page.evaluate(AXE_FILE_PATH.read_text() + "; null")
-    found = page.evaluate("options => axe.run(options)", AXE_OPTIONS)
-    assert found["passes"]
-    assert [(each["id"], [node["html"][:120] for node in each["nodes"]]) for each in found["violations"]] == []
 
 
 @pytest.fixture
@@ -82,7 +34,7 @@ def site(server, request):
         yield client, f"{server.http}#site={name}"
 
 
-def test_a_live_site(open_page, site):
+def test_a_live_site(open_page, site, check_accessible):
     client, address = site
     client.hits([(f"u{n}", "/forum/1" if n < 20 else f"/news/{n}") for n in range(30)])
     client.hits([("g", "/news/1", None, "guest"), ("h", "/news/1", None, "hidden"), ("b", "/", None, "bot")])
@@ -141,7 +93,7 @@ def test_everything_can_be_reached_with_keys(open_page, site):
     expect_text(page, "#page-users .name", "ada")
 
 
-def test_an_empty_server_shows_how_to_send_the_first_hit(open_page):
+def test_an_empty_server_shows_how_to_send_the_first_hit(open_page, check_accessible):
     with server_process("--http", "127.0.0.1:0") as process:
         page = open_page(process.http)
         expect(page.get_by_role("heading", name="Nobody is here yet")).to_be_visible()
@@ -184,7 +136,7 @@ def test_hostile_names_are_text(open_page, server, site):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "dark"), (3840, "light")])
-def test_every_width_and_scheme(open_page, site, width, scheme):
+def test_every_width_and_scheme(open_page, site, width, scheme, check_accessible):
     client, address = site
     client.hits([(f"user-{n}-" + "x" * 100, f"/page/{n}/" + "y" * 200) for n in range(3)])
     page = open_page(address, width=width, scheme=scheme)
@@ -193,7 +145,7 @@ def test_every_width_and_scheme(open_page, site, width, scheme):
     check_accessible(page)
 
 
-def test_a_server_that_restarts(open_page):
+def test_a_server_that_restarts(open_page, check_accessible):
     port = free_port()
     with server_process("--http", f"127.0.0.1:{port}") as process:
         with Client(process.url, timeout=PATIENCE_S) as client:
@@ -209,7 +161,7 @@ def test_a_server_that_restarts(open_page):
         expect_text(page, "#people", "1")
 
 
-def test_a_server_with_a_history(open_page, site):
+def test_a_server_with_a_history(open_page, site, check_accessible):
     """What the server keeps of the last day and month is asked for where the table of verbs has it."""
     client, address = site
     client.hit("a", "/")
@@ -237,7 +189,7 @@ def test_a_server_with_a_history(open_page, site):
     expect(page.get_by_role("slider")).to_have_attribute("aria-label", re.compile("30 minutes, lowest 1, highest 1"))
 
 
-def test_the_page_of_the_api(open_page, server):
+def test_the_page_of_the_api(open_page, server, check_accessible):
     page = open_page(f"{server.http}api")
     expect(page.get_by_role("heading", name="GET /api/v1/page")).to_be_visible()
     check_accessible(page)
@@ -283,7 +235,7 @@ def behind_nginx(folder, upstream):
         popen.wait(PATIENCE_S)
 
 
-def test_behind_nginx_with_a_token(open_page, tmp_path):
+def test_behind_nginx_with_a_token(open_page, tmp_path, check_accessible):
     tokens = tmp_path / "tokens"
     tokens.write_text("read reading-is-all-it-may\nwrite writing-is-what-it-may\n")
     with server_process("--http", "127.0.0.1:0", "--token-file", tokens) as process:

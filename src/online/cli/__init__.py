@@ -7,13 +7,16 @@
     answers     answers of a server as text, tables and JSON        -> words
     top         watch a running server on a terminal                -> screen, signals, arguments, words
     screen      frames of `online top`, and its keys                -> words
-    report      a summary of a site, from its logs       -> reading, survey, report_text, picture, arguments, words
-    reading     logs -> hits, for reports                           -> outcomes
+    report      a summary of a site, from its logs  -> reading, survey, report_text, picture, webpage, arguments, words
+    reading     logs -> hits, for reports                           -> outcomes, browsers
     outcomes    what happened to lines: counts, and their wording   -> words
-    survey      hits -> figures                                     -> visits
+    browsers    agents -> browsers and systems
+    survey      hits -> figures                                     -> visits, stays
+    stays       how long users stay
     visits      hits and users by day and by hour
     report_text  figures as text and JSON               -> reading, outcomes, survey, visits, axis, words
     picture     figures as SVG                                      -> survey, axis, words
+    webpage     figures as one page of HTML            -> report_text, outcomes, reading, survey, stays, words
     axis        round times and numbers for axes                    -> words
     feed        logs that grow, to a server             -> sending, outcomes, signals, arguments, words
     sending     hits that wait to be sent

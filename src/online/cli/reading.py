@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
+from online.cli.browsers import Agents
 from online.cli.outcomes import BOT, Outcomes, is_empty_log
 from online.logs.hitlog import MAX_LINE_BYTES, TOO_LONG, LogError, LoggedHit, LogReader, every_request, log_bytes
 from online.logs.pages import Pages, PageView, guest_key
@@ -36,6 +37,9 @@ class Reading:
         self.outcomes = Outcomes()
         self.referrers: Counter[bytes] = Counter()  #: hits by the host of the page with the link
         self.bots: set[bytes] = set()
+        self.members: set[bytes] = set()
+        self.member_hits = 0
+        self.agents = Agents()  #: of hits
         self.errors: list[str] = []  #: logs that were not read to their end
         self.notes: list[str] = []  #: remarks that are not failures
         self._read = read
@@ -48,6 +52,11 @@ class Reading:
     @property
     def bytes_read(self) -> int:
         return self._log.bytes_read
+
+    @property
+    def knows_kinds(self) -> bool:
+        """Whether hits are page views of members and guests."""
+        return self._pages is not None
 
     @property
     def statuses(self) -> Counter[str]:
@@ -75,9 +84,11 @@ class Reading:
             self._statuses[status] += 1
 
     def _count_hit(self) -> None:
-        """Count the hit of the current line, and its referrer if that is another host than the line's own."""
+        """Count the hit of the current line, its agent, and its referrer if that is not the line's own host."""
         self.outcomes.hits += 1
-        host = self._pages.referrer_host if self._pages else _referrer_host(self._record)
+        pages, record = self._pages, self._record
+        self.agents.count(pages.agent if pages else record.agent if record else b"")
+        host = pages.referrer_host if pages else _referrer_host(record)
         if host:
             self.referrers[host] += 1
 
@@ -110,6 +121,9 @@ class Reading:
                 self.bots.add(found.user)
             else:
                 self._count_hit()
+                if found.kind == "member":
+                    self.member_hits += 1
+                    self.members.add(found.user)
                 yield LoggedHit(found.user, found.url, found.seen_ms)
 
     def in_order(self, logs: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """`online report`: summarises access logs: page views, visitors, and how many people were online.
 
-Connects the parts: reading logs (reading), figures (survey), text and JSON (report_text), and the chart (picture).
+Connects the parts: reading logs (reading), figures (survey), text and JSON (report_text), the chart (picture), and the
+page for browsers (webpage).
 """
 
 import argparse
@@ -9,13 +10,15 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from itertools import combinations
 
 from online.cli.arguments import whole, whole_time
 from online.cli.picture import picture
 from online.cli.reading import Reading, with_progress
 from online.cli.report_text import as_text, figures, table
-from online.cli.survey import survey
-from online.cli.words import LINES, VIEWS
+from online.cli.survey import Survey, survey
+from online.cli.webpage import webpage
+from online.cli.words import LINES, VIEWS, Nouns
 from online.errors import ConfigError, same_file
 from online.limits import Limits
 from online.logs.hitlog import add_format_arguments, read_from
@@ -36,7 +39,9 @@ Logs can be given in any order; the oldest is read first."""
 _EXAMPLES = """\
 examples:
   online report access.log
-  online report /var/log/nginx/access.log* --svg online.svg
+  online report /var/log/nginx/access.log* --html report.html
+  online report access.log --compare access.log.1 --html weeks.html
+  online report access.log --svg online.svg
   online report access.log --csv - > online.csv
   ssh www cat /var/log/nginx/access.log | online report - --window 5min
   online report clicks.csv --format csv --columns user,item,,,time --url-prefix /item/
@@ -63,6 +68,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--csv", metavar="FILE", help="write people online over time to FILE, or - for standard output")
     parser.add_argument("--svg", metavar="FILE", help="draw people online over time to FILE, or - for standard output")
+    parser.add_argument(
+        "--html", metavar="FILE", help="write the report as a page for browsers, which loads nothing, to FILE, or -"
+    )
+    parser.add_argument(
+        "--compare",
+        metavar="LOG",
+        action="append",
+        default=[],
+        help="with --html: show the figures of LOG beside; several are read as one",
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--all-lines", action="store_true", help="count every line, including files, errors and bots")
     parser.add_argument("--pages-only", action="store_true", help="count only page views of people (the default)")
@@ -79,22 +94,49 @@ def run(args: argparse.Namespace) -> int:
     rules = _rules(args)
     _check_outputs(args)
     nouns = LINES if rules is None else VIEWS
-    reading = Reading(read_from(args, visitor=rules.visitor if rules else ""), rules, url_prefix=args.url_prefix)
-    logs = reading.in_order(args.logs)
-    found = survey(with_progress(reading.hits(logs), reading, logs), window_s=args.window, top=args.top)
+    reading, logs, found = _read(args, rules, args.logs)
     if args.json:
         _say(json.dumps(figures(found, reading, top=args.top), indent=2))
-    elif reading.outcomes.lines and STDOUT not in (args.csv, args.svg):
+    elif reading.outcomes.lines and STDOUT not in (args.csv, args.svg, args.html):
         _say(as_text(found, reading, nouns, width=shutil.get_terminal_size().columns, top=args.top))
     errors = reading.errors
     if found is not None:
         _write(args.csv, lambda: table(found), errors)
         _write(args.svg, lambda: picture(found, _names(logs), nouns), errors)
+        if args.html is not None:
+            reports = [(_names(logs), found, reading), *_others(args, rules, nouns, reading)]
+            _write(args.html, lambda: webpage(reports, nouns, top=args.top), errors)
     elif not errors:
-        errors.append(f"no {nouns.hit}s in {_names(logs)}{_way_out(reading, rules)}")
+        errors.append(_nothing(logs, reading, rules, nouns))
     for message in (*reading.notes, *errors):
         print(f"online report: {message}", file=sys.stderr)
     return 1 if errors else 0
+
+
+def _read(
+    args: argparse.Namespace, rules: Rules | None, logs: Sequence[str]
+) -> tuple[Reading, list[str], Survey | None]:
+    """Read logs: what happened to their lines, their order, and the figures."""
+    reading = Reading(read_from(args, visitor=rules.visitor if rules else ""), rules, url_prefix=args.url_prefix)
+    ordered = reading.in_order(logs)
+    hits = with_progress(reading.hits(ordered), reading, ordered)
+    return reading, ordered, survey(hits, window_s=args.window, top=args.top)
+
+
+def _others(
+    args: argparse.Namespace, rules: Rules | None, nouns: Nouns, first: Reading
+) -> list[tuple[str, Survey, Reading]]:
+    """Read the logs to compare with, if there are any. What is wrong with them is said with the first."""
+    if not args.compare:
+        return []
+    reading, logs, found = _read(args, rules, args.compare)
+    first.notes += reading.notes
+    first.errors += reading.errors
+    if found is not None:
+        return [(_names(logs), found, reading)]
+    if not reading.errors:
+        first.errors.append(_nothing(logs, reading, rules, nouns))
+    return []
 
 
 def _rules(args: argparse.Namespace) -> Rules | None:
@@ -111,27 +153,34 @@ def _rules(args: argparse.Namespace) -> Rules | None:
     return None
 
 
-def _way_out(reading: Reading, rules: Rules | None) -> str:
-    """Return a hint about what to try if nothing counted."""
+def _nothing(logs: Sequence[str], reading: Reading, rules: Rules | None, nouns: Nouns) -> str:
+    """Say that nothing counted, and what to try."""
     if reading.outcomes.is_nothing_understood:
-        return "; set the format of the log with --format"
-    return "" if rules is None or not reading.outcomes.lines else "; --all-lines counts every line"
+        way_out = "; set the format of the log with --format"
+    else:
+        way_out = "" if rules is None or not reading.outcomes.lines else "; --all-lines counts every line"
+    return f"no {nouns.hit}s in {_names(logs)}{way_out}"
 
 
 def _outputs(args: argparse.Namespace) -> list[tuple[str, str]]:
-    return [(option, path) for option, path in (("--csv", args.csv), ("--svg", args.svg)) if path is not None]
+    given = ("--csv", args.csv), ("--svg", args.svg), ("--html", args.html)
+    return [(option, path) for option, path in given if path is not None]
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    """Raise ConfigError if an output cannot be written, or would overwrite a log or the other output."""
+    """Raise ConfigError if an output cannot be written, or would overwrite a log or another output."""
     outputs = _outputs(args)
+    if args.compare and args.html is None:
+        raise ConfigError("--compare needs --html FILE, which shows two logs side by side")
+    logs = [*args.logs, *args.compare]
     if args.json and any(path == STDOUT for _, path in outputs):
         raise ConfigError("--json already writes to standard output; use a file name instead of -")
     for option, path in outputs:
-        if path != STDOUT and any(_is_same_file(path, "/dev/stdin" if log == "-" else log) for log in args.logs):
+        if path != STDOUT and any(_is_same_file(path, "/dev/stdin" if log == "-" else log) for log in logs):
             raise same_file(option, "a log", path)
-    if len(outputs) == 2 and _is_same_file(args.csv, args.svg):
-        raise same_file("--csv", "--svg", "standard output" if args.svg == STDOUT else args.svg)
+    for (one, path), (other, again) in combinations(outputs, 2):
+        if _is_same_file(path, again):
+            raise same_file(one, other, "standard output" if again == STDOUT else again)
     for option, path in outputs:
         if path != STDOUT:
             _try(option, path)

@@ -5,11 +5,11 @@ Not here: the figures (survey, reading), and the SVG chart (picture).
 
 import textwrap
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 from online.cli.axis import time_ticks
-from online.cli.outcomes import Outcomes, Sample
+from online.cli.outcomes import BOT, Outcomes, Sample
 from online.cli.reading import Reading
 from online.cli.survey import Survey
 from online.cli.visits import Visits
@@ -124,8 +124,15 @@ def _sample(line: Sample, width: int) -> str:
     return f"{reason}\n    {cut(line.text, width - 4)}"
 
 
-def figures(found: Survey | None, reading: Reading, *, top: int) -> dict[str, object]:
-    """Return all figures for JSON, with `top` referrers. Bytes that are not UTF-8 become surrogates."""
+def surrogates(name: bytes) -> str:
+    """Return a name as text. Bytes that are not UTF-8 become surrogates."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def figures(
+    found: Survey | None, reading: Reading, *, top: int, named: Callable[[bytes], object] = surrogates
+) -> dict[str, object]:
+    """Return all figures for JSON, with `top` referrers; `named` says how names stand there."""
     outcomes = reading.outcomes
     figures: dict[str, object] = {
         "lines": outcomes.lines,
@@ -148,10 +155,14 @@ def figures(found: Survey | None, reading: Reading, *, top: int) -> dict[str, ob
                 "people": found.peak,
                 "at": iso(found.peak_at_ms),
                 "pages": found.peak_pages,
-                "top": _named(found.peak_top),
+                "top": _named(found.peak_top, named),
             },
-            "top": _named(found.top),
-            "referrers": _named(reading.referrers.most_common(top)),
+            "top": _named(found.top, named),
+            "referrers": _named(reading.referrers.most_common(top), named),
+            "kinds": _kinds(found, reading),
+            "stays": found.stays._asdict(),
+            "browsers": dict(reading.agents.browsers.most_common()),
+            "systems": dict(reading.agents.systems.most_common()),
             "days": [each._asdict() for each in found.days],
             "months": [each._asdict() for each in found.months],
             "hours": [each._asdict() for each in found.hours],
@@ -159,8 +170,20 @@ def figures(found: Survey | None, reading: Reading, *, top: int) -> dict[str, ob
     return figures
 
 
-def _named(urls: Sequence[tuple[bytes, int]]) -> list[list[object]]:
-    return [[url.decode("utf-8", "surrogateescape"), number] for url, number in urls]
+def _named(urls: Sequence[tuple[bytes, int]], named: Callable[[bytes], object]) -> list[list[object]]:
+    return [[named(url), number] for url, number in urls]
+
+
+def _kinds(found: Survey, reading: Reading) -> dict[str, dict[str, int]] | None:
+    """Return hits and users by kind; None where every line counts, and nobody knows who is a member."""
+    if not reading.knows_kinds:
+        return None
+    members, hits = len(reading.members), reading.member_hits
+    return {
+        "members": {"hits": hits, "users": members},
+        "guests": {"hits": found.hits - hits, "users": found.users - members},
+        "bots": {"hits": reading.outcomes.left_out[BOT], "users": len(reading.bots)},
+    }
 
 
 # Over time

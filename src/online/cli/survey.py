@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import NamedTuple
 
+from online.cli.stays import StayCounter, Stays
 from online.cli.visits import Calendar, Visits
 from online.core.index import Index
 from online.logs.hitlog import LoggedHit
@@ -29,12 +30,13 @@ STEPS_S = (1, 5, 15, 30, 60, 300, 900, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600
 
 
 class Point(NamedTuple):
-    """People online at a time, and the average and the peak since the previous point."""
+    """People online at a time, and the average, the peak and the hits since the previous point."""
 
     at_ms: int
     people: int
     average: float
     peak: int
+    hits: int
 
 
 class OnlineTime:
@@ -82,12 +84,13 @@ class OnlineTime:
 
 
 class _Look(NamedTuple):
-    """A point, with the total time that people had been online by then."""
+    """A point, with the total time that people had been online by then, and all hits until then."""
 
     at_ms: int
     people: int
     online_ms: int
     peak: int
+    hits: int
 
 
 class Timeline:
@@ -104,6 +107,7 @@ class Timeline:
         """
         self.begin_ms = 0  #: time of the first hit
         self.peak = 0  #: since the last point; updated by the caller
+        self.hits = 0  #: since the begin; updated by the caller
         self._count = count
         self._online_ms = online_ms
         self._looks: list[_Look] = []
@@ -126,17 +130,17 @@ class Timeline:
         self.advance(now_ms)
         self._take(now_ms)
         points = []
-        before_ms = online_ms = 0
+        before_ms = online_ms = hits = 0
         for look in self._looks:
             took_ms = look.at_ms - (before_ms or self.begin_ms)
             average = (look.online_ms - online_ms) / took_ms if took_ms else float(look.people)
-            points.append(Point(look.at_ms, look.people, average, look.peak))
-            before_ms, online_ms = look.at_ms, look.online_ms
+            points.append(Point(look.at_ms, look.people, average, look.peak, look.hits - hits))
+            before_ms, online_ms, hits = look.at_ms, look.online_ms, look.hits
         return points
 
     def _take(self, at_ms: int) -> None:
         people = self._count(at_ms)
-        self._looks.append(_Look(at_ms, people, self._online_ms(at_ms), self.peak))
+        self._looks.append(_Look(at_ms, people, self._online_ms(at_ms), self.peak, self.hits))
         self.peak = people
 
     def _widen(self) -> None:
@@ -189,6 +193,7 @@ class Survey:
     peak_at_ms: int  #: when that was first reached
     peak_pages: int  #: pages with people then
     peak_top: list[tuple[bytes, int]]  #: the pages with the most people then
+    stays: Stays
     begin_ms: int  #: the time of the first hit read, before all points
     points: list[Point]
 
@@ -198,7 +203,7 @@ def survey(hits: Iterable[LoggedHit], *, window_s: int = 1800, top: int = 10) ->
     surveyor = _Surveyor(window_s)
     for hit in hits:
         surveyor.take(hit)
-    return surveyor.finish(top) if surveyor.hits else None
+    return surveyor.finish(top) if surveyor.timeline.hits else None
 
 
 class _Surveyor:
@@ -209,12 +214,12 @@ class _Surveyor:
     """
 
     def __init__(self, window_s: int) -> None:
-        self.hits = 0
         self._window_s = window_s
         self._index = index = Index(window_s=window_s)
         self._online = OnlineTime(window_s)
-        self._timeline = Timeline(lambda at_ms: index.count(now_ms=at_ms), self._online.until)
+        self.timeline = Timeline(lambda at_ms: index.count(now_ms=at_ms), self._online.until)
         self._calendar = Calendar()
+        self._stays = StayCounter(window_s)
         self._urls: Counter[bytes] = Counter()
         self._first_ms, self._now_ms = SEEN_MAX_MS, 0
         self._earlier: list[LoggedHit] = []
@@ -224,40 +229,41 @@ class _Surveyor:
 
     def take(self, hit: LoggedHit) -> None:
         user, url, seen_ms = hit
-        self.hits += 1
         self._urls[url] += 1
         self._calendar.add(user, seen_ms)
         if seen_ms < self._first_ms:
             self._first_ms = seen_ms
         if seen_ms > self._now_ms:
             self._go_on(seen_ms)
+        self.timeline.hits += 1
         now_ms = self._now_ms
         if self._index.hit(user, url, seen_ms=seen_ms, now_ms=now_ms):
             self._block.append(hit)
             self._online.hit(user, seen_ms, now_ms)
+            self._stays.hit(user, seen_ms)
             self._look(self._index.count(now_ms=now_ms))
 
     def _go_on(self, now_ms: int) -> None:
         self._now_ms = now_ms
-        self._timeline.advance(now_ms)
+        self.timeline.advance(now_ms)
         if now_ms >= self._block_ends_ms:
             self._earlier, self._block = self._block, []
             self._block_ends_ms = now_ms + self._window_s * 1000
 
     def _look(self, people: int) -> None:
-        if people > self._timeline.peak:
-            self._timeline.peak = people
+        if people > self.timeline.peak:
+            self.timeline.peak = people
         if people > self._peak.people:
             self._peak = _Peak(people, self._now_ms, self._earlier, self._block, len(self._block))
 
     def finish(self, top: int) -> Survey:
-        points = self._timeline.finish(self._now_ms)
-        begin_ms, peak = self._timeline.begin_ms, self._peak
+        points = self.timeline.finish(self._now_ms)
+        begin_ms, peak = self.timeline.begin_ms, self._peak
         took_ms = self._now_ms - begin_ms
         peak_pages, peak_top = _places(peak, self._window_s, top)
         return Survey(
             window_s=self._window_s,
-            hits=self.hits,
+            hits=self.timeline.hits,
             users=self._calendar.n_users,
             urls=len(self._urls),
             first_ms=self._first_ms,
@@ -273,6 +279,7 @@ class _Surveyor:
             peak_at_ms=peak.at_ms,
             peak_pages=peak_pages,
             peak_top=peak_top,
+            stays=self._stays.finish(),
             begin_ms=begin_ms,
             points=points,
         )

@@ -128,6 +128,10 @@ class Pages:
         return self._usual.status
 
     @property
+    def agent(self) -> bytes:
+        return self._usual.agent
+
+    @property
     def referrer_host(self) -> bytes:
         """The host of the page that linked here, if that is another than its own."""
         referrer = self._usual.referrer

@@ -22,6 +22,7 @@ export function ticks(top, n = 4) {
 /**
  * A chart of people over time in `parent`. It is a slider for keys and screen readers: arrows go from point to point.
  * `update(points, {from, to, timeText, label, gap})`; points are `[ms, people]` in order of time; no line over a `gap`.
+ * Further options: `beside`, points of a second line, dashed; `tipText` for longer times; `unit` in place of people.
  */
 export class LineChart {
   constructor(parent) {
@@ -30,7 +31,7 @@ export class LineChart {
     this.box = make("div", {class: "chart", tabindex: "0", role: "slider", "aria-orientation": "horizontal"}, this.tip);
     this.box.prepend(this.svg);
     parent.append(this.box);
-    this.points = [];
+    Object.assign(this, {points: [], beside: [], unit: "people"});
     this.chosen = null;
     this.box.addEventListener("pointermove", (event) => this.#point(event));
     this.box.addEventListener("pointerleave", () => this.#choose(null));
@@ -50,7 +51,7 @@ export class LineChart {
   #render() {
     const {width, height} = this.box.getBoundingClientRect();
     if (width < 50 || this.from === undefined) return;
-    const steps = ticks(Math.max(0, ...this.points.map(([, n]) => n)));
+    const steps = ticks(Math.max(0, ...this.points.map(([, n]) => n), ...this.beside.map(([, n]) => n)));
     this.top = steps.at(-1);
     const em = parseFloat(getComputedStyle(this.box).fontSize);
     Object.assign(this, {left: 1 + .5 * em * count(this.top).length + 8, right: width - 8, bottom: height - 1.6 * em});
@@ -65,14 +66,19 @@ export class LineChart {
       const anchor = place === 0 ? "start" : place === n - 1 ? "end" : "middle";
       parts.push(draw("text", {x: this.#x(ms), y: height - 3, "text-anchor": anchor}, this.timeText(ms)));
     }
+    if (this.beside.length) parts.push(draw("path", {class: "line beside", d: `M${this.#line(this.beside)}`}));
     for (const run of this.#runs()) {
-      const line = run.map(([ms, people]) => `${this.#x(ms).toFixed(1)} ${this.#y(people).toFixed(1)}`).join("L");
+      const line = this.#line(run);
       parts.push(draw("path", {class: "area", d: `M${this.#x(run[0][0])} ${this.bottom}L${line}L${this.#x(run.at(-1)[0])} ${this.bottom}Z`}));
       parts.push(draw("path", {class: "line", d: `M${line}`}));
     }
     this.svg.replaceChildren(...parts, ...this.#cursor());
     this.#tell();
   }
+
+  #line(points) { return points.map(([ms, n]) => `${this.#x(ms).toFixed(1)} ${this.#y(n).toFixed(1)}`).join("L"); }
+
+  #words(ms) { return (this.tipText ?? this.timeText)(ms); }
 
   /** Return the points in runs without a gap. */
   #runs() {
@@ -91,7 +97,7 @@ export class LineChart {
     this.tip.hidden = point === undefined;
     if (point === undefined) return [];
     const [x, y] = [this.#x(point[0]), this.#y(point[1])];
-    this.tip.textContent = `${this.timeText(point[0])}: ${count(point[1])}`;
+    this.tip.textContent = `${this.#words(point[0])}: ${count(point[1])}`;
     const half = this.tip.offsetWidth / 2;
     this.tip.style.left = `${Math.min(Math.max(x, half), this.right - half)}px`;
     return [draw("line", {class: "cursor", x1: x, x2: x, y1: 14, y2: this.bottom}), draw("circle", {class: "dot", cx: x, cy: y, r: 5})];
@@ -106,7 +112,7 @@ export class LineChart {
     this.box.setAttribute("aria-valuemin", "0");
     this.box.setAttribute("aria-valuemax", String(Math.max(0, this.points.length - 1)));
     this.box.setAttribute("aria-valuenow", String(Math.max(0, place)));
-    this.box.setAttribute("aria-valuetext", point ? `${this.timeText(point[0])}: ${count(point[1])} people` : "nothing yet");
+    this.box.setAttribute("aria-valuetext", point ? `${this.#words(point[0])}: ${count(point[1])} ${this.unit}` : "nothing yet");
   }
 
   #choose(place) {

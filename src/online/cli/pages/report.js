@@ -1,0 +1,175 @@
+// A report: shows the figures that stand in the page itself, perhaps beside those of another log.
+
+import {LineChart} from "./chart.js";
+import {byId, count, make, nameOf, plural, rate, span} from "./dom.js";
+
+const DAY_MS = 86_400_000;
+const MOST_DAYS = 62;
+
+const {nouns, lengths_s: lengths, reports} = JSON.parse(byId("figures").textContent);
+const [now, before] = reports;
+const views = `${nouns.hit}s`;
+const Views = views[0].toUpperCase() + views.slice(1);
+
+// Times, in UTC as in the report's text
+
+const inUtc = (options) => new Intl.DateTimeFormat("en-GB", {timeZone: "UTC", ...options});
+const clockUtc = inUtc({hour: "2-digit", minute: "2-digit", second: "2-digit"});
+const minuteUtc = inUtc({day: "numeric", month: "short", hour: "2-digit", minute: "2-digit"});
+const dayUtc = inUtc({day: "numeric", month: "short", year: "numeric"});
+const momentUtc = inUtc({day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit"});
+
+/** Return how to write times of a span, short enough for an axis. */
+function timesOf(ms) {
+  return ms < DAY_MS / 12 ? clockUtc : ms < 12 * DAY_MS ? minuteUtc : dayUtc;
+}
+
+// Parts of the page
+
+/** Return a bar beside others, of which the longest stands for `most`. */
+function bar(n, most) {
+  const part = make("span", {class: "bar"});
+  part.style.width = `${most ? 100 * n / most : 0}%`;
+  return make("td", {class: "trend", "aria-hidden": "true"}, part);
+}
+
+function heads(names, wide = 1) {
+  return make("tr", {}, ...names.map((name, place) => make("th", {scope: "col", class: place ? "number" : null, colspan: place ? null : wide}, name)));
+}
+
+/** Return the change from one number to another, as +5 %. */
+function change(from, to) {
+  if (!from) return "";
+  const percent = 100 * (to - from) / from;
+  return `${percent < 0 ? "−" : "+"}${rate(Math.abs(percent))} %`;
+}
+
+/** Add a card with a table: rows are `[name, number, number before]`; the last only if another log stands beside. */
+function addTable(title, what, rows, {rowsAre = "Name", note = "", shares = false} = {}) {
+  if (!rows.length) return;
+  const most = Math.max(...rows.map(([, n]) => n));
+  const total = rows.reduce((sum, [, n]) => sum + n, 0);
+  const table = make("table", {}, make("caption", {class: "unseen"}, title));
+  table.append(make("thead", {class: "quiet"}, heads([rowsAre, what, ...(before ? ["beside"] : [])], 2)), make("tbody", {}, ...rows.map(([name, n, other]) => make("tr", {},
+    make("td", {class: "name"}, name), bar(n, most),
+    make("td", {class: "number"}, shares ? `${rate(total ? 100 * n / total : 0)} %` : count(n)),
+    ...(before ? [make("td", {class: "number quiet"}, other ?? "–")] : [])))));
+  byId("main").append(make("section", {class: "card"}, make("h2", {}, title), table, ...(note ? [make("p", {class: "quiet"}, note)] : [])));
+}
+
+const keyed = (rows) => new Map(rows.map(([name, n]) => [JSON.stringify(name), n]));
+
+/** Return rows of names with their numbers, and those that the same names have in the other log, if it lists them. */
+function named(rows, others) {
+  const known = keyed(others ?? []);
+  return rows.map(([name, n]) => [nameOf(name), n, known.has(JSON.stringify(name)) ? count(known.get(JSON.stringify(name))) : undefined]);
+}
+
+/** Return rows of counts, the largest first, and those of the other log. */
+function counted(counts, others) {
+  return Object.entries(counts).sort((a, b) => b[1] - a[1]).map(([name, n]) => [name, n, name in (others ?? {}) ? count(others[name]) : undefined]);
+}
+
+/** Return rows in shares of 100, the largest first, and those of the other log. */
+function shared(counts, others) {
+  const total = Object.values(others ?? {}).reduce((sum, n) => sum + n, 0);
+  return Object.entries(counts).sort((a, b) => b[1] - a[1])
+    .map(([name, n]) => [name, n, total && name in others ? `${rate(100 * others[name] / total)} %` : undefined]);
+}
+
+// The figures
+
+function showTotals() {
+  byId("peak").textContent = count(now.peak.people);
+  byId("peak-at").textContent = `${momentUtc.format(new Date(now.peak.at))}, on ${plural(now.peak.pages, "page")}; `
+    + `online: a ${nouns.hit} within the last ${span(now.window_s)}`;
+  byId("time").textContent = `${momentUtc.format(new Date(now.first))} to ${momentUtc.format(new Date(now.last))}`
+    + (before ? `, beside ${before.title}: ${momentUtc.format(new Date(before.first))} to ${momentUtc.format(new Date(before.last))}` : "");
+  const totals = [
+    ["Most people at once", (each) => each.peak.people], ["People on average", (each) => each.average],
+    [Views, (each) => each.hits], [`Different ${nouns.user}s`, (each) => each.users],
+    [`Different ${nouns.url}s`, (each) => each.urls],
+  ];
+  const number = (n) => (Number.isInteger(n) ? count(n) : rate(n));
+  if (before) document.querySelector(".pairs thead").append(heads(["Of the whole time", "this", "beside", "change"]));
+  byId("totals").append(...totals.map(([name, value]) => make("tr", {},
+    make("td", {class: "quiet"}, name), make("td", {class: "number"}, number(value(now))),
+    ...(before ? [make("td", {class: "number"}, number(value(before))), make("td", {class: "number quiet"}, change(value(before), value(now)))] : []))));
+}
+
+/** Return by how much the other log is moved to lie under this one: whole weeks if one is that long, or days. */
+function shift() {
+  const unit = [now, before].some(({points}) => points.at(-1)[0] - points[0][0] >= 7 * DAY_MS) ? 7 * DAY_MS : DAY_MS;
+  return Math.round((now.begin_ms - before.begin_ms) / unit) * unit;
+}
+
+/** Return the points of one figure; the last hits are of less than a step, and say little. */
+function pointsOf(report, place, moved = 0) {
+  const points = report.points.map((point) => [point[0] + moved, point[place]]);
+  return place === 2 && points.length > 2 ? points.slice(0, -1) : points;
+}
+
+function showChart(moved) {
+  const chart = new LineChart(byId("chart"));
+  const from = Math.min(now.begin_ms, before ? before.begin_ms + moved : Infinity);
+  const to = Math.max(now.points.at(-1)[0], before ? before.points.at(-1)[0] + moved : -Infinity);
+  const step_s = now.points.length > 2 ? (now.points[1][0] - now.points[0][0]) / 1000 : 0;
+  const each = step_s ? `, each ${span(step_s)}` : "";
+  const shown = [
+    {name: "People", title: "Most people online", place: 1, unit: "people"},
+    {name: Views, title: `${Views}${each}`, place: 2, unit: views},
+  ];
+  const format = timesOf(to - from);
+  function choose({title, place, unit}) {
+    byId("past-title").textContent = title;
+    for (const [n, button] of [...byId("views").children].entries()) button.setAttribute("aria-pressed", String(shown[n].place === place));
+    chart.update(pointsOf(now, place), {from, to, unit, label: title, gap: Number.MAX_VALUE, timeText: (ms) => format.format(ms),
+      tipText: (ms) => momentUtc.format(ms), beside: before ? pointsOf(before, place, moved) : []});
+  }
+  byId("views").append(...shown.map((each) => make("button", {type: "button", onclick: () => choose(each)}, each.name)));
+  choose(shown[0]);
+  if (before) byId("chart-note").textContent = `Dashed: ${before.title}${moved ? `, moved by ${plural(Math.abs(moved) / DAY_MS, "day")}` : ""}.`;
+}
+
+function showKinds() {
+  if (!now.kinds) return;
+  const rows = ["members", "guests", "bots"].map((kind) => [`${kind[0].toUpperCase()}${kind.slice(1)}${kind === "bots" ? ", not counted" : ""}`,
+    now.kinds[kind].hits, before?.kinds ? count(before.kinds[kind].hits) : undefined]);
+  addTable(`Kinds, by ${views}`, views, rows, {rowsAre: "Kind", note: `${plural(now.kinds.members.users, "member")}, ${plural(now.kinds.guests.users, "guest")}, ${plural(now.kinds.bots.users, "bot")}.`});
+}
+
+function showStays() {
+  const {stays} = now;
+  const short = (s) => span(s).replace(" 0 min", "");
+  const names = lengths.map((most, place) => (place ? `${short(lengths[place - 1])} to ${short(most)}` : `up to ${short(most)}`));
+  names.push(`longer than ${short(lengths.at(-1))}`);
+  const percent = (n, of) => `${rate(of.number ? 100 * n / of.number : 0)} %`;
+  const rows = [[`One ${nouns.url}`, stays.single, before && percent(before.stays.single, before.stays)],
+    ...names.map((name, place) => [name, stays.by_length[place], before && percent(before.stays.by_length[place], before.stays)])];
+  const told = ({number, hits, median_s, average_s, single}) => `${plural(number, "stay")} of ${rate(number ? hits / number : 0)} ${views} each`
+    + (number > single ? `; those of more than one: half last longer than ${span(median_s)}, ${span(average_s)} on average.` : ".");
+  addTable("How long people stay", "stays", rows, {rowsAre: "Length", shares: true, note: told(stays) + (before ? ` Beside: ${told(before.stays)}` : "")});
+}
+
+/** Return rows by period, and what the other log has of each; its days are moved as its points are. */
+const periods = (visits, others, moved = 0) => {
+  const of = (period) => (moved ? new Date(Date.parse(period) + moved).toISOString().slice(0, period.length) : period);
+  const known = new Map((others ?? []).map(({period, hits}) => [of(period), hits]));
+  return visits.map(({period, hits}) => [period, hits, known.has(period) ? count(known.get(period)) : undefined]);
+};
+
+showTotals();
+const moved = before ? shift() : 0;
+showChart(moved);
+addTable(`Top ${nouns.url}s`, views, named(now.top, before?.top), {rowsAre: "Page"});
+addTable(`Top ${nouns.url}s at the peak`, "people", named(now.peak.top, before?.peak.top), {rowsAre: "Page"});
+showStays();
+showKinds();
+addTable("By hour of the day", views, periods(now.hours, before?.hours), {rowsAre: "Hour"});
+const isLong = now.days.length > MOST_DAYS;
+addTable(isLong ? "By month" : "By day", views, isLong ? periods(now.months, before?.months) : periods(now.days, before?.days, moved), {rowsAre: isLong ? "Month" : "Day"});
+addTable("Browsers", views, shared(now.browsers, before?.browsers), {rowsAre: "Browser", shares: true});
+addTable("Systems", views, shared(now.systems, before?.systems), {rowsAre: "System", shares: true});
+addTable("Referrers", views, named(now.referrers, before?.referrers), {rowsAre: "Host"});
+addTable("Statuses of all lines", "lines", counted(now.statuses, before?.statuses), {rowsAre: "Status"});
+addTable(`Left out, of ${plural(now.lines, "line")}`, "lines", counted(now.left_out, before?.left_out), {rowsAre: "Why"});
