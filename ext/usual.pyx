@@ -17,7 +17,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
 
@@ -161,8 +161,9 @@ cdef class UsualRecords:
     def read(self, bytes line not None):
         cdef Fields fields
         cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(line)
-        if not self.scan(at, at + PyBytes_GET_SIZE(line), &fields):
-            return None
+        return self.record(&fields) if self.scan(at, at + PyBytes_GET_SIZE(line), &fields) else None
+
+    cdef object record(self, const Fields* fields):
         return made(self.make, (
             fields.seen_ms, text_of(fields.address), text_of(fields.user), text_of(fields.method), text_of(fields.url),
             text_of(fields.status), text_of(fields.agent), text_of(fields.host), text_of(fields.visitor),
@@ -177,24 +178,25 @@ cdef class UsualRecords:
 
 
 cdef class UsualLines:
-    cdef object careful, make, message_of
+    cdef object careful, judge, make, message_of
     cdef frozenset bad_ways, bad_urls
     cdef UsualRecords records
-    cdef bint trusts_proxies, with_host, guests_only
+    cdef bint trusts_proxies, with_host, ignores_queries, guests_only
     cdef Known ways, urls, people
     cdef Fields last
     cdef object owner
 
     def __cinit__(
-        self, careful, type make not None, *, UsualRecords records, message_of, bad_ways, bad_urls,
-        bint trusts_proxies, bint with_host, bint guests_only,
+        self, careful, judge, type make not None, *, UsualRecords records, message_of, bad_ways, bad_urls,
+        bint trusts_proxies, bint with_host, bint ignores_queries, bint guests_only,
     ):
         if not issubclass(make, tuple):
             raise TypeError("a page view is a tuple")
-        self.careful, self.make, self.message_of = careful, make, message_of
+        self.careful, self.judge, self.make, self.message_of = careful, judge, make, message_of
         self.records = records
         self.bad_ways, self.bad_urls = frozenset(bad_ways), frozenset(bad_urls)
         self.trusts_proxies, self.with_host, self.guests_only = trusts_proxies, with_host, guests_only
+        self.ignores_queries = ignores_queries
         known_begin(&self.ways, WAY_SETS)
         known_begin(&self.urls, SETS)
         known_begin(&self.people, SETS)
@@ -207,8 +209,7 @@ cdef class UsualLines:
     def parse(self, bytes line not None):
         cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(line)
         if self.scan(line, at, at + PyBytes_GET_SIZE(line)):
-            found = self.view()
-            return self.learn(line) if found is None else found
+            return self.view() or self.learn()
         return self.careful(line)
 
     def parse_message(self, bytes datagram not None):
@@ -220,8 +221,7 @@ cdef class UsualLines:
         if at == NULL:
             return self.parse(self.message_of(datagram))
         if self.scan(datagram, at, end):
-            found = self.view()
-            return self.learn(self.message_of(datagram)) if found is None else found
+            return self.view() or self.learn()
         return self.careful(self.message_of(datagram))
 
     def note(self, record):
@@ -265,6 +265,7 @@ cdef class UsualLines:
         cdef PyObject* way
         cdef PyObject* url
         cdef PyObject* person
+        cdef Name target
         self.write_way(&text, &self.last)
         way = verdict_of_text(&self.ways, &text)
         if way == NULL:
@@ -275,7 +276,8 @@ cdef class UsualLines:
             self.write_url(&text, &self.last)
             url = verdict_of_text(&self.urls, &text)
         else:
-            url = verdict_of(&self.urls, self.last.url.at, self.last.url.n_bytes)
+            target = self.target(&self.last)
+            url = verdict_of(&self.urls, target.at, target.n_bytes)
         if url == NULL:
             return None
         if isinstance(<object>url, str):
@@ -287,11 +289,11 @@ cdef class UsualLines:
         user, kind = <tuple>person
         return made(self.make, (user, <object>url, self.last.seen_ms, kind))
 
-    cdef object learn(self, bytes line):
-        """Have the line that was read last read with care, and remember what that says of its parts."""
+    cdef object learn(self):
+        """Have the line that was read last judged with care, and remember what that says of its parts."""
         cdef Fields fields = self.last
-        cdef object _owner = self.owner                  # holds the fields, whatever is noted meanwhile
-        found = self.careful(line)
+        cdef object _owner = self.owner                  # holds the fields, whatever is read meanwhile
+        found = self.judge(self.records.record(&fields))
         if isinstance(found, str):
             if found in self.bad_ways:
                 self.put_way(&fields, found)
@@ -310,9 +312,19 @@ cdef class UsualLines:
         add(text, fields.method)
         add(text, fields.status)
 
+    cdef inline Name target(self, const Fields* fields) noexcept:
+        """Return what of the url decides."""
+        cdef Name target = fields.url
+        cdef const char* query
+        if self.ignores_queries and target.n_bytes:
+            query = <const char*>memchr(target.at, c'?', target.n_bytes)
+            if query != NULL:
+                target.n_bytes = <uint32_t>(query - target.at)
+        return target
+
     cdef void write_url(self, Text* text, const Fields* fields) noexcept:
         text.n_bytes = 0
-        add(text, fields.url)
+        add(text, self.target(fields))
         add(text, fields.host)
 
     cdef bint is_named(self, const Fields* fields) noexcept:
@@ -336,11 +348,13 @@ cdef class UsualLines:
 
     cdef int put_url(self, const Fields* fields, verdict) except -1:
         cdef Text text
+        cdef Name target
         if self.with_host:
             self.write_url(&text, fields)
             return put_text(&self.urls, &text, verdict)
-        if fields.url.n_bytes < MOST_KEY_BYTES:
-            put(&self.urls, fields.url.at, fields.url.n_bytes, verdict)
+        target = self.target(fields)
+        if target.n_bytes < MOST_KEY_BYTES:
+            put(&self.urls, target.at, target.n_bytes, verdict)
         return 0
 
     cdef int put_person(self, const Fields* fields, verdict) except -1:

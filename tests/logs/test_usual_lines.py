@@ -30,6 +30,7 @@ ADDRESSES = [
     "1.2.3.4:80",
 ]
 URLS = ["/", "/a", "/a?x=1", "/app.js", "/a/../b", "/%C3%A9", "*", "http://Other.example/x", "/a;b=1", "/x" * 400]
+URLS += ["/a?x=2", "/a?" + "y" * 600, "/x.js?v=1#q?z", "/a#b?c", "http://Other.example?x", "?x=1", "*?x", ""]
 STATUSES = ["200", "304", "404", "301", "206", "499", "000"]
 USERS = ["-", "-", "-", "None", "undefined", "theo", "a@b", "192.0.2.1", '""', "- theo", "two words", "[x]"]
 METHODS = ["GET", "GET", "GET", "POST", "HEAD", "PUT", "get", "M-SEARCH"]
@@ -272,13 +273,13 @@ RULES = {
 
 
 class Counted(Pages):
-    """Counts the lines that went the careful way."""
+    """Counts the records that were judged with care."""
 
     n_careful = 0
 
-    def careful(self, line):
+    def judge(self, record):
         self.n_careful += 1
-        return super().careful(line)
+        return super().judge(record)
 
 
 @pytest.mark.parametrize("name", ["auto", "vhost", "caddy"])

@@ -22,6 +22,9 @@ MAX_CHARACTERS = 128
 #: `[v6]`, `[v6]:port` or `v4:port`. A port may be a word, of RFC 7239.
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::[-\w.]*)?|([\d.]+):[-\w.]*")
 
+#: IPv4 in its one form, as most addresses are written.
+_V4 = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}", re.ASCII)
+
 _FOR = re.compile(r'(?:^|;)\s*for\s*=\s*"?([^";]*)', re.IGNORECASE)
 
 _MAPPED = IPv6Network("::ffff:0:0/96")
@@ -50,6 +53,8 @@ def normal_address(text: str) -> str | None:
     >>> normal_address("::ffff:192.0.2.1"), normal_address("192.0.2.1:51000")
     ('192.0.2.1', '192.0.2.1')
     """
+    if _V4.fullmatch(text):
+        return text
     address = read_address(text)
     return None if address is None else str(address)
 

@@ -10,10 +10,16 @@ Not its job: who is a bot (agents), and the client behind proxies (addresses).
 3. An address counts in its one form, an agent by its first MAX_CHARACTERS; an agent `-`, none and unknown are one.
 """
 
+from functools import lru_cache
 from hashlib import sha256
-from hmac import digest
+from typing import TYPE_CHECKING
 
 from online_client.agents import MAX_CHARACTERS
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
+_BLOCK_BYTES = 64  #: of SHA-256
 
 KEY_BYTES = 32
 
@@ -49,4 +55,15 @@ def _known(agent: bytes) -> bytes:
 
 
 def _hash(key: bytes, text: bytes) -> bytes:
-    return digest(key, text, "sha256")[:8].hex().encode()
+    """Return the first 8 bytes of HMAC-SHA256 (RFC 2104), in hex: in half the time of `hmac`, which begins anew."""
+    inner, outer = (begun.copy() for begun in _begun(key))
+    inner.update(text)
+    outer.update(inner.digest())
+    return outer.digest()[:8].hex().encode()
+
+
+@lru_cache(4)
+def _begun(key: bytes) -> "tuple[Hash, Hash]":
+    """Return both hashes of HMAC with a key, before the text."""
+    padded = (sha256(key).digest() if len(key) > _BLOCK_BYTES else key).ljust(_BLOCK_BYTES, b"\0")
+    return sha256(bytes(byte ^ 0x36 for byte in padded)), sha256(bytes(byte ^ 0x5C for byte in padded))

@@ -28,6 +28,7 @@ class UsualLines(Generic[Made]):
     def __init__(
         self,
         careful: Callable[[bytes], Made | str],
+        judge: Callable[[Any], Made | str],
         make: type[Made],
         *,
         records: UsualRecords | None,
@@ -36,11 +37,13 @@ class UsualLines(Generic[Made]):
         bad_urls: Collection[str],
         trusts_proxies: bool,
         with_host: bool,
+        ignores_queries: bool,
         guests_only: bool,
     ) -> None:
-        """`careful` turns a line into a page view or a reason; it says by `note` which record it has read. It must
-        say the same of the same parts: method and status (a reason in `bad_ways`), url (`bad_urls`, and the url of
-        the view), and who it is (user and kind of the view). The host is a part of the url `with_host`.
+        """`careful` turns a line into a page view or a reason; it says by `note` which record it has read. `judge`
+        does so with the record of a usual line. It must say the same of the same parts: method and status (a reason in
+        `bad_ways`), url (`bad_urls`, and the url of the view), and who it is (user and kind of the view). The host is
+        a part of the url `with_host`; its query, from the first `?` on, is none if it `ignores_queries`.
 
         `make`: what a page view is made of, a tuple (user, url, seen_ms, kind).
         `records`: which lines are usual; None: none. Its records are what `careful` reads.

@@ -25,7 +25,7 @@ from online import errors, files
 from online.core.usual import UsualLines
 from online.errors import ConfigError
 from online.limits import Limits
-from online.logs.records import BAD_TIME, NO_ADDRESS, NO_USER, Read, Reader, one_address
+from online.logs.records import BAD_TIME, NO_ADDRESS, NO_USER, Read, Reader, Record, one_address
 from online.logs.rules import Rules
 from online.logs.syslogheader import message_of
 from online.terms import SEEN_MAX_MS, SEEN_MIN_MS
@@ -86,6 +86,7 @@ class Pages:
         self._methods = frozenset(method.encode() for method in rules.methods)
         self._not_pages = frozenset(extension.lower() for extension in rules.not_pages)
         self._keep_params = [name.encode() for name in rules.keep_params]
+        self._ignores_queries = not rules.keep_params
         self._rewrites = [(re.compile(old.encode()), new.encode()) for old, new in rules.rewrite]
         self._urls: dict[bytes, bytes] = {}
         self._reasons: dict[bytes, str] = {}
@@ -101,6 +102,7 @@ class Pages:
         self._hosts: dict[bytes, bytes] = {}
         self._usual = UsualLines(
             self.careful,
+            self.judge,
             PageView,
             records=read.usual if isinstance(read, Reader) else None,
             message_of=message_of,
@@ -108,6 +110,7 @@ class Pages:
             bad_urls={FILE, TARGET, DROPPED},
             trusts_proxies=bool(rules.trust_proxy),
             with_host=rules.with_host,
+            ignores_queries=self._ignores_queries,
             guests_only=rules.guests_only,
         )
         #: Parse one line without its newline, or one syslog message. Returns a page view, or the reason why it is not
@@ -149,11 +152,17 @@ class Pages:
         if isinstance(record, str):
             return record
         self._usual.note(record)
+        return self.judge(record)
+
+    def judge(self, record: Record) -> PageView | str:
+        """Return the page view of a record, or why there is none."""
         seen_ms, address, user, method, url, status, agent, host, visitor, forwarded, purpose, _ = record
         if method not in self._methods and method:
             return METHOD
         if status not in self._statuses:
             return STATUS
+        if self._ignores_queries:
+            url = url.partition(b"?")[0]
         page = self._urls.get(url)
         if page is None:
             page = self._page(url)
