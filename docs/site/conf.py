@@ -38,6 +38,7 @@ NAVIGATION = {
     """,
     "Operations": """
         docs/operations
+        docs/running
         docs/systemd
         docs/persistence
         docs/scale
