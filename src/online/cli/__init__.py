@@ -32,6 +32,8 @@
     finding     what was found, and what to do
     plan        what a site needs: memory, disk, machines           -> measured, arguments, words
     measured    what users, hits and questions cost
+    bench       load on a running server, and how it answers        -> lanes, health, arguments, words
+    lanes       requests at a rate, and when their answers came
     demo        a server with a simulated site                      -> serve
     signals     which signals stop a command, and which it ignores
     words       names, numbers and times, for people

@@ -30,6 +30,7 @@ COMMANDS = {
     "config": ("online.cli.config", "check the settings of a server, or write a file to begin with"),
     "doctor": ("online.cli.doctor", "look at a server and what reaches it, and say what is missing"),
     "plan": ("online.cli.plan", "say how much memory, disk and processor time a site needs"),
+    "bench": ("online.cli.bench", "load a server, and show how long its answers take"),
     "demo": ("online.cli.demo", "run a server with a simulated site, to try things out"),
 }
 
