@@ -26,32 +26,50 @@ cdef enum HostShape:
 
 cdef extern from *:
     """
-    #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    #define FIRST_BYTE(mask) (__builtin_clzll(mask) >> 3)
+    #if defined(__SSE2__)
+    #include <emmintrin.h>
+    #define STRIDE 16
+
+    /* Mark the bytes that are not plain, a bit each. As a signed byte, what is not ASCII is below every limit. */
+    static inline unsigned odd_bytes(const uint8_t* at, uint8_t least) {
+        __m128i bytes = _mm_loadu_si128((const __m128i*)at);
+        __m128i odd = _mm_cmplt_epi8(bytes, _mm_set1_epi8((char)least));
+        odd = _mm_or_si128(odd, _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')));
+        odd = _mm_or_si128(odd, _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\\\')));
+        return (unsigned)_mm_movemask_epi8(odd);
+    }
+    static inline int first_byte(unsigned mask) { return __builtin_ctz(mask); }
     #else
-    #define FIRST_BYTE(mask) (__builtin_ctzll(mask) >> 3)
+    #define STRIDE 8
+    #define ONES 0x0101010101010101ull
+    #define TOPS 0x8080808080808080ull
+    #define BELOW(word, limit) (~(((word) | TOPS) - (limit) * ONES) & ~(word) & TOPS)
+
+    /* Mark the bytes that are not plain by their top bits. Exact: no byte borrows from its neighbour. */
+    static inline uint64_t odd_bytes(const uint8_t* at, uint8_t least) {
+        uint64_t word;
+        memcpy(&word, at, 8);
+        return (word & TOPS) | BELOW(word, least) | BELOW(word ^ '"' * ONES, 1) | BELOW(word ^ '\\\\' * ONES, 1);
+    }
+    #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    static inline int first_byte(uint64_t mask) { return __builtin_clzll(mask) >> 3; }
+    #else
+    static inline int first_byte(uint64_t mask) { return __builtin_ctzll(mask) >> 3; }
+    #endif
     #endif
     """
-    int FIRST_BYTE(uint64_t mask) nogil
-    uint64_t ONES "0x0101010101010101ull"
-    uint64_t TOPS "0x8080808080808080ull"
-
-cdef enum:
-    WORD_BYTES = 8
-
-cdef inline uint64_t below(uint64_t word, uint8_t limit) noexcept nogil:
-    """Mark the bytes of a word below `limit`, of those up to 127. Exact: no byte borrows from its neighbour."""
-    return ~((word | TOPS) - limit * ONES) & ~word & TOPS
+    enum: STRIDE
+    uint64_t odd_bytes(const uint8_t* at, uint8_t least) nogil
+    int first_byte(uint64_t mask) nogil
 
 cdef inline const uint8_t* plain_end(const uint8_t* at, const uint8_t* end, uint8_t least) noexcept nogil:
     """Return where a run of plain bytes ends: ASCII from `least` up, without `"` and the backslash. O(length)."""
-    cdef uint64_t word, odd
-    while end - at >= WORD_BYTES:
-        memcpy(&word, at, WORD_BYTES)
-        odd = (word & TOPS) | below(word, least) | below(word ^ c'"' * ONES, 1) | below(word ^ c'\\' * ONES, 1)
+    cdef uint64_t odd
+    while end - at >= STRIDE:
+        odd = odd_bytes(at, least)
         if odd:
-            return at + FIRST_BYTE(odd)
-        at += WORD_BYTES
+            return at + first_byte(odd)
+        at += STRIDE
     while at < end and least <= at[0] < 128 and at[0] != c'"' and at[0] != c'\\':
         at += 1
     return at
