@@ -138,7 +138,7 @@ cdef int put_error(Connection c, error) except -1:
 
 # Dialects
 
-cdef step_t STEPS[4]
+cdef step_t STEPS[5]
 
 
 cdef int dialect_register(Dialect dialect, step_t step) except -1:
@@ -293,7 +293,7 @@ cdef class Connection:
 
     @property
     def resp_version(self):
-        return 0 if self.dialect == MSGPACK else self._resp_version
+        return self._resp_version if self.dialect in (UNKNOWN, RESP) else 0
 
     @resp_version.setter
     def resp_version(self, int version):
@@ -391,6 +391,8 @@ cdef class Connection:
         self.n_subscriptions = 0
 
     def fail(self, error):
+        if self.dialect in (DEAF, GETS):                 # what it expects has no room for other words
+            return self.close()
         if self.dialect == MSGPACK and not self.frame.msgid_bytes:
             self.frame.msgid[0] = 0xC0
             self.frame.msgid_bytes = 1

@@ -32,6 +32,9 @@ It ends in three ways:
 - `drop`: at once. So ends who has gone, who did not take what was sent, and who rests at the end of the server. Where
   output is left it is a reset, so that the kernel frees what it holds, too.
 
+Or it goes on elsewhere: `hand_back` lets the host have the socket of who asked by GETS, and asks something else, or
+seldom.
+
 Invariants:
 1. A step is one receive or one go at waiting input, and one send.
 2. Nobody is read from while more than max_output waits for them, or while input of theirs does that could be answered.
@@ -61,15 +64,16 @@ from online.core.connection cimport (
     connection_receive, connection_trim,
 )
 from online.core.system cimport (
-    EPOLL_CLOEXEC, EPOLL_CTL_MOD, EPOLLIN, EPOLLOUT, MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR, SO_LINGER, SOL_SOCKET,
-    close, epoll_create1, linger, raise_errno, recv, send_bytes, setsockopt, shutdown, unread_bytes, unsent_bytes,
-    watch,
+    EPOLL_CLOEXEC, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, EPOLLOUT, MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR, SO_LINGER,
+    SOL_SOCKET, close, epoll_create1, linger, raise_errno, recv, send_bytes, setsockopt, shutdown, unread_bytes,
+    unsent_bytes, watch,
 )
 
 __all__ = ["Peer", "Peers"]
 
 cdef enum:
     RECEIVE_BYTES = 64 * 1024
+    SELDOM_MS = 10_000                                   # who asks by GETS no more often is handed back
     OFFERED_BEHIND_BYTES = 8 * 1024                      # of what was sent before, behind which a message may wait
 
 cdef int64_t FAREWELL_MS = round(1000 * FAREWELL_S)
@@ -263,7 +267,7 @@ cdef class Peers:
 
     cdef bint may_read(self, Peer peer) noexcept:
         """Whether somebody for whom output waits may be read from."""
-        if peer.connection.has_work or peer.connection.awaited is not None:
+        if peer.connection.has_work or peer.connection.awaited is not None or peer.connection.is_leaving:
             return False
         if peer.connection.is_closing or peer.has_ended or self.is_ending:
             return False
@@ -347,6 +351,8 @@ cdef class Peers:
         """See what comes next for a peer whose output has gone."""
         if peer.connection.is_closing:
             return self.finish(peer)
+        if peer.connection.is_leaving:
+            return self.hand_back(peer)
         if peer.connection.has_work:
             peer.deadline_ms = FOREVER
             peer.state = WORKING
@@ -378,7 +384,7 @@ cdef class Peers:
     cdef int rest(self, Peer peer) except -1:
         """Let a peer rest until something comes from it."""
         peer.rests_since_ms = self.now_ms
-        self.time(peer, peer.left_ms)
+        self.time(peer, peer.left_ms if peer.connection.asking is None else SELDOM_MS)
         return self.watch_for(peer, EPOLLIN)
 
     cdef int finish(self, Peer peer) except -1:
@@ -425,16 +431,34 @@ cdef class Peers:
             setsockopt(peer.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once))
         self.carry(peer, 0)
         output.start = output.end
-        connection_give_back(peer.connection, &self.room)
         connection_forget_input(peer.connection)
         close(peer.fd)
+        self.forget(peer)
+        self.connections.closed(peer.connection)
+        return 0
+
+    cdef int hand_back(self, Peer peer) except -1:
+        """Let the host go on with a connection and its socket, which is its own from here on, whatever happens."""
+        cdef int fd = peer.fd
+        watch(self.epoll, EPOLL_CTL_DEL, fd, 0, 0)
+        self.carry(peer, 0)
+        self.forget(peer)
+        try:
+            peer.connection.asking.leave(fd, peer.connection)
+        except Exception:
+            self.connections.failed()
+            self.connections.closed(peer.connection)
+        return 0
+
+    cdef int forget(self, Peer peer) except -1:
+        """Free the slot of a peer, from the end of the turn on."""
+        connection_give_back(peer.connection, &self.room)
         peer.fd = -1
         peer.state = CLOSED
         peer.deadline_ms = FOREVER
         self.slots[peer.slot] = None
         self.freed_slots.append(peer.slot)
         self.sockets -= 1
-        self.connections.closed(peer.connection)
         return 0
 
     cdef int watch_for(self, Peer peer, uint32_t events) except -1:
@@ -472,6 +496,8 @@ cdef class Peers:
         if peer.state == SENDING:
             self.connections.reached("slow")
             return self.drop(peer)
+        if peer.connection.asking is not None:
+            return self.hand_back(peer)
         self.connections.reached("frame_timeout")
         return self.fail(peer, errors.too_slow_frame(limits.frame_timeout_s))
 

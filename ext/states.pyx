@@ -1,8 +1,9 @@
 """States: what an index answers about a channel, as JSON, for whoever is told when it changes.
 
 Its job: the answers of COUNT, PAGE, SECTION, TOP and SEEN as the HTTP API writes them, in C, because each channel that
-somebody watches is asked at each interval, changed or not: 1 us for a count, 4 us for a page of 30 users. Not its job:
-which channels there are, and who is told (serve/push).
+somebody watches is asked at each interval, changed or not: 1 us for a count, 4 us for a page of 30 users. The hottest
+requests of that API are answered with them, too (gets). Not its job: which channels there are, and who is told
+(serve/push).
 
 Invariants:
 1. A state is of one moment, and exact.
@@ -32,7 +33,6 @@ from online.core.sections cimport ANSWERED, NO_MEMORY, TOO_LONG, Asked, Ranked, 
 from online.core.skiplist cimport MAX_NAME_BYTES, MEMBER, Name, name_of, record_at
 
 cdef enum:
-    MOST_USERS = 30                                      # in a state
     MOST_LOOKED_AT = 500                                 # users of a page, to find its newest members
     MOST_PAGES = 10                                      # in TOP
     LONGEST_CURSOR = CURSOR_TAG_BYTES + 2 * MAX_NAME_BYTES
@@ -59,46 +59,50 @@ cdef bint is_plain(Name name) noexcept nogil:
 
 
 cdef class States:
-    cdef char* at
-    cdef size_t n_bytes
-    cdef size_t size
-
     def __dealloc__(self):
         free(self.at)
 
     def count(self, Index index not None, bytes of, *, int64_t now_ms, int64_t step_ms):
         core_advance(&index.core, now_ms)
-        self.n_bytes = 0
-        self.put(b'{"people":')
-        self.put_int(index.core.people)
+        self.write_count(index.core.people)
         return self.done(now_ms + step_ms)
 
     def page(self, Index index not None, bytes url not None, *, int64_t now_ms, int64_t step_ms):
-        return self.put_page(index, url, MOST_USERS, False, now_ms, step_ms)
+        return self.ask_page(index, url, MOST_USERS, False, now_ms, step_ms)
 
     def members(self, Index index not None, bytes url not None, *, int64_t now_ms, int64_t step_ms):
-        return self.put_page(index, url, MOST_LOOKED_AT, True, now_ms, step_ms)
+        return self.ask_page(index, url, MOST_LOOKED_AT, True, now_ms, step_ms)
 
     def here(self, Index index not None, bytes url not None, *, int64_t now_ms, int64_t step_ms):
-        return self.put_page(index, url, 0, True, now_ms, step_ms)
+        return self.ask_page(index, url, 0, True, now_ms, step_ms)
 
-    cdef put_page(self, Index index, bytes url, int64_t most, bint only_members, int64_t now_ms, int64_t step_ms):
-        """Write a page and up to MOST_USERS of its `most` newest users."""
-        cdef Core* core = &index.core
+    cdef ask_page(self, Index index, bytes url, int64_t most, bint only_members, int64_t now_ms, int64_t step_ms):
+        core_advance(&index.core, now_ms)
+        if not self.write_page(&index.core, name_from(url), most, only_members, step_ms):
+            return None
+        return self.done(now_ms + step_ms)
+
+    cdef int write_count(self, int64_t people) except -1:
+        """Write an answer of COUNT."""
+        self.n_bytes = 0
+        self.put(b'{"people":')
+        return self.put_int(people)
+
+    cdef bint write_page(self, Core* core, Name name, int64_t most, bint only_members, int64_t step_ms) except -1:
+        """Write a page and up to MOST_USERS of its `most` newest users; or return False to give up the turn."""
         cdef ref_t[MOST_LOOKED_AT] listed
-        cdef Name name = name_from(url), cursor
+        cdef Name cursor
         cdef char[LONGEST_CURSOR] room
         cdef int64_t left = EXPIRED_A_TURN, n, i
         cdef int n_written = 0
         cdef Listing listing
         cdef ref_t page
-        core_advance(core, now_ms)
         if not core_settle_page(core, name, False, &left, &page):
-            return None
+            return False
         listing = core_list_page(core, page)
         n = core_list(core, &listing, &listed[0], most, &left)
         if n < 0:
-            return None
+            return False
         self.n_bytes = 0
         self.put(b'{"online":')
         self.put_int(core.people)
@@ -125,16 +129,19 @@ cdef class States:
             self.put_name(cursor)
         else:
             self.put(b"null")
-        return self.done(now_ms + step_ms)
+        return True
 
     def user(self, Index index not None, bytes user not None, *, int64_t now_ms, int64_t step_ms):
-        cdef Core* core = &index.core
-        cdef ref_t session
-        core_advance(core, now_ms)
-        session = core_find_user(core, name_from(user))
+        core_advance(&index.core, now_ms)
+        self.write_user(&index.core, name_from(user), step_ms)
+        return self.done(now_ms + step_ms)
+
+    cdef int write_user(self, Core* core, Name user, int64_t step_ms) except -1:
+        """Write an answer of SEEN about one user."""
+        cdef ref_t session = core_find_user(core, user)
         self.n_bytes = 0
         self.put(b'{"users":[{"user":')
-        self.put_name(name_from(user))
+        self.put_name(user)
         if session == NO_REF or not core_is_named(core, session):
             self.put(b',"url":null,"seen_ms":null}]')
         else:
@@ -143,7 +150,7 @@ cdef class States:
             self.put(b',"seen_ms":')
             self.put_int(core_seen_ms(core, session) + step_ms)
             self.put(b"}]")
-        return self.done(now_ms + step_ms)
+        return 0
 
     def section(self, Index index not None, bytes prefix not None, *, int64_t now_ms, int64_t step_ms):
         cdef int64_t people, n_pages, left = PAGES_A_TURN
@@ -179,7 +186,7 @@ cdef class States:
         self.put(b"]")
         return self.done(now_ms + step_ms)
 
-    cdef put_off(self, Core* core, Asked asked, bytes prefix, int64_t at_ms):
+    cdef put_off(self, Core* core, int asked, bytes prefix, int64_t at_ms):
         """Say why there is no answer, unless it is to be asked again."""
         if asked == TOO_LONG:
             error = errors.scan_too_long(prefix, core.max_scan)

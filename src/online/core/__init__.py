@@ -38,6 +38,7 @@ source: its `.pxd` is the code.
     wire        all dialects and verbs together, for Python             -> frames, verbs
     system      calls of Linux: sockets, epoll, clocks, inline
     peers       sockets with their connections, step by step (Linux)    -> connection, system
+    gets        the hottest requests of HTTP, again (Linux)    -> connection, states, system
     reactor     who waits at sockets, and whose turn it is (Linux)      -> peers
 
     logfields   a usual line of an access log -> its fields             -> skiplist

@@ -27,6 +27,7 @@ cdef enum Dialect:
     RESP
     MSGPACK
     DEAF                                                 # it is told things, and what it says is thrown away
+    GETS                                                 # the hottest requests of HTTP (ext/gets.pyx)
 
 cdef enum Replying:
     REPLY_ON
@@ -141,6 +142,8 @@ cdef class Connection:
     cdef object first_error                              # of the batch that is being taken
     cdef public object pieces                            # what a rare verb has left to do; None: it is through
     cdef object transaction                              # verbs kept since MULTI; None: none is open
+    cdef object asking                                   # what GETS knows of it; None in any other dialect
+    cdef bint is_leaving                                 # what carries it is to hand it back, with its input
     cdef list words                                      # of the inline command that is being answered
     cdef int64_t now_ms
     cdef public int64_t work                             # done in this turn

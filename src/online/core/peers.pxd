@@ -94,6 +94,8 @@ cdef class Peers:
     cdef int fail(self, Peer peer, error) except -1
     cdef int lose(self, Peer peer) except -1
     cdef int drop(self, Peer peer) except -1
+    cdef int hand_back(self, Peer peer) except -1
+    cdef int forget(self, Peer peer) except -1
     cdef int watch_for(self, Peer peer, uint32_t events) except -1
     cdef int time(self, Peer peer, int64_t left_ms) except -1
     cdef int out_of_time(self, Peer peer) except -1

@@ -3,7 +3,8 @@
 A part of the server (serve/parts.py): it has listeners and tasks of its own, and asks verbs like any client.
 
     service    where it listens                                        -> conversations
-    conversations  a task each, and the time for each step             -> bare, reader, routes
+    conversations  a task each, and the time for each step             -> bare, hot, reader, routes
+    hot        who asks the same again and again is answered in C      -> bare, routes
     bare       a stream over a plain socket
     reader     bytes -> requests, by llhttp, with limits               -> messages
     routes     paths -> answers  -> access, asking, events, metrics, openapi, posting, public, static

@@ -5,16 +5,16 @@ Not here: whose turn it is. Each `receive_some` lets the others have theirs; a s
 
 import trio
 
-from online.serve.listeners import Socket, detached
+from online.serve.listeners import Socket
 from online.serve.progress import unsent_bytes
 
 
 class BareStream(trio.abc.HalfCloseableStream):
     """The stream of a connected socket."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
-        """Become the owner of the socket of `stream`, which is not to be used any more."""
-        self._socket: Socket = detached(stream)
+    def __init__(self, connected: Socket) -> None:
+        """Become the owner of a socket, which does not block."""
+        self._socket = connected
 
     def fileno(self) -> int:
         """Return the descriptor of the socket, which stays the stream's; -1 once it is closed."""

@@ -10,6 +10,7 @@ Invariants:
 
 import email.utils
 import math
+import os
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -18,6 +19,7 @@ import trio
 from online.core.wire import Connection
 from online.errors import OnlineError
 from online.http.bare import BareStream
+from online.http.hot import Hot, TakeOver
 from online.http.messages import Request, Response, problem, problem_of, write
 from online.http.reader import Reader, Refusal
 from online.http.routes import Exchange, Routes
@@ -46,9 +48,6 @@ COMMENT_EVERY_S = 15.0
 COMMENTS_A_TURN = 50
 
 
-TakeOver = Callable[[int, Connection], Peer]
-
-
 class HttpPeer:
     """A stream with its connection."""
 
@@ -66,6 +65,9 @@ class HttpPeer:
         self.events: bytearray | None = None  # that were not sent yet, once it has asked for events and nothing else
         self.rest: trio.CancelScope | None = None  # while it waits for nothing but the next event
         self.has_moved = False  # somebody else carries its connection
+        self.answered: tuple[Exchange, Response] | None = None  # last
+        self.tail = b""  # of the request before: see hot
+        self.tail_s = -math.inf
 
     def fileno(self) -> int:
         """Return the socket, or -1."""
@@ -115,9 +117,13 @@ class Conversations:
     ) -> None:
         """Begin with none, and the limits of `shared`; `now_ms` tells index time.
 
-        `take_over` carries plain sockets on which nothing but events is sent any more.
+        `take_over` carries plain sockets on which nothing but events is sent any more, or nothing but the hottest
+        questions is asked.
         """
         self._take_over = take_over
+        self._hot = Hot(shared, take_over, _date, self._take_back) if take_over is not None else None
+        if self._hot is not None:
+            routes.settle = self._hot.settle
         self._carriers: set[Peer] = set()
         self.is_ending = False
         self._shared = shared
@@ -125,7 +131,16 @@ class Conversations:
         self._limits = shared.limits
         self._routes = routes
         self._now_ms = now_ms
+        self.nursery: trio.Nursery | None = None  #: of who comes back; None: nobody may any more
         self._peers: set[HttpPeer] = set()
+
+    def _take_back(self, stream: BareStream, connection: Connection, unread: bytes) -> None:
+        """Go on with a connection that was let go; or, after the end, close it."""
+        if self.nursery is None:
+            os.close(stream.detach())
+            self._connections.closed(connection)
+            return
+        self.nursery.start_soon(self.serve, stream, (connection, unread))
 
     def end(self) -> None:
         """Let each end as soon as it has its answers."""
@@ -134,11 +149,14 @@ class Conversations:
             if peer.is_receiving:
                 peer.scope.cancel()
 
-    async def serve(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection, over any stream, until one side ends it; close the stream."""
+    async def serve(self, stream: trio.abc.Stream, begun: tuple[Connection, bytes] | None = None) -> None:
+        """Serve one connection, over any stream, until one side ends it; close the stream.
+
+        `begun`: a connection that was let go and has come back, and what was read of its next request.
+        """
         try:
             try:
-                await self._serve_peer(HttpPeer(stream))
+                await self._serve_peer(HttpPeer(stream), begun)
             finally:
                 with trio.move_on_after(FAREWELL_S, shield=True):
                     await stream.aclose()
@@ -147,9 +165,14 @@ class Conversations:
         except Exception:
             self._connections.failed()
 
-    async def _serve_peer(self, peer: HttpPeer) -> None:
+    async def _serve_peer(self, peer: HttpPeer, begun: tuple[Connection, bytes] | None) -> None:
         """Have a conversation, and finish it; at once, when there are too many."""
-        peer.connection, too_many = self._connections.open(peer)
+        unread, too_many = None, None
+        if begun is None:
+            peer.connection, too_many = self._connections.open(peer)
+        else:
+            peer.connection, unread = begun
+            self._connections.move(peer.connection, peer)
         last: bytes | None = None
         try:
             if too_many is not None:
@@ -157,7 +180,7 @@ class Conversations:
             else:
                 self._peers.add(peer)
                 with peer.scope:
-                    last = await self._converse(peer)
+                    last = await self._converse(peer, unread)
                 if peer.scope.cancelled_caught:
                     last = self._last_words(peer)
             self._account(peer, len(last or b""))
@@ -169,16 +192,19 @@ class Conversations:
             if not peer.has_moved:
                 self._connections.closed(peer.connection)
 
-    async def _converse(self, peer: HttpPeer) -> bytes | None:
-        """Receive and answer in turn, each in its time. Returns the last answer, still to be sent, if there is one."""
+    async def _converse(self, peer: HttpPeer, unread: bytes | None) -> bytes | None:
+        """Receive and answer in turn, each in its time. Returns the last answer, still to be sent, if there is one.
+
+        `unread`: what has been received already, of somebody who was here before.
+        """
         reader = Reader(self._routes.body_limit)
         if isinstance(peer.stream, trio.SSLStream):
             await self._shake_hands(peer, peer.stream)
-        deadline = trio.current_time() + self._limits.frame_timeout_s
-        while not self.is_ending:
+        deadline = trio.current_time() + (self._limits.frame_timeout_s if unread is None else IDLE_S)
+        while not self.is_ending or unread:
             was_in_message, n_before = reader.in_message, len(reader.events)
             peer.in_message = was_in_message
-            data = await self._receive(peer, deadline)
+            data, unread = unread or await self._receive(peer, deadline), None
             if not data:
                 return None
             reader.receive(data)
@@ -192,6 +218,8 @@ class Conversations:
                 if not is_open:
                     return output
                 await self._send(peer, output)
+                if not (was_in_message or reader.in_message) and self._let_go(peer, data):
+                    return None
             if reader.wants_continue:
                 reader.wants_continue = False
                 await self._send(peer, CONTINUE)
@@ -237,6 +265,18 @@ class Conversations:
                 await self._send(peer, output)
                 output = b""
         return True, output
+
+    def _let_go(self, peer: HttpPeer, data: bytes) -> bool:
+        """Let the reactor answer from here on who asks the same again and again."""
+        answered, peer.answered = peer.answered, None
+        if self._hot is None or answered is None or not isinstance(peer.stream, BareStream) or self.is_ending:
+            return False
+        if not self._hot.is_again(peer, data, *answered):
+            return False
+        self._account(peer, 0)
+        peer.has_moved = True
+        self._connections.move(peer.connection, self._hot.let_go(peer, peer.stream))
+        return True
 
     def _move(self, peer: HttpPeer, subscriber: Subscriber) -> bool:
         """Let plain sockets be carried by the reactor from here on, if there is one: a task takes ten times as much."""
@@ -290,7 +330,10 @@ class Conversations:
     async def _respond(self, peer: HttpPeer, request: Request) -> Response:
         try:
             is_tls = isinstance(peer.stream, trio.SSLStream)
-            return await self._routes.respond(Exchange(request, peer, peer.connection, self._now_ms(), is_tls))
+            exchange = Exchange(request, peer, peer.connection, self._now_ms(), is_tls)
+            response = await self._routes.respond(exchange)
+            peer.answered = exchange, response
+            return response
         except OnlineError as error:
             return problem_of(error)
         except Exception:

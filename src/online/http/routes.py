@@ -66,6 +66,7 @@ class Routes:
         self._access = access
         self._is_stopping = is_stopping
         self._times = metrics.Times(Histogram)
+        self.settle: Callable[[metrics.Times], None] = lambda times: None  #: adds the times of answers made elsewhere
         self._files = static.load()
         asked = questions()
         self._openapi = orjson.dumps(openapi.describe(asked))
@@ -243,6 +244,7 @@ class Routes:
 
     async def _metrics(self, exchange: Exchange) -> Response:
         own = None if exchange.visitor.grant is None else exchange.visitor.grant.site
+        self.settle(self._times)
         page = await in_turns(metrics.write(self._shared, self._times, exchange.now_ms, own))
         return Response(200, page, metrics.CONTENT_TYPE)
 

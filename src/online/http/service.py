@@ -13,14 +13,15 @@ import trio
 from online.errors import ConfigError
 from online.http.access import Access
 from online.http.bare import BareStream
-from online.http.conversations import Conversations, TakeOver
+from online.http.conversations import Conversations
+from online.http.hot import TakeOver
 from online.http.public import Public
 from online.http.routes import Routes
 from online.limits import ACCEPT_PAUSE_S
 from online.logs.pages import guest_key, key_beside
 from online.serve import tls
 from online.serve.config import DEFAULT_HTTP, Address, Config
-from online.serve.listeners import Listener, open_listeners
+from online.serve.listeners import Listener, detached, open_listeners
 from online.serve.parts import Part
 from online.serve.streams import ACCEPT_CAPACITY_ERRORS
 from online.serve.verb import Shared
@@ -44,7 +45,7 @@ class Http(Part):
     ) -> None:
         """Serve at `config.http`, over TLS where that is TCP and there is a `tls_context`.
 
-        `take_over`: who carries plain sockets on which nothing but events is sent any more.
+        `take_over`: who carries plain sockets on which little is asked any more.
         """
         self._take_over = take_over
         self.config = config
@@ -98,6 +99,7 @@ class Http(Part):
 
     async def serve(self) -> None:
         async with trio.open_nursery() as clients:
+            self.conversations.nursery = clients
             with self._accepting:
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(self.conversations.comment)
@@ -105,6 +107,7 @@ class Http(Part):
                         accepting.start_soon(self._accept, listener, clients)
             for listener in self._listeners:
                 await listener.aclose()
+        self.conversations.nursery = None
 
     def end(self) -> None:
         self._accepting.cancel()
@@ -122,5 +125,5 @@ class Http(Part):
                 await trio.sleep(ACCEPT_PAUSE_S)
             else:
                 if isinstance(stream, trio.SocketStream):
-                    stream = BareStream(stream)
+                    stream = BareStream(detached(stream))
                 clients.start_soon(self.conversations.serve, stream)

@@ -77,7 +77,12 @@ async def open_datagrams(
 
 def detached(stream: trio.SocketStream) -> Socket:
     """Take the socket of a stream, which does not block and is the caller's from here on."""
-    connected = socket.socket(fileno=stream.socket.detach())
+    return socket_of(stream.socket.detach())
+
+
+def socket_of(fd: int) -> Socket:
+    """Make a socket of a descriptor, which does not block and is the socket's from here on."""
+    connected = socket.socket(fileno=fd)
     connected.setblocking(False)
     return connected
 

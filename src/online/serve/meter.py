@@ -1,7 +1,7 @@
 """Figures that somebody has to take note of: verbs a second, the most memory so far, and how long things took."""
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 #: Upper bounds of the buckets of all histograms, in seconds; what takes longer is in a bucket behind them.
 BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
@@ -20,6 +20,12 @@ class Histogram:
         self.n += 1
         self.sum_s += took_s
         self._counts[bisect_left(BOUNDS_S, took_s)] += 1
+
+    def merge(self, sum_s: float, counts: Iterable[int]) -> None:
+        """Add what was counted elsewhere, in the same buckets."""
+        self.sum_s += sum_s
+        self._counts = [sum(each) for each in zip(self._counts, counts, strict=True)]
+        self.n = sum(self._counts)
 
     def cumulated(self) -> Iterator[tuple[str, int]]:
         """Yield each bound, `+Inf` last, with how many took no longer."""
