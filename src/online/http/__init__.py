@@ -13,7 +13,8 @@ A part of the server (serve/parts.py): it has listeners and tasks of its own, an
     events     channels, as server-sent events                         -> messages
     asking     verbs, asked by Python code
     questions  verbs that ask: arguments by name, answers as JSON
-    posting    what is posted: JSON or MessagePack -> arguments        -> messages
+    posting    what is posted: JSON or MessagePack -> arguments        -> bodies, messages
+    bodies     lists in bodies, piece by piece
     openapi    the API described                                       -> questions
     metrics    INFO in OpenMetrics                                     -> questions
     static     the files of the dashboard, in pages/                   -> messages

@@ -14,12 +14,16 @@ import orjson
 
 from online import errors
 from online.errors import RangeError
+from online.http.bodies import READING, NoList, json_items, msgpack_items
 from online.http.messages import Request, Response, problem
 
 #: The types of a body that are read.
 JSON, MESSAGEPACK = "application/json", ("application/msgpack", "application/vnd.msgpack", "application/x-msgpack")
 
 FIELDS = ("user", "url", "seen_ms", "kind")
+
+#: What parsers raise.
+UNREADABLE = (ValueError, msgpack.UnpackException, RecursionError)
 
 
 def media_type(request: Request) -> str:
@@ -36,14 +40,24 @@ def refused_type(request: Request) -> Response | None:
     return problem(415, "ERR", takes, [(b"Accept-Post", f"{JSON}, {MESSAGEPACK[0]}".encode())], field="content-type")
 
 
-def read_hits(request: Request) -> Iterator[list[object]]:
-    """Yield the hits of a body: `{"hits": [...]}`, or a list, of objects or of arrays. Raises RangeError."""
-    body = _parsed(request)
-    hits = body.get("hits") if isinstance(body, dict) else body
-    if not isinstance(hits, list):
-        raise _wrong("hits", 'the body is {"hits": [...]}, or a list of hits')
-    for place, hit in enumerate(hits):
-        yield _read_hit(place, hit)
+def read_hits(request: Request) -> Iterator[list[list[object]]]:
+    """Yield the hits of a body, some at a time, each a millisecond's work at most. Raises RangeError.
+
+    The body is `{"hits": [...]}`, or a list, of objects or of arrays.
+    """
+    place = 0
+    for items in _items(request):
+        yield [_read_hit(place + n, hit) for n, hit in enumerate(items)]
+        place += len(items)
+
+
+def _items(request: Request) -> Iterator[list[Any]]:
+    try:
+        yield from json_items(request.body) if media_type(request) == JSON else msgpack_items(request.body)
+    except NoList:
+        raise _wrong("hits", 'the body is {"hits": [...]}, or a list of hits') from None
+    except UNREADABLE as error:
+        raise _unreadable(error) from None
 
 
 def read_leave(request: Request) -> list[object]:
@@ -67,9 +81,13 @@ def _parsed(request: Request) -> Any:
     try:
         if media_type(request) == JSON:
             return orjson.loads(request.body)
-        return msgpack.unpackb(request.body, raw=False, unicode_errors="surrogateescape", strict_map_key=True)
-    except (ValueError, msgpack.UnpackException, RecursionError) as error:
-        raise _wrong("body", f"the body cannot be read: {str(error)[:100] or type(error).__name__}") from None
+        return msgpack.unpackb(request.body, **READING)
+    except UNREADABLE as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> RangeError:
+    return _wrong("body", f"the body cannot be read: {str(error)[:100] or type(error).__name__}")
 
 
 def _read_hit(place: int, hit: object) -> list[object]:

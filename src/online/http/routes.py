@@ -34,7 +34,7 @@ from online.terms import MEMBER
 #: Set in forms, and nothing else.
 FORM = "application/x-www-form-urlencoded"
 
-#: Hits of a body that are read, or carried out, before others have their turn: about a millisecond's work.
+#: Hits of a body that are carried out before others have their turn: about a millisecond's work.
 HITS_A_TURN = 500
 
 _SEE_OTHER = 303
@@ -198,10 +198,9 @@ class Routes:
         if refused is not None:
             return refused
         hits: list[object] = []
-        for hit in posting.read_hits(exchange.request):
-            hits.append(hit)
-            if len(hits) % HITS_A_TURN == 0:
-                await trio.lowlevel.checkpoint()
+        for some in posting.read_hits(exchange.request):
+            hits += some
+            await trio.lowlevel.checkpoint()
         counts, first_error = [0, 0, 0], None
         for begin in range(0, max(1, len(hits)), HITS_A_TURN):
             result = await self._post(exchange, "hits", hits[begin : begin + HITS_A_TURN])
