@@ -84,6 +84,7 @@ class Works:
         self.connection = wire.Connection(self.service, self.index)
         self.pack_connection = wire.Connection(self.service, self.index)
         made = pages.Pages(formats.reader_of("auto"), rules.Rules(), key=bytes(16))
+        self.pages = made
         self.parse = made.parse
         self.parse_message = getattr(made, "parse_message", lambda datagram: made.parse(syslog.message_of(datagram)))
         self._make_batches()

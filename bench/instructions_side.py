@@ -40,6 +40,18 @@ def parsed(works: ab_side.Works, write: Callable[..., str]) -> Work:
     return work
 
 
+def packed(works: ab_side.Works, write: Callable[..., str]) -> Work:
+    """Pack log lines as `online feed` sends them, in blocks."""
+    lines = [write(request).encode() for request in requests(SIZE // 5)]
+
+    def work() -> int:
+        for at in range(0, len(lines), 300):
+            works.pages.pack(lines[at : at + 300])
+        return len(lines)
+
+    return work
+
+
 def journaled(works: ab_side.Works) -> Work:
     """Take batches as before, and write each to a journal: a record."""
     journal = Journal()
@@ -60,6 +72,8 @@ def main() -> None:
     works = ab_side.Works()
     table = works.table() | {
         "a combined line of many visitors": parsed(works, combined),
+        "a combined line, packed": packed(works, combined),
+        "a line of nginx' JSON, packed": packed(works, nginx_json),
         "a line of nginx' JSON": parsed(works, nginx_json),
         "a line of Caddy's JSON": parsed(works, caddy_json),
         "a hit in a batch, with a journal": journaled(works),

@@ -16,7 +16,7 @@ Invariants:
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
@@ -31,16 +31,78 @@ cdef extern from "Python.h":
     ctypedef struct PyTypeObject:
         object (*tp_new)(type, tuple, PyObject*)
     PyTypeObject PyTuple_Type
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* n_bytes) except NULL
 
 cdef enum:
     SLOTS_A_SET = 4
     WAY_SETS = 64
     SETS = 16 * 1024                                     # 65,536 urls, and as many visitors
     MOST_KEY_BYTES = 512
+    VIEW_BYTES = 32                                      # of a packed page view, beside its names and its kind
+
+cdef int64_t MOST_SMALL = 1 << 32                        # smaller numbers have shorter forms; no time is so small
 
 cdef int64_t SEEN_MIN_MS = _SEEN_MIN_MS
 cdef int64_t SEEN_MAX_MS = _SEEN_MAX_MS
 cdef dict SHAPES = {"plain": NO_HOST, "host": WITH_HOST, "any": PERHAPS_HOST}
+
+
+# Page views as MessagePack
+
+cdef struct Packed:
+    char* at
+    size_t n_bytes
+    size_t room
+
+
+cdef int make_room(Packed* packed, size_t n_bytes) except -1:
+    cdef char* at
+    cdef size_t room = packed.room
+    while packed.n_bytes + n_bytes > room:
+        room = 2 * room or 64 * 1024
+    if room > packed.room:
+        at = <char*>realloc(packed.at, room)
+        if at == NULL:
+            raise MemoryError("no memory for packed page views")
+        packed.at, packed.room = at, room
+    return 0
+
+
+cdef inline void pack_name(Packed* packed, bytes name) noexcept:
+    """Write a name of up to 65,535 bytes. There is room."""
+    cdef size_t n_bytes = <size_t>PyBytes_GET_SIZE(name)
+    cdef uint8_t* to = <uint8_t*>packed.at + packed.n_bytes
+    cdef int n_head = 2
+    if n_bytes < 256:
+        to[0], to[1] = 0xc4, <uint8_t>n_bytes
+    else:
+        to[0], to[1], to[2] = 0xc5, <uint8_t>(n_bytes >> 8), <uint8_t>n_bytes
+        n_head = 3
+    memcpy(to + n_head, PyBytes_AS_STRING(name), n_bytes)
+    packed.n_bytes += n_head + n_bytes
+
+
+cdef int pack_view(Packed* packed, bytes user, bytes url, int64_t seen_ms, str kind) except -1:
+    """Write a page view as msgpack does: an array of user, url, time and kind. O(length)."""
+    cdef Py_ssize_t n_kind
+    cdef const char* text = PyUnicode_AsUTF8AndSize(kind, &n_kind)
+    cdef uint8_t* to
+    cdef int i
+    if PyBytes_GET_SIZE(user) >= 65_536 or PyBytes_GET_SIZE(url) >= 65_536 or n_kind >= 32 or seen_ms < MOST_SMALL:
+        raise ValueError("a page view with a name, kind or time that no index takes")
+    make_room(packed, PyBytes_GET_SIZE(user) + PyBytes_GET_SIZE(url) + n_kind + VIEW_BYTES)
+    packed.at[packed.n_bytes] = <char>0x94
+    packed.n_bytes += 1
+    pack_name(packed, user)
+    pack_name(packed, url)
+    to = <uint8_t*>packed.at + packed.n_bytes
+    to[0] = 0xcf
+    for i in range(8):
+        to[1 + i] = <uint8_t>(seen_ms >> (56 - 8 * i))
+    to[9] = <uint8_t>(0xa0 | n_kind)
+    memcpy(to + 10, text, n_kind)
+    packed.n_bytes += 10 + n_kind
+    return 0
 
 
 # What is known
@@ -224,6 +286,47 @@ cdef class UsualLines:
             return self.view() or self.learn()
         return self.careful(self.message_of(datagram))
 
+    def pack(self, list lines not None, Py_ssize_t most_bytes, str too_long not None):
+        cdef Packed packed
+        cdef list reasons = [], left_out = []
+        cdef Py_ssize_t n_views = 0
+        cdef int64_t newest_ms = 0
+        cdef bytes line
+        memset(&packed, 0, sizeof(Packed))
+        try:
+            for line in lines:
+                found = self.pack_one(line, &packed, &newest_ms) if PyBytes_GET_SIZE(line) <= most_bytes else too_long
+                if found is None:
+                    n_views += 1
+                else:
+                    reasons.append(found)
+                    left_out.append(line)
+            return PyBytes_FromStringAndSize(packed.at, packed.n_bytes), n_views, newest_ms, reasons, left_out
+        finally:
+            free(packed.at)
+
+    cdef object pack_one(self, bytes line, Packed* packed, int64_t* seen_ms):
+        """Write the page view of a line, and tell its time; or return why there is none."""
+        cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(line)
+        cdef PyObject* url
+        cdef PyObject* person
+        if self.scan(line, at, at + PyBytes_GET_SIZE(line)):
+            found = self.known(&url, &person)
+            if found is True:
+                user, kind = <tuple>person
+                pack_view(packed, <bytes>user, <bytes>url, self.last.seen_ms, <str>kind)
+                seen_ms[0] = self.last.seen_ms
+                return None
+            if found is None:
+                found = self.learn()
+        else:
+            found = self.careful(line)
+        if isinstance(found, str):
+            return found
+        user, named, seen_ms[0], kind = <tuple>found
+        pack_view(packed, <bytes?>user, <bytes?>named, seen_ms[0], <str?>kind)
+        return None
+
     def note(self, record):
         self.owner = record
         self.last.url, self.last.status = name_from(record[4]), name_from(record[5])
@@ -261,6 +364,18 @@ cdef class UsualLines:
 
     cdef object view(self):
         """Return what is known of the line that was read last: a page view, or why it is none; None if not all is."""
+        cdef PyObject* url
+        cdef PyObject* person
+        found = self.known(&url, &person)
+        if found is not True:
+            return found
+        user, kind = <tuple>person
+        return made(self.make, (user, <object>url, self.last.seen_ms, kind))
+
+    cdef object known(self, PyObject** its_url, PyObject** its_person):
+        """Find what is known of the line that was read last: True if all is, until more is learned; why it is no page
+        view; None if not all is known.
+        """
         cdef Text text
         cdef PyObject* way
         cdef PyObject* url
@@ -286,8 +401,8 @@ cdef class UsualLines:
         person = verdict_of_text(&self.people, &text)
         if person == NULL:
             return None
-        user, kind = <tuple>person
-        return made(self.make, (user, <object>url, self.last.seen_ms, kind))
+        its_url[0], its_person[0] = url, person
+        return True
 
     cdef object learn(self):
         """Have the line that was read last judged with care, and remember what that says of its parts."""

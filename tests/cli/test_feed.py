@@ -17,7 +17,7 @@ from tests.serving import command, environment, run_command, server_process, unt
 from online.cli import sending
 from online.cli.feed import Feed
 from online.cli.main import main
-from online.cli.sending import Batch, Sender
+from online.cli.sending import Batch, Sender, packed
 from online.errors import StateError
 from online.logs.follow import Log, Pipe
 from online.logs.formats import reader_of
@@ -181,7 +181,7 @@ class Absent:
 
 def batch_of(number, settled, *, may_be_dropped):
     views = [PageView(b"u%d" % each, b"/", 1_709_294_400_000, "member") for each in range(10)]
-    return Batch(views, lambda: settled.append(number), may_be_dropped=may_be_dropped)
+    return Batch(packed(views), lambda: settled.append(number), may_be_dropped=may_be_dropped)
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ def test_what_a_pipe_gives_line_by_line_waits_together():
     client = Absent()
     sender = Sender(client)
     for _ in range(1_000):
-        sender.put(Batch([], lambda: None, may_be_dropped=True))
+        sender.put(Batch(packed([]), lambda: None, may_be_dropped=True))
         sender.put(batch_of(0, [], may_be_dropped=True))
     assert len(sender._queue) == 10_000 // sending.MESSAGE_HITS
 
@@ -224,7 +224,7 @@ def test_lines_that_are_no_hits_do_not_wait_without_end(monkeypatch):
     sender = Sender(Absent())
     for _ in range(3):
         assert not sender.is_full
-        sender.put(Batch([], lambda: None, may_be_dropped=False))
+        sender.put(Batch(packed([]), lambda: None, may_be_dropped=False))
     assert sender.is_full
 
 

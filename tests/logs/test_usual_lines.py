@@ -6,10 +6,12 @@ Records are compared one by one, since a page view may be the same although a pa
 import json
 import random
 
+import msgpack
 import pytest
 
 from online.logs.formats import reader_of
 from online.logs.jsonlines import JsonFields
+from online.logs.lines import MAX_LINE_BYTES, TOO_LONG
 from online.logs.pages import FILE, METHOD, STATUS, Pages, PageView
 from online.logs.rules import Rules, read_network
 from online.logs.syslogheader import message_of
@@ -298,6 +300,27 @@ def test_lines_give_the_same_as_with_care(name, rules):
             assert pages.parse_message(message) == careful.parse(message_of(message)), line
         assert [pages.status, pages.host, pages.referrer_host] == told, line
     assert pages.n_careful < 2_700
+
+
+@pytest.mark.parametrize("name", ["auto", "vhost", "caddy"])
+@pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
+def test_many_lines_at_once_are_packed_as_one_by_one(name, rules):
+    careful = Pages(reader_of(name).careful, rules, key=KEY, url_prefix=b"/p" * 140)
+    dice = random.Random(name)
+    written = dice.choices(list(lines(200, 5, name)), k=600)
+    written.append(b'192.0.2.9 - theo [14/Nov/2023:22:13:20 +0000] "%s /long HTTP/1.1" 200 5' % (b"x" * MAX_LINE_BYTES))
+    found = [careful.parse(line) if len(line) <= MAX_LINE_BYTES else TOO_LONG for line in written]
+    pages = Pages(reader_of(name), rules, key=KEY, url_prefix=b"/p" * 140)
+    for part in (written[:1], written[1:400], written[400:]):
+        parts = [each for each in found[: len(part)] if not isinstance(each, str)]
+        assert parts or len(part) == 1 or rules.methods == {"PUT"}
+        packed = pages.pack(part)
+        assert packed.items == b"".join(map(msgpack.packb, parts))
+        assert (packed.number, packed.newest_ms) == (len(parts), parts[-1].seen_ms if parts else 0)
+        assert packed.reasons == [each for each in found[: len(part)] if isinstance(each, str)]
+        assert packed.left_out == [line for line, each in zip(part, found, strict=False) if isinstance(each, str)]
+        del found[: len(part)]
+    assert pages.pack([]) == (b"", 0, 0, [], [])
 
 
 def test_what_was_seen_before_needs_no_care():

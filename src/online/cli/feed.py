@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING
 
 from online.cli.arguments import add_server_argument, time_of
 from online.cli.outcomes import Outcomes, is_empty_log
-from online.cli.sending import TIMEOUT_S, Batch, Sender
+from online.cli.sending import TIMEOUT_S, Batch, Hits, Sender
 from online.cli.signals import TOLD, end_by
 from online.cli.words import explained, many, span
 from online.errors import ConfigError, OnlineError, StateError, quote
 from online.logs.follow import Block, Log, Pipe
 from online.logs.hitlog import MAX_LINE_BYTES, TOO_LONG, LogError, LogReader, add_format_arguments, read_from
-from online.logs.pages import NO_PAGE_VIEW, Pages, PageView, guest_key, key_beside
+from online.logs.pages import Pages, PageView, guest_key, key_beside
 from online.logs.places import Places
 from online.logs.rules import add_rule_arguments, rules_from
 from online_client import AddressError, Client, ServerError, TokenWantedError, WrongTokenError
@@ -211,7 +211,7 @@ class Feed:
         self._sources = sources
         self._wait_s = wait_s
         self._places = places
-        self._parse = pages.parse
+        self._pages = pages
         self._sender = sender
         self._can_go_on = False  #: whether a later run sends what this one could not
         self._outcomes = Outcomes()
@@ -329,20 +329,11 @@ class Feed:
         return block
 
     def _batch(self, block: Block, *, may_be_dropped: bool) -> Batch:
-        parse, outcomes = self._parse, self._outcomes
-        hits, left_out = [], []
-        for line in block.lines:
-            hit = parse(line) if len(line) <= MAX_LINE_BYTES else TOO_LONG
-            if not isinstance(hit, str):
-                hits.append(hit)
-            elif hit in NO_PAGE_VIEW:
-                left_out.append(hit)
-            else:
-                outcomes.take(hit, line)
-        outcomes.take_all(left_out)
+        views, outcomes = self._pages.pack(block.lines), self._outcomes
+        outcomes.take_all(views.reasons, views.left_out)
         outcomes.lines += len(block.lines)
-        outcomes.hits += len(hits)
-        return Batch(hits, block.settle, may_be_dropped=may_be_dropped)
+        outcomes.hits += views.number
+        return Batch(Hits(views.items, views.number, views.newest_ms), block.settle, may_be_dropped=may_be_dropped)
 
     def _rest(self) -> None:
         """Wait a short time for new lines, or for room in the queue."""

@@ -4,7 +4,7 @@ Not here: the reasons (pages).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from online.cli.words import many
@@ -68,9 +68,15 @@ class Outcomes:
         if len(self.samples) < MAX_SAMPLES:
             self.samples.append(Sample(log, number, quote(line), reason))
 
-    def take_all(self, reasons: Iterable[str]) -> None:
-        """Count lines that were understood but are not page views. Each reason is in NO_PAGE_VIEW."""
-        self.left_out.update(map(NO_PAGE_VIEW.__getitem__, reasons))
+    def take_all(self, reasons: Sequence[str], lines: Sequence[bytes]) -> None:
+        """Count lines that did not give a hit, each with its reason."""
+        counts = Counter(reasons)
+        known = counts.keys() & NO_PAGE_VIEW.keys()
+        self.left_out.update({NO_PAGE_VIEW[reason]: counts[reason] for reason in known})
+        if len(known) < len(counts):
+            for reason, line in zip(reasons, lines, strict=True):
+                if reason not in NO_PAGE_VIEW:
+                    self.take(reason, line)
 
     def table(self) -> Iterator[str]:
         """Yield a row for each reason with its count, largest first."""

@@ -15,11 +15,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import Condition, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 
-from online.logs.pages import PageView
 from online_client import BatchResult, Client, FramingError, OnlineError, ServerError
 from online_client import verbs as client_verbs
 
@@ -45,13 +44,48 @@ LAST_ANSWER_S = 1.0
 _MAY_PASS = ("LOADING", "MISCONF", "NOAUTH", "WRONGPASS")
 
 
+class Hits(NamedTuple):
+    """Hits as they are sent: items of a batch, one after another, in MessagePack."""
+
+    items: bytes
+    number: int
+    newest_ms: int  #: the time of the last
+
+    @property
+    def message(self) -> bytes:
+        """The items as one array."""
+        header: bytes = msgpack.Packer().pack_array_header(self.number)
+        return header + self.items
+
+    @property
+    def halves(self) -> "tuple[Hits, Hits]":
+        """Take at least two hits apart. O(length)."""
+        hits = msgpack.unpackb(self.message)
+        middle = self.number // 2
+        return packed(hits[:middle]), packed(hits[middle:])
+
+
+def packed(hits: Sequence[Sequence[Any]]) -> Hits:
+    """Pack hits, each of user, url, time and perhaps kind."""
+    return Hits(b"".join(map(msgpack.packb, hits)), len(hits), hits[-1][2] if hits else 0)
+
+
 class Batch:
     """The hits of some lines, and a function to call when they are settled."""
 
-    def __init__(self, hits: list[PageView], settle: Callable[[], None], *, may_be_dropped: bool) -> None:
-        self.hits = hits
+    def __init__(self, hits: Hits, settle: Callable[[], None], *, may_be_dropped: bool) -> None:
+        self.items = [hits.items]
+        self.number = hits.number
+        self.newest_ms = hits.newest_ms
         self.settle = settle
         self.may_be_dropped = may_be_dropped
+
+    def join(self, later: "Batch") -> None:
+        """Add the hits of a later batch; both are settled together."""
+        self.items += later.items
+        self.number += later.number
+        self.newest_ms = later.newest_ms or self.newest_ms
+        self.settle = later.settle
 
 
 @dataclass
@@ -108,12 +142,12 @@ class Sender:
     def put(self, batch: Batch) -> None:
         """Add a batch. If it may be dropped and too many hits wait, older batches like it are. Never blocks."""
         with self._changed:
-            while batch.may_be_dropped and self._waiting + len(batch.hits) > MAX_WAITING_HITS:
+            while batch.may_be_dropped and self._waiting + batch.number > MAX_WAITING_HITS:
                 if not self._drop_oldest():
                     break
             if not self._has_joined(batch):
                 self._queue.append(batch)
-            self._waiting += len(batch.hits)
+            self._waiting += batch.number
             self._changed.notify_all()
 
     def wait_for_room(self, timeout_s: float) -> None:
@@ -141,10 +175,9 @@ class Sender:
     def _has_joined(self, batch: Batch) -> bool:
         """Join a batch from a pipe, often a single line, with the batch before it, if that is small."""
         last = self._queue[-1] if self._queue else None
-        if last is None or not (last.may_be_dropped and batch.may_be_dropped) or len(last.hits) >= MESSAGE_HITS:
+        if last is None or not (last.may_be_dropped and batch.may_be_dropped) or last.number >= MESSAGE_HITS:
             return False
-        last.hits += batch.hits
-        last.settle = batch.settle
+        last.join(batch)
         return True
 
     def _drop_oldest(self) -> bool:
@@ -152,20 +185,22 @@ class Sender:
         oldest = next((batch for batch in self._queue if batch.may_be_dropped), None)
         if oldest is not None:
             self._queue.remove(oldest)
-            self._waiting -= len(oldest.hits)
-            self.counts.dropped += len(oldest.hits)
+            self._waiting -= oldest.number
+            self.counts.dropped += oldest.number
         return oldest is not None
 
     # The thread
 
     def _run(self) -> None:
         while batches := self._next():
-            hits = [hit for batch in batches for hit in batch.hits]
+            newest_ms = next((batch.newest_ms for batch in reversed(batches) if batch.number), 0)
+            items = b"".join(each for batch in batches for each in batch.items)
+            hits = Hits(items, sum(batch.number for batch in batches), newest_ms)
             is_settled = self._send(hits)
             for batch in batches if is_settled else ():
                 batch.settle()
             with self._changed:
-                self._waiting -= len(hits) if is_settled else 0
+                self._waiting -= hits.number if is_settled else 0
                 self._is_whole = self._is_whole and is_settled
                 self._changed.notify_all()
 
@@ -174,22 +209,18 @@ class Sender:
         batches: list[Batch] = []
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._is_finishing)
-            while self._queue and not self._is_ended and sum(len(batch.hits) for batch in batches) < MESSAGE_HITS:
+            while self._queue and not self._is_ended and sum(batch.number for batch in batches) < MESSAGE_HITS:
                 batches.append(self._queue.popleft())
         return batches
 
-    def _send(self, hits: Sequence[PageView]) -> bool:
+    def _send(self, hits: Hits) -> bool:
         """Send hits in as many messages as needed, with retries. Returns whether they are settled."""
-        for begin in range(0, len(hits), self._max_hits):
-            if not self._send_message(hits[begin : begin + self._max_hits]):
-                return False
-        return True
-
-    def _send_message(self, hits: Sequence[PageView]) -> bool:
-        packed = msgpack.packb(hits)
-        if len(packed) > client_verbs.MAX_BATCH_BYTES:
+        if not hits.number:
+            return True
+        message = hits.message
+        if hits.number > 1 and (hits.number > self._max_hits or len(message) > client_verbs.MAX_BATCH_BYTES):
             return self._send_halves(hits)
-        request = replace(client_verbs.batch([]), params=packed)
+        request = replace(client_verbs.batch([]), params=message)
         self._asking_since_s = self._asking_since_s or time.monotonic()
         pause_s = FIRST_PAUSE_S
         while True:
@@ -197,31 +228,30 @@ class Sender:
                 self._count(hits, self._client.call(request))
                 return True
             except FramingError:  # the server only takes smaller messages
-                if len(hits) > 1:
+                if hits.number > 1:
                     return self._send_halves(hits)
                 self._count(hits, BatchResult(0, 0, 1, "a hit is larger than the server's limit for a message"))
                 return True
             except OnlineError as error:
                 if isinstance(error, ServerError) and error.code not in _MAY_PASS:
-                    self._count(hits, BatchResult(0, 0, len(hits), str(error)))
+                    self._count(hits, BatchResult(0, 0, hits.number, str(error)))
                     return True
                 self.counts.trouble = error
             if not self._pause(pause_s * random.uniform(0.5, 1.0)):
                 return False
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    def _send_halves(self, hits: Sequence[PageView]) -> bool:
-        middle = len(hits) // 2
-        return self._send_message(hits[:middle]) and self._send_message(hits[middle:])
+    def _send_halves(self, hits: Hits) -> bool:
+        return all(self._send(half) for half in hits.halves)
 
-    def _count(self, hits: Sequence[PageView], result: BatchResult) -> None:
+    def _count(self, hits: Hits, result: BatchResult) -> None:
         counts = self.counts
         counts.trouble = self._asking_since_s = None
         counts.sent += result.accepted + result.ignored
         counts.ignored += result.ignored
         counts.refused += result.refused
         counts.first_refusal = counts.first_refusal or result.first_error or ""
-        counts.lag_s = max(0.0, time.time() - hits[-1].seen_ms / 1000)
+        counts.lag_s = max(0.0, time.time() - hits.newest_ms / 1000)
 
     def _pause(self, pause_s: float) -> bool:
         """Pause before the next attempt. Returns whether to make one."""

@@ -57,6 +57,15 @@ class UsualLines(Generic[Made]):
     def parse_message(self, datagram: bytes) -> Made | str:
         """Return the page view of a syslog message, or why there is none. O(length)."""
 
+    def pack(
+        self, lines: list[bytes], most_bytes: int, too_long: str
+    ) -> tuple[bytes, int, int, list[str], list[bytes]]:
+        """Return the page views of lines as MessagePack, an item each, as `msgpack` writes them; how many there are;
+        the time of the last; and why the other lines are none, with these lines. O(length).
+
+        Lines of more than `most_bytes` are `too_long`.
+        """
+
     def note(self, record: tuple[Any, ...]) -> None:
         """Keep what the careful way has read of the line: an `online.logs.records.Record`."""
 

@@ -7,7 +7,7 @@
     logformat   a `LogFormat` of Apache -> a reader of its lines    -> prefixes, records
     formats     lines -> records, by the name of the format         -> jsonlines, logformat, prefixes, records
     rules       which requests are page views, and who the user is: the settings
-    pages       records -> page views                               -> rules, records, syslogheader
+    pages       records -> page views                               -> rules, records, syslogheader, lines
     lines       chunks of a log -> lines
     packing     recognises and decompresses compressed logs
     hitlog      whole logs -> hits                                  -> formats, jsonlines, lines, packing, records

@@ -24,6 +24,7 @@ from online.limits import Limits
 from online.logs.formats import FORMATS, AccessLog, CsvColumns, SeparatedValues, reader_of
 from online.logs.jsonlines import JsonFields
 from online.logs.lines import MAX_LINE_BYTES as MAX_LINE_BYTES
+from online.logs.lines import TOO_LONG as TOO_LONG
 from online.logs.lines import Lines
 from online.logs.packing import Damage, Unpackable, unpacked
 from online.logs.records import BAD_TIME, NO_ADDRESS, NO_TIME, Read, one_address
@@ -36,8 +37,6 @@ _CHUNK_BYTES = 128 * 1024
 _MAX_ADDRESSES = 50_000
 _MAX_USER_BYTES = Limits.max_user
 _MAX_URL_BYTES = Limits.max_url
-
-TOO_LONG = f"longer than {MAX_LINE_BYTES:,} bytes"
 
 
 class LoggedHit(NamedTuple):

@@ -10,6 +10,8 @@ Not here: where chunks come from (hitlog, follow), and decompression (packing).
 #: Longer lines are skipped. Apache and nginx accept request lines of 8 KiB by default.
 MAX_LINE_BYTES = 64 * 1024
 
+TOO_LONG = f"longer than {MAX_LINE_BYTES:,} bytes"
+
 _BOM = b"\xef\xbb\xbf"
 
 
