@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 extra = $(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 	print(*project['optional-dependencies']['$(1)'])" | xargs $(PIP) install
 
-.PHONY: help run test check docs reference check-hard sanitize fuzz coverage ab instructions bench bench-quick clean
+.PHONY: help run test check docs reference man check-hard sanitize fuzz coverage ab instructions bench bench-quick clean
 
 help:
 	@echo "make run    a server on 127.0.0.1:8989 with a simulated site and its dashboard; PORT=... for another port"
@@ -19,6 +19,7 @@ help:
 	@echo "make check  ruff, mypy and cython-lint"
 	@echo "make docs   the documentation as a site, in build/site; every link is checked"
 	@echo "make reference  docs/reference anew, from the tables of the code"
+	@echo "make man    manual pages in build/man, from the options of the commands"
 	@echo "make check-hard  everything below at length, 10,000 seeds of the simulation and 1,000 kills; takes hours"
 	@echo "make sanitize  the tests of core, serve and keep over a core built with ASan and UBSan; TESTS=... for others"
 	@echo "make fuzz   each fuzzer for a minute; SECONDS=... for longer, TARGET=... for one; needs clang-14"
@@ -71,6 +72,9 @@ docs: $(VENV)/site
 
 reference: $(VENV)/built
 	$(BIN)/python -m docs.site.reference
+
+man: $(VENV)/built
+	$(BIN)/python -m docs.site.man
 
 # Builds the core in build/$(1), with the flags $(2), by the compiler $(3); the working tree's own stays as it is.
 built_as = mkdir -p build/$(1) && tar -c --exclude='*.so' --exclude='*.c' --exclude=build --exclude=__pycache__ --exclude='*.egg-info' \

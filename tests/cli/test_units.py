@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from online.cli.main import _parser
+from online.cli.main import parser_of
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNITS = sorted([*DEPLOY.glob("*.service"), *DEPLOY.glob("*.socket")])
@@ -36,7 +36,7 @@ def test_the_command_of_the_unit_can_be_parsed(unit):
     (line,) = re.findall(r"^ExecStart=(.*)$", unit.read_text(), flags=re.MULTILINE)
     program, *arguments = shlex.split(line)
     assert program == "/opt/online/bin/online"
-    assert _parser(arguments[0]).parse_args(arguments).command == arguments[0]
+    assert parser_of(arguments[0]).parse_args(arguments).command == arguments[0]
 
 
 def test_the_guide_names_every_unit():

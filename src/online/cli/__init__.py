@@ -34,6 +34,7 @@
     measured    what users, hits and questions cost
     bench       load on a running server, and how it answers        -> lanes, health, arguments, words
     lanes       requests at a rate, and when their answers came
+    completion  scripts for shells, made from the parsers           -> main
     demo        a server with a simulated site                      -> serve
     signals     which signals stop a command, and which it ignores
     words       names, numbers and times, for people

@@ -31,6 +31,7 @@ COMMANDS = {
     "doctor": ("online.cli.doctor", "look at a server and what reaches it, and say what is missing"),
     "plan": ("online.cli.plan", "say how much memory, disk and processor time a site needs"),
     "bench": ("online.cli.bench", "load a server, and show how long its answers take"),
+    "completion": ("online.cli.completion", "write a completion script for bash, zsh or fish"),
     "demo": ("online.cli.demo", "run a server with a simulated site, to try things out"),
 }
 
@@ -91,7 +92,7 @@ def _discard_output() -> None:
 def _run(arguments: list[str]) -> int:
     if arguments[:1] == ["help"]:  # `online help query page`
         arguments = [*arguments[1:], "--help"]
-    parser = _parser(arguments[0] if arguments else "")
+    parser = parser_of(*arguments[:1])
     if not arguments:
         parser.print_help(sys.stderr)
         return WRONG
@@ -104,14 +105,14 @@ def _run(arguments: list[str]) -> int:
     return code
 
 
-def _parser(wanted: str) -> Parser:
-    """Return a parser with one line for each command, and all options of the `wanted` one."""
+def parser_of(*wanted: str) -> Parser:
+    """Return a parser with one line for each command, and all options of the `wanted` ones."""
     parser = Parser("online", description=_DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"online {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary)
-        if name == wanted:
+        if name in wanted:
             import_module(module).add_arguments(command)
     commands.add_parser("help", help="show this help, or the help of a command")
     return parser
