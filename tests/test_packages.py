@@ -4,18 +4,13 @@ import os
 import re
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from tests import packaging
+from tests.packaging import ROOT, run
 from tests.serving import environment
-
-ROOT = Path(__file__).parents[1]
-PROJECTS = {"online": ROOT, "online-client": ROOT / "client"}
-
-#: Builds a source archive of the project in the working directory, without looking for packages on a network.
-SDIST = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
 
 pytestmark = [
     pytest.mark.xdist_group("packages"),
@@ -26,35 +21,13 @@ pytestmark = [
 ]
 
 
-def run(*command, cwd, **variables):
-    ran = subprocess.run(command, cwd=cwd, env=os.environ | variables, capture_output=True, text=True, timeout=300)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
-
-
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
+def built():
     """By project: a wheel that was built from the source archive, which was built from the files of the repository."""
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    if tracked.returncode:
+    packages = packaging.built()
+    if not packages:
         pytest.skip("this is no repository, so which files belong to it is not known")
-    copy = tmp_path_factory.mktemp("copy")
-    for name in filter(None, tracked.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            (copy / name).write_bytes((ROOT / name).read_bytes())
-    wheels = {}
-    for project in PROJECTS:
-        folder = copy / PROJECTS[project].relative_to(ROOT)
-        made = tmp_path_factory.mktemp(project)
-        archive = made / run(sys.executable, "-c", SDIST, str(made), cwd=folder).splitlines()[-1]
-        with tarfile.open(archive) as opened:
-            opened.extractall(made, filter="data")
-        source = made / archive.name.removesuffix(".tar.gz")
-        options = ("--no-build-isolation", "--no-deps", "--no-index", "--quiet", "--wheel-dir", str(made))
-        run(sys.executable, "-m", "pip", "wheel", *options, str(source), cwd=made, ONLINE_CFLAGS="-O0")
-        (wheels[project],) = made.glob("*.whl")
-    return wheels
+    return {project: wheel for project, (_, wheel) in packages.items()}
 
 
 def test_a_wheel_holds_the_program_and_no_sources_of_the_core(built):

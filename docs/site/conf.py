@@ -40,6 +40,7 @@ NAVIGATION = {
         docs/operations
         docs/running
         docs/systemd
+        docs/containers
         docs/persistence
         docs/scale
         docs/security

@@ -17,7 +17,7 @@ NEARLY_FULL = 0.8
 #: Syslog datagrams that find less room in the kernel than this are easily lost.
 SYSLOG_ROOM_BYTES = 4 * 1024 * 1024
 
-_MORE_ROOM = "sysctl -w net.core.rmem_max=16777216 (in /etc/sysctl.d for good), and restart the server"
+_MORE_ROOM = "sysctl -w net.core.rmem_max=16777216 (deploy/sysctl.conf for good), and restart the server"
 
 #: Limits that were reached -> what to do. Others of INFO limits are about single clients.
 _LIMITS = {
