@@ -63,6 +63,7 @@ NAVIGATION = {
         bench/results/latest
     """,
     "Project": """
+        docs/versions
         CHANGELOG
         CONTRIBUTING
         SECURITY
