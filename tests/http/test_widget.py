@@ -216,6 +216,7 @@ http {{
 def test_nginx_hands_on_what_is_public_and_nothing_else(tmp_path):
     where = program("nginx")
     [block] = re.findall(r"```nginx\n(.*?)```", GUIDE, re.DOTALL)
+    assert "access_log off;" in block  # or the log would tell that a visitor has left the page for the widget's url
     port = free_port()
     token = "a-token-of-16-bytes"
     options = ("--http", "127.0.0.1:0", "--token", token, "--public", "count", "--push-interval", "0.1")
