@@ -166,7 +166,7 @@ def test_a_server_that_hangs_holds_one_question_up(serve: Any, scripts: Any, cap
         assert [presence.count(), presence.count("/a"), presence.page("/b")] == [None, None, None]
     assert [verb for verb, _ in server.requests] == ["count"]
     assert [record.message for record in caplog.records] == [
-        f"{server.url}/default did not answer within 0.05 s; nobody asks for 1 s"
+        f"{server.url}/default did not answer within 0.05 s; retrying in 1 s"
     ]
 
 

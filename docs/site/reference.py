@@ -261,12 +261,11 @@ def subparsers_of(parser: argparse.ArgumentParser) -> dict[str, argparse.Argumen
 
 def written(action: argparse.Action) -> str:
     """How an argument is given: `--url SERVER`, `[limit]` or `LOG ...`."""
-    name = str(action.metavar or action.dest)
+    name = " ".join(action.metavar) if isinstance(action.metavar, tuple) else str(action.metavar or action.dest)
     if isinstance(action, argparse.BooleanOptionalAction):
         return ", ".join(action.option_strings)
     if action.option_strings:
-        value = "" if action.nargs == 0 else f" {action.metavar or action.dest.upper()}"
-        return ", ".join(action.option_strings) + value
+        return ", ".join(action.option_strings) + (f" {name}" if action.nargs != 0 else "")
     return {"?": f"[{name}]", "*": f"[{name} ...]", "+": f"{name} ..."}.get(str(action.nargs), name)
 
 

@@ -97,7 +97,7 @@ class Answers:
             self.learn(question, None, monotonic())
         except OnlineError as error:
             pause_s = self.fail(monotonic())
-            logger.warning("%s; nobody asks for %g s", error, pause_s)
+            logger.warning("%s; retrying in %g s", error, pause_s)
 
     def learn(self, question: Question, value: object, now_s: float) -> None:
         """Keep an answer; the server is well."""

@@ -28,7 +28,7 @@ examples:
   online state dump /var/lib/online/state > hits.jsonl
   online replay hits.jsonl --speed max --url online://127.0.0.1/copy
 
-exit codes: 0 everything can be read, 1 something is damaged, 2 it is no state directory"""
+exit codes: 0 everything can be read, 1 something is damaged, 2 it is not a state directory"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -34,10 +34,10 @@ class Metric(NamedTuple):
     scale: float = 1
 
 
-_HITS = Metric("hits", "counter", "Hits and leaves by what became of them; skewed ones are accepted, too.")
+_HITS = Metric("hits", "counter", "Hits and leaves by outcome; skewed ones are also counted as accepted.")
 _LIMIT = Metric("limit_reached", "counter", "How often each limit was reached.")
 _CPU = Metric("cpu_seconds", "counter", "Processor time of the server.", "seconds")
-_SYSLOG_SKIPPED = Metric("syslog_skipped", "counter", "Lines over syslog that gave no hit, by why not.")
+_SYSLOG_SKIPPED = Metric("syslog_skipped", "counter", "Lines of syslog that are not hits, by reason.")
 
 #: Those that are not figures of INFO.
 _BUILD = Metric("build", "info", "The version that runs.")
@@ -74,58 +74,58 @@ METRICS: dict[tuple[str, str], tuple[Metric, str]] = {
     ("server", "window_s"): _gauge("window_seconds", "How long a hit keeps its user online.", "seconds"),
     ("server", "clock_steps"): _counter("clock_steps", "How often the wall clock was set."),
     ("clients", "connected_clients"): _gauge("connections", "Connections that are open."),
-    ("clients", "connections_accepted"): _counter("connections_accepted", "Connections that came in."),
-    ("clients", "connections_failed"): _counter("connections_failed", "Connections ended by a fault of the server."),
+    ("clients", "connections_accepted"): _counter("connections_accepted", "Connections that were accepted."),
+    ("clients", "connections_failed"): _counter("connections_failed", "Connections that a fault of the server ended."),
     ("clients", "commands"): _counter("commands", "Messages that were answered; a batch is one."),
     ("clients", "errors"): _counter("errors", "Messages that were answered with an error."),
-    ("clients", "auth_without_token"): _counter("auth_without_token", "Tokens that came though none is configured."),
+    ("clients", "auth_without_token"): _counter("auth_without_token", "Tokens received although none is configured."),
     ("clients", "auth_to_new_site"): _counter("auth_to_new_site", "Logins to a site without any hits."),
     ("clients", "maxclients"): _gauge("max_connections", "Connections that may be open at once."),
     ("memory", "used_memory"): _gauge("memory_used_bytes", "Memory of all sites.", "bytes"),
     ("memory", "used_memory_rss"): _gauge("memory_resident_bytes", "Memory of the process.", "bytes"),
     ("memory", "max_memory"): _gauge("memory_limit_bytes", "Memory that all sites may take.", "bytes"),
-    ("memory", "buffered_bytes"): _gauge("buffered_bytes", "Input and output of connections that waits.", "bytes"),
-    ("memory", "max_buffers"): _gauge("buffer_limit_bytes", "Input and output that may wait.", "bytes"),
+    ("memory", "buffered_bytes"): _gauge("buffered_bytes", "Waiting input and output of all connections.", "bytes"),
+    ("memory", "max_buffers"): _gauge("buffer_limit_bytes", "The most input and output that may wait.", "bytes"),
     **{("hits", name): (_HITS, name) for name in ("accepted", "late", "stale", "skewed", "refused")},
-    ("hits", "expired"): _counter("sessions_expired", "Users who have left the window."),
-    ("hits", "overdue"): _gauge("sessions_overdue", "Sessions that have left the window and are still in memory."),
-    ("hits", "users"): _gauge("sessions", "Users in the window, also those who left."),
+    ("hits", "expired"): _counter("sessions_expired", "Users whose last hit has left the window."),
+    ("hits", "overdue"): _gauge("sessions_overdue", "Expired sessions that are still in memory."),
+    ("hits", "users"): _gauge("sessions", "Users in the window, including those who left."),
     ("hits", "pages"): _gauge("pages", "Pages with at least one user."),
     ("sites", "sites"): _gauge("sites", "Sites with at least one hit since the start."),
-    ("push", "subscriptions"): _gauge("subscriptions", "Channels that connections are subscribed to, all together."),
+    ("push", "subscriptions"): _gauge("subscriptions", "Subscriptions of all connections together."),
     ("push", "channels"): _gauge("channels", "Channels that somebody is subscribed to."),
     ("push", "events"): _counter("events", "States of channels that were sent."),
-    ("push", "events_skipped"): _counter("events_skipped", "States that were not, to who had not got the last yet."),
+    ("push", "events_skipped"): _counter("events_skipped", "States skipped because the reader was too slow."),
     ("bus", "lag_ms"): _gauge("bus_lag_seconds", "How far behind the bus this server is.", "seconds", 0.001),
-    ("bus", "lag_entries"): _gauge("bus_lag_entries", "Entries of the bus that were not applied yet."),
+    ("bus", "lag_entries"): _gauge("bus_lag_entries", "Entries of the bus that are not yet applied."),
     ("bus", "published_hits"): _counter("bus_published_hits", "Hits that this server has put on the bus."),
     ("bus", "applied_hits"): _counter("bus_applied_hits", "Hits that came from the bus."),
-    ("bus", "dropped"): _counter("bus_dropped", "Hits and leaves that found no room while the bus was away."),
+    ("bus", "dropped"): _counter("bus_dropped", "Hits and leaves dropped while the bus was away."),
     ("bus", "poisoned_entries"): _counter("bus_poisoned_entries", "Entries that could not be read."),
     ("bus", "retries"): _counter("bus_retries", "Attempts to reach the bus that failed."),
     ("bus", "gaps"): _counter("bus_gaps", "Times that entries were missing on the bus."),
     ("cpu", "used_cpu_sys"): (_CPU, "system"),
     ("cpu", "used_cpu_user"): (_CPU, "user"),
     ("persistence", "loading"): _gauge("loading", "1 while the server reads its state from disk."),
-    ("persistence", "loading_loaded_perc"): _gauge("load_ratio", "How much was read of the state.", "ratio", 0.01),
-    ("persistence", "journal_bytes"): _gauge("journal_bytes", "Journal on disk.", "bytes"),
+    ("persistence", "loading_loaded_perc"): _gauge("load_ratio", "How much of the state has been read.", "ratio", 0.01),
+    ("persistence", "journal_bytes"): _gauge("journal_bytes", "Size of the journal on disk.", "bytes"),
     ("persistence", "journal_written_bytes"): _counter("journal_written_bytes", "Written to the journal.", "bytes"),
-    ("persistence", "last_sync_ms"): _gauge("last_sync_timestamp_seconds", "The last sync.", "seconds", 0.001),
+    ("persistence", "last_sync_ms"): _gauge("last_sync_timestamp_seconds", "When the last sync was.", "seconds", 0.001),
     ("persistence", "last_snapshot_ms"): _gauge(
-        "last_snapshot_timestamp_seconds", "The last snapshot.", "seconds", 0.001
+        "last_snapshot_timestamp_seconds", "When the last snapshot was taken.", "seconds", 0.001
     ),
     ("persistence", "last_snapshot_bytes"): _gauge("last_snapshot_bytes", "Size of the last snapshot.", "bytes"),
     ("persistence", "disk_errors"): _counter("disk_errors", "Times that the disk failed."),
     ("persistence", "damaged_files"): _gauge("damaged_files", "Files of the state found damaged at the start."),
-    ("persistence", "torn_bytes"): _gauge("torn_bytes", "Cut off the end of the journal at the start.", "bytes"),
-    ("history", "history_minutes"): _counter("history_rows", "Minutes of all sites that were given to the history."),
+    ("persistence", "torn_bytes"): _gauge("torn_bytes", "Bytes cut off the end of the journal at the start.", "bytes"),
+    ("history", "history_minutes"): _counter("history_rows", "Rows written to the history: a site and minute each."),
     ("history", "history_errors"): _counter("history_errors", "Times that the history could not be read or written."),
-    ("history", "last_seen_lost"): _counter("last_seen_lost", "Sessions that ended and could not be noted."),
-    ("syslog", "received"): _counter("syslog_lines", "Lines that came over syslog."),
-    ("syslog", "hits"): _counter("syslog_hits", "Lines over syslog that gave a hit."),
+    ("history", "last_seen_lost"): _counter("last_seen_lost", "Sessions that ended without a record of it."),
+    ("syslog", "received"): _counter("syslog_lines", "Lines received over syslog."),
+    ("syslog", "hits"): _counter("syslog_hits", "Lines of syslog that are hits."),
     ("syslog", "foreign"): _counter("syslog_foreign", "Lines from networks that may not send."),
-    ("syslog", "dropped"): _counter("syslog_dropped", "Lines that the kernel dropped, because they came too fast."),
-    ("syslog", "buffer_bytes"): _gauge("syslog_buffer_bytes", "Room in the kernel for lines.", "bytes"),
+    ("syslog", "dropped"): _counter("syslog_dropped", "Lines that the kernel dropped for lack of room."),
+    ("syslog", "buffer_bytes"): _gauge("syslog_buffer_bytes", "Size of the kernel's buffer for lines.", "bytes"),
 }
 
 #: Figures that say the same as others, in words or under a name that Redis gave them, or that are no numbers.

@@ -30,7 +30,7 @@ _PROBLEM: Schema = {
     "additionalProperties": False,
 }
 
-_SEEN: Schema = {"type": ["integer", "null"], "description": "Milliseconds since 1970; not given: now."}
+_SEEN: Schema = {"type": ["integer", "null"], "description": "Milliseconds since 1970. Default: now."}
 _HIT: Schema = {
     "oneOf": [
         {
@@ -40,7 +40,7 @@ _HIT: Schema = {
                 "user": TEXT,
                 "url": TEXT,
                 "seen_ms": _SEEN,
-                "kind": {"type": ["string", "null"], "description": f"One of {', '.join(KINDS)}; not given: member."},
+                "kind": {"type": ["string", "null"], "description": f"One of {', '.join(KINDS)}; default: member."},
             },
             "additionalProperties": False,
         },
@@ -73,21 +73,21 @@ _SITE = {
     "name": "site",
     "in": "query",
     "schema": {"type": "string"},
-    "description": "The site that is meant; not given: the one of the token, or the one named default.",
+    "description": "The site. Default: the one of the token, or else the site named default.",
 }
 
 _WHAT_OF = {
     "url": "A page.",
-    "limit": "How many to list at most.",
-    "cursor": "The cursor of the last answer, to go on behind it.",
-    "prefix": "What the names begin with.",
+    "limit": "The most to list.",
+    "cursor": "The cursor of the previous answer, to get the next users.",
+    "prefix": "What the names or urls begin with.",
     "user": "A user.",
-    "since_ms": "Since when; not given: ever.",
-    "from_ms": "From when on; not given: a day before to_ms.",
-    "to_ms": "Until when; not given: now.",
-    "step_s": "How long a row is, in whole minutes; not given: as short as an answer has room for.",
-    "within_s": "Count only who was seen within so many seconds.",
-    "section": "Which sections; not given: all.",
+    "since_ms": "Since when. Default: ever.",
+    "from_ms": "From when. Default: a day before to_ms.",
+    "to_ms": "Until when. Default: now.",
+    "step_s": "How long a row is, in seconds: whole minutes. Default: as short as fits into an answer.",
+    "within_s": "Count only people seen within so many seconds.",
+    "section": "Which sections. Default: all.",
 }
 
 
@@ -96,10 +96,10 @@ def describe(questions: Iterable[Question]) -> dict[str, object]:
     paths: dict[str, object] = {each.path: {"get": _get(each)} for each in questions}
     paths["/api/v1/states"] = {"get": _states()}
     paths["/api/v1/events"] = {"get": _events()}
-    paths["/api/v1/hits"] = {"post": _post("Reports page loads; each stands for itself.", "hits", _HITS, TAKEN)}
+    paths["/api/v1/hits"] = {"post": _post("Reports page loads, each on its own.", "hits", _HITS, TAKEN)}
     paths["/api/v1/leave"] = {"post": _post("Takes a user offline, until a newer hit.", "leave", _LEAVE, LEFT)}
     paths["/api/v1/forget"] = {
-        "post": _post("Erases users everywhere; needs the role admin.", "forget", _FORGET, FORGOTTEN)
+        "post": _post("Erases users from memory and all files; needs the role admin.", "forget", _FORGET, FORGOTTEN)
     }
     return {
         "openapi": "3.1.0",
@@ -165,7 +165,7 @@ _STATE: Schema = {
 def _states() -> dict[str, object]:
     return {
         "operationId": "states",
-        "summary": "Shows the states of channels as they are now.",
+        "summary": "Shows the current states of channels.",
         "parameters": [_CHANNELS, _SITE],
         "responses": _responses(record(states={"type": "array", "items": _STATE})),
     }
@@ -177,7 +177,7 @@ def _events() -> dict[str, object]:
     stream = {"text/event-stream": {"schema": {"type": "string"}}}
     return {
         "operationId": "events",
-        "summary": "Sends the states of channels, now and whenever they have changed, as server-sent events.",
+        "summary": "Sends the states of channels as server-sent events: now, and whenever they change.",
         "parameters": [_CHANNELS, _SITE],
         "responses": responses | {"200": {"description": "The stream.", "content": stream}},
     }
