@@ -10,6 +10,7 @@ from tests.serving import NOW_MS, Line
 
 from online import __version__
 from online.cli.questions import SECTIONS as ASKED
+from online.http.metrics import METRICS
 from online.serve import verbs_access
 from online.serve.config import Config
 from online.serve.info import SECTIONS, human
@@ -176,6 +177,7 @@ def test_every_figure_is_described(verbs, line):
     figures = told(line) | dict(syslog.info()["syslog"](NOW_MS))
     names = {re.sub("^latency_us_.*", "latency_us_EVENT", re.sub("^site_.*", "site_NAME", name)) for name in figures}
     assert names - described() == set()
+    assert {name for _, name in METRICS} - described() == set()
 
 
 # What is probably a mistake

@@ -194,6 +194,6 @@ def test_the_guide_as_it_is_written(client, tmp_path):
         ada, theo = Browser(at[1]), Browser(at[1], agent="Chrome")
         ada.get("/forum/1")
         ada.get("/login/ada")
-        ada.get_until("/forum/1", r"(?s)1 online.*<li>ada, 0 minutes ago</li>")  # and no guest who had no name yet
-        theo.get_until("/forum/1", r"(?s)2 online.*<li>ada, 0 minutes ago</li>")
+        ada.get_until("/forum/1", r"(?s)1 online.*<li>ada, less than 1 min ago</li>")  # no nameless guest
+        theo.get_until("/forum/1", r"(?s)2 online.*<li>ada, less than 1 min ago</li>")
     assert client.kinds("/forum/1") == type(client.kinds())(1, 1, 0, 0)
