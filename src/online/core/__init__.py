@@ -10,10 +10,10 @@ source: its `.pxd` is the code.
     table       name -> record                                          -> skiplist
     core        the rules: hit, leave, expire, count                    -> table
     ahead       batches of hits, with memory waits overlapped           -> core
-    ordering    all names sorted at once, after a start                 -> core
+    sorting     all names sorted at once, after a start                 -> core
     lists       lists of sessions, and their cursors                    -> core
     sections    sums over pages: SECTION and TOP                        -> lists
-    index       the Python surface of a core                            -> ahead, ordering, lists, sections
+    index       the Python surface of a core                            -> ahead, sorting, lists, sections
     sites       all indexes by name, and the memory that they share     -> index
 
     codec       what both dialects share: buffers, arguments            -> skiplist
