@@ -94,7 +94,9 @@ def recovered(kept, tmp_path):
 
 
 def everybody(sites):
-    return {name: (tuple(index.kinds(now_ms=NOW_MS)), index.recent(9, now_ms=NOW_MS)[0]) for name, index in sites.items()}
+    return {
+        name: (tuple(index.kinds(now_ms=NOW_MS)), index.recent(9, now_ms=NOW_MS)[0]) for name, index in sites.items()
+    }
 
 
 def test_a_state_file_of_version_0_1_is_read(tmp_path):
