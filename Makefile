@@ -11,15 +11,16 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 extra = $(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 	print(*project['optional-dependencies']['$(1)'])" | xargs $(PIP) install
 
-.PHONY: help run test check docs reference man check-hard sanitize fuzz coverage ab instructions bench bench-quick clean
+.PHONY: help run test check docs reference man dist check-hard sanitize fuzz coverage ab instructions bench bench-quick clean
 
 help:
 	@echo "make run    a server on 127.0.0.1:8989 with a simulated site and its dashboard; PORT=... for another port"
 	@echo "make test   every test; installs what the tests need"
-	@echo "make check  ruff, mypy and cython-lint"
+	@echo "make check  ruff, mypy, stubtest and cython-lint"
 	@echo "make docs   the documentation as a site, in build/site; every link is checked"
 	@echo "make reference  docs/reference anew, from the tables of the code"
 	@echo "make man    manual pages in build/man, from the options of the commands"
+	@echo "make dist   source archives and wheels of both distributions, as they are published, in dist"
 	@echo "make check-hard  everything below at length, 10,000 seeds of the simulation and 1,000 kills; takes hours"
 	@echo "make sanitize  the tests of core, serve and keep over a core built with ASan and UBSan; TESTS=... for others"
 	@echo "make fuzz   each fuzzer for a minute; SECONDS=... for longer, TARGET=... for one; needs clang-14"
@@ -58,6 +59,8 @@ test: $(VENV)/tools
 check: $(VENV)/tools
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/stubtest online.core --concise --mypy-config-file pyproject.toml --ignore-missing-stub \
+		--ignore-disjoint-bases --allowlist tests/stubtest.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint ext src/online/core bench/native
 
 $(VENV)/site: $(VENV)/installed
@@ -75,6 +78,21 @@ reference: $(VENV)/built
 
 man: $(VENV)/built
 	$(BIN)/python -m docs.site.man
+
+$(VENV)/release: $(VENV)/installed
+	@$(call extra,release)
+	@touch $(VENV)/release
+
+# The archives have the same bytes whoever builds them. The wheel of the core is this machine's own; cibuildwheel makes
+# those that are published (docs/releasing.md).
+dist: $(VENV)/release $(VENV)/tools
+	@rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) && export SOURCE_DATE_EPOCH && for project in client .; do \
+		$(BIN)/python -m build --quiet --sdist --outdir dist $$project || exit 1; done && \
+		$(BIN)/python deploy/reproducible.py dist/*.tar.gz && \
+		for archive in dist/*.tar.gz; do $(PIP) wheel --no-deps --wheel-dir dist $$archive || exit 1; done
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist
 
 # Builds the core in build/$(1), with the flags $(2), by the compiler $(3); the working tree's own stays as it is.
 built_as = mkdir -p build/$(1) && tar -c --exclude='*.so' --exclude='*.c' --exclude=build --exclude=__pycache__ --exclude='*.egg-info' \

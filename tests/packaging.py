@@ -19,7 +19,7 @@ SDIST = "import sys; from setuptools import build_meta; print(build_meta.build_s
 
 
 def run(*command, cwd, **variables):
-    ran = subprocess.run(command, cwd=cwd, env=os.environ | variables, capture_output=True, text=True, timeout=300)
+    ran = subprocess.run(command, cwd=cwd, env=os.environ | variables, capture_output=True, text=True, timeout=1_200)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
 

@@ -1,9 +1,13 @@
 """Both distributions build from their source archives alone, and what is installed from them runs."""
 
+import configparser
+import gzip
 import os
 import re
 import subprocess
 import sys
+import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -40,6 +44,49 @@ def test_a_wheel_holds_the_program_and_no_sources_of_the_core(built):
     assert "online/cli/pages/report.html" in names
     compiled = {Path(name).name.split(".")[0] for name in names if name.endswith((".so", ".dylib"))}
     assert compiled == {path.stem for path in (ROOT / "ext").glob("*.pyx")} - ({"reactor"} - compiled)
+
+
+def test_what_is_made_can_be_published(built):
+    files = [str(file) for each in packaging.built().values() for file in each]
+    run(sys.executable, "-m", "twine", "check", "--strict", *files, cwd=ROOT)
+    run(sys.executable, "-m", "check_wheel_contents", *map(str, built.values()), cwd=ROOT)
+
+
+def test_the_command_has_the_name_of_the_distribution(built):
+    """So `uvx online` and `pipx run online` need not be told which command is meant."""
+    with zipfile.ZipFile(built["online"]) as wheel:
+        (name,) = (each for each in wheel.namelist() if each.endswith(".dist-info/entry_points.txt"))
+        points = configparser.ConfigParser()
+        points.read_string(wheel.read(name).decode())
+    assert dict(points["console_scripts"]) == {"online": "online.cli.main:main"}
+
+
+def test_who_builds_an_archive_again_gets_the_same_bytes(tmp_path):
+    made = []
+    for day in (1, 2):
+        copy = tmp_path / f"copy{day}"
+        assert packaging.copy_of_repository(copy)
+        for each in copy.rglob("*"):
+            os.utime(each, (86_400 * day, 86_400 * day))
+        folder = tmp_path / f"made{day}"
+        folder.mkdir()
+        archive = packaging.make_sdist(copy / "client", folder)
+        run(sys.executable, "deploy/reproducible.py", str(archive), cwd=ROOT, SOURCE_DATE_EPOCH="1700000000")
+        made.append(archive)
+    assert made[0].read_bytes() == made[1].read_bytes()
+    with tarfile.open(made[0]) as opened:
+        assert {each.mtime for each in opened} == {1_700_000_000}
+        assert any(each.name.endswith("/online_client/client.py") for each in opened)
+    assert gzip.decompress(made[0].read_bytes())
+
+
+def test_wheels_are_made_for_every_version_of_python_that_is_promised():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    built_for = re.findall(r"cp3(\d+)-", project["tool"]["cibuildwheel"]["build"])
+    classified = re.findall(r"Python :: 3\.(\d+)", "\n".join(project["project"]["classifiers"]))
+    assert built_for == classified
+    assert project["project"]["requires-python"] == f">=3.{built_for[0]}"
+    assert f"CPython 3.{built_for[0]} to 3.{built_for[-1]}" in (ROOT / "docs" / "versions.md").read_text()
 
 
 def test_what_is_installed_from_the_wheels_serves(built, tmp_path):

@@ -66,6 +66,7 @@ NAVIGATION = {
         docs/versions
         CHANGELOG
         CONTRIBUTING
+        docs/releasing
         SECURITY
         CODE_OF_CONDUCT
     """,

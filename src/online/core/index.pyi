@@ -6,9 +6,11 @@ Calls are atomic among threads (they hold the GIL). No method reads a clock.
 """
 
 from collections.abc import Sequence
+from typing import final
 
 from online.terms import IndexStatistics
 
+@final
 class Budget:
     """A limit on the memory of several indexes together. A hit that would exceed it raises FullError."""
 

@@ -40,7 +40,7 @@ class Peer:
         """The other end has all that was sent, but for 8 KiB: it takes what it is told."""
     def offer(self, message: bytes, *, now_ms: int) -> bool:
         """Send a message that answers nothing. Returns False, and has sent nothing, if more than 8 KiB wait."""
-    def replied(self, awaited: object) -> None:
+    def replied(self, _awaited: object) -> None:
         """Take note that the reply that the connection awaits is there."""
     def fail(self, error: OnlineError, *, now_ms: int) -> bool:
         """End with `error` as the last reply, unless a reply is half sent. Returns False if it was ending already."""
