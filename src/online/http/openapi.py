@@ -3,14 +3,16 @@
 from collections.abc import Iterable
 
 from online import __version__
-from online.http.questions import COUNT, INTEGER, TEXT, Question, Schema, or_null, record
-from online.terms import KINDS
+from online.core.sites import SITE_MAX_BYTES
+from online.http.questions import COUNT, INTEGER, TEXT, Argument, Question, Schema, or_null, record
+from online.limits import Limits
+from online.terms import KINDS, SEEN_MAX_MS
 
 _TEXT: Schema = {
     "description": "Text, or bytes that are not UTF-8.",
     "oneOf": [
         {"type": "string"},
-        record(base64={"type": "string", "contentEncoding": "base64"}),
+        record(base64={"type": "string", "contentEncoding": "base64", "pattern": "^[A-Za-z0-9+/]*={0,2}$"}),
     ],
 }
 
@@ -31,6 +33,7 @@ _PROBLEM: Schema = {
 }
 
 _SEEN: Schema = {"type": ["integer", "null"], "description": "Milliseconds since 1970. Default: now."}
+_KIND: Schema = {"enum": [*KINDS, None], "description": "Default: member."}
 _HIT: Schema = {
     "oneOf": [
         {
@@ -40,11 +43,17 @@ _HIT: Schema = {
                 "user": TEXT,
                 "url": TEXT,
                 "seen_ms": _SEEN,
-                "kind": {"type": ["string", "null"], "description": f"One of {', '.join(KINDS)}; default: member."},
+                "kind": _KIND,
             },
             "additionalProperties": False,
         },
-        {"type": "array", "minItems": 2, "maxItems": 4, "description": "[user, url, seen_ms, kind]"},
+        {
+            "type": "array",
+            "minItems": 2,
+            "maxItems": 4,
+            "prefixItems": [TEXT, TEXT, _SEEN, _KIND],
+            "description": "[user, url, seen_ms, kind]",
+        },
     ]
 }
 _HITS: Schema = {
@@ -72,7 +81,7 @@ FORGOTTEN: Schema = record(known=COUNT, at_ms=INTEGER)
 _SITE = {
     "name": "site",
     "in": "query",
-    "schema": {"type": "string"},
+    "schema": {"type": "string", "minLength": 1, "maxLength": SITE_MAX_BYTES},
     "description": "The site. Default: the one of the token, or else the site named default.",
 }
 
@@ -91,11 +100,16 @@ _WHAT_OF = {
 }
 
 
-def describe(questions: Iterable[Question]) -> dict[str, object]:
-    """Return the document. Its one server is where the document stands, so that it holds behind any prefix."""
-    paths: dict[str, object] = {each.path: {"get": _get(each)} for each in questions}
-    paths["/api/v1/states"] = {"get": _states()}
-    paths["/api/v1/events"] = {"get": _events()}
+def describe(questions: Iterable[Question], limits: Limits | None = None) -> dict[str, object]:
+    """Return the document, with the limits of a server, or else the default ones.
+
+    Its one server is where the document stands, so that it holds behind any prefix. The lengths of text are those of
+    ASCII: the limits are in bytes, which OpenAPI cannot say.
+    """
+    limits = limits or Limits()
+    paths: dict[str, object] = {each.path: {"get": _get(each, limits)} for each in questions}
+    paths["/api/v1/states"] = {"get": _states(limits)}
+    paths["/api/v1/events"] = {"get": _events(limits)}
     paths["/api/v1/hits"] = {"post": _post("Reports page loads, each on its own.", "hits", _HITS, TAKEN)}
     paths["/api/v1/leave"] = {"post": _post("Takes a user offline, until a newer hit.", "leave", _LEAVE, LEFT)}
     paths["/api/v1/forget"] = {
@@ -123,16 +137,31 @@ def describe(questions: Iterable[Question]) -> dict[str, object]:
     }
 
 
-def _get(question: Question) -> dict[str, object]:
+def _argument(argument: Argument, limits: Limits) -> Schema:
+    schema: Schema
+    match argument.name:
+        case "limit":
+            schema = {"type": "integer", "minimum": 0, "maximum": limits.max_limit}
+        case "within_s" | "step_s":
+            schema = {"type": "integer", "minimum": 1}
+        case name if name.endswith("_ms"):
+            schema = {"type": "integer", "minimum": 0, "maximum": SEEN_MAX_MS}
+        case "url" | "user" as name:
+            schema = {"type": "string", "minLength": 1, "maxLength": getattr(limits, f"max_{name}")}
+        case _:
+            schema = {"type": "string"}
+    return {"type": "array", "items": schema, "maxItems": limits.max_limit} if argument.is_many else schema
+
+
+def _get(question: Question, limits: Limits) -> dict[str, object]:
     parameters = []
     for each in question.arguments:
-        schema: Schema = {"type": "integer" if each.is_number else "string"}
         parameters.append({
             "name": each.name,
             "in": "query",
             "required": not each.is_optional,
             "description": _WHAT_OF.get(each.name, f"See {question.verb} in the protocol."),
-            "schema": {"type": "array", "items": schema} if each.is_many else schema,
+            "schema": _argument(each, limits),
         })  # fmt: skip
         if each.name in question.example:
             value = question.example[each.name]
@@ -145,14 +174,17 @@ def _get(question: Question) -> dict[str, object]:
     }
 
 
-_CHANNELS = {
-    "name": "channel",
-    "in": "query",
-    "required": True,
-    "description": "count, page:URL, section:PREFIX, top or user:NAME.",
-    "schema": {"type": "array", "items": {"type": "string"}},
-    "example": ["count"],
-}
+def _channels(limits: Limits) -> dict[str, object]:
+    channel = {"type": "string", "pattern": "^(count|top|page:.+|section:.*|user:.+)$"}
+    return {
+        "name": "channel",
+        "in": "query",
+        "required": True,
+        "description": "count, page:URL, section:PREFIX, top or user:NAME.",
+        "schema": {"type": "array", "items": channel, "minItems": 1, "maxItems": limits.max_subscriptions},
+        "example": ["count"],
+    }
+
 
 _STATE: Schema = {
     "type": "object",
@@ -162,23 +194,23 @@ _STATE: Schema = {
 }
 
 
-def _states() -> dict[str, object]:
+def _states(limits: Limits) -> dict[str, object]:
     return {
         "operationId": "states",
         "summary": "Shows the current states of channels.",
-        "parameters": [_CHANNELS, _SITE],
+        "parameters": [_channels(limits), _SITE],
         "responses": _responses(record(states={"type": "array", "items": _STATE})),
     }
 
 
-def _events() -> dict[str, object]:
+def _events(limits: Limits) -> dict[str, object]:
     """The stream, in which the data of an event is a state."""
     responses = _responses({})
     stream = {"text/event-stream": {"schema": {"type": "string"}}}
     return {
         "operationId": "events",
         "summary": "Sends the states of channels as server-sent events: now, and whenever they change.",
-        "parameters": [_CHANNELS, _SITE],
+        "parameters": [_channels(limits), _SITE],
         "responses": responses | {"200": {"description": "The stream.", "content": stream}},
     }
 

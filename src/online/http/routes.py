@@ -69,7 +69,7 @@ class Routes:
         self.settle: Callable[[metrics.Times], None] = lambda times: None  #: adds the times of answers made elsewhere
         self._files = static.load()
         asked = questions()
-        self._openapi = orjson.dumps(openapi.describe(asked))
+        self._openapi = orjson.dumps(openapi.describe(asked, shared.limits))
         # What strangers may have: no path here tells who is online.
         self._open: dict[bytes, dict[str, Handler]] = {
             b"/healthz": {"GET": self._healthz},
