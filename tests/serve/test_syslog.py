@@ -215,11 +215,11 @@ def test_beyond_this_machine_only_named_networks_may_send(network, is_taken):
 
 
 def test_address_beyond_this_machine_needs_to_know_who_may_send():
-    with pytest.raises(ConfigError, match="tell by syslog_from which of them may send"):
+    with pytest.raises(ConfigError, match="name the networks that may send in syslog_from"):
         Config(syslog=(Address("0.0.0.0", 5140),))
     done = run_command("serve", "--syslog", "0.0.0.0:5140")
     assert done.returncode == 2
-    assert "--syslog 0.0.0.0:5140 is open to other machines: tell by syslog_from which of them may send" in done.stderr
+    assert "0.0.0.0:5140 is open to other machines: name the networks that may send in syslog_from" in done.stderr
 
 
 def test_address_that_is_taken_is_named(tmp_path):

@@ -152,7 +152,7 @@ class RedisBus(Bus):
             wanted = [b"maxmemory", b"maxmemory-policy", b"appendonly", b"save"]
             settings = await self._ask(lambda: self._client.config_get(wanted))
         except BusError as error:
-            return [f"the bus does not tell what it keeps ({error}); see docs/scale.md for what it should"]
+            return [f"the settings of the bus cannot be read ({error}); docs/scale.md says what they should be"]
         texts = {_text(name): _text(value) for name, value in settings.items()}
         warnings = []
         policy = texts.get("maxmemory-policy", "noeviction")

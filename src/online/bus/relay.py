@@ -121,7 +121,7 @@ class Relay(Part):
         self._is_told = False
         if self.trail.is_incomplete:
             self.trail.forget_incomplete()
-            logger.error("bus: there was no memory for some hits, which were dropped")
+            logger.error("bus: out of memory, some hits were dropped")
 
     def _lost(self) -> None:
         logger.error("bus: hits that waited for it found no room and were dropped; INFO bus counts them")

@@ -90,7 +90,7 @@ class Config:
                 self._check_open(setting, address)
         for address in self.syslog:
             if not self.syslog_from and not address.is_local:
-                problem = f"{address} is open to other machines: tell by syslog_from which of them may send"
+                problem = f"{address} is open to other machines: name the networks that may send in syslog_from"
                 raise TogetherError("syslog", problem)
         if self.bus_ack == "yes" and self.bus is None:
             raise TogetherError("bus_ack", "needs a bus, too")

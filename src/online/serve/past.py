@@ -171,7 +171,7 @@ class PastKeeper(Part):
                 path.rename(path.with_name(f"{HISTORY}.damaged"))
                 for left in ("-wal", "-shm"):
                     path.with_name(HISTORY + left).unlink(missing_ok=True)
-                logger.warning("%s is damaged (%s); it is kept as %s.damaged, and another begins", path, error, HISTORY)
+                logger.warning("%s is damaged (%s); kept as %s.damaged; a new one is begun", path, error, HISTORY)
                 self._writer = History(path)
             self._reader = self._writer if path is None else History(path, reads_only=True)
         except (sqlite3.Error, OSError) as error:
