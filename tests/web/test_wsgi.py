@@ -1,11 +1,13 @@
 """The WSGI middleware: which responses it reports and when, and that every worker of a site arrives."""
 
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from wsgiref.util import FileWrapper, setup_testing_defaults
 
 import pytest
-from tests.websites import FIREFOX, Browser, flush, website, wrapping
+from tests.serving import PATIENCE_S
+from tests.websites import FIREFOX, GUIDES, Browser, flush, website, wrapping
 
 from online_client import AddressError
 from online_client.wsgi import OnlineMiddleware
@@ -152,6 +154,21 @@ def test_wrong_settings_are_errors_at_once():
         OnlineMiddleware(responding(), "localhost", secret="s")
     with pytest.raises(ValueError, match="secret is empty"):
         OnlineMiddleware(responding(), secret="")
+
+
+def test_the_site_of_the_tutorial(client, monkeypatch):
+    """What a visitor sees who is a guest, where Theo is, and that it is reported."""
+    monkeypatch.setenv("ONLINE_URL", str(client.address))
+    [text] = re.findall(r"^```python\n(.*?)^```", (GUIDES / "tutorial.md").read_text(), re.MULTILINE | re.DOTALL)
+    names = {"__name__": "forum"}
+    exec(text, names)
+    client.hit("theo", "/forum/1")
+    shown = visit(names["site"], "/forum/1")
+    assert re.search(r"2 online\. On this page: <ul><li>guest-\w+</li><li>theo</li></ul>", shown.decode())
+    flush(names["site"])
+    assert client.count("/forum/1") == 2
+    names["presence"].close()
+    names["site"].page_views.reporter.close(PATIENCE_S)
 
 
 SITE = """
