@@ -8,7 +8,8 @@
     top         watch a running server on a terminal                -> screen, signals, arguments, words
     screen      frames of `online top`, and its keys                -> words
     report      a summary of a site, from its logs  -> reading, survey, report_text, picture, webpage, arguments, words
-    reading     logs -> hits, for reports                           -> outcomes, browsers
+    reading     logs -> hits, for reports                           -> outcomes, browsers, jobs
+    jobs        several processes that work on pieces, in order
     outcomes    what happened to lines: counts, and their wording   -> words
     browsers    agents -> browsers and systems
     survey      hits -> figures                                     -> visits, stays
@@ -18,7 +19,7 @@
     picture     figures as SVG                                      -> survey, axis, words
     webpage     figures as one page of HTML            -> report_text, outcomes, reading, survey, stays, words
     axis        round times and numbers for axes                    -> words
-    feed        logs that grow, to a server             -> sending, outcomes, signals, arguments, words
+    feed        logs that grow, to a server             -> sending, jobs, outcomes, signals, arguments, words
     sending     hits that wait to be sent
     replay      a log as live traffic                               -> outcomes, arguments, words
     serve       run a server: the one place where its parts are put together  -> signals, words

@@ -15,6 +15,9 @@ from online.cli.words import span
 
 WRONG = 2  #: the exit code
 
+#: One process reads and gathers, so more parsing processes than this cannot help.
+MAX_JOBS = 64
+
 #: Units of times, in seconds; the server's settings use the same.
 UNITS_S = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86_400}
 
@@ -103,6 +106,17 @@ def add_server_argument(parser: argparse.ArgumentParser, *, default: Any = None)
         dest="server",
         default=default,
         help="the server and site (default: ONLINE_URL, or online://127.0.0.1:8989/default)",
+    )
+
+
+def add_jobs_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option for how many processes parse."""
+    parser.add_argument(
+        "--jobs",
+        metavar="N",
+        type=whole(1, MAX_JOBS),
+        default=1,
+        help="parse in N processes, for large logs on several processors; the result is the same (default: 1)",
     )
 
 

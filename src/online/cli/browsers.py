@@ -55,6 +55,16 @@ class Agents:
         if len(self._agents) > _MOST_AGENTS:
             self._sum_up()
 
+    def add(self, later: "Agents") -> None:
+        """Add the agents of later hits."""
+        if later._browsers:
+            self._sum_up()
+            self._browsers.update(later._browsers)
+            self._systems.update(later._systems)
+        self._agents.update(later._agents)
+        if len(self._agents) > _MOST_AGENTS:
+            self._sum_up()
+
     def _sum_up(self) -> None:
         for agent, hits in self._agents.items():
             text = agent.decode("latin-1")

@@ -7,7 +7,8 @@ Not here: following files (follow), parsing lines (formats), which lines are pag
    of files pauses, and the oldest hits from pipes are dropped.
 2. A place in a file is saved only when the server has answered for every line before it. After a crash, some lines may
    be sent twice; this changes nothing on the server.
-3. One thread reads and one sends. They share only the sender's queue and its counts.
+3. One thread reads and one sends. They share only the sender's queue and its counts. With --jobs, other processes
+   parse; their blocks come back in order, so batches are put in the order of the lines.
 4. Temporary problems do not stop a feed: an unreachable server, a log that cannot be read yet, a full disk. Each is
    reported once, and again when it is over.
 5. A signal stops a feed within 5 s, with its places saved, whatever the server does.
@@ -18,22 +19,25 @@ import os
 import select
 import sys
 import time
+from collections import deque
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from online.cli.arguments import add_server_argument, time_of
+from online.cli.arguments import add_jobs_argument, add_server_argument, time_of
+from online.cli.jobs import Jobs
 from online.cli.outcomes import Outcomes, is_empty_log
 from online.cli.sending import TIMEOUT_S, Batch, Hits, Sender
 from online.cli.signals import TOLD, end_by
 from online.cli.words import explained, many, span
 from online.errors import ConfigError, OnlineError, StateError, quote
 from online.logs.follow import Block, Log, Pipe
-from online.logs.hitlog import MAX_LINE_BYTES, TOO_LONG, LogError, LogReader, add_format_arguments, read_from
-from online.logs.pages import Pages, PageView, guest_key, key_beside
+from online.logs.hitlog import MAX_LINE_BYTES, READ_BY, TOO_LONG, LogError, LogReader, add_format_arguments, read_from
+from online.logs.pages import PackedViews, Pages, PageView, guest_key, key_beside
 from online.logs.places import Places
-from online.logs.rules import add_rule_arguments, rules_from
+from online.logs.rules import Rules, add_rule_arguments, rules_from
 from online_client import AddressError, Client, ServerError, TokenWantedError, WrongTokenError
 
 if TYPE_CHECKING:
@@ -120,6 +124,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how often to print the status (default: 1min)",
     )
     parser.add_argument("--quiet", action="store_true", help="print only problems")
+    add_jobs_argument(parser)
     add_format_arguments(parser)
     add_rule_arguments(parser)
 
@@ -131,7 +136,8 @@ def run(args: argparse.Namespace) -> int:
     """
     rules = rules_from(args)
     key = guest_key(rules.guest_key or (key_beside(args.state) if args.state and not args.check else None))
-    pages = Pages(read_from(args, visitor=rules.visitor), rules, key=key, url_prefix=args.url_prefix)
+    how = argparse.Namespace(**{name: getattr(args, name) for name in READ_BY})
+    pages = _pages(how, rules, key)
     if args.check:
         return _check(args.logs, pages)
     if args.bus and args.server:
@@ -143,9 +149,10 @@ def run(args: argparse.Namespace) -> int:
     except AddressError as error:
         raise ConfigError(str(error)) from None
     wait_s = (WAIT_S if args.wait is None else args.wait) if args.once else None
-    with Places.held(args.state) as places:
+    n_jobs = args.jobs if args.jobs > 1 else 0
+    with Places.held(args.state) as places, Jobs[bytes, PackedViews](n_jobs, _worker, how, rules, key) as jobs:
         sources: list[Log | Pipe] = []
-        feed = Feed(sources, pages, Sender(client), places, wait_s=wait_s)
+        feed = Feed(sources, pages, Sender(client), places, wait_s=wait_s, jobs=jobs if n_jobs else None)
         end_by(feed.stop)  # before the first output: its reader may send a signal at once
         sources += _sources(args, places)
         if not args.quiet:
@@ -195,6 +202,17 @@ def _sources(args: argparse.Namespace, places: Places) -> list[Log | Pipe]:
     return sources
 
 
+def _pages(how: argparse.Namespace, rules: Rules, key: bytes) -> Pages:
+    """Return what parses lines; `how` has the options READ_BY."""
+    return Pages(read_from(how, visitor=rules.visitor), rules, key=key, url_prefix=how.url_prefix)
+
+
+def _worker(how: argparse.Namespace, rules: Rules, key: bytes) -> Callable[[bytes], PackedViews]:
+    """Return what a process of `--jobs` does with lines."""
+    pages = _pages(how, rules, key)
+    return lambda text: pages.pack(text.split(b"\n")[:-1])
+
+
 class Feed:
     """Reads logs, and passes their page views to a sender."""
 
@@ -206,12 +224,15 @@ class Feed:
         places: Places,
         *,
         wait_s: float | None = None,
+        jobs: Jobs[bytes, PackedViews] | None = None,
     ) -> None:
-        """`wait_s`: how long to wait for a server that does not answer; None for ever."""
+        """`wait_s`: how long to wait for a server that does not answer; None for ever. `jobs` parse, else `pages`."""
         self._sources = sources
         self._wait_s = wait_s
         self._places = places
         self._pages = pages
+        self._jobs = jobs
+        self._parsing: deque[tuple[Block, bool]] = deque()  #: blocks that jobs have, and if they may be dropped
         self._sender = sender
         self._can_go_on = False  #: whether a later run sends what this one could not
         self._outcomes = Outcomes()
@@ -245,6 +266,8 @@ class Feed:
             if not self._sender.is_running:
                 self._failure = "sending has failed"
             self._drain_pipes()
+            if self._jobs is not None:
+                self._put_all(self._jobs.rest())
         except OnlineError as error:
             self._failure = str(error)
         is_whole = self._sender.finish(self._may_go_on, POLL_S)
@@ -308,15 +331,17 @@ class Feed:
             print(f"online feed: {problem or over}", file=sys.stderr)
 
     def _read_all(self) -> bool:
-        """Read a block from each source that has one. Returns whether any had."""
+        """Read a block from each source that has one, and what jobs have left if none has. Returns whether any had."""
         any_news = False
         for source in list(self._sources):
             block = self._read_log(source) if isinstance(source, Log) else _read_pipe(source)
             if block is not None:
                 any_news = True
-                self._sender.put(self._batch(block, may_be_dropped=isinstance(source, Pipe)))
+                self._parse(block, may_be_dropped=isinstance(source, Pipe))
             if source.is_ended:
                 self._sources.remove(source)
+        if self._jobs is not None and (not any_news or not self._sources):
+            self._put_all(self._jobs.rest())
         return any_news
 
     def _read_log(self, log: Log) -> Block | None:
@@ -328,8 +353,21 @@ class Feed:
             self._failure = self._failure or log.problem
         return block
 
-    def _batch(self, block: Block, *, may_be_dropped: bool) -> Batch:
-        views, outcomes = self._pages.pack(block.lines), self._outcomes
+    def _parse(self, block: Block, *, may_be_dropped: bool) -> None:
+        """Put the page views of a block, or of an earlier one that a job has finished meanwhile."""
+        self._parsing.append((block, may_be_dropped))
+        if self._jobs is None:
+            self._put_all([self._pages.pack(block.lines)])
+        else:
+            self._put_all(self._jobs.put(b"\n".join([*block.lines, b""])))
+
+    def _put_all(self, parsed: Iterable[PackedViews]) -> None:
+        for views in parsed:
+            block, may_be_dropped = self._parsing.popleft()
+            self._sender.put(self._batch(block, views, may_be_dropped=may_be_dropped))
+
+    def _batch(self, block: Block, views: PackedViews, *, may_be_dropped: bool) -> Batch:
+        outcomes = self._outcomes
         outcomes.take_all(views.reasons, views.left_out)
         outcomes.lines += len(block.lines)
         outcomes.hits += views.number

@@ -78,6 +78,14 @@ class Outcomes:
                 if reason not in NO_PAGE_VIEW:
                     self.take(reason, line)
 
+    def add(self, later: "Outcomes") -> None:
+        """Add what happened to later lines."""
+        self.lines += later.lines
+        self.hits += later.hits
+        self.left_out.update(later.left_out)
+        self.samples += later.samples[: MAX_SAMPLES - len(self.samples)]
+        self._reasons.update(later._reasons)
+
     def table(self) -> Iterator[str]:
         """Yield a row for each reason with its count, largest first."""
         counts = Counter({in_words(name): n for name, n in self.left_out.items() if name != NOT_UNDERSTOOD})

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from itertools import combinations
 
-from online.cli.arguments import whole, whole_time
+from online.cli.arguments import add_jobs_argument, whole, whole_time
 from online.cli.picture import picture
 from online.cli.reading import Reading, with_progress
 from online.cli.report_text import as_text, figures, table
@@ -21,7 +21,7 @@ from online.cli.webpage import webpage
 from online.cli.words import LINES, VIEWS, Nouns
 from online.errors import ConfigError, same_file
 from online.limits import Limits
-from online.logs.hitlog import add_format_arguments, read_from
+from online.logs.hitlog import add_format_arguments
 from online.logs.rules import Rules, add_rule_arguments, rules_from
 from online.terms import WINDOW_MAX_S, WINDOW_MIN_S
 
@@ -81,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--all-lines", action="store_true", help="count every line, including files, errors and bots")
     parser.add_argument("--pages-only", action="store_true", help="count only page views of people (the default)")
+    add_jobs_argument(parser)
     add_format_arguments(parser)
     add_rule_arguments(parser)
 
@@ -117,7 +118,7 @@ def _read(
     args: argparse.Namespace, rules: Rules | None, logs: Sequence[str]
 ) -> tuple[Reading, list[str], Survey | None]:
     """Read logs: what happened to their lines, their order, and the figures."""
-    reading = Reading(read_from(args, visitor=rules.visitor if rules else ""), rules, url_prefix=args.url_prefix)
+    reading = Reading(args, rules)
     ordered = reading.in_order(logs)
     hits = with_progress(reading.hits(ordered), reading, ordered)
     return reading, ordered, survey(hits, window_s=args.window, top=args.top)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from online.cli.stays import StayCounter, Stays
 from online.cli.visits import Calendar, Visits
 from online.core.index import Index
-from online.logs.hitlog import LoggedHit
+from online.logs.hitlog import Hit
 from online.terms import SEEN_MAX_MS
 
 #: The most points for the whole time, about as many as a picture can show.
@@ -167,8 +167,8 @@ class _Peak(NamedTuple):
 
     people: int
     at_ms: int
-    earlier: Sequence[LoggedHit]
-    block: Sequence[LoggedHit]
+    earlier: Sequence[Hit]
+    block: Sequence[Hit]
     length: int
 
 
@@ -198,7 +198,7 @@ class Survey:
     points: list[Point]
 
 
-def survey(hits: Iterable[LoggedHit], *, window_s: int = 1800, top: int = 10) -> Survey | None:
+def survey(hits: Iterable[Hit], *, window_s: int = 1800, top: int = 10) -> Survey | None:
     """Compute the figures of a stream of hits; None if there are no hits. O(1) per hit, as in the index."""
     surveyor = _Surveyor(window_s)
     for hit in hits:
@@ -222,12 +222,12 @@ class _Surveyor:
         self._stays = StayCounter(window_s)
         self._urls: Counter[bytes] = Counter()
         self._first_ms, self._now_ms = SEEN_MAX_MS, 0
-        self._earlier: list[LoggedHit] = []
-        self._block: list[LoggedHit] = []
+        self._earlier: list[Hit] = []
+        self._block: list[Hit] = []
         self._block_ends_ms = 0
         self._peak = _Peak(0, 0, self._earlier, self._block, 0)
 
-    def take(self, hit: LoggedHit) -> None:
+    def take(self, hit: Hit) -> None:
         user, url, seen_ms = hit
         self._urls[url] += 1
         self._calendar.add(user, seen_ms)

@@ -47,6 +47,10 @@ class LoggedHit(NamedTuple):
     seen_ms: int
 
 
+#: The same without a class of its own, as it passes between processes.
+Hit = tuple[bytes, bytes, int]
+
+
 class SkippedLine(NamedTuple):
     """A line that gave no hit: its log, its number from 1, its text, quoted and cut, and the reason."""
 
@@ -140,27 +144,31 @@ class LogReader:
         Raises LogError if the log cannot be read, is empty, or is damaged, after the hits before the damage.
         """
         log = _named(path)
-        before = self.lines
-        for line in self.lines_of(path):
+        for number, line in enumerate(self.lines_of(path), 1):
             hit = self._parse(line) if len(line) <= MAX_LINE_BYTES else TOO_LONG
             if isinstance(hit, LoggedHit):
                 yield hit
-            elif hit != NO_TIME or self.lines > before + 1:  # a first line may be a header
-                self._skip(SkippedLine(log, self.lines - before, quote(line), hit))
+            elif hit != NO_TIME or number > 1:  # a first line may be a header
+                self._skip(SkippedLine(log, number, quote(line), hit))
 
     def lines_of(self, path: str) -> Iterator[bytes]:
         """Yield the lines of a log without their newlines. Lines that are too long are cut just above the limit.
 
         Raises LogError as `read` does.
         """
+        for lines in self.blocks_of(path):
+            yield from lines
+
+    def blocks_of(self, path: str) -> Iterator[list[bytes]]:
+        """Yield the lines of a log as `lines_of` does, some at a time, and never none."""
         log = _named(path)
         before = self.lines
         try:
             with _opened(path) as file:
                 for lines in _split(unpacked(self._chunks(file))):
-                    for line in lines:
-                        self.lines += 1
-                        yield line
+                    if lines:
+                        self.lines += len(lines)
+                        yield lines
         except IsADirectoryError:
             raise LogError(f"cannot read {log}: it is a directory; name the files in it") from None
         except OSError as error:
@@ -215,6 +223,10 @@ def _split(chunks: Iterator[bytes]) -> Iterator[list[bytes]]:
     for chunk in chunks:
         yield lines.take(chunk)
     yield lines.last()
+
+
+#: The options that say how lines are read.
+READ_BY = ("format", "columns", "fields", "url_prefix")
 
 
 def add_format_arguments(parser: argparse.ArgumentParser) -> None:
