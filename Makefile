@@ -124,7 +124,8 @@ coverage: $(VENV)/tools
 	$(call with,covered) $(BIN)/python -m pytest -q -p no:cacheprovider -k "not test_steps" $(or $(TESTS),tests/core tests/keep)
 	@$(BIN)/python -m tests.coverage build/covered
 
-FUZZED := resp_commands msgpack_requests log_lines syslog_datagrams journal_records snapshot_files
+FUZZED := resp_commands msgpack_requests http_requests http_gets states_of_names bus_entries log_lines usual_lines \
+	syslog_datagrams journal_records snapshot_files
 
 # The core tells libFuzzer, which atheris brings, where it has been. Each target runs for so many seconds.
 fuzz: $(VENV)/fuzzers

@@ -487,7 +487,8 @@ cdef check_core(Core* core):
     cdef Skiplist* skiplist = &core.skiplist
     cdef ref_t ref
     cdef uint32_t i
-    cdef int64_t live = 0
+    cdef int kind
+    cdef int64_t live = 0, second
     by_time = ring(core, BY_TIME, core.named)
     unnamed = ring(core, BY_TIME, core.unnamed)
     by_name = ring(core, BY_NAME, core.named)
@@ -503,18 +504,22 @@ cdef check_core(Core* core):
     check_table(core, &core.users, {*named, *unnamed})
     check_table(core, &core.pages, set(pages))
     check_pages(core, pages, named, unnamed)
-    seconds = [[0] * 5 for _ in range(core.window_s)]
-    overdue = [0, 0]
+    seconds, overdue = {}, [0, 0]
     for ref in [*by_time, *unnamed]:
         if core_is_online(core, core_seen_ms(core, ref)):
-            seconds[core_seen_ms(core, ref) // 1000 % core.window_s][record_at(skiplist, ref).kind] += 1
+            second, kind = core_seen_ms(core, ref) // 1000 % core.window_s, record_at(skiplist, ref).kind
+            seconds[second, kind] = seconds.get((second, kind), 0) + 1
         else:
             overdue[core_is_named(core, ref)] += 1
-    kinds = [sum(each) for each in zip(*seconds, strict=True)]
+    kinds = [sum(n for (_, of), n in seconds.items() if of == kind) for kind in range(5)]
     assert core.first_ms // 1000 == core.now_ms // 1000 - core.window_s + 1, "the window begins with a second"
     assert kinds == [core.kinds[kind] for kind in range(5)], "counts by kind"
     assert core.people == sum(kinds[:3]), "people"
-    assert seconds == [core.seconds[second].kinds for second in range(core.window_s)], "counts by second"
+    for second in range(core.window_s):
+        for kind in range(5):
+            if core.seconds[second].kinds[kind]:
+                assert seconds.pop((second, kind), 0) == core.seconds[second].kinds[kind], "counts by second"
+    assert not seconds, "counts by second"
     assert overdue == [core.overdue_unnamed, core.overdue - core.overdue_unnamed], "what is overdue"
     for i in range(1, skiplist.arena.n_chunks):
         live += skiplist.arena.chunks[i].live

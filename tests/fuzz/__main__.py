@@ -9,7 +9,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["online.logs", "online.keep"]):
+with atheris.instrument_imports(include=["online.logs", "online.keep", "online.http", "online.bus"]):
     from tests.fuzz.targets import TARGETS
 
 
