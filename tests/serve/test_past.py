@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+import zlib
 
 import pytest
 import trio
@@ -368,6 +369,20 @@ def test_a_minute_that_comes_twice_is_one_row(kept):
     for later in range(3, 6):
         pass_to(later, -2)
     assert rows() == {0: 3, 1: 3, 2: 3}
+
+
+@pytest.mark.parametrize("damage", [b"", b"junk", zlib.compress(b"short"), "text", None], ids=repr)
+def test_a_damaged_sketch_is_as_none_and_the_next_takes_its_place(history, damage):
+    users = sketch(b"u%d" % i for i in range(100))
+    for at in (AT, AT + HOUR):
+        history.add([(b"a", minute(at, 1, visitors=7, hour_visitors=7))], [(b"a", at, users)])
+    history._db.execute("UPDATE sketches SET registers = ?", (damage,))
+    asked = b"a", AT * MINUTE_MS, (AT + DAY) * MINUTE_MS, DAY * MINUTE_MS
+    assert history.sketch(b"a", AT) is None
+    assert history.rows(*asked)[0][-1] == 7
+    history.add([(b"a", minute(AT + HOUR, 1))], [(b"a", AT + HOUR, users)])
+    assert history.sketch(b"a", AT + HOUR) == users
+    assert history.rows(*asked)[0][-1] == estimate(users)
 
 
 # How long what is kept

@@ -16,7 +16,8 @@ Invariants:
 2. What one call writes is in the file as a whole, or not at all.
 3. What is deleted is overwritten (`secure_delete`), and `forgotten` empties the log of the file.
 4. Nobody of `forgotten` is in `last` as of a time before that.
-5. Rows are deleted in whole hours. So a row that is there has all of its minutes in the finer rows, or none.
+5. A sketch that is damaged is as none: visitors are those of the rows then, and the next one takes its place.
+6. Rows are deleted in whole hours. So a row that is there has all of its minutes in the finer rows, or none.
 """
 
 import os
@@ -27,7 +28,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from online.core.past import estimate, merged
+from online.core.past import SKETCH_BYTES, estimate, merged
 
 VERSION = 1
 
@@ -171,8 +172,9 @@ class History:
                 found = self._db.execute(
                     "SELECT registers FROM sketches WHERE (site, level, at) = (?, ?, ?)", key
                 ).fetchone()
-                if found is not None:
-                    whole = merged(zlib.decompress(found[0]), registers)
+                kept = found and _unpacked(found[0])
+                if kept:
+                    whole = merged(kept, registers)
                 self._merged = {each for each in self._merged if each[0] != site} | {key}
             self._db.execute("INSERT OR REPLACE INTO sketches VALUES (?, ?, ?, ?)", (*key, zlib.compress(whole, 1)))
 
@@ -181,7 +183,7 @@ class History:
         found = self._db.execute(
             "SELECT registers FROM sketches WHERE (site, level, at) = (?, ?, ?)", (self._id(site), HOUR, at)
         ).fetchone()
-        return None if found is None else zlib.decompress(found[0])
+        return found and _unpacked(found[0])
 
     def rows(self, site: bytes, from_ms: int, to_ms: int, step_ms: int) -> list[Row]:
         """Return the history from `from_ms` to `to_ms`, in steps of whole minutes that begin at `from_ms`.
@@ -232,8 +234,9 @@ class History:
             "SELECT at, registers FROM sketches WHERE site = ? AND level = ? AND at >= ? AND at < ?",
             (site, level, first, first + (max(steps, default=0) + 1) * step),
         ):
-            nth, registers = (at - first) // step, zlib.decompress(packed)
-            sketches[nth] = merged(sketches[nth], registers) if nth in sketches else registers
+            nth, registers = (at - first) // step, _unpacked(packed)
+            if registers is not None:
+                sketches[nth] = merged(sketches[nth], registers) if nth in sketches else registers
         for nth, registers in sketches.items():
             if nth in steps:
                 steps[nth][5] = max(steps[nth][5], estimate(registers))
@@ -322,6 +325,15 @@ class History:
     def _look_who_is_forgotten(self) -> None:
         found = self._db.execute("SELECT site, user, max(at_ms) FROM forgotten GROUP BY site, user")
         self._forgotten = {(site, user): at_ms for site, user, at_ms in found}
+
+
+def _unpacked(packed: bytes) -> bytes | None:
+    """Return the registers of a sketch, or None if it is damaged."""
+    try:
+        registers = zlib.decompress(packed)
+    except (zlib.error, TypeError):
+        return None
+    return registers if len(registers) == SKETCH_BYTES else None
 
 
 def _levels(site: int, minute: Minute) -> Iterator[tuple[int, ...]]:
