@@ -22,7 +22,7 @@ help:
 	@echo "make man    manual pages in build/man, from the options of the commands"
 	@echo "make dist   source archives and wheels of both distributions, as they are published, in dist"
 	@echo "make check-hard  everything below at length, 10,000 seeds of the simulation and 1,000 kills; takes hours"
-	@echo "make sanitize  the tests of core, serve and keep over a core built with ASan and UBSan; TESTS=... for others"
+	@echo "make sanitize  the tests of what is compiled, over a core built with ASan and UBSan; TESTS=... for others"
 	@echo "make fuzz   each fuzzer for a minute; SECONDS=... for longer, TARGET=... for one; needs clang-14"
 	@echo "make coverage  which lines of the compiled core its tests reach"
 	@echo "make ab     the hot paths, the working tree against HEAD, in half a minute; AB=COMMIT chooses another"
@@ -102,7 +102,7 @@ built_as = mkdir -p build/$(1) && tar -c --exclude='*.so' --exclude='*.c' --excl
 with = PYTHONPATH=$(CURDIR)/build/$(1)/src:$(CURDIR)/build/$(1)/client/src:$(CURDIR)
 
 SANITIZERS := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
-SANITIZED := tests/core tests/serve tests/keep
+SANITIZED := tests/core tests/serve tests/keep tests/logs tests/http tests/bus tests/fuzz
 
 # Python is not built with ASan, so that its library is loaded first, and Python's own leaks are not looked for. Not
 # run: what preloads another memory, builds the core in another way, or limits the address space, which ASan needs.

@@ -179,8 +179,9 @@ cdef inline void add(Text* text, Name part) noexcept:
     if text.n_bytes + part.n_bytes + 1 > MOST_KEY_BYTES:
         text.n_bytes = MOST_KEY_BYTES
         return
-    memcpy(text.at + text.n_bytes, part.at, part.n_bytes)
-    text.n_bytes += part.n_bytes
+    if part.n_bytes:                                     # what a line does not have stands nowhere
+        memcpy(text.at + text.n_bytes, part.at, part.n_bytes)
+        text.n_bytes += part.n_bytes
     text.at[text.n_bytes] = 0
     text.n_bytes += 1
 
