@@ -58,6 +58,30 @@ def serving(*options: str) -> Iterator[Server]:
             process.terminate()
 
 
+class HttpServer(NamedTuple):
+    port: int
+    http_port: int
+    pid: int
+
+
+@contextlib.contextmanager
+def serving_http(n_connections: int, *before: str) -> Iterator[HttpServer]:
+    """Run a server with HTTP that takes so many connections, and end it; `before` stands before the command."""
+    command = [*before, sys.executable, "-m", "online", "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]
+    with subprocess.Popen(
+        [*command, "--max-connections", str(n_connections)], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        try:
+            log = iter(process.stderr)
+            http = re.search(r":(\d+)/", next(line for line in log if "dashboard" in line))
+            listening = re.search(r"127\.0\.0\.1:(\d+)", next(line for line in log if " listens on " in line))
+            assert http is not None and listening is not None  # noqa: PT018
+            yield HttpServer(int(listening[1]), int(http[1]), process.pid)
+        finally:
+            process.terminate()
+
+
 @contextlib.contextmanager
 def idle_connections(port: int, n: int) -> Iterator[list[socket.socket]]:
     """Open so many connections to a port of loopback, say nothing on them, and close them."""

@@ -2,24 +2,26 @@
 
 Subscribers of both kinds (RESP and server-sent events) share pages that are hit at a steady rate, so every state
 changes each second. Some of the hits are probes: it is noted how long they take to the first event that shows them.
-Half a `push_interval` (1 s) in the mean, and all of it at most, is due to the interval itself.
+Half a `push_interval` (1 s) in the mean, and all of it at most, is due to the interval itself. Meanwhile a process of
+its own asks COUNT and PAGE, about a thousand times a second.
+
+18,000 sockets are what a process may open here, at most 20,000 files: in the server, and in the client.
 """
 
 import contextlib
+import multiprocessing
 import re
 import resource
 import selectors
 import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgpack
 import pytest
-from bench.processes import cpu_ns, resident_bytes
+from bench.processes import HttpServer, cpu_ns, resident_bytes, serving_http
 from bench.recording import Recorder
 
 pytestmark = [
@@ -39,40 +41,19 @@ class Crowd(NamedTuple):
     for_s: int
 
 
-FULL, QUICK = Crowd(8_000, 1_000, 20_000, 20), Crowd(1_000, 100, 2_000, 6)
+CROWDS = {
+    "many pages": (Crowd(9_000, 1_000, 20_000, 20), Crowd(1_000, 100, 2_000, 6)),
+    "one page": (Crowd(9_000, 1, 20_000, 20), Crowd(1_000, 1, 2_000, 6)),
+}
 
 
-class Served(NamedTuple):
-    port: int
-    http_port: int
-    pid: int
-
-
-@contextlib.contextmanager
-def serving(n_connections: int) -> Iterator[Served]:
-    """A server with HTTP that takes so many connections."""
-    command = [sys.executable, "-m", "online", "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]
-    with subprocess.Popen(
-        [*command, "--max-connections", str(n_connections)], stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        try:
-            log = iter(process.stderr)
-            http = re.search(r":(\d+)/", next(line for line in log if "dashboard" in line))
-            listening = re.search(r"127\.0\.0\.1:(\d+)", next(line for line in log if " listens on " in line))
-            assert http is not None and listening is not None  # noqa: PT018
-            yield Served(int(listening[1]), int(http[1]), process.pid)
-        finally:
-            process.terminate()
-
-
-def subscribe_resp(served: Served, page: str) -> tuple[socket.socket, bytes]:
+def subscribe_resp(served: HttpServer, page: str) -> tuple[socket.socket, bytes]:
     connected = socket.create_connection(("127.0.0.1", served.port))
     connected.sendall(f"SUBSCRIBE page:{page}\r\n".encode())
     return connected, b'"at_ms"'
 
 
-def subscribe_events(served: Served, page: str) -> tuple[socket.socket, bytes]:
+def subscribe_events(served: HttpServer, page: str) -> tuple[socket.socket, bytes]:
     connected = socket.create_connection(("127.0.0.1", served.http_port))
     connected.sendall(f"GET /api/v1/events?channel=page:{page} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return connected, b'"at_ms"'
@@ -93,7 +74,7 @@ def wait_for_states(sockets: list[tuple[socket.socket, bytes]]) -> None:
 class Hits(threading.Thread):
     """Hits pages at a steady rate, each user on a page of its own; notes when each probe was sent."""
 
-    def __init__(self, served: Served, crowd: Crowd) -> None:
+    def __init__(self, served: HttpServer, crowd: Crowd) -> None:
         super().__init__(daemon=True)
         self.probes: dict[bytes, float] = {}
         self.is_over = False
@@ -135,15 +116,44 @@ def listen(sockets: list[tuple[socket.socket, bytes]], hits: Hits, for_s: float)
     return n_events, delays
 
 
+def questions_ms(port: int, for_s: float) -> list[float]:
+    """Ask COUNT and PAGE in turn, about a thousand a second; return how long each answer took, in ms."""
+    took_ms: list[float] = []
+    packer = msgpack.Packer()
+    questions = [packer.pack([0, 1, "COUNT", []]), packer.pack([0, 1, "PAGE", ["/p/0"]])]
+    with socket.create_connection(("127.0.0.1", port)) as line:
+        until = time.perf_counter() + for_s
+        while (began := time.perf_counter()) < until:
+            line.sendall(questions[len(took_ms) % 2])
+            unpacker = msgpack.Unpacker(raw=True)
+            while not list(unpacker):
+                unpacker.feed(line.recv(65_536))
+            took_ms.append(1000 * (time.perf_counter() - began))
+            time.sleep(0.001)
+    return took_ms
+
+
+def longest_turn_ms(port: int) -> float:
+    """Return the longest turn since the last question, by the processor's clock: what others took is not in it."""
+    with socket.create_connection(("127.0.0.1", port)) as line:
+        line.sendall(b"INFO latency\r\nLATENCY RESET\r\nQUIT\r\n")
+        told = b"".join(iter(lambda: line.recv(65_536), b""))
+    found = re.search(rb"longest_turn_cpu_us:(\d+)", told)
+    assert found is not None
+    return int(found[1]) / 1000
+
+
 def percentile(values: list[float], part: float) -> float:
     return sorted(values)[min(len(values) - 1, int(part * len(values)))]
 
 
-def test_subscribers(record: Recorder, quick: bool) -> None:
-    crowd = QUICK if quick else FULL
+@pytest.mark.parametrize("name", CROWDS)
+def test_subscribers(record: Recorder, quick: bool, name: str) -> None:
+    crowd = CROWDS[name][quick]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 3 * crowd.n), hard))
-    with serving(2 * crowd.n + 100) as served, contextlib.ExitStack() as stack:
+    spawning = multiprocessing.get_context("spawn")
+    with serving_http(2 * crowd.n + 100) as served, spawning.Pool(1) as pool, contextlib.ExitStack() as stack:
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         everybody = []
         for kind, subscribe in KINDS.items():
@@ -153,17 +163,23 @@ def test_subscribers(record: Recorder, quick: bool) -> None:
                 stack.callback(connected.close)
             wait_for_states(sockets)
             each = (resident_bytes(served.pid) - before) / crowd.n
-            record(f"memory of a subscriber, {kind}, of {crowd.n:,}", [each], "bytes", at_most=4096)
+            record(f"memory of a subscriber, {kind}, of {crowd.n:,} on {name}", [each], "bytes", at_most=4096)
             everybody += sockets
         hits = Hits(served, crowd)
         used_ns = cpu_ns(served.pid)
+        longest_turn_ms(served.port)
         hits.start()
+        asking = pool.apply_async(questions_ms, (served.port, crowd.for_s))
         n_events, delays = listen(everybody, hits, crowd.for_s)
+        took_ms = asking.get()
+        turn_ms = longest_turn_ms(served.port)
         hits.is_over = True
         hits.join()
         used_ns = cpu_ns(served.pid) - used_ns
-    what = f"{2 * crowd.n:,} subscribers, {crowd.n_pages:,} pages, {crowd.hits_a_second:,} hits/s"
+    what = f"{2 * crowd.n:,} subscribers, {name} ({crowd.n_pages:,}), {crowd.hits_a_second:,} hits/s"
     assert n_events > crowd.n
     record(f"{what}: states", [n_events / crowd.for_s], "states/s")
     record(f"{what}: CPU a state, with the hits", [used_ns / n_events / 1000], "us CPU/state")
+    record(f"{what}: 99th percentile of COUNT and PAGE meanwhile", [percentile(took_ms, 0.99)], "ms", at_most=2)
+    record(f"{what}: longest turn, by the processor's clock", [turn_ms], "ms")
     record(f"{what}: 99th percentile from hit to event", [percentile(delays, 0.99)], "ms", at_most=1050)
