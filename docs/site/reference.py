@@ -30,7 +30,7 @@ from online_client.errors import server_error
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "reference"
 
-_NOTE = "*Made from the code by `make reference`; do not edit.*"
+_NOTE = "<!-- Made from the code by `make reference`. Do not edit. -->"
 
 #: What happens at a limit, where its help does not say it.
 AT_LIMIT = {
@@ -172,6 +172,15 @@ def help_of(setting: Setting) -> str:
     return text[0].upper() + text[1:]
 
 
+def grouped(text: str) -> str:
+    """Return text with commas in large numbers.
+
+    >>> grouped("1 to 65536")
+    '1 to 65,536'
+    """
+    return re.sub(r"\d{4,}", lambda number: f"{int(number[0]):,}", text)
+
+
 def settings() -> Lines:
     yield "# Settings"
     yield "Every setting is a command-line option of `online serve`, an environment variable and a key of a TOML file"
@@ -193,7 +202,7 @@ def limits() -> Lines:
     for setting in LIMITS:
         default = shown_default(setting) or "75 % of what there is"
         what = re.sub(r" \(default: .*\)", "", help_of(setting))
-        yield row(code(setting.name), what, default, setting.kind.takes, AT_LIMIT.get(setting.name, ""))
+        yield row(code(setting.name), what, grouped(default), grouped(setting.kind.takes), AT_LIMIT[setting.name])
 
 
 # Metrics and errors
@@ -333,7 +342,7 @@ PAGES: dict[str, Callable[[], Lines]] = {
 def page(name: str) -> str:
     """Return a page of the reference."""
     title, *lines = PAGES[name]()
-    return "\n".join([title, "", _NOTE, "", *lines]).rstrip() + "\n"
+    return "\n".join([_NOTE, "", title, "", *lines]).rstrip() + "\n"
 
 
 if __name__ == "__main__":
