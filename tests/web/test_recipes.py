@@ -9,6 +9,7 @@ import re
 import subprocess
 import time
 import urllib.error
+from pathlib import Path
 
 import pytest
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
@@ -20,6 +21,7 @@ from online_client.agents import is_bot
 from online_client.guests import guest_key, guest_name
 from online_client.pageviews import FILES
 
+ROOT = Path(__file__).parents[2]
 KEY = guest_key("a long secret")
 
 #: Where Debian keeps modules for Node; others are found besides.
@@ -46,15 +48,17 @@ PEOPLE = [
 
 
 def patterns(guide):
-    """The patterns of bots and of files in a guide."""
-    text = "".join(block.text for block in blocks(guide)).replace(r"\A(?!", "^(?!")
+    """The patterns of bots and of files in a guide, or in a file of contrib/."""
+    path = ROOT / guide
+    text = path.read_text() if path.is_file() else "".join(block.text for block in blocks(guide))
+    text = text.replace(r"\A(?!", "^(?!")
     [bot] = re.findall(r"/(\^\(\?!\(Mozilla.*?)/i[;'\n]", text)
     [files] = re.findall(r"/\\\.\(([\w|?\[\]]+)\)(?:\$|\\z)/i", text)
     return bot, files
 
 
 def test_the_guides_share_their_patterns():
-    assert len({patterns(guide) for guide in RECIPES}) == 1
+    assert len({patterns(guide) for guide in (*RECIPES, "contrib/php/Online.php")}) == 1
     files = re.compile(patterns("php.md")[1])
     assert [each for each in FILES if not files.fullmatch(each)] == []
 
@@ -116,8 +120,8 @@ def test_who_looks_at_no_page_does_not_move_and_programs_are_bots(serve, server,
     with serve(server.port) as site:
         theo, curl = Browser(site, agent=FIREFOX), Browser(site, agent="curl/8.5.0")
         theo.get_until("/forum/1", "1 on this page: 1 guest<")
-        for name, value in (("Sec-Purpose", "prefetch"), ("X-Requested-With", "XMLHttpRequest")):
-            theo.get("/forum/2", headers={name: value})
+        for part in ({"Sec-Purpose": "prefetch"}, {"X-Requested-With": "XMLHttpRequest"}, {"HX-Request": "true"}):
+            theo.get("/forum/2", headers=part)
         theo.get("/forum/style.css")
         curl.get("/forum/1")
         theo.get_until("/forum/1", "1 on this page: 1 guest<")
