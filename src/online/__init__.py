@@ -18,6 +18,7 @@ Shared by all:
     errors  every error, and the wording of most
     pieces  long work, which rests so that others have their turn
     files   files that are replaced as a whole, by one process at a time
+    partitions  the map of partitions: which servers know which users
 """
 
 __version__ = "0.1.0"

@@ -1,6 +1,6 @@
 """Hits straight to the bus that servers share: Redis or Valkey Streams. Needs redis, the extra `bus`.
 
-    redis://[[user]:password@]host[:port][/db][?site=NAME]     rediss:// with TLS
+    redis://[[user]:password@]host[:port][/db][?site=NAME&partition=NUMBER]     rediss:// with TLS
 
 Whoever publishes needs no server, and no server has to run: those that start later read it. Not its job: to wait and
 to try again (Reporter, `online feed`).
@@ -27,7 +27,7 @@ try:
 except ImportError as error:
     raise ImportError("a bus needs redis: pip install 'online-client[bus]'") from error
 
-STREAM = "online:hits:0"
+STREAM = "online:hits:{}"  #: of a partition
 
 _KINDS = ("member", "guest", "hidden", "bot")
 
@@ -42,10 +42,14 @@ class BusClient:
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query))
         site = query.pop("site", DEFAULT_SITE)
+        partition = query.pop("partition", "0")
         if parts.scheme not in ("redis", "rediss") or not parts.hostname or query:
             raise AddressError("the bus should be redis://HOST[:PORT][/DB][?site=NAME], or rediss:// for TLS")
         if not 1 <= len(site.encode()) <= 64:
             raise AddressError("the name of a site has 1 to 64 bytes")
+        if not partition.isascii() or not partition.isdigit():
+            raise AddressError("a partition is a number, 0 for a site that is not divided")
+        self._stream = STREAM.format(int(partition))
         host = parts.netloc.rpartition("@")[2]
         self.address = f"{parts.scheme}://{host}{parts.path} (site {site})"  #: without the password
         self._redis = redis.Redis.from_url(
@@ -77,7 +81,7 @@ class BusClient:
         if not frame:
             return
         try:
-            self._redis.xadd(STREAM, {"s": self._source, "f": self._leading + frame})
+            self._redis.xadd(self._stream, {"s": self._source, "f": self._leading + frame})
         except redis.ConnectionError as error:
             raise cannot_connect(self.address, error) from error
         except redis.RedisError as error:

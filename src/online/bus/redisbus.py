@@ -1,6 +1,6 @@
 """A bus in a stream of Redis or Valkey: `redis://`, or `rediss://` for TLS.
 
-    XADD online:hits:0 * s SOURCE f FRAMES
+    XADD online:hits:PARTITION * s SOURCE f FRAMES
 
 Not its job: to try again (publisher, replica).
 
@@ -21,9 +21,6 @@ from coredis.commands.constants import CommandName
 
 from online.bus.entries import BEGINNING, Bus, BusError, Entry, Look
 from online.errors import ConfigError
-
-#: The stream of the only partition.
-STREAM = b"online:hits:0"
 
 SCHEMES = ("redis", "rediss")
 
@@ -58,15 +55,28 @@ def shown(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-async def connected(url: str, work: Callable[[Bus], Awaitable[_Result]]) -> _Result:
-    """Do some work with a connection to a bus, which is closed in the end. Raises BusError."""
+def stream_of(partition: int) -> bytes:
+    """Return the stream of a partition.
+
+    >>> stream_of(3)
+    b'online:hits:3'
+    """
+    return b"online:hits:%d" % partition
+
+
+#: Of a site that is not divided.
+STREAM = stream_of(0)
+
+
+async def connected(url: str, work: Callable[[Bus], Awaitable[_Result]], *, partition: int = 0) -> _Result:
+    """Do some work with a connection to the bus of a partition, which is closed in the end. Raises BusError."""
     failures: list[Exception] = []
     try:
         await _reach(url)
         client: Any = Redis.from_url(url, connect_timeout=ANSWER_S)
         async with client:
             try:
-                return await work(RedisBus(client))
+                return await work(RedisBus(client, stream_of(partition)))
             except Exception as error:  # raised here it would come out in a group
                 failures.append(error)
     except* Exception as group:  # the library may raise anything, and none of it is to end a server

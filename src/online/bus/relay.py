@@ -14,6 +14,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 
@@ -50,6 +51,7 @@ class Relay(Part):
         if config.bus is None:
             raise ValueError("there is no bus")
         self.url = redisbus.check_url(config.bus)
+        self._connected = partial(redisbus.connected, self.url, partition=config.partition)
         self.source = os.urandom(8).hex().encode()  #: how we sign what we publish
         self.trail = Trail()
         self.publisher = Publisher(self.source, self.trail)
@@ -94,7 +96,7 @@ class Relay(Part):
         yield f"relay to the bus {redisbus.shown(self.url)}: takes hits, answers no questions"
 
     async def _connect(self, work: Callable[[Bus], Awaitable[None]]) -> None:
-        await redisbus.connected(self.url, work)
+        await self._connected(work)
 
     async def _follow_clock(self) -> None:
         """Let times on the bus be wall time, also when somebody sets the clock."""
@@ -106,7 +108,7 @@ class Relay(Part):
         frames = self.publisher.take_rest()
         if frames:
             try:
-                await redisbus.connected(self.url, lambda bus: bus.publish(self.source, frames))
+                await self._connected(lambda bus: bus.publish(self.source, frames))
             except BusError as error:
                 logger.warning("bus: the newest hits are not on it: %s", error)
 

@@ -25,6 +25,7 @@ import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -127,6 +128,7 @@ class Replica(Part):
         if config.bus is None:
             raise ValueError("there is no bus")
         self.url = redisbus.check_url(config.bus)
+        self._connected = partial(redisbus.connected, self.url, partition=config.partition)
         self.source = os.urandom(8).hex().encode()  #: how we sign what we publish
         self.trail = Trail()
         self.publisher = Publisher(self.source, self.trail)
@@ -195,7 +197,7 @@ class Replica(Part):
         self._seen_s = trio.current_time()
         while not self._is_ready and trio.current_time() - self._seen_s < START_S:
             try:
-                await redisbus.connected(self.url, self._catch_up)
+                await self._connected(self._catch_up)
             except BusError as error:
                 self._failed(error)
                 await trio.sleep(FIRST_PAUSE_S)
@@ -222,7 +224,7 @@ class Replica(Part):
         frames = self.publisher.take_rest() + b"".join(self._forgotten)
         if frames and not self.is_away:
             try:
-                await redisbus.connected(self.url, lambda bus: bus.publish(self.source, frames))
+                await self._connected(lambda bus: bus.publish(self.source, frames))
             except BusError as error:
                 logger.warning("bus: the newest hits are not on it: %s", error)
 
@@ -235,7 +237,7 @@ class Replica(Part):
         yield f"replica on the bus {redisbus.shown(self.url)}" + (", answers to hits wait for it" if self.waits else "")
 
     async def _connect(self, work: Callable[[Bus], Awaitable[None]]) -> None:
-        await redisbus.connected(self.url, work)
+        await self._connected(work)
 
     # Reading
 
@@ -270,7 +272,7 @@ class Replica(Part):
         while True:
             began = self.follower.entries
             try:
-                await redisbus.connected(self.url, self._follow if self._is_ready else self._catch_up)
+                await self._connected(self._follow if self._is_ready else self._catch_up)
                 continue
             except BusError as error:
                 self._failed(error)
@@ -479,7 +481,7 @@ class Replica(Part):
             await self._dump_wanted.wait()
             self._dump_wanted = trio.Event()
             try:
-                await redisbus.connected(self.url, self._dump)
+                await self._connected(self._dump)
             except BusError as error:
                 self.retries += 1
                 self.last_error = str(error)

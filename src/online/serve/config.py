@@ -70,6 +70,7 @@ class Config:
     on_disk_error: str = "continue"
     bus: str | None = field(default=None, repr=False)  #: may have a password in it
     bus_ack: str = "no"
+    partition: int = 0  #: whose stream of the bus
     history: int = 400  #: days; 0: none is kept
     last_seen: int = 0  #: days; 0: nobody's
     tls_cert: Path | None = None
@@ -94,6 +95,8 @@ class Config:
                 raise TogetherError("syslog", problem)
         if self.bus_ack == "yes" and self.bus is None:
             raise TogetherError("bus_ack", "needs a bus, too")
+        if self.partition and self.bus is None:
+            raise TogetherError("partition", "needs a bus, too")
         if self.last_seen and self.state is None:
             raise TogetherError("last_seen", "needs a state directory, too")
         if self.tls_cert and not self.tls_key:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from online.core.sites import SITE_MAX_BYTES
 from online.limits import KIB, MIB
+from online.partitions import SLOTS
 from online.serve.config import BY_HOST, Address
 from online.terms import WINDOW_MAX_S, WINDOW_MIN_S
 
@@ -23,6 +24,7 @@ TOKEN_MAX_BYTES = 1_024
 COUNT_MAX = 2**31 - 1
 SIZE_MAX = 2**40 * 1024
 DAY_S = 24 * 3600
+MAX_PARTITION = SLOTS - 1
 
 
 # What values are like
@@ -300,6 +302,7 @@ SETTINGS = (
     Setting("history", DAYS, "how long counts of each minute are kept; 0: not at all; without --state: 30 hours"),
     Setting("last_seen", DAYS, "how long it is kept where members were last seen (personal data); 0: not at all"),
     Setting("bus", BUS, "the Redis or Valkey over which servers share hits: redis://HOST:PORT, or rediss:// for TLS"),
+    Setting("partition", number(0, MAX_PARTITION), "which part of the users is shared on the bus, docs/scale.md"),
     Setting("bus_ack", word("no", "yes"), "yes: hits are answered when the bus has them, and refused while it is away"),
     Setting("tls_cert", FILE, "a certificate chain (PEM); TCP ports then speak TLS"),
     Setting("tls_key", FILE, "the private key of the certificate (PEM)"),

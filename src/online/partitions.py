@@ -1,0 +1,157 @@
+"""The map of partitions: which servers know which users, where one machine cannot hold all.
+
+Its job: to read the map from a file of TOML, and to say who owns a user. Not its job: to ask anybody (gateway).
+
+    format = 1
+    version = 7
+
+    [partition.0]
+    slots = "0-8191"
+    servers = ["online://10.0.0.5:8989", "online://10.0.0.6:8989"]
+
+    [partition.1]
+    slots = "8192-16383"
+    servers = ["online://10.0.0.7:8989"]
+
+Invariants:
+1. Every slot belongs to exactly one partition.
+2. Every partition has at least one slot and one server.
+"""
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from zlib import crc32
+
+from online.errors import ConfigError
+
+SLOTS = 16_384
+
+FORMAT = 1
+
+#: A map that is larger is a mistake: slots and partitions are bounded by this, too.
+MAX_PARTITIONS = 1_024
+
+#: Gaps and the like that an error lists.
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Some of the users, and who knows them."""
+
+    number: int
+    servers: tuple[str, ...] = field(repr=False)  #: urls; they may have tokens in them
+
+
+@dataclass(frozen=True)
+class PartitionMap:
+    """All partitions, by number, and the owner of each slot."""
+
+    version: int  #: a later map has a greater one
+    partitions: tuple[Partition, ...]
+    owners: tuple[int, ...] = field(repr=False)  #: slot -> place in `partitions`
+
+    def place(self, user: bytes) -> int:
+        """Return the place in `partitions` of who owns a user. O(bytes)."""
+        return self.owners[slot(user)]
+
+
+def slot(user: bytes) -> int:
+    """Return the slot of a user, 0 to SLOTS - 1.
+
+    >>> slot(b"theo")
+    4452
+    """
+    return crc32(user) % SLOTS
+
+
+def read(path: Path) -> PartitionMap:
+    """Read a map from a file. Raises ConfigError, which names the file."""
+    try:
+        return parse(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the map {path} cannot be read: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"the map {path}: {error}") from None
+
+
+def parse(text: str) -> PartitionMap:
+    """Make a map of its text. Raises ConfigError, which says what is wrong with it."""
+    try:
+        given = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"is no TOML: {error}") from None
+    _only(given, "the map", {"format", "version", "partition"})
+    if given.get("format") != FORMAT:
+        raise ConfigError(f"format takes {FORMAT}, not {given.get('format')!r}; a newer online may read it")
+    version = given.get("version")
+    if type(version) is not int or version < 1:
+        raise ConfigError(f"version takes a whole number from 1 on, not {version!r}; make it greater with each change")
+    tables = given.get("partition")
+    if not isinstance(tables, dict) or not 1 <= len(tables) <= MAX_PARTITIONS:
+        raise ConfigError(f"needs 1 to {MAX_PARTITIONS:,} partitions, each a table such as [partition.0]")
+    numbers = sorted(_number(name) for name in tables)
+    partitions, spans = [], []
+    for place, number in enumerate(numbers):
+        table = tables[str(number)]
+        if not isinstance(table, dict):
+            raise ConfigError(f"partition.{number} takes a table with slots and servers")
+        _only(table, f"partition.{number}", {"slots", "servers"})
+        partitions.append(Partition(number, _servers(number, table.get("servers"))))
+        spans += [(first, last, place) for first, last in _slots(number, table.get("slots"))]
+    return PartitionMap(version, tuple(partitions), _owners(spans, numbers))
+
+
+def _only(given: dict[str, object], where: str, known: set[str]) -> None:
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise ConfigError(f"{where} takes {', '.join(sorted(known))}, not {unknown[0]!r}")
+
+
+def _number(name: str) -> int:
+    if not name.isascii() or not name.isdigit() or str(int(name)) != name or int(name) >= SLOTS:
+        raise ConfigError(f"a partition has a number from 0 to {SLOTS - 1}, not {name!r}")
+    return int(name)
+
+
+def _servers(number: int, given: object) -> tuple[str, ...]:
+    if not isinstance(given, list) or not given or not all(isinstance(each, str) and each for each in given):
+        raise ConfigError(f'partition.{number} needs servers, a list such as ["online://10.0.0.5:8989"]')
+    return tuple(given)
+
+
+def _slots(number: int, given: object) -> list[tuple[int, int]]:
+    """Read "0-8191" or "0-99,500,7000-8000"."""
+    wanted = f'partition.{number} needs slots from 0 to {SLOTS - 1}, such as "0-8191" or "0-99,500", not {given!r}'
+    if not isinstance(given, str):
+        raise ConfigError(wanted)
+    spans = []
+    for span in given.split(","):
+        first, dash, last = (part.strip() for part in span.partition("-"))
+        if not (first.isascii() and first.isdigit()) or (dash and not (last.isascii() and last.isdigit())):
+            raise ConfigError(wanted)
+        low, high = int(first), int(last if dash else first)
+        if not low <= high < SLOTS:
+            raise ConfigError(wanted)
+        spans.append((low, high))
+    return spans
+
+
+def _owners(spans: list[tuple[int, int, int]], numbers: list[int]) -> tuple[int, ...]:
+    """Return the owner of each slot. Raises ConfigError where there is none, or more than one."""
+    owners: list[int] = []
+    gaps = []
+    before = 0
+    for first, last, place in [*sorted(spans), (SLOTS, SLOTS, 0)]:
+        if first < len(owners):
+            both = f"partition.{numbers[before]} and partition.{numbers[place]}"
+            raise ConfigError(f"slot {first} is of two partitions: {both}")
+        if first > len(owners):
+            gaps.append(f"{len(owners)}-{first - 1}")
+        owners += [place] * (last + 1 - len(owners))
+        before = place
+    if gaps:
+        more = f" and {len(gaps) - _SHOWN} more" if len(gaps) > _SHOWN else ""
+        raise ConfigError(f"no partition has the slots {', '.join(gaps[:_SHOWN])}{more}")
+    return tuple(owners[:SLOTS])
