@@ -34,14 +34,22 @@ class _Periods:
         self._users: dict[str, int] = {}  #: of finished periods
         self._open: dict[str, set[bytes]] = {}
 
-    def add(self, period: str, user: bytes) -> None:
+    def add(self, period: str, user: bytes) -> bool:
+        """Count a hit. Returns whether its user was not yet known to the period, as far as it is kept."""
         self._hits[period] += 1
+        return self.meet(period, user)
+
+    def meet(self, period: str, user: bytes) -> bool:
+        """Take note of a user, as `add` does, without a hit."""
         users = self._open.get(period)
         if users is None:
             if len(self._open) == 2 and period < min(self._open):
-                return
+                return True
             users = self._begin(period)
+        if user in users:
+            return False
         users.add(user)
+        return True
 
     def _begin(self, period: str) -> set[bytes]:
         begun = self._open[period] = set()
@@ -50,9 +58,18 @@ class _Periods:
             self._users[oldest] = len(self._open.pop(oldest))
         return begun
 
-    def rows(self) -> list[Visits]:
+    def rows(self, hits: Counter[str] | None = None) -> list[Visits]:
+        """Return all periods, with the hits given or counted."""
         users = self._users | {period: len(users) for period, users in self._open.items()}
-        return [Visits(period, hits, users.get(period, 0)) for period, hits in sorted(self._hits.items())]
+        counted = self._hits if hits is None else hits
+        return [Visits(period, hits, users.get(period, 0)) for period, hits in sorted(counted.items())]
+
+    def hits(self, length: int) -> Counter[str]:
+        """Return the hits by periods without their last `length` characters: those of months, of days."""
+        found: Counter[str] = Counter()
+        for period, hits in self._hits.items():
+            found[period[:-length]] += hits
+        return found
 
 
 class Calendar:
@@ -68,9 +85,9 @@ class Calendar:
         """Count a hit. O(1)."""
         number = seen_ms // DAY_MS
         day = self._names.get(number) or self._name(number)
-        self._days.add(day, user)
-        self._months.add(day[:-3], user)
-        self._years.add(day[:-6], user)
+        if self._days.add(day, user):  # who is known to the day is known to its month and year
+            self._months.meet(day[:-3], user)
+            self._years.meet(day[:-6], user)
         hour = seen_ms // HOUR_MS % 24
         self._hits_by_hour[hour] += 1
         self._hours[user] = self._hours.get(user, 0) | 1 << hour
@@ -89,11 +106,11 @@ class Calendar:
 
     def months(self) -> list[Visits]:
         """Return the months with hits, such as `2015-05`."""
-        return self._months.rows()
+        return self._months.rows(self._days.hits(len("-01")))
 
     def years(self) -> list[Visits]:
         """Return the years with hits."""
-        return self._years.rows()
+        return self._years.rows(self._days.hits(len("-01-01")))
 
     def hours(self) -> list[Visits]:
         """Return the hours of the day with hits, such as `09:00`, of all days together."""
