@@ -178,7 +178,8 @@ cdef object CONNECTION_IDS = itertools.count(1)
 
 cdef void weigh_bars(Service service) noexcept:
     service.is_barred = (
-        service._loading is not None or service._refusing is not None or service._unanswered is not None)
+        service._loading is not None or service._refusing is not None or service._unanswered is not None
+        or service._handing is not None)
 
 
 cdef class Service:
@@ -236,6 +237,15 @@ cdef class Service:
     @unanswered.setter
     def unanswered(self, str why):
         self._unanswered = why
+        weigh_bars(self)
+
+    @property
+    def handing(self):
+        return self._handing
+
+    @handing.setter
+    def handing(self, str why):
+        self._handing = why
         weigh_bars(self)
 
     def unplaced(self):

@@ -329,6 +329,8 @@ cdef bint bar_hit(Connection c) except -1:
     """Refuse a hit of a batch that server or token does not allow; the batch is then answered with the error alone."""
     try:
         check_bars(c, WRITES)
+        if c.service._handing is not None:
+            raise OnlineError(c.service._handing)
     except OnlineError as error:
         c.frame.n_taken += 1
         c.frame.refused += 1
@@ -385,7 +387,9 @@ cdef int read_hits(Connection c, const uint8_t* at, size_t n, size_t* used) exce
     cdef int64_t n_args = 0
     cdef int n_hits = 0, _n_read
     cdef int progress = COMPLETE
-    cdef bint is_barred = c.service._loading is not None or c.service._refusing is not None or not c.may_write
+    cdef bint is_barred = (
+        c.service._loading is not None or c.service._refusing is not None or c.service._handing is not None
+        or not c.may_write)
     cdef bint may_be_usual = not is_barred and c.core != NULL and c.service.max_items >= 4 and c.service.max_depth > 2
     for _n_read in range(<int>min(<int64_t>HITS_AT_ONCE, frame.left)):
         if may_be_usual:

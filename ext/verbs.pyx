@@ -32,6 +32,7 @@ cdef enum:
     MAX_VERBS = 64
 
 cdef Verb VERBS[MAX_VERBS]
+cdef Verb HANDED[MAX_VERBS]                              # the same rows, where the host carries out all hits and questions
 cdef int N_VERBS = 0
 cdef dict USAGES = {}
 cdef verb_call_t QUEUE = NULL
@@ -48,6 +49,9 @@ cdef int verb(str usage, verb_t run, int64_t fewest, int64_t most, int flags=0) 
     VERBS[N_VERBS].fewest = fewest
     VERBS[N_VERBS].most = most
     VERBS[N_VERBS].flags = flags
+    HANDED[N_VERBS] = VERBS[N_VERBS]
+    if flags & (ASKS | WRITES):
+        HANDED[N_VERBS].run = NULL
     USAGES[name.decode()] = usage
     N_VERBS += 1
     return 0
@@ -123,6 +127,8 @@ cdef const Verb* check_verb(Connection c, Name name, int64_t n_args) except NULL
         raise errors.wrong_arity(verb_text(row), USAGES[verb_text(row)], n_args)
     if c.service.is_barred or not c.may_write or c.n_subscriptions:
         check_bars(c, row.flags)
+        if c.service._handing is not None:
+            return &HANDED[row - VERBS]
     return row
 
 

@@ -93,7 +93,7 @@ class Running:
 
     def __init__(self, server):
         self.server = server
-        self.bus = next(part for part in server.parts if part.name == "bus")
+        self.bus = next((part for part in server.parts if part.name == "bus"), None)
 
     async def connect(self):
         address = self.server.addresses[0]

@@ -74,3 +74,8 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
     path.write_text("format = 9")
     with pytest.raises(ConfigError, match=r"map\.toml: format takes 1"):
         partitions.read(path)
+
+
+def test_the_map_in_deploy_is_good() -> None:
+    found = partitions.read(Path(__file__).parents[2] / "deploy" / "map.toml")
+    assert [len(each.servers) for each in found.partitions] == [2, 2, 2, 2]

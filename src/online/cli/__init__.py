@@ -25,6 +25,7 @@
     serve       run a server: the one place where its parts are put together  -> signals, words
     history     people, hits and visitors over time                 -> picture, arguments, words
     relay       a server that only publishes hits on the bus        -> serve
+    gateway     a server that asks others, each with a part of the users  -> serve
     state       what is in a state directory                        -> words
     config      the settings of a server, checked and shown         -> serve
     doctor      what a running server lacks     -> health, logcheck, finding, serve, arguments, words

@@ -20,6 +20,7 @@ from online.errors import ConfigError, OnlineError, StateError
 COMMANDS = {
     "serve": ("online.cli.serve", "run a server"),
     "relay": ("online.cli.relay", "take hits, and publish them on the bus that servers share"),
+    "gateway": ("online.cli.gateway", "answer for a site whose users are divided among servers"),
     "query": ("online.cli.query", "ask a server: who is online, who is on a page"),
     "top": ("online.cli.top", "watch a server, live on a terminal"),
     "history": ("online.cli.history", "show people, hits and visitors over time"),

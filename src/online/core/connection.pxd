@@ -80,10 +80,11 @@ cdef class Service:
     cdef public int64_t carried_bytes
     cdef readonly int64_t commands
     cdef readonly int64_t errors
-    cdef readonly bint is_barred                         # verbs are to look at the three that follow
+    cdef readonly bint is_barred                         # verbs are to look at the four that follow
     cdef str _loading                                    # why nothing can be answered yet; None: all can
     cdef str _refusing                                   # why no hit is taken; None: they are
     cdef str _unanswered                                 # why no question is answered; None: they are
+    cdef str _handing                                    # who asks others for every answer; None: this is a server
     cdef public Journal journal                          # None: nothing is written
     cdef Index nobody
     cdef const char* last_verb                           # a constant; NULL: none since it was set to NULL

@@ -1,0 +1,58 @@
+"""`online gateway`: answers for a site whose users are divided among servers.
+
+Not here: how (gateway), and how a server runs (serve).
+"""
+
+from argparse import ArgumentParser, Namespace
+from functools import partial
+from pathlib import Path
+
+from online import partitions
+from online.cli import serve
+from online.errors import ConfigError
+from online.serve import loading
+from online.serve.clock import Clock
+from online.serve.config import Config
+from online.serve.server import Server
+
+_DESCRIPTION = """\
+Answer for a site whose users are divided among servers. A gateway asks the servers of all partitions, and merges what
+they answer, exactly. It sends hits to the owners of the users. If a partition does not answer, questions are answered
+with the error PARTIAL, never with too small a number. It keeps nobody in memory.
+
+The settings are those of `online serve`, but for --state, --bus, --http and --syslog. --map is needed."""
+
+_EXAMPLES = """\
+examples:
+  online gateway --map /etc/online/map.toml
+  online gateway --map map.toml --listen 127.0.0.1:8990"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Describe `online gateway`."""
+    parser.usage = "online gateway --map FILE [OPTION ...]"
+    parser.description = _DESCRIPTION
+    parser.epilog = _EXAMPLES
+    parser.add_argument("--map", metavar="FILE", type=Path, required=True, help="which servers know which users (TOML)")
+    loading.add_arguments(parser)
+
+
+def run(args: Namespace) -> int:
+    """Answer until SIGTERM or SIGINT. Raises OnlineError if it cannot start, or fails."""
+    path = args.map
+    del args.map
+    return serve.run_server(args, partial(assemble, path))
+
+
+def assemble(path: Path, config: Config, *, clock: Clock | None = None) -> Server:
+    """Return a server that asks others. Raises ConfigError."""
+    if config.state is not None or config.bus is not None or config.syslog or config.http:
+        raise ConfigError("a gateway only asks others: --state, --bus, --syslog and --http are for servers")
+    owners = partitions.read(path)
+    try:
+        from online.gateway.gateway import Gateway
+    except ImportError as error:
+        raise ConfigError(f"a gateway needs more packages ({error}): pip install 'online-client[async]'") from None
+    server = Server(config, clock=clock, keeps_nothing=True)
+    server.attach(Gateway(owners, server.verbs))
+    return server

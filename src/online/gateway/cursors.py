@@ -1,0 +1,53 @@
+"""Where a list goes on, over all partitions, as a text for clients.
+
+Not its job: to list (merging).
+
+A place is the key of the last row that was listed. Rows of the same time have no order over partitions, so it also has
+a checksum of each that was listed. A partition's own cursor is where the rows behind the place are looked for first.
+"""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import msgpack
+
+from online import errors
+
+
+@dataclass
+class Place:
+    """Where a list goes on. Rows are listed in the order of their keys, the smallest first."""
+
+    last: int | bytes | None = None  #: the key of the last row; None: nothing was listed yet
+    listed: list[bytes] = field(default_factory=list)  #: checksums of the users with that key that were listed
+    begins: dict[int, bytes | None] = field(default_factory=dict)  #: partition -> its cursor; None: it has no more
+
+
+def text_of(place: Place, question: bytes) -> bytes:
+    """Return the cursor of a place in the answer to a question."""
+    packed: bytes = msgpack.packb([place.last, place.listed, place.begins])
+    return urlsafe_b64encode(_sum(packed + question) + packed)
+
+
+def place_of(cursor: bytes, question: bytes) -> Place:
+    """Return the place of a cursor; b"" is the beginning. Raises RangeError if it is of another question."""
+    if not cursor:
+        return Place()
+    try:
+        data = urlsafe_b64decode(cursor)
+        if data[:8] != _sum(data[8:] + question):
+            raise ValueError
+        last, listed, begins = msgpack.unpackb(data[8:], strict_map_key=False)
+    except ValueError:
+        raise errors.bad_cursor(cursor) from None
+    return Place(last, listed, begins)
+
+
+def checksum(user: bytes) -> bytes:
+    """Return what stands for a user among those that were listed."""
+    return _sum(user)
+
+
+def _sum(data: bytes) -> bytes:
+    return blake2b(data, digest_size=8).digest()

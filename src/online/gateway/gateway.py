@@ -1,0 +1,93 @@
+"""The part of a server that makes it a gateway: hits and questions go to partitions, and nobody is kept here.
+
+Not its job: how answers are merged (merging), and connections to servers (partitions).
+
+Invariants:
+1. A client's verbs are carried out one after the other, as its connection waits for each answer.
+2. An answer is that of all partitions, or an error.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from functools import partial
+
+import trio
+
+from online.core.wire import Connection
+from online.errors import LoadingError
+from online.gateway import merging
+from online.gateway.partitions import Partitions
+from online.partitions import PartitionMap
+from online.serve.parts import Part
+from online.serve.verb import Lines, Shared
+from online.serve.verbs import Verbs
+
+#: What a batch is answered with.
+NO_BATCHES = "a gateway takes no batches of hits: send them as HIT, or in batches to the owners of the users"
+
+
+class Gateway(Part):
+    """See above."""
+
+    name = "gateway"
+
+    def __init__(self, owners: PartitionMap, verbs: Verbs) -> None:
+        """Raises ConfigError for servers that cannot be asked."""
+        self.owners = owners
+        self.asked = self.failed = 0
+        self._verbs = verbs
+        self._partitions = Partitions(owners.partitions)
+        self._nursery: trio.Nursery | None = None
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Take over all hits and questions."""
+        runs = {verb: partial(self._run, verb) for verb in (*merging.VERBS, *merging.REFUSED)}
+        self._verbs.runs = self._verbs.runs | runs
+        self._verbs.service.handing = NO_BATCHES
+        yield
+
+    async def run(self) -> None:
+        """Ask, for ever."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
+            with trio.move_on_after(1) as scope:
+                scope.shield = True
+                await self._partitions.close()
+
+    def _run(self, verb: str, shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
+        if self._nursery is None:
+            raise LoadingError("the gateway begins, or ends")
+        answer: Future[object] = Future()
+        self._nursery.start_soon(self._answer, answer, bytes(connection.site), verb, args)
+        return answer
+
+    async def _answer(self, answer: Future[object], site: bytes, verb: str, args: list[bytes]) -> None:
+        self.asked += 1
+        ask = lambda place, verb, args: self._partitions.ask(place, site, verb, args)  # noqa: E731
+        try:
+            reply = await merging.answer(self.owners, ask, verb, args, self._verbs.limits.max_limit)
+        except Exception as error:  # to whom has asked
+            self.failed += 1
+            answer.set_exception(error)
+        else:
+            answer.set_result(reply)
+
+    def info(self) -> Mapping[str, Lines]:
+        """Return the section `gateway`."""
+        return {"gateway": self._lines}
+
+    def _lines(self, now_ms: int) -> Iterator[tuple[str, object]]:
+        yield "map_version", self.owners.version
+        yield "partitions", len(self.owners.partitions)
+        yield "gateway_asked", self.asked
+        yield "gateway_failed", self.failed
+
+    def told(self) -> Iterator[str]:
+        """Say which map it is."""
+        yield f"gateway to {len(self.owners.partitions)} partitions, map version {self.owners.version}"

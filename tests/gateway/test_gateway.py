@@ -1,0 +1,108 @@
+"""A gateway before real servers, over real sockets."""
+
+import contextlib
+
+import pytest
+import trio
+from tests.bus.servers import Running, async_test
+from tests.serving import LOCAL
+
+from online.cli import gateway, serve
+from online.errors import ConfigError
+from online.serve.config import Config
+from online_client import CommandError
+from online_client.aio import AsyncClient
+
+
+@contextlib.asynccontextmanager
+async def started(server):
+    running = Running(server)
+    running.ended = trio.Event()
+
+    async def run(task_status):
+        await server.run(task_status=task_status)
+        running.ended.set()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run)
+        try:
+            yield running
+        finally:
+            server.stop()
+
+
+def server_at(address=LOCAL):
+    return serve.assemble(Config(listen=(address,), http=()))
+
+
+def map_of(path, *ports):
+    n = len(ports)
+    lines = ["format = 1", "version = 1"]
+    for number, port in enumerate(ports):
+        first, last = 16_384 * number // n, 16_384 * (number + 1) // n - 1
+        lines += [f"[partition.{number}]", f'slots = "{first}-{last}"', f'servers = ["online://127.0.0.1:{port}"]']
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.mark.parametrize("transport", ["reactor", "streams"])
+def test_a_gateway_answers_for_all_and_says_partial_while_one_is_away(tmp_path, transport):
+    @async_test
+    async def run():
+        second = server_at()
+        async with started(server_at()) as one, started(second) as two:
+            away = two.server.addresses[0]
+            path = map_of(tmp_path / "map.toml", one.server.addresses[0].port, away.port)
+            made = gateway.assemble(path, Config(listen=(LOCAL,), http=(), transport=transport))
+            async with started(made) as asking:
+                for number in range(20):
+                    assert await asking.ask(b"HIT user-%d /a" % number) == "+OK"
+                assert await asking.ask(b"COUNT") == ":20"
+                assert await asking.ask(b"COUNT /a") == ":20"
+                assert 0 < one.users < 20
+                assert one.users + two.users == 20
+                assert asking.users == 0
+                assert (await asking.ask(b"PEAK")).startswith("-ERR a gateway cannot answer PEAK: ")
+                assert (await asking.ask(b"PAGE")).startswith("-ERR wrong number of arguments for PAGE")
+                assert (await asking.ask(b'COUNT "" x')).startswith("-RANGE within_s")
+                second.stop()
+                await two.ended.wait()
+                assert (await asking.ask(b"COUNT")).startswith("-PARTIAL no answer from partition 1 of 2: ")
+                async with started(server_at(away)) as again:
+                    for number in range(20):
+                        assert await asking.ask(b"HIT user-%d /a" % number) == "+OK"
+                    assert await asking.ask(b"COUNT") == ":20"
+                    assert again.users == 20 - one.users
+
+    run()
+
+
+@async_test
+async def test_a_python_client_asks_a_gateway_and_batches_are_refused(tmp_path):
+    async with started(server_at()) as one, started(server_at()) as two:
+        path = map_of(tmp_path / "map.toml", *(each.server.addresses[0].port for each in (one, two)))
+        async with started(gateway.assemble(path, Config(listen=(LOCAL,), http=()))) as asking:
+            port = asking.server.addresses[0].port
+            async with AsyncClient(f"online://127.0.0.1:{port}/shop", timeout=5) as client:
+                for name in ("ada", "theo", "kim"):
+                    await client.hit(name, "/a")
+                page = await client.page("/a", limit=2)
+                assert (page.online, page.here, len(page.users)) == (3, 3, 2)
+                assert len([each async for each in client.all_on_page("/a", limit=1)]) == 3
+                assert [each.user for each in (await client.users()).users] == ["ada", "kim", "theo"]
+                assert [(each.name, each.people) for each in await client.sites()] == [("default", 0), ("shop", 3)]
+                with pytest.raises(CommandError, match="a gateway takes no batches"):
+                    await client.hits([("ada", "/b")])
+
+
+def test_a_gateway_keeps_nothing(tmp_path):
+    path = map_of(tmp_path / "map.toml", 1)
+    with pytest.raises(ConfigError, match="a gateway only asks others"):
+        gateway.assemble(path, Config(state=tmp_path))
+
+
+def test_servers_that_cannot_be_asked_are_named(tmp_path):
+    path = map_of(tmp_path / "map.toml", 1)
+    path.write_text(path.read_text().replace("online://127.0.0.1:1", "redis://127.0.0.1:1"))
+    with pytest.raises(ConfigError, match=r"partition\.0: "):
+        gateway.assemble(path, Config())
