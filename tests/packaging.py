@@ -3,8 +3,10 @@
 Not here: what is true of them (test_packages, test_container).
 """
 
+import atexit
 import functools
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -43,6 +45,7 @@ def make_sdist(folder, made, **variables):
 def built():
     """By project: the archive and the wheel, made once for all tests of a process; empty without a repository."""
     above = Path(tempfile.mkdtemp(prefix="online-packages-"))
+    atexit.register(shutil.rmtree, above, ignore_errors=True)
     copy = above / "copy"
     if not copy_of_repository(copy):
         return {}
