@@ -120,9 +120,9 @@ def test_what_is_built_serves_and_is_healthy(container):
     assert config["User"] == "8989:8989"
     options = ["--env=ONLINE_LISTEN=127.0.0.1:0", "--env=ONLINE_HTTP=127.0.0.1:0", f"--env=ONLINE_TOKEN={TOKEN}"]
     command = [*run, *options, made, "--", *config["Entrypoint"], *config["Cmd"]]
+    log, pid = "", None
     with subprocess.Popen(command, env=buildah.environment, stderr=subprocess.PIPE, text=True) as server:
         try:
-            log = ""
             while not (told := re.search(r" listens on 127\.0\.0\.1:(\d+)", log)):
                 line = server.stderr.readline()
                 assert line, log
@@ -139,6 +139,8 @@ def test_what_is_built_serves_and_is_healthy(container):
             os.kill(pid, 15)
             assert server.wait(60) == 0
         finally:
+            if server.poll() is None and pid is not None:  # which buildah does not end by itself
+                os.kill(pid, 9)
             server.kill()
     kept = [*run, made, "--", "online", "state", "check", "/var/lib/online/state"]
     checked = subprocess.run(kept, env=buildah.environment, capture_output=True, text=True, timeout=60)
