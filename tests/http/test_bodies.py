@@ -102,10 +102,10 @@ def test_no_piece_of_a_large_body_is_long(monkeypatch, write, hit):
     lengths = []
     loads = orjson.loads
     monkeypatch.setattr(orjson, "loads", lambda text: lengths.append(len(text)) or loads(text))
-    items = [hit] * (1_000_000 // len(write(hit)))
+    items = [hit] * (300_000 // len(write(hit)))
     assert all_of(json_items(write(items))) == items
     assert max(lengths) <= 8 * bodies.PIECE_BYTES
-    assert sum(lengths) <= 20_000_000
+    assert sum(lengths) <= 6_000_000
 
 
 def test_an_item_that_is_longer_than_any_hit_is_not_read_to_its_end(monkeypatch):

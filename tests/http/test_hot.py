@@ -13,10 +13,12 @@ import trio
 from tests.http.browsing import jumping, request, web
 from tests.serving import LOCAL, make_server, run_in_real_time, serving
 
+from online import errors
 from online.http import asking, hot
 from online.http.conversations import _date
 from online.http.hot import Hot
 from online.http.reader import Reader
+from online.limits import Limits
 from online.serve.tokens import grant
 
 if sys.platform == "linux":
@@ -354,6 +356,37 @@ def test_another_token_is_judged_anew():
         assert n_moved(server) == 0
 
     over_sockets(test, tokens=(grant(b"right", "read"),))
+
+
+def test_a_connection_that_is_ended_gets_no_words_of_another_protocol():
+    async def test(server, client):
+        for _ in range(3):
+            await client.answer(get("count"))
+        assert n_moved(server) == 1
+        [connection] = server.connections
+        assert server.connections.end(connection, errors.too_many_connections(), now_ms=server.clock.now_ms())
+        assert await client.stream.receive_some() == b""
+
+    over_sockets(test)
+
+
+def test_who_takes_answers_late_gets_them_all():
+    n_asked = 5_000
+
+    async def test(server, client):
+        client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        for _ in range(3):
+            await client.answer(get("count"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.stream.send_all, get("count") * n_asked + get("kinds"))
+            received = b""
+            while b'"members"' not in received:
+                received += await client.stream.receive_some()
+        assert received.count(b"HTTP/1.1 200 OK\r\n") == n_asked + 1
+        assert received.count(b'\r\n\r\n{"people":0,"at_ms":') == n_asked
+        assert server.service.buffered_bytes == 0
+
+    over_sockets(test, limits=Limits(max_output=16 * 1024))
 
 
 def test_a_connection_that_rests_ends_with_the_server():
