@@ -27,9 +27,14 @@ from online.core import wire
 from online.core.index import Budget, Index
 from online.core.journal import Journal
 from online.core.observers import Changed, Written
+from online.core.past import Past, estimate
 from online.core.reactor import Reactor
 from online.core.replay import Replay
+from online.core.states import States
 from online.errors import FullError
+from online.logs.formats import reader_of
+from online.logs.pages import Pages
+from online.logs.rules import Rules
 from online.serve.connections import Connections
 
 LIBRARY, COUNTED, GROWTH = (*sys.argv[1:], "1")[:3]
@@ -312,6 +317,70 @@ def a_directory_of_sessions_is_dumped():
         frames[:] = wire.dump(index)
 
     return act, lambda: shown(index)
+
+
+# States, the past, logs
+
+
+@case
+def states_of_channels():
+    index = filled(300, 300)
+    told = []
+
+    def act():
+        states = States()
+        asked = [(states.page, b"/1"), (states.user, b"user-1"), (states.section, b"/"), (states.top, b"")]
+        now = {"now_ms": NOW, "step_ms": 0}
+        told[:] = [states.count(index, b"", **now), *(channel(index, of, **now) for channel, of in asked)]
+        if any(b'"code"' in state for state, _ in told):
+            raise MemoryError
+
+    return act, lambda: shown(index)
+
+
+@case_of_core
+def the_past_is_noted():
+    """What found no memory is lost, and counted; no hit is refused for it."""
+    index = filled(0)
+    acts = []
+
+    def act():
+        acts.append(True)
+        past = Past(index, keeps_last=True)
+        try:
+            past.begin(NOW, NOW, NOW, now_ms=NOW)
+            for number in range(40):
+                user = b"user-%d-%d" % (len(acts), number)
+                index.hit(user, b"/" + b"x" * 2_000, seen_ms=NOW, now_ms=NOW)
+                index.leave(user, seen_ms=NOW, now_ms=NOW)
+            gone, registers = past.take_gone(), past.take_sketch()
+            if past.lost or registers is None:
+                raise MemoryError
+            assert len(list(gone)) == 40
+            assert 39 <= estimate(registers) <= 40  # without the visitor that found no memory
+        finally:
+            past.close()
+
+    def show():
+        index._check()
+        return ()  # some users may have come before the fault
+
+    return act, show
+
+
+@case_of_core
+def usual_lines_are_read():
+    """Not with the requests of libraries: orjson, which reads JSON with care, ends the process without memory."""
+    line = b'192.0.2.%d - theo [14/Nov/2023:22:13:20 +0000] "GET /%d HTTP/1.1" 200 5'
+    json_line = b'{"time": 1700000000.1, "user": "theo", "url": "/%d", "status": 200, "agent": "%d"}'
+    lines = [each % (number, number) for number in range(30) for each in (line, json_line)]
+    found = []
+
+    def act():
+        pages = Pages(reader_of("auto"), Rules(), key=bytes(16))
+        found[:] = [pages.parse(each) for each in lines], pages.pack(lines)
+
+    return act, lambda: ()
 
 
 # Connections

@@ -27,6 +27,9 @@ ASKS = {
     "a_journal_notes_a_turn": 3,
     "a_journal_is_replayed": 8,
     "a_directory_of_sessions_is_dumped": 3,
+    "states_of_channels": 2,
+    "the_past_is_noted": 2,
+    "usual_lines_are_read": 4,
     "commands_in_resp": 6,
     "a_command_in_pieces": 4,
     "a_transaction": 8,
@@ -67,5 +70,5 @@ def test_each_request_of_the_core_fails_once_and_all_from_each_on(library):
 @pytest.mark.slow
 def test_requests_of_python_fail_too(library):
     counts = starve(library, "all", GROWTH, PYTHONMALLOC="malloc")
-    assert set(counts) >= set(ASKS) - {"hits_of_long_urls"}
+    assert set(counts) >= set(ASKS) - {"hits_of_long_urls", "the_past_is_noted", "usual_lines_are_read"}
     assert sum(each["each"][1] for each in counts.values()) > 200
