@@ -262,6 +262,11 @@ def wrong_token() -> WrongTokenError:
     return WrongTokenError("the token is wrong")
 
 
+def token_revoked() -> TokenWantedError:
+    """The token of a connection is no longer in the file, or has another role there."""
+    return TokenWantedError("the token of this connection was taken back or changed; connect again")
+
+
 def not_permitted(what: str, role: str) -> NotPermittedError:
     """Something for which the token has too low a role."""
     return NotPermittedError(f"a token with the role {role} is needed for {what}")

@@ -42,12 +42,23 @@ def test_sighup_reads_the_token_again(tmp_path):
     token.write_text("the-first-of-the-tokens")
     with server_process("--token-file", token) as server:
         url = "online://:{}@" + server.address
-        with Client(url.format("the-first-of-the-tokens")) as kept:
+        address = "127.0.0.1", server.port
+        with Client(url.format("the-first-of-the-tokens")) as kept, socket.create_connection(address) as idle:
             kept.hit("theo", "/a")
+            idle.sendall(b"AUTH the-first-of-the-tokens\r\n")
+            assert idle.recv(100) == b"+OK\r\n"
+            token.write_text("write the-first-of-the-tokens\nadmin the-second-of-the-tokens")
+            server.popen.send_signal(signal.SIGHUP)
+            assert "were read again" in log_of(server)
+            assert idle.recv(100).startswith(b"-NOAUTH the token of this connection was taken back or changed")
+            assert kept.count() == 1  # it has come again, with the role that the token has now
+            token.write_text("write the-first-of-the-tokens\nread the-second-of-the-tokens")
+            server.popen.send_signal(signal.SIGHUP)
+            assert "were read again" in log_of(server)
+            assert kept.count() == 1  # its token is as it was, and so it stays
             token.write_text("the-second-of-the-tokens")
             server.popen.send_signal(signal.SIGHUP)
             assert "were read again" in log_of(server)
-            assert kept.count() == 1  # who is connected stays so
             with Client(url.format("the-second-of-the-tokens")) as client:
                 assert client.count() == 1
             with Client(url.format("the-first-of-the-tokens")) as client, pytest.raises(WrongTokenError):

@@ -11,7 +11,7 @@ Invariants:
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future
 from operator import attrgetter
 from typing import Any, Protocol
@@ -176,6 +176,11 @@ class Connections:
         known = self._open.get(connection)
         if known is not None:
             known.grant = found
+
+    def revoke(self, good: Collection[Grant], *, now_ms: int) -> int:
+        """End whose token is no longer among the good ones, as it was; return how many. O(connections * tokens)."""
+        revoked = [known.peer for known in self._open.values() if known.grant is not None and known.grant not in good]
+        return sum(peer.fail(errors.token_revoked(), now_ms=now_ms) for peer in revoked if peer is not None)
 
     def may(self, connection: Connection, role: str) -> bool:
         """Whether the token of a connection allows what `role` may."""

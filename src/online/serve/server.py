@@ -122,7 +122,8 @@ class Server:
     def reload(self, config: Config) -> None:
         """Take over the token and the certificate from `config`; all else stays as it is.
 
-        Who is connected stays connected. Raises ConfigError, and has changed nothing then.
+        Who is connected stays connected, unless the token is no longer good. Raises ConfigError, and has changed
+        nothing then.
         """
         if bool(config.grants) != bool(self.config.grants):
             raise ConfigError("a token can be changed while the server runs, not added or removed; restart the server")
@@ -130,6 +131,9 @@ class Server:
             tls.server_context(config.tls_cert, config.tls_key)  # are they good?
             self.tls.load_cert_chain(config.tls_cert, config.tls_key)
         self.verbs.tokens = Tokens(config.grants)
+        n_ended = self.connections.revoke(config.grants, now_ms=self.clock.now_ms())
+        if n_ended:
+            logger.info("%d connection%s ended: the token is no longer good", n_ended, "" if n_ended == 1 else "s")
 
     def stop(self) -> None:
         """Accept nobody more, answer what has been read, close the parts, end `run`."""
