@@ -32,7 +32,7 @@ cdef enum:
     MAX_VERBS = 64
 
 cdef Verb VERBS[MAX_VERBS]
-cdef Verb HANDED[MAX_VERBS]                              # the same rows, where the host carries out all hits and questions
+cdef Verb HANDED[MAX_VERBS]                              # the same, but the host carries out hits and questions
 cdef int N_VERBS = 0
 cdef dict USAGES = {}
 cdef verb_call_t QUEUE = NULL

@@ -42,7 +42,7 @@ NAVIGATION = {
         docs/systemd
         docs/containers
         docs/persistence
-        docs/scale
+        docs/scale docs/gateway docs/gateway
         docs/security
         docs/privacy
         docs/reliability

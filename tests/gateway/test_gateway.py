@@ -8,6 +8,7 @@ from tests.bus.servers import Running, async_test
 from tests.serving import LOCAL
 
 from online.cli import gateway, serve
+from online.cli.main import main
 from online.errors import ConfigError
 from online.serve.config import Config
 from online_client import CommandError
@@ -106,3 +107,11 @@ def test_servers_that_cannot_be_asked_are_named(tmp_path):
     path.write_text(path.read_text().replace("online://127.0.0.1:1", "redis://127.0.0.1:1"))
     with pytest.raises(ConfigError, match=r"partition\.0: "):
         gateway.assemble(path, Config())
+
+
+def test_the_command_checks_its_map_and_settings(tmp_path, capsys):
+    path = map_of(tmp_path / "map.toml", 1)
+    assert main(["gateway", "--map", str(path), "--check", "--listen", "127.0.0.1:0", "--http", ""]) == 0
+    path.write_text("format = 9")
+    assert main(["gateway", "--map", str(path), "--check"]) == 2
+    assert "format takes 1, not 9" in capsys.readouterr().err

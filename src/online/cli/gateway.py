@@ -33,6 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.usage = "online gateway --map FILE [OPTION ...]"
     parser.description = _DESCRIPTION
     parser.epilog = _EXAMPLES
+    serve.add_check_argument(parser)
     parser.add_argument("--map", metavar="FILE", type=Path, required=True, help="which servers know which users (TOML)")
     loading.add_arguments(parser)
 
@@ -40,7 +41,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Answer until SIGTERM or SIGINT. Raises OnlineError if it cannot start, or fails."""
     path = args.map
-    del args.map
+    del args.map  # what is left are settings
     return serve.run_server(args, partial(assemble, path))
 
 
