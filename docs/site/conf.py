@@ -42,7 +42,8 @@ NAVIGATION = {
         docs/systemd
         docs/containers
         docs/persistence
-        docs/scale docs/gateway docs/gateway
+        docs/scale
+        docs/gateway
         docs/security
         docs/privacy
         docs/reliability
