@@ -4,6 +4,7 @@
     ├── CommandError            ERR     a verb is unknown, or has the wrong number of arguments
     ├── RangeError              RANGE   a value is outside its limits (also a ValueError)
     ├── FullError               FULL    a limit on users, pages, sites or memory is reached
+    │   └── NotServedError      NOSITE  a site that is on another server
     ├── TokenWantedError        NOAUTH  a token is required first
     ├── WrongTokenError         WRONGPASS  the token is wrong
     ├── NotPermittedError       NOPERM  the token does not allow it
@@ -53,6 +54,10 @@ class RangeError(OnlineError, ValueError):
 
 class FullError(OnlineError):
     code = "FULL"
+
+
+class NotServedError(FullError):
+    code = "NOSITE"
 
 
 class TokenWantedError(OnlineError):
@@ -206,6 +211,11 @@ def full(what: str, limit: int) -> FullError:
     """A limit that is reached. `what` is its name, such as max_users."""
     message = f"{what} is reached: {limit}; the hit was refused and nothing has changed"
     return with_facts(FullError(message), what, limit, None)
+
+
+def not_served(site: bytes) -> NotServedError:
+    """A site that is not among those that this server has."""
+    return NotServedError(f"the site {quote(site)} is not on this server (see its setting `sites`); nothing has changed")
 
 
 def unknown_verb(verb: bytes, known: Iterable[str] = ()) -> CommandError:

@@ -143,6 +143,8 @@ async def quiet(broker, *replicas):
     """Wait until nobody has more to publish or to read."""
 
     def is_quiet():
+        if not broker.client.exists(STREAM):
+            return False
         last = broker.client.xinfo_stream(STREAM)["last-generated-id"]
         return all(
             not each.bus.is_healing and each.bus.publisher.is_idle and each.bus.place == last for each in replicas

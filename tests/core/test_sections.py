@@ -70,12 +70,12 @@ def test_answers_are_those_of_the_model_wherever_a_walk_is_cut(seed):
     draw = random.Random(seed)
     asking = Asking(draw)
     asking.change(25_000)
-    for n in range(250):
+    for n in range(150):
         asking.change(draw.choice((0, 1, 5, 100)))
         asking.ask(draw.randrange(3))
         if n % 25 == 0:
             asking.index._check()
-        if n in (100, 200):  # most go, so that TOP has to look for more pages
+        if n in (60, 120):  # most go, so that TOP has to look for more pages
             asking.now_ms += 1_700_000
             asking.change(300)
             asking.now_ms += 101_000

@@ -91,7 +91,7 @@ def counts(tmp_path_factory):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.so", "build", "__pycache__"))
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
-    environment = os.environ | {"ONLINE_CFLAGS": "-O0 -DONLINE_COUNT_STEPS", "PYTHONPATH": "src:client/src"}
+    environment = os.environ | {"ONLINE_CFLAGS": "-O0 -g0 -DONLINE_COUNT_STEPS", "PYTHONPATH": "src:client/src"}
     build = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", "--parallel", "2"]
     made = subprocess.run(build, cwd=folder, env=environment, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr

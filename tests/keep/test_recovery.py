@@ -256,7 +256,7 @@ def test_every_prefix_of_a_segment_gives_what_was_whole(path, tmp_path):
     writer = Writer(path)
     digests = crashed(path, writer, 12)
     data = writer.path.read_bytes()
-    cuts = {*digests, *(whole + 1 for whole in digests), *range(HEAD_BYTES, len(data), 7), 0, 1, HEAD_BYTES - 1}
+    cuts = {*digests, *(whole + 1 for whole in digests), *range(HEAD_BYTES, len(data), 31), 0, 1, HEAD_BYTES - 1}
     for cut in sorted(cut for cut in cuts if cut <= len(data)):
         copy = tmp_path / "copy"
         shutil.copytree(path, copy)

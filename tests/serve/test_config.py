@@ -57,6 +57,8 @@ VALUES = {
     "on_disk_error": ("refuse", "refuse"),
     "bus": ("redis://:secret@127.0.0.1:6379/0", "redis://:secret@127.0.0.1:6379/0"),
     "bus_ack": ("yes", "yes"),
+    "partition": ("3", 3),
+    "sites": ("forum", ("forum",)),
     "history": ("30d", 30),
     "last_seen": ("90", 90),
     "tls_cert": ("/c.pem", Path("/c.pem")),
@@ -96,7 +98,7 @@ VALUES = {
 
 TABLE = [setting for setting in SETTINGS + LIMITS if setting.name != "token_file"]
 #: Settings that are refused without this other.
-COMPANIONS = {"bus_ack": "bus", "tls_cert": "tls_key", "tls_key": "tls_cert", "last_seen": "state"}
+COMPANIONS = {"bus_ack": "bus", "partition": "bus", "tls_cert": "tls_key", "tls_key": "tls_cert", "last_seen": "state"}
 
 
 def value_of(config, field):

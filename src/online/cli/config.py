@@ -28,6 +28,7 @@ EXAMPLES = {
     "public": "count",
     "token": "a-long-random-text",
     "token_file": "/etc/online/tokens",
+    "sites": ["forum", "shop"],
     "state": "/var/lib/online/state",
     "bus": "redis://127.0.0.1:6379",
     "tls_cert": "/etc/online/cert.pem",

@@ -4,9 +4,10 @@ Not here: clients and dialects. Everything that reads or changes sessions (verbs
 
 1. A site exists from its first hit on, `default` from the start. Sites are never removed.
 2. All indexes share one memory budget.
+3. Where only some sites are served, no other exists, apart from `default`, which always does.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 
 from online import errors
@@ -30,8 +31,19 @@ SITES_AT_ONCE = 32
 class Sites(Mapping[bytes, Index]):
     """The indexes of all sites, by name, in the order in which they were opened."""
 
-    def __init__(self, limits: Limits, *, window_s: int = 1_800, keeps_nothing: bool = False) -> None:
-        """Create the empty site `default`. With `keeps_nothing`, hits are judged and told to observers only."""
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        window_s: int = 1_800,
+        keeps_nothing: bool = False,
+        served: Collection[bytes] = (),
+    ) -> None:
+        """Create the empty site `default`. With `keeps_nothing`, hits are judged and told to observers only.
+
+        `served` are the only sites that may exist beside it; none: all may.
+        """
+        self._served = frozenset(served)
         self._keeps_nothing = keeps_nothing
         self.limits = limits
         self.window_s = window_s
@@ -53,10 +65,11 @@ class Sites(Mapping[bytes, Index]):
     def open(self, name: bytes) -> Index:
         """Return the index of a site, and create it if needed. O(1).
 
-        Raises FullError at max_sites.
+        Raises FullError at max_sites, and NotServedError.
         """
         index = self._indexes.get(name)
         if index is None:
+            self.check(name)
             if len(self._indexes) >= self.limits.max_sites:
                 self.max_reached += 1
                 raise errors.full("max_sites", self.limits.max_sites)
@@ -64,6 +77,11 @@ class Sites(Mapping[bytes, Index]):
             for tell in self.opened:
                 tell(index, name)
         return index
+
+    def check(self, name: bytes) -> None:
+        """Raise NotServedError for a site that must not exist here. O(1)."""
+        if self._served and name not in self._served and name != DEFAULT_SITE:
+            raise errors.not_served(name)
 
     def expire(self, now_ms: int) -> Iterator[None]:
         """Remove sessions that have left the window, a few per step. Skips sites that open meanwhile."""

@@ -96,6 +96,7 @@ _STATUS_OF = {
     "WRONGPASS": 401,
     "NOPERM": 403,
     "FULL": 503,
+    "NOSITE": 421,
     "LOADING": 503,
     "MISCONF": 503,
     "PROTO": 400,

@@ -65,6 +65,7 @@ class Config:
     token: bytes | None = field(default=None, repr=False)
     tokens: tuple[Grant, ...] = field(default=(), repr=False)  #: of a file that gives each a role
     window_s: int = 1_800
+    sites: tuple[str, ...] = ()  #: that may exist beside `default`; none: all
     state: Path | None = None
     sync: float = 1.0  #: seconds; 0: before each answer, infinity: never
     on_disk_error: str = "continue"

@@ -63,7 +63,8 @@ class Server:
         """
         self.config = config
         self.clock = clock or Clock()
-        self.sites = Sites(config.limits, window_s=config.window_s, keeps_nothing=keeps_nothing)
+        served = [name.encode(errors="surrogateescape") for name in config.sites]
+        self.sites = Sites(config.limits, window_s=config.window_s, keeps_nothing=keeps_nothing, served=served)
         self.verbs = Verbs(self.sites, Tokens(config.grants))
         self.verbs.started_ms = self.clock.now_ms()
         self.service = self.verbs.service

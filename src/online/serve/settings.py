@@ -254,6 +254,7 @@ MODE = Kind("MODE", "three octal digits (such as 660)", read_mode)
 DAYS = Kind("DAYS", "0 to 10000 days", read_days)
 TEXT = Kind("TEXT", "text", read_text)
 SITE = Kind(f"NAME|{BY_HOST}", f"a name of 1 to {SITE_MAX_BYTES} bytes, or {BY_HOST}", read_site)
+NAMES = Kind("NAME", f"a name of 1 to {SITE_MAX_BYTES} bytes", read_site, many=True)
 NETWORKS = Kind("NETWORK", "a network such as 10.0.0.0/8", ip_network, many=True)
 LISTEN = Kind("ADDRESS", "HOST:PORT, [IPV6]:PORT or unix:PATH", read_address, many=True)
 
@@ -296,6 +297,7 @@ SETTINGS = (
     Setting("token", TOKEN, "the token that clients must send (AUTH [site] TOKEN); ps shows it, so a file is better"),
     Setting("token_file", FILE, "a file with one token, or with lines ROLE [SITE] TOKEN (read, write, admin)"),
     Setting("window", whole_seconds(WINDOW_MIN_S, WINDOW_MAX_S), "how long a user stays online after a hit"),
+    Setting("sites", NAMES, "a site that this server has, beside default; others are refused; can be repeated"),
     Setting("state", DIR, "a directory that keeps every hit, so that a restart or a crash loses nobody"),
     Setting("sync", SYNC, "how often the journal is forced to disk; a power failure can lose that much"),
     Setting("on_disk_error", word("continue", "refuse"), "when the disk fails: go on in memory, or refuse hits"),

@@ -39,6 +39,7 @@ def select(shared: Shared, connection: Connection, args: list[bytes], now_ms: in
 
 
 def speak_of(shared: Shared, connection: Connection, site: bytes) -> None:
-    """Let a connection speak of a site, which need not exist yet."""
+    """Let a connection speak of a site, which need not exist yet. Raises NotServedError."""
+    shared.sites.check(site)
     connection.site = site
     connection.index = shared.sites.get(site)
