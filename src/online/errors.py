@@ -215,7 +215,7 @@ def full(what: str, limit: int) -> FullError:
 
 def not_served(site: bytes) -> NotServedError:
     """A site that is not among those that this server has."""
-    return NotServedError(f"the site {quote(site)} is not on this server (see its setting `sites`); nothing has changed")
+    return NotServedError(f"the site {quote(site)} is not on this server (its setting `sites`); nothing has changed")
 
 
 def unknown_verb(verb: bytes, known: Iterable[str] = ()) -> CommandError:

@@ -10,8 +10,9 @@ from tests.serving import LOCAL
 from online.cli import gateway, serve
 from online.cli.main import main
 from online.errors import ConfigError
+from online.limits import Limits
 from online.serve.config import Config
-from online_client import CommandError
+from online_client import CommandError, FullError
 from online_client.aio import AsyncClient
 
 
@@ -115,3 +116,46 @@ def test_the_command_checks_its_map_and_settings(tmp_path, capsys):
     path.write_text("format = 9")
     assert main(["gateway", "--map", str(path), "--check"]) == 2
     assert "format takes 1, not 9" in capsys.readouterr().err
+
+
+def test_a_map_is_read_again(tmp_path):
+    @async_test
+    async def run():
+        async with started(server_at()) as one, started(server_at()) as two:
+            ports = [each.server.addresses[0].port for each in (one, two)]
+            path = map_of(tmp_path / "map.toml", ports[0])
+            made = gateway.assemble(path, Config(listen=(LOCAL,), http=()))
+            async with started(made) as asking:
+                assert await asking.ask(b"HIT ada /a") == "+OK"
+                await two.ask(b"HIT bob /a")
+                assert await asking.ask(b"COUNT") == ":1"
+                map_of(path, *ports)
+                made.reload(made.config)
+                assert await asking.ask(b"COUNT") == ":2"
+                text = path.read_text()
+                for wrong, problem in (("version = 0", "version"), ("version = 1\nslot = 1", "slot")):
+                    path.write_text(text.replace("version = 1", wrong))
+                    with pytest.raises(ConfigError, match=problem):
+                        made.reload(made.config)
+                    assert await asking.ask(b"COUNT") == ":2"
+
+    run()
+
+
+def test_sites_beyond_the_limit_have_no_connections(tmp_path):
+    @async_test
+    async def run():
+        async with started(server_at()) as one:
+            path = map_of(tmp_path / "map.toml", one.server.addresses[0].port)
+            limits = Limits(max_sites=2, max_memory=2**30)
+            made = gateway.assemble(path, Config(listen=(LOCAL,), http=(), limits=limits))
+            async with started(made) as asking:
+                at = f"online://127.0.0.1:{asking.server.addresses[0].port}"
+                for site in ("a", "b", "a"):
+                    async with AsyncClient(f"{at}/{site}", timeout=5) as client:
+                        assert await client.count() == 0
+                async with AsyncClient(f"{at}/c", timeout=5) as client:
+                    with pytest.raises(FullError, match="max_sites is reached: 2"):
+                        await client.count()
+
+    run()

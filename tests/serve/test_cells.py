@@ -19,7 +19,7 @@ from online_client import Client, ServerError
 
 NOW_MS = 1_700_000_000_000
 
-REFUSED = 'NOSITE the site "blog" is not on this server (see its setting `sites`); nothing has changed'
+REFUSED = 'NOSITE the site "blog" is not on this server (its setting `sites`); nothing has changed'
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def sites():
 
 def test_other_sites_are_refused_before_anything_is_asked(sites):
     line = Line(Verbs(sites))
-    for site in ("forum", "shop", "default"):
-        assert line.ask("SITE", site) == "OK"
+    for name in ("forum", "shop", "default"):
+        assert line.ask("SITE", name) == "OK"
         assert line.ask("HIT", "ann", "/") == "OK"
     assert line.ask("SITE", "blog") == REFUSED
     assert line.ask("AUTH", "blog", "token") == REFUSED

@@ -18,7 +18,7 @@ from online.serve.server import Server
 _DESCRIPTION = """\
 Answer for a site whose users are divided among servers. A gateway asks the servers of all partitions, and merges what
 they answer, exactly. It sends hits to the owners of the users. If a partition does not answer, questions are answered
-with the error PARTIAL, never with too small a number. It keeps nobody in memory.
+with the error PARTIAL, never with too small a number. It keeps nobody in memory. SIGHUP makes it read the map again.
 
 The settings are those of `online serve`, but for --state, --bus, --http and --syslog. --map is needed."""
 
@@ -49,11 +49,10 @@ def assemble(path: Path, config: Config, *, clock: Clock | None = None) -> Serve
     """Return a server that asks others. Raises ConfigError."""
     if config.state is not None or config.bus is not None or config.syslog or config.http:
         raise ConfigError("a gateway only asks others: --state, --bus, --syslog and --http are for servers")
-    owners = partitions.read(path)
     try:
         from online.gateway.gateway import Gateway
     except ImportError as error:
         raise ConfigError(f"a gateway needs more packages ({error}): pip install 'online-client[async]'") from None
     server = Server(config, clock=clock, keeps_nothing=True)
-    server.attach(Gateway(owners, server.verbs))
+    server.attach(Gateway(partial(partitions.read, path), server.verbs))
     return server

@@ -219,7 +219,7 @@ async def _obey_signals(
 
 
 def _reload(server: Server, read: Callable[[], Config]) -> None:
-    """Take over the token and the certificate from their files; if that cannot be done, go on with the old ones."""
+    """Take over tokens, the certificate and what parts read; if that cannot be done, go on with the old ones."""
     told = [part for part in server.parts if isinstance(part, Systemd)]
     for part in told:
         part.reloading()
@@ -228,7 +228,7 @@ def _reload(server: Server, read: Callable[[], Config]) -> None:
     except (OnlineError, OSError) as error:  # OSError: a file went after it was looked at
         logger.warning("SIGHUP: nothing was changed: %s", error)
     else:
-        logger.info("SIGHUP: the files of the token and of the certificate were read again")
+        logger.info("SIGHUP: the files of tokens, of the certificate and of parts were read again")
     for part in told:
         part.reloaded()
 

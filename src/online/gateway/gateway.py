@@ -7,7 +7,7 @@ Invariants:
 2. An answer is that of all partitions, or an error.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,7 +15,7 @@ from functools import partial
 import trio
 
 from online.core.wire import Connection
-from online.errors import LoadingError
+from online.errors import ConfigError, LoadingError
 from online.gateway import merging
 from online.gateway.partitions import Partitions
 from online.partitions import PartitionMap
@@ -26,18 +26,23 @@ from online.serve.verbs import Verbs
 #: What a batch is answered with.
 NO_BATCHES = "a gateway takes no batches of hits: send them as HIT, or in batches to the owners of the users"
 
+#: How long connections stay open after another map has come: longer than any question takes.
+RETIRED_S = 60.0
+
 
 class Gateway(Part):
     """See above."""
 
     name = "gateway"
 
-    def __init__(self, owners: PartitionMap, verbs: Verbs) -> None:
-        """Raises ConfigError for servers that cannot be asked."""
-        self.owners = owners
+    def __init__(self, read: Callable[[], PartitionMap], verbs: Verbs) -> None:
+        """`read` reads the map, now and at each reload. Raises ConfigError for servers that cannot be asked."""
+        self.owners = read()
         self.asked = self.failed = 0
+        self._read = read
         self._verbs = verbs
-        self._partitions = Partitions(owners.partitions)
+        self._partitions = self._connections_of(self.owners)
+        self._retired: list[Partitions] = []
         self._nursery: trio.Nursery | None = None
 
     @asynccontextmanager
@@ -58,7 +63,27 @@ class Gateway(Part):
             self._nursery = None
             with trio.move_on_after(1) as scope:
                 scope.shield = True
-                await self._partitions.close()
+                for each in (self._partitions, *self._retired):
+                    await each.close()
+
+    def reload(self) -> None:
+        """Go by the map as it is now. Questions that are under way go on by the one before."""
+        owners = self._read()
+        if owners.version < self.owners.version:
+            raise ConfigError(f"the map has version {owners.version}, and {self.owners.version} is in use")
+        partitions = self._connections_of(owners)
+        self._retired.append(self._partitions)
+        self.owners, self._partitions = owners, partitions
+        if self._nursery is not None:
+            self._nursery.start_soon(self._retire)
+
+    async def _retire(self) -> None:
+        """Close the connections of a map that was in use, when its questions have been answered."""
+        await trio.sleep(RETIRED_S)
+        await self._retired.pop(0).close()
+
+    def _connections_of(self, owners: PartitionMap) -> Partitions:
+        return Partitions(owners.partitions, self._verbs.limits.max_sites)
 
     def _run(self, verb: str, shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
         if self._nursery is None:
@@ -69,9 +94,13 @@ class Gateway(Part):
 
     async def _answer(self, answer: Future[object], site: bytes, verb: str, args: list[bytes]) -> None:
         self.asked += 1
-        ask = lambda place, verb, args: self._partitions.ask(place, site, verb, args)  # noqa: E731
+        owners, partitions = self.owners, self._partitions
+
+        def ask(place: int, verb: str, args: Sequence[bytes]) -> Awaitable[object]:
+            return partitions.ask(place, site, verb, args)
+
         try:
-            reply = await merging.answer(self.owners, ask, verb, args, self._verbs.limits.max_limit)
+            reply = await merging.answer(owners, ask, verb, args, self._verbs.limits.max_limit)
         except Exception as error:  # to whom has asked
             self.failed += 1
             answer.set_exception(error)

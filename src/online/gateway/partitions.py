@@ -9,6 +9,7 @@ from urllib.parse import quote, urlsplit
 
 import msgpack
 
+from online import errors
 from online.errors import ConfigError, OnlineError, RangeError
 from online.gateway.merging import AwayError
 from online.partitions import Partition
@@ -33,9 +34,10 @@ class Relayed(OnlineError):
 class Partitions:
     """Asks the first server of a partition that is healthy."""
 
-    def __init__(self, partitions: Sequence[Partition]) -> None:
+    def __init__(self, partitions: Sequence[Partition], max_sites: int) -> None:
         """Opens nothing yet. Raises ConfigError for servers that cannot be asked."""
         self._partitions = partitions
+        self._max_sites = max_sites
         self._clients: dict[tuple[int, bytes], AsyncClient] = {}
         for place in range(len(partitions)):
             try:
@@ -44,9 +46,14 @@ class Partitions:
                 raise ConfigError(f"partition.{partitions[place].number}: {error}") from None
 
     async def ask(self, place: int, site: bytes, verb: str, args: Sequence[bytes]) -> Any:
-        """Return the answer of a partition. Raises AwayError if none of its servers answers, and OnlineError."""
+        """Return the answer of a partition. Raises AwayError if none of its servers answers, and OnlineError.
+
+        A site keeps its connections: FullError for one more than max_sites.
+        """
         client = self._clients.get((place, site))
         if client is None:
+            if len(self._clients) >= self._max_sites * len(self._partitions):
+                raise errors.full("max_sites", self._max_sites)
             client = self._clients[place, site] = AsyncClient(self._url(place, site), timeout=ANSWER_S)
         try:
             return await client.call(Request(verb, msgpack.packb(list(args)), lambda result, now_ms: result))

@@ -42,6 +42,9 @@ class Part:
     def end(self) -> None:
         """Accept nobody more, and let each connection end as soon as it has its answers."""
 
+    def reload(self) -> None:
+        """Read its files again. Raises ConfigError, and has changed nothing then."""
+
     def told(self) -> Iterator[str]:
         """Yield what the log says of it once it is open, such as where it listens."""
         yield from ()

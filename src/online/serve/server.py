@@ -121,13 +121,15 @@ class Server:
                 raise OnlineError(self._housekeeping.failure)
 
     def reload(self, config: Config) -> None:
-        """Take over the token and the certificate from `config`; all else stays as it is.
+        """Take over the token and the certificate from `config`, and what parts read; all else stays as it is.
 
         Who is connected stays connected, unless the token is no longer good. Raises ConfigError, and has changed
         nothing then.
         """
         if bool(config.grants) != bool(self.config.grants):
             raise ConfigError("a token can be changed while the server runs, not added or removed; restart the server")
+        for part in self.parts:
+            part.reload()
         if self.tls is not None and config.tls_cert and config.tls_key:
             tls.server_context(config.tls_cert, config.tls_key)  # are they good?
             self.tls.load_cert_chain(config.tls_cert, config.tls_key)
