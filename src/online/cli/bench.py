@@ -52,9 +52,9 @@ It uses a site of its own, `{SITE}`, and takes its users offline in the end. All
 has less of it meanwhile: if there are people on other sites, it asks before it begins, or wants --yes. Hits of the
 bench are on the bus and in the journal, as all are.
 
-The generator is one process of Python, and slower than a server. Beside one, on two busy cores, it reached 900,000 hits
-in batches of 500 and 9,000 questions a second at once (--most --batch 500 --connections 4). For more, run several at
-once, each with a --site of its own; for what a server can do at most, use `make bench` of the project."""
+The generator is one process of Python, and slower than a server: the report says when it was itself the limit. For
+more, run several at once, each with a --site of its own. What a server can do at most, `make bench` of the project
+measures with a compiled generator."""
 
 _EPILOG = """\
 examples:
