@@ -21,7 +21,7 @@ def licences_of(name):
     found = distribution(name)
     metadata = found.metadata
     classifiers = [each for each in metadata.get_all("Classifier", []) if each.startswith("License")]
-    told = metadata["License-Expression"] or " ".join([*classifiers, metadata["License"] or ""])
+    told = metadata.get("License-Expression") or " ".join([*classifiers, metadata.get("License") or ""])
     if not told.strip():  # the first words of its file must do
         told = "".join(each.read_text()[:40] for each in found.files or () if each.name.startswith("LICENSE"))
     for words, short in WORDS.items():

@@ -27,7 +27,7 @@ def test_the_version_is_told(capsys):
 def test_help_names_all_commands(capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--help"])
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     for name, (_, summary) in cli.COMMANDS.items():
         assert name in shown
         assert summary in shown

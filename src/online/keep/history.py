@@ -246,11 +246,11 @@ class History:
         hour_ms = HOUR * MINUTE_MS
         hour = -(-since_ms // hour_ms) * HOUR
         found = self._db.execute(
-            "SELECT people, most_at FROM rows WHERE site = ?1 AND most_at >= ?2 AND people > 0 AND ("
-            "level = 60 AND at >= ?3 - 60 OR level = 10 AND at >= ?3 - 60 AND at < ?3 "
-            "OR level = 1 AND at >= ?3 - 60 AND at < ?3"
+            "SELECT people, most_at FROM rows WHERE site = :site AND most_at >= :since_ms AND people > 0 AND ("
+            "level = 60 AND at >= :hour - 60 OR level = 10 AND at >= :hour - 60 AND at < :hour "
+            "OR level = 1 AND at >= :hour - 60 AND at < :hour"
             ") ORDER BY people DESC, most_at LIMIT 1",
-            (self._id(site), since_ms, hour),
+            {"site": self._id(site), "since_ms": since_ms, "hour": hour},
         ).fetchone()
         return (0, 0) if found is None else (found[0], found[1])
 
