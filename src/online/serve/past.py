@@ -116,8 +116,9 @@ class PastKeeper(Part):
         """Open the file. Raises StateError."""
         self._token = trio.lowlevel.current_trio_token()
         await self.in_thread(self._open)
-        if self._service.loading is None:
-            self._begin()
+        if self._service.loading is None:  # all that is kept was read, as it was little
+            for _ in self._revisit(await self._known_visitors()):
+                pass
         try:
             yield
         finally:
@@ -126,14 +127,30 @@ class PastKeeper(Part):
                 await self.in_thread(self._close)
 
     async def load(self) -> None:
-        """Let the sketches of this hour have seen who came before, and finish what a server before could not."""
+        """Let the sketches of this hour have seen who came before, and finish what a server before could not.
+
+        Nobody is answered until they have: a sketch that is written without them would take their place.
+        """
+        if self._minute < 0:
+            waits = self._service.loading is None
+            if waits:
+                self._service.loading = "the history is being read"
+            try:
+                await self._slices.finish("past", self._revisit(await self._known_visitors()))
+            finally:
+                if waits:
+                    self._service.loading = None
+        await self._forget_again(is_start=True)
+
+    async def _known_visitors(self) -> dict[bytes, bytes | None]:
+        """Begin the first minute. Return the sketches that the file has of its hour, by site."""
         self._begin()
-        if self._writer is not None:
-            hour = self._minute - self._minute % HOUR
-            found = self._ask(lambda history: {name: history.sketch(name, hour) for name in history.sites()}, _found)
-            await replied(found)
-            await self._slices.finish("past", self._revisit(found.result()))
-            await self._forget_again(is_start=True)
+        if self._writer is None:
+            return {}
+        hour = self._minute - self._minute % HOUR
+        found = self._ask(lambda history: {name: history.sketch(name, hour) for name in history.sites()}, _found)
+        await replied(found)
+        return found.result()
 
     async def run(self) -> None:
         """Close minutes, and have written who has gone, for ever."""
