@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,15 @@ CONTAINERFILE = (DEPLOY / "Containerfile").read_text()
 
 TOKEN = "of-the-container-16-bytes"
 
-#: What the image has of the machine, which nobody in it may write to. ONLINE_MOUNTS names more, such as where pip looks.
-MOUNTS = ["/usr", "/etc", *filter(None, os.environ.get("ONLINE_MOUNTS", "").split(":"))]
+def where_pip_looks():
+    """The folders of this machine that pip's settings name, and the one of the settings."""
+    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
+    named = re.findall(r"""(?:file://|['\s])(/[^'\s]+)""", listed.stdout)
+    return sorted({path for path in (*named, str(Path.home() / ".config")) if Path(path).is_dir()})
+
+
+#: What the image has of the machine, which nobody in it may write to.
+MOUNTS = ["/usr", "/etc", *where_pip_looks()]
 
 needs_buildah = pytest.mark.skipif(
     "ONLINE_PACKAGES" not in os.environ or shutil.which("buildah") is None or os.geteuid() != 0,
