@@ -8,7 +8,7 @@ import zlib
 import pytest
 import trio
 from tests.keep.killing import Server, free_port
-from tests.serving import make_server, run, server_process
+from tests.serving import make_server, run, run_in_real_time, server_process
 
 from online.core.index import Index
 from online.core.past import Past, estimate, merged, sketch
@@ -449,3 +449,20 @@ def test_whom_a_journal_brings_back_is_forgotten_again_but_not_who_came_since():
             nursery.cancel_scope.cancel()
 
     run(test)
+
+
+def test_a_server_that_ends_at_once_keeps_the_visitors_of_servers_before(tmp_path):
+    async def test():
+        for users in (range(20), range(20, 30), ()):
+            sites, service = Sites(Limits()), Steps()
+            keeper = PastKeeper(Config(state=tmp_path), sites, service, lambda: AT * MINUTE_MS, Slices())
+            async with keeper.open():  # and nothing of its tasks
+                for number in users:
+                    sites[b"default"].hit(b"user%d" % number, b"/", now_ms=AT * MINUTE_MS)
+                hour = keeper._minute - keeper._minute % HOUR
+        history = History(tmp_path / "history", reads_only=True)
+        rows = history.rows(b"default", hour * MINUTE_MS, (hour + HOUR) * MINUTE_MS, HOUR * MINUTE_MS)
+        assert [row[-1] for row in rows] == [pytest.approx(30, abs=1)]
+        history.close()
+
+    run_in_real_time(test)

@@ -129,7 +129,7 @@ class PastKeeper(Part):
     async def load(self) -> None:
         """Let the sketches of this hour have seen who came before, and finish what a server before could not.
 
-        Nobody is answered until they have: a sketch that is written without them would take their place.
+        Nobody is answered until they have: a row that is written before would count too few visitors of its hour.
         """
         if self._minute < 0:
             waits = self._service.loading is None

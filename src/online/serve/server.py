@@ -128,10 +128,11 @@ class Server:
         """
         if bool(config.grants) != bool(self.config.grants):
             raise ConfigError("a token can be changed while the server runs, not added or removed; restart the server")
+        if self.tls is not None and config.tls_cert and config.tls_key:
+            tls.server_context(config.tls_cert, config.tls_key)  # are they good?
         for part in self.parts:
             part.reload()
         if self.tls is not None and config.tls_cert and config.tls_key:
-            tls.server_context(config.tls_cert, config.tls_key)  # are they good?
             self.tls.load_cert_chain(config.tls_cert, config.tls_key)
         self.verbs.tokens = Tokens(config.grants)
         n_ended = self.connections.revoke(config.grants, now_ms=self.clock.now_ms())
