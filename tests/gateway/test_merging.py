@@ -9,6 +9,7 @@ import trio
 from online.core.reference import ReferenceIndex
 from online.errors import CommandError, RangeError
 from online.gateway import merging
+from online.gateway.cursors import Place, place_of, text_of
 from online.partitions import Partition, PartitionMap
 
 NOW_MS = 1_700_000_000_000
@@ -198,3 +199,25 @@ def test_a_cursor_is_good_for_its_question():
                 await site.answer("PAGE", *wrong)
 
     trio.run(run)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        (None, [], {}),
+        ("a", [], {}),
+        (b"a", [], {}),
+        (1.5, [], {}),
+        (-1, None, {}),
+        (-1, [7], {}),
+        (-1, [], [0]),
+        (-1, [], {"a": b""}),
+        (-1, [], {0: 7}),
+    ],
+    ids=str,
+)
+def test_a_cursor_that_somebody_made_up_is_refused(made):
+    question = b"PAGE\0/a"
+    with pytest.raises(RangeError, match="cursor"):
+        place_of(text_of(Place(*made), question), question)
+    assert place_of(text_of(Place(-1, [b"sum"], {0: b"", 1: None}), question), question).last == -1

@@ -38,10 +38,23 @@ def place_of(cursor: bytes, question: bytes) -> Place:
         data = urlsafe_b64decode(cursor)
         if data[:8] != _sum(data[8:] + question):
             raise ValueError
-        last, listed, begins = msgpack.unpackb(data[8:], strict_map_key=False)
-    except ValueError:
+        place = Place(*msgpack.unpackb(data[8:], strict_map_key=False))
+        if not _is_whole(place, bytes if question.startswith(b"USERS") else int):
+            raise ValueError
+    except (ValueError, TypeError):
         raise errors.bad_cursor(cursor) from None
-    return Place(last, listed, begins)
+    return place
+
+
+def _is_whole(place: Place, key: type) -> bool:
+    """Whether a place is of the right types: the checksum has no secret, so anybody can write one."""
+    return (
+        type(place.last) is key
+        and isinstance(place.listed, list)
+        and all(type(each) is bytes for each in place.listed)
+        and isinstance(place.begins, dict)
+        and all(type(each) is int and type(begin) in (bytes, type(None)) for each, begin in place.begins.items())
+    )
 
 
 def checksum(user: bytes) -> bytes:
