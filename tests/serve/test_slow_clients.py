@@ -254,7 +254,7 @@ def test_long_questions_of_many_do_not_hold_up_a_short_one():
                 turn()
                 turns += 1
             assert asking.recv(100) == b":1000\r\n"
-        assert turns <= 100  # to wait for all of them would take some 2,000
+        assert turns <= 100  # one or two each, and more on a busy machine; not one for each that is busy
         server.sockets.reactor.close()
         for ours, _ in pairs:
             ours.close()
