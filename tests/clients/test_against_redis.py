@@ -79,25 +79,33 @@ def redis_server(tmp_path_factory):
         stdout=subprocess.DEVNULL,
     ) as popen:
         until_s = time.monotonic() + 20
-        while not path.exists():
+        while not listens(path):
             assert popen.poll() is None
             assert time.monotonic() < until_s
+            time.sleep(0.01)
         yield path
         popen.terminate()
+
+
+def listens(path):
+    """Whether somebody accepts connections at a path: a socket has its file a moment before it listens."""
+    with socket.socket(socket.AF_UNIX) as trial, suppress(FileNotFoundError, ConnectionRefusedError):
+        trial.connect(str(path))
+        return True
+    return False
 
 
 def answers(connected, data, *, is_whole):
     """Send all of an input, a byte at a time or whole, then no more; return all that comes back."""
     received = b""
-    with connected:
-        connected.settimeout(20)
-        with suppress(OSError):  # it may be closed while there is more to send
-            for piece in [data] if is_whole else [bytes([byte]) for byte in data]:
-                connected.sendall(piece)
-            connected.shutdown(socket.SHUT_WR)
-        with suppress(ConnectionResetError):
-            while chunk := connected.recv(65_536):
-                received += chunk
+    connected.settimeout(20)
+    with suppress(OSError):  # it may be closed while there is more to send
+        for piece in [data] if is_whole else [bytes([byte]) for byte in data]:
+            connected.sendall(piece)
+        connected.shutdown(socket.SHUT_WR)
+    with suppress(ConnectionResetError):
+        while chunk := connected.recv(65_536):
+            received += chunk
     return re.sub(rb"-[A-Z]+ [^\r\n]*\r\n", b"-an error\r\n", received)
 
 
@@ -112,12 +120,12 @@ def empty_server():
 def test_every_input_is_answered_as_by_redis(empty_server, redis_server, is_whole):
     differing = []
     for data in INPUTS:
-        of_redis = socket.socket(socket.AF_UNIX)
-        of_redis.connect(str(redis_server))
-        ours = socket.create_connection(("127.0.0.1", empty_server))
-        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        theirs = answers(of_redis, data + PING, is_whole=is_whole)
-        found = answers(ours, data + PING, is_whole=is_whole)
+        with socket.socket(socket.AF_UNIX) as of_redis:
+            of_redis.connect(str(redis_server))
+            theirs = answers(of_redis, data + PING, is_whole=is_whole)
+        with socket.create_connection(("127.0.0.1", empty_server)) as ours:
+            ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            found = answers(ours, data + PING, is_whole=is_whole)
         if theirs != found:
             differing.append((data, theirs, found))
     assert differing == []
@@ -133,4 +141,5 @@ def test_every_input_is_answered_as_by_redis(empty_server, redis_server, is_whol
     ],
 )
 def test_where_it_differs_from_redis_it_does_so_on_purpose(port, data, answer):
-    assert answers(socket.create_connection(("127.0.0.1", port)), data + PING, is_whole=True) == answer
+    with socket.create_connection(("127.0.0.1", port)) as ours:
+        assert answers(ours, data + PING, is_whole=True) == answer
