@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import Executor, Future
 from contextvars import ContextVar
@@ -389,9 +390,37 @@ class Process:
 
 @contextlib.contextmanager
 def server_process(*args, **variables):
-    """`online serve` in a process of its own, once it listens."""
+    """`online serve` in a process of its own, once it listens and, if it keeps state, has read what it kept.
+
+    One with a bus may still be LOADING: that ends when it has caught up, and some tests keep the bus away from it.
+    """
     given = args if "--listen" in args else ("--listen", "127.0.0.1:0", *args)
-    popen = subprocess.Popen(command("serve", *given), env=environment(**variables), stderr=subprocess.PIPE, text=True)
+    with contextlib.ExitStack() as stack:
+        manager = None
+        if "--state" in args and "--bus" not in args and "NOTIFY_SOCKET" not in variables:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            manager = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+            manager.bind(f"{folder}/notify")
+            variables |= {"NOTIFY_SOCKET": f"{folder}/notify"}
+        process = stack.enter_context(_listening(*given, **variables))
+        if manager is not None:
+            _wait_ready(process, manager)
+        yield process
+
+
+def _wait_ready(process, manager):
+    manager.settimeout(0.1)
+    until_s = time.monotonic() + 60
+    while process.popen.poll() is None:
+        assert time.monotonic() < until_s, f"it does not get ready: {process.log}"
+        with contextlib.suppress(TimeoutError):
+            if b"READY=1" in manager.recv(1000):
+                break
+
+
+@contextlib.contextmanager
+def _listening(*args, **variables):
+    popen = subprocess.Popen(command("serve", *args), env=environment(**variables), stderr=subprocess.PIPE, text=True)
     log = []
     try:
         for line in popen.stderr:
