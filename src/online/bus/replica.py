@@ -295,18 +295,21 @@ class Replica(Part):
         self.place = max(self.place, place_at(since_ms), key=order)
         begin_ms, end = time_of(self.place), look.last
         began_s = trio.current_time()
+        n_newer = 0
         while order(self.place) < order(end):
             entries = await bus.read(self.place, REPLAYED_ENTRIES)
             self._answered()
             if not entries:
                 break  # the rest has been trimmed meanwhile
             await self._apply(entries)
+            n_newer = sum(order(entry.place) > order(end) for entry in entries)
             done = (time_of(self.place) - begin_ms) / max(1, time_of(end) - begin_ms)
             left_s = (trio.current_time() - began_s) * (1 - done) / max(done, 0.001)
             if self._service.loading is not None:
                 self._service.loading = f"{min(done, 1):.0%} read from the bus, about {left_s:.0f} s left"
         if not self.follower.entries:
             self.place = end
+        self._level = (look.added, self.follower.entries - n_newer)
         self._calls = self.follower.calls  # those of the past were answered
         self._is_ready = True
 
