@@ -101,7 +101,7 @@ async def test_a_stream_that_is_trimmed_past_our_place(broker):
     async with replicas(broker.url, 1) as (one,):
         with server_process("--bus", broker.url) as process:
             await quiet(broker, one)
-            place = f"place:{one.bus.place}\r\n"
+            place = f"place:{one.bus.place.decode()}\r\n"
             await until(lambda: place in ask(process.port, "INFO bus", whole=True))
             process.popen.send_signal(signal.SIGSTOP)
             broker.client.xadd(STREAM, entry([b"first", b"/b", wall_ms(), "member"]))  # it may be read
