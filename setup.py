@@ -20,7 +20,7 @@ CORE = (
 
 #: Where the system has epoll.
 LINUX = ("peers", "reactor", "gets") if sys.platform == "linux" else ()
-#: For builds that find faults, ONLINE_CFLAGS stands in for -O3, as "-O0 -DONLINE_COUNT_STEPS" in tests/core/test_steps.
+#: For builds that find faults, ONLINE_CFLAGS stands in for -O3, as "-O1 -DONLINE_COUNT_STEPS" in tests/core/test_steps.
 FLAGS = [*os.environ.get("ONLINE_CFLAGS", "-O3").split(), "-fno-strict-aliasing"]
 #: For coverage: lines of the generated C are called those of the .pyx.
 LINES = "ONLINE_LINES" in os.environ
