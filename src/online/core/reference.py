@@ -184,7 +184,7 @@ class ReferenceIndex:
 
     def _has_many_departed(self) -> bool:
         """Tell whether half of the room is taken by who has left. Who was never here may not take more of it."""
-        return 2 * sum(session.kind == DEPARTED for session in self._sessions.values()) >= self._max_users
+        return 2 * (len(self._sessions) - sum(self._site.kinds.values())) >= self._max_users
 
     def _is_alone(self, session: _Session) -> bool:
         """Return whether the session's page disappears with the session."""
