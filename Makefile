@@ -61,7 +61,7 @@ check: $(VENV)/tools
 	$(BIN)/mypy
 	$(BIN)/stubtest online.core --concise --mypy-config-file pyproject.toml --ignore-missing-stub \
 		--ignore-disjoint-bases --allowlist tests/stubtest.txt
-	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint ext src/online/core bench/native
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint ext src/online/core bench/native tests/fuzz
 
 $(VENV)/site: $(VENV)/installed
 	@$(call extra,docs)
@@ -127,14 +127,28 @@ coverage: $(VENV)/tools
 FUZZED := resp_commands msgpack_requests http_requests http_gets states_of_names bus_entries log_lines usual_lines \
 	syslog_datagrams journal_records snapshot_files
 
-# The core tells libFuzzer, which atheris brings, where it has been. Each target runs for so many seconds.
+QUICK := resp_commands msgpack_requests http_gets usual_lines syslog_datagrams journal_records bus_entries values \
+	states_of_names
+
+FUZZER := -O1 -fsanitize=fuzzer-no-link$(,)address
+
+# What runs tests.fuzz with the core that tells libFuzzer, which atheris brings, where it has been.
+fuzzing = $(call with,fuzzed) QUICK_FUZZERS=build/fuzzed/quick CC=clang-14 ONLINE_CFLAGS="-g -w $(FUZZER)" \
+	LDFLAGS="$(FUZZER)" LD_PRELOAD=$$($(BIN)/python -c "import atheris; print(atheris.path())")/asan_with_fuzzer.so \
+	ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=8:malloc_context_size=1 $(BIN)/python -m tests.fuzz
+fuzzed_so_long = -max_total_time=$(or $(SECONDS),60) -max_len=2048 -print_final_stats=1 -artifact_prefix=build/fuzz/
+shown = 2>&1 | grep -vE "^\#.*(NEW|REDUCE|pulse)"
+
+# Each target runs for so many seconds; a quick one led by coverage, and again as fast as it can without.
+fuzz: SHELL := /bin/bash
+fuzz: .SHELLFLAGS := -o pipefail -c
 fuzz: $(VENV)/fuzzers
-	@$(call built_as,fuzzed,-O1 -fsanitize=fuzzer-no-link$(,)address,clang-14)
-	@for target in $(or $(TARGET),$(FUZZED)); do echo "$$target"; \
-		$(call with,fuzzed) LD_PRELOAD=$$($(BIN)/python -c "import atheris; print(atheris.path())")/asan_with_fuzzer.so \
-		ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m tests.fuzz $$target build/fuzz/$$target \
-		-max_total_time=$(or $(SECONDS),60) -max_len=2048 -print_final_stats=1 -artifact_prefix=build/fuzz/$$target- \
-		2>&1 | grep -vE "^#.*(NEW|REDUCE|pulse)" || exit 1; done
+	@$(call built_as,fuzzed,$(FUZZER),clang-14)
+	@for target in $(filter $(or $(TARGET),$(FUZZED)),$(FUZZED)); do echo "$$target"; \
+		$(fuzzing) $$target build/fuzz/$$target $(fuzzed_so_long) $(shown) || exit 1; done
+	@for target in $(filter $(or $(TARGET),$(QUICK)),$(QUICK)); do echo "quick $$target"; \
+		$(fuzzing) quick $$target build/fuzz/quick-$$target $(fuzzed_so_long) $(shown) || exit 1; \
+		$(fuzzing) shaken $$target build/fuzz/quick-$$target $(or $(SECONDS),60) || exit 1; done
 
 # Everything at length: memory that fails, seeds of the simulation, kills, sanitizers, fuzzers. Takes some hours.
 check-hard: $(VENV)/tools
