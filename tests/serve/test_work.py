@@ -10,17 +10,15 @@ import trio
 from tests.serving import in_memory, join, make_server, peer_of
 from tests.wiring import feed, notification
 
-from online.serve import verbs as verbs_module
 from online.serve.progress import ProgressStream
 
 NOW_MS = 1_700_000_000_000
 
 
-@pytest.fixture
-def slow(monkeypatch):
+def slow_down(verbs):
     """Let each rare verb take a millisecond, by its clock."""
     times_ns = count(step=1_000_000)
-    monkeypatch.setattr(verbs_module, "perf_counter_ns", lambda: next(times_ns))
+    verbs.clock_ns = lambda: next(times_ns)
 
 
 def is_done(connection):
@@ -31,7 +29,8 @@ def is_done(connection):
 @pytest.mark.parametrize(
     "question", [["INFO"], ["SITES"], ["CLIENT", "LIST"], ["PEAK"], ["SELECT", "wrong"]], ids=" ".join
 )
-def test_a_turn_ends_by_what_rare_verbs_take(verbs, slow, question):
+def test_a_turn_ends_by_what_rare_verbs_take(verbs, question):
+    slow_down(verbs)
     connection, _ = verbs.connections.open()
     verb, *args = question
     connection.receive(notification(verb, *args) * 5, now_ms=NOW_MS)
@@ -43,8 +42,8 @@ def test_a_turn_ends_by_what_rare_verbs_take(verbs, slow, question):
     assert connection.frames == 5
 
 
-def test_what_takes_no_time_shares_a_turn(verbs, monkeypatch):
-    monkeypatch.setattr(verbs_module, "perf_counter_ns", lambda: 0)
+def test_what_takes_no_time_shares_a_turn(verbs):
+    verbs.clock_ns = lambda: 0
     connection, _ = verbs.connections.open()
     connection.receive(notification("TIME") * 5, now_ms=NOW_MS)
     assert connection.frames == 5
@@ -60,8 +59,9 @@ async def send_at_once(peer, data):
 
 
 @in_memory
-async def test_others_have_their_turn_while_one_asks_what_is_slow(nursery, slow):
+async def test_others_have_their_turn_while_one_asks_what_is_slow(nursery):
     server = make_server()
+    slow_down(server.verbs)
     busy, other = join(server, nursery), join(server, nursery)
     for peer in (busy, other):
         await peer.ask(b"PING")
@@ -118,9 +118,10 @@ def join_by_socket(server, nursery):
 
 
 @in_memory
-async def test_who_has_broken_off_is_worked_for_no_longer(nursery, slow):
+async def test_who_has_broken_off_is_worked_for_no_longer(nursery):
     """To close with an answer unread resets a connection; what it had sent is then nobody's wish any more."""
     server = make_server()
+    slow_down(server.verbs)
     peer = join_by_socket(server, nursery)
     await peer.send(msgpack.packb([0, 1, "ECHO", ["not read"]]))
     await trio.testing.wait_all_tasks_blocked()
@@ -136,9 +137,10 @@ async def test_who_has_broken_off_is_worked_for_no_longer(nursery, slow):
 
 
 @in_memory
-async def test_who_has_sent_all_and_closes_is_worked_for_to_the_end(nursery, slow):
+async def test_who_has_sent_all_and_closes_is_worked_for_to_the_end(nursery):
     """Hits that want no answer count, although who sent them has gone by then."""
     server = make_server()
+    slow_down(server.verbs)
     peer = join_by_socket(server, nursery)
     hits = b"".join(notification("HIT", f"user{n}", "/x") for n in range(50))
     await peer.send(notification("PEAK") * 200 + hits)

@@ -4,10 +4,14 @@ ONLINE_SEEDS says how many seeds; `make check-hard` takes thousands.
 """
 
 import os
+import time
+from itertools import count
 
 import pytest
 from tests.simulation.faults import FAULTS, nobody_expires_in_the_background
 from tests.simulation.world import MISFORTUNES, simulate
+
+from online.serve import verbs
 
 SEEDS = int(os.environ.get("ONLINE_SEEDS", "48"))
 AT_ONCE = max(12, SEEDS // 20)
@@ -33,6 +37,18 @@ def test_no_seed_fails(first):
 @pytest.mark.parametrize("number", [3, 15])
 def test_a_seed_is_the_same_run_each_time(number):
     assert simulate(number) == simulate(number)
+
+
+@pytest.mark.slow
+def test_a_seed_is_the_same_run_on_a_machine_that_stalls(monkeypatch):
+    """What ends a turn is time, and that is of the run alone. Each look at the machine's clock finds a second gone."""
+    as_ever = simulate(15)
+    passed_s = count()
+    monkeypatch.setattr(verbs, "perf_counter_ns", lambda: next(passed_s) * 10**9)
+    with monkeypatch.context() as stalling:
+        stalling.setattr(time, "perf_counter", lambda: next(passed_s))
+        again = simulate(15)
+    assert again == as_ever
 
 
 @pytest.mark.slow

@@ -8,11 +8,11 @@ Invariants:
 1. The index of an open connection is that of its site, or None while the site does not exist.
 2. A verb that raises has changed nothing.
 3. Times that go out are wall time: index time plus `service.clock_step_ms`.
-4. Work is what it costs: a verb is charged the time that it took, so that a turn ends by the clock.
+4. Work is what it costs: a verb is charged the time that it took by `clock_ns`, so that a turn ends by the clock.
 5. A long verb goes on in the next turn of its connection, as often as it needs, and ends with its connection.
 """
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from time import perf_counter_ns
 
 from online.core import wire
@@ -51,6 +51,7 @@ class Verbs(Shared):
         """Answer about `sites`. Without `tokens` any is taken. Raises LookupError for a verb that nobody runs."""
         super().__init__(sites, tokens or Tokens())
         self.runs: dict[str, Run] = VERBS  #: a gateway has others for some
+        self.clock_ns: Callable[[], int] = perf_counter_ns
         check(usage.split()[0] for usage, *_ in wire.RARE)
         self.service = Service(self, sites.limits, auth_wanted=bool(self.tokens), window_s=sites.window_s)
         self.connections = Connections(sites, self.service)
@@ -61,18 +62,31 @@ class Verbs(Shared):
 
         Returns NOT_YET for one that is to be called again in the next turn. Raises OnlineError, having changed nothing.
         """
-        began_ns = perf_counter_ns()
+        began_ns = self.clock_ns()
         try:
             if connection.pieces is None:
                 reply = self.runs[verb](self, connection, args, now_ms)
                 if not isinstance(reply, Generator):
                     return reply
                 connection.pieces = reply
-            return _go_on(connection, began_ns + SLICE_NS)
+            return self._go_on(connection, began_ns + SLICE_NS)
         finally:
-            ns = perf_counter_ns() - began_ns
+            ns = self.clock_ns() - began_ns
             connection.work += ns // UNIT_NS
             self.delays.took(verb, ns)
+
+    def _go_on(self, connection: Connection, end_ns: int) -> object:
+        """Take pieces of the verb that is under way until `end_ns`, one at least. Return its reply, or NOT_YET."""
+        pieces, connection.pieces = connection.pieces, None
+        assert isinstance(pieces, Generator)
+        try:
+            next(pieces)
+            while self.clock_ns() < end_ns:
+                next(pieces)
+        except StopIteration as end:
+            return end.value
+        connection.pieces = pieces
+        return NOT_YET
 
     def open_site(self, connection: Connection, now_ms: int) -> Index:
         """Return the index of the connection's site, which begins to exist if it does not. O(connections).
@@ -95,20 +109,6 @@ class Verbs(Shared):
         """
         self.meter.look(now_ms, commands=self.service.commands, used_bytes=self.sites.budget.used_bytes)
         yield from self.sites.expire(now_ms)
-
-
-def _go_on(connection: Connection, end_ns: int) -> object:
-    """Take pieces of the verb that is under way until `end_ns`, one at least. Return its reply, or NOT_YET."""
-    pieces, connection.pieces = connection.pieces, None
-    assert isinstance(pieces, Generator)
-    try:
-        next(pieces)
-        while perf_counter_ns() < end_ns:
-            next(pieces)
-    except StopIteration as end:
-        return end.value
-    connection.pieces = pieces
-    return NOT_YET
 
 
 def check(handed_up: Iterable[str]) -> None:
