@@ -42,6 +42,10 @@ NEW_PAGES_A_SECOND = 2
 KINDS = ("member", "member", "member", "guest", "hidden", "bot")
 
 
+def just_now_ms():
+    return time.time_ns() // 1_000_000 - MARGIN_MS
+
+
 def user(number):
     """A name that is always the same, of a length from 5 to 36 bytes."""
     return f"u{number:x}-" + "name" * (number % 8)
@@ -252,7 +256,7 @@ class Soak:
 
     def send(self, n_due):
         while n_due >= FRAME_HITS:
-            self.feed.request("hits", *self.visitors.hits(FRAME_HITS, time.time_ns() // 1_000_000 - MARGIN_MS))
+            self.feed.request("hits", *self.visitors.hits(FRAME_HITS, just_now_ms()))
             self.unanswered.append(FRAME_HITS)
             self.report.hits += FRAME_HITS
             n_due -= FRAME_HITS
@@ -268,8 +272,8 @@ class Soak:
         """Ask, come and go, listen, and look at the server; return how long its thread has stood ready by now."""
         asker, visitors = self.asker, self.visitors
         if (gone := visitors.gone()) is not None:
-            self.expect("LEAVE", asker.ask("LEAVE", gone), "OK")
-        before_s = (time.time_ns() // 1_000_000 - MARGIN_MS) // 1000
+            self.expect("LEAVE", asker.ask("LEAVE", gone, just_now_ms()), "OK")
+        before_s = just_now_ms() // 1000
         people = asker.ask("COUNT")
         right = [visitors.people(second) for second in range(before_s, time.time_ns() // 10**9 + 1)]
         self.expect("COUNT", people, *right)
