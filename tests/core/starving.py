@@ -368,9 +368,8 @@ def the_past_is_noted():
     return act, show
 
 
-@case_of_core
+@case
 def usual_lines_are_read():
-    """Not with the requests of libraries: orjson, which reads JSON with care, ends the process without memory."""
     line = b'192.0.2.%d - theo [14/Nov/2023:22:13:20 +0000] "GET /%d HTTP/1.1" 200 5'
     json_line = b'{"time": 1700000000.1, "user": "theo", "url": "/%d", "status": 200, "agent": "%d"}'
     lines = [each % (number, number) for number in range(30) for each in (line, json_line)]
