@@ -5,6 +5,7 @@ cell is both; what is said of it stands in docs/reliability.md, and `test_matrix
 """
 
 import errno
+import json
 import os
 import resource
 import shutil
@@ -13,6 +14,7 @@ import pytest
 import trio
 from tests.serving import START_MS, Wall, join, make_server, memory_line, unbuffered
 from tests.simulation.disks import SimulatedDisk
+from tests.wiring import read_resp
 
 from online.errors import ConfigError
 from online.limits import Limits
@@ -26,7 +28,13 @@ ROWS = {}
 COLUMNS = {}
 
 #: What is said of a cell where nothing else is: the feature as always.
-ALWAYS = {"hits": "taken", "questions": "exact", "log stream": "taken", "restart": "nobody is forgotten"}
+ALWAYS = {
+    "hits": "taken",
+    "questions": "exact",
+    "subscriptions": "told what is new",
+    "log stream": "taken",
+    "restart": "nobody is forgotten",
+}
 
 
 def row(name, **said):
@@ -46,7 +54,7 @@ def column(try_it):
 
 
 class Cell:
-    """A server with the user ada on /x, and a peer of it."""
+    """A server with the user ada on /x, and two peers of it: one that asks, and one that subscribes."""
 
     def __init__(self, nursery, path, draw):
         self.nursery, self.path = nursery, path / "state"
@@ -69,9 +77,10 @@ class Cell:
         await self.nursery.start(self._run)
         while self.server.service.loading:
             await trio.sleep(0.01)
-        self.peer = join(self.server, self.nursery)
-        if self.token:
-            await self.peer.ask(b"AUTH " + self.token)
+        self.peer, self.subscriber = join(self.server, self.nursery), join(self.server, self.nursery)
+        for peer in (self.peer, self.subscriber):
+            if self.token:
+                await peer.ask(b"AUTH " + self.token)
 
     async def _run(self, *, task_status):
         with self.scope:
@@ -128,6 +137,44 @@ async def questions(cell):
     page = await cell.peer.ask(b"PAGE /x 1000")
     here = sum(url == b"/x" for url in cell.expected.values())
     assert page.startswith(b"*4\r\n:%d\r\n:%d\r\n*%d\r\n" % (len(cell.expected), here, here))
+
+
+@column
+async def subscriptions(cell):
+    """A state at once, and another when something has changed: the newest is exact."""
+    answer = await cell.subscriber.ask(b"SUBSCRIBE count page:/x")
+    if cell.refusal == b"-NOAUTH":
+        assert answer.startswith(b"-NOAUTH")
+        return
+    told = await _newest_states(cell, answer)
+    assert set(told) == {b"count", b"page:/x"}
+    answer = await cell.peer.ask(b"HIT bob /x")
+    if answer == b"+OK\r\n":
+        cell.expected[b"bob"] = b"/x"
+        assert set(await _newest_states(cell)) == {b"count", b"page:/x"}
+    else:
+        assert answer.startswith(cell.refusal)
+    await trio.sleep(2)
+    with trio.move_on_after(5):
+        pytest.fail(f"told although nothing has changed: {await cell.subscriber.receive()}")
+    await questions(cell)
+
+
+async def _newest_states(cell, received=b""):
+    """The last state of each channel that comes in two seconds, which are as the cell expects."""
+    with trio.move_on_after(2):
+        while more := await cell.subscriber.receive():
+            received += more
+    messages = [reply for reply in read_resp(received) if reply[0] == b"message"]
+    told = {channel: json.loads(state) for _, channel, state in messages}
+    here = sum(url == b"/x" for url in cell.expected.values())
+    for channel, state in told.items():
+        if channel == b"count":
+            assert state["people"] == len(cell.expected)
+        else:
+            assert (state["online"], state["here"]) == (len(cell.expected), here)
+            assert len(state["users"]) == min(here, 30)
+    return told
 
 
 @column
@@ -366,12 +413,12 @@ async def descriptors(cell):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@row("client without the token", hits="refused: NOAUTH", questions="refused: NOAUTH")
+@row("client without the token", hits="refused: NOAUTH", questions="refused: NOAUTH", subscriptions="refused: NOAUTH")
 async def without_the_token(cell):
     await cell.stop()
     cell.token = b"secret"
     await cell.start()
-    cell.peer = cell.connect()
+    cell.peer, cell.subscriber = cell.connect(), cell.connect()
     cell.refusal = b"-NOAUTH"
 
 
