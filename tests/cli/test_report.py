@@ -11,6 +11,7 @@ from collections import Counter
 from itertools import pairwise
 from xml.etree import ElementTree
 
+import msgpack
 import pytest
 from tests.serving import command as cli_command
 from tests.serving import environment
@@ -21,8 +22,9 @@ from online.cli.axis import people_step, time_ticks
 from online.cli.main import main
 from online.cli.outcomes import in_words
 from online.cli.stays import Stays
-from online.cli.survey import MAX_POINTS, STEPS_S, Survey, survey
-from online.cli.visits import Calendar, Visits
+from online.cli.survey import MAX_POINTS, STEPS_S, Survey
+from online.cli.survey import survey as survey_of
+from online.cli.visits import Visits
 from online.cli.words import LINES, VIEWS
 from online.errors import ConfigError
 from online.logs.hitlog import LoggedHit
@@ -37,6 +39,10 @@ NOT_COMMON = "not understood: not in common or combined format"
 
 def hit(user, url, second):
     return LoggedHit(user, url, NOON_MS + round(second * 1000))
+
+
+def survey(hits, **options):
+    return survey_of([b"".join(map(msgpack.packb, hits))], **options)
 
 
 def hits_of(*triples):
@@ -831,32 +837,31 @@ def test_the_picture_of_years_draws_peak_and_average(tmp_path):
 
 
 def test_days_and_hours_count_users_once():
-    calendar = Calendar()
     day_s, hour_s = 86_400, 3600
-    for user, second in [
-        (b"a", 0),
-        (b"a", 60),
-        (b"b", 0),
-        (b"a", day_s),
-        (b"b", day_s - 1),
-        (b"c", 40 * day_s + hour_s),
-    ]:
-        calendar.add(user, NOON_MS + second * 1000)
-    assert calendar.days() == [
+    found = survey(
+        hits_of(
+            (b"a", b"/", 0),
+            (b"a", b"/", 60),
+            (b"b", b"/", 0),
+            (b"a", b"/", day_s),
+            (b"b", b"/", day_s - 1),
+            (b"c", b"/", 40 * day_s + hour_s),
+        )
+    )
+    assert found.days == [
         Visits("2024-03-01", 3, 2),
         Visits("2024-03-02", 2, 2),
         Visits("2024-04-10", 1, 1),
     ]
-    assert calendar.months() == [Visits("2024-03", 5, 2), Visits("2024-04", 1, 1)]
-    assert calendar.years() == [Visits("2024", 6, 3)]
-    assert calendar.hours() == [Visits("11:00", 1, 1), Visits("12:00", 4, 2), Visits("13:00", 1, 1)]
+    assert found.months == [Visits("2024-03", 5, 2), Visits("2024-04", 1, 1)]
+    assert found.years == [Visits("2024", 6, 3)]
+    assert found.hours == [Visits("11:00", 1, 1), Visits("12:00", 4, 2), Visits("13:00", 1, 1)]
 
 
 def test_a_user_who_comes_after_midnight_out_of_order_is_counted_once():
-    calendar = Calendar()
-    for user, day in [(b"a", 0), (b"b", 1), (b"a", 0), (b"c", 0), (b"b", 2), (b"d", 0)]:
-        calendar.add(user, NOON_MS + day * 86_400_000)
-    assert calendar.days() == [Visits("2024-03-01", 4, 2), Visits("2024-03-02", 1, 1), Visits("2024-03-03", 1, 1)]
+    days = [(b"a", 0), (b"b", 1), (b"a", 0), (b"c", 0), (b"b", 2), (b"d", 0)]
+    found = survey([hit(user, b"/", 86_400 * day) for user, day in days])
+    assert found.days == [Visits("2024-03-01", 4, 2), Visits("2024-03-02", 1, 1), Visits("2024-03-03", 1, 1)]
 
 
 @pytest.mark.parametrize(

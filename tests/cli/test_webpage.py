@@ -7,16 +7,19 @@ import re
 from collections import Counter
 from itertools import pairwise
 
+import msgpack
 import pytest
 
 from online.cli import report
 from online.cli.arguments import Parser
 from online.cli.browsers import BROWSERS, SYSTEMS, Agents, named_in
 from online.cli.main import main
-from online.cli.stays import LENGTHS_S, StayCounter
+from online.cli.stays import LENGTHS_S
+from online.cli.survey import survey
 from online.errors import ConfigError
 
 LINE = '%s - %s [01/Mar/2024:12:%02d:00 +0000] "GET %s HTTP/1.1" 200 5 "-" "%s"\n'
+NOON_MS = 1_709_294_400_000  # 2024-03-01 12:00:00 UTC
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0"
 
 
@@ -41,14 +44,12 @@ def figures_of(text):
 
 
 def stays_of(*hits, window_s=60):
-    counter = StayCounter(window_s)
-    for user, second in hits:
-        counter.hit(user, second * 1000 + 999)
-    return counter.finish()
+    pieces = (msgpack.packb((user, b"/", NOON_MS + 1000 * second + 999)) for user, second in hits)
+    return survey(pieces, window_s=window_s).stays
 
 
 def test_a_stay_lasts_from_its_first_hit_to_its_last_until_the_user_is_offline():
-    found = stays_of((b"ada", 0), (b"kim", 5), (b"ada", 59), (b"ada", 118), (b"ada", 178), (b"kim", 65))
+    found = stays_of((b"ada", 0), (b"kim", 5), (b"ada", 59), (b"kim", 65), (b"ada", 118), (b"ada", 178))
     assert (found.number, found.hits, found.single) == (4, 6, 3)
     assert (found.median_s, found.average_s) == (118, 118)
     assert found.by_length == [0, 0, 1, 0, 0, 0, 0, 0]
@@ -58,14 +59,14 @@ def test_hits_out_of_order_do_not_shorten_a_stay():
     assert stays_of((b"ada", 0), (b"ada", 50), (b"ada", 20), (b"ada", 100)).median_s == 100
 
 
-@pytest.mark.parametrize("lengths", [[], [3], [3, 8], [1, 10, 11, 59, 60, 61, 5000, 20_000]], ids=len)
+@pytest.mark.parametrize("lengths", [[3], [3, 8], [1, 10, 11, 59, 60, 61, 5000, 20_000]], ids=len)
 def test_stays_are_counted_by_length(lengths):
-    hits = [(b"%d" % n, second) for n, length in enumerate(lengths) for second in (0, length)]
-    found = stays_of(*hits, window_s=100_000)
+    hits = sorted((second, b"%d" % n) for n, length in enumerate(lengths) for second in (0, length))
+    found = stays_of(*((user, second) for second, user in hits), window_s=86_400)
     bounds = [0, *LENGTHS_S, 10**9]
     assert found.by_length == [sum(low < length <= high for length in lengths) for low, high in pairwise(bounds)]
-    assert found.median_s == (sorted(lengths)[(len(lengths) - 1) // 2] if lengths else 0)
-    assert found.average_s == (sum(lengths) / len(lengths) if lengths else 0)
+    assert found.median_s == sorted(lengths)[(len(lengths) - 1) // 2]
+    assert found.average_s == sum(lengths) / len(lengths)
 
 
 @pytest.mark.parametrize(

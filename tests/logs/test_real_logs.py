@@ -9,6 +9,7 @@ import os
 from datetime import datetime
 from pathlib import Path
 
+import msgpack
 import pytest
 
 from online.cli.survey import survey
@@ -26,7 +27,7 @@ def read(name, parse=None):
     if not path.exists():
         pytest.skip(f"{path} is missing")
     reader = LogReader(parse)
-    return survey(reader.read(str(path)), top=1), reader
+    return survey(map(msgpack.packb, reader.read(str(path))), top=1), reader
 
 
 def epoch_ms(utc):

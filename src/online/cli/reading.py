@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+import msgpack
+
 from online.cli.browsers import Agents
 from online.cli.jobs import Jobs
 from online.cli.outcomes import BOT, Outcomes, is_empty_log
@@ -18,7 +20,6 @@ from online.logs.hitlog import (
     MAX_LINE_BYTES,
     READ_BY,
     TOO_LONG,
-    Hit,
     LogError,
     LoggedHit,
     LogReader,
@@ -36,8 +37,6 @@ LONG_LOG_BYTES = 1 << 20
 
 #: How many lines are searched for the first time in a log.
 LOOKED_AT_LINES = 100
-
-_HITS_PER_PROGRESS = 4096
 
 #: Turns a line into a hit or a page view, or returns the reason why it cannot.
 Parse = Callable[[bytes], LoggedHit | PageView | str]
@@ -97,10 +96,10 @@ class LineParser:
             self._pages = Pages(read, rules, key=key, url_prefix=url_prefix)
             self._parse = self._pages.parse
 
-    def hits(self, block: Block, counts: Counts) -> list[Hit]:
-        """Return the hits of some lines, and count these lines. O(length)."""
+    def hits(self, block: Block, counts: Counts) -> bytes:
+        """Return the hits of some lines, packed as `Crowd.take` has them, and count these lines. O(length)."""
         outcomes = counts.outcomes
-        found_hits: list[Hit] = []
+        found_hits: list[bytes] = []
         outcomes.lines += len(block.lines)
         for number, line in enumerate(block.lines, block.first):
             if len(line) > MAX_LINE_BYTES:
@@ -113,7 +112,7 @@ class LineParser:
                     outcomes.take(found, line, block.log, number)
             elif isinstance(found, LoggedHit):
                 self._count_hit(counts)
-                found_hits.append(found[:])
+                found_hits.append(msgpack.packb(found))
             elif found.kind == "bot":
                 outcomes.left_out[BOT] += 1
                 counts.bots.add(found.user)
@@ -122,8 +121,8 @@ class LineParser:
                 if found.kind == "member":
                     counts.member_hits += 1
                     counts.members.add(found.user)
-                found_hits.append(found[:3])
-        return found_hits
+                found_hits.append(msgpack.packb(found))
+        return b"".join(found_hits)
 
     def _noted(self, line: bytes) -> Record | str:
         record = self._read(line)
@@ -148,7 +147,7 @@ class LineParser:
 
 #: What a worker of `Reading` is given, and what it returns.
 _Packed = tuple[str, int, bytes]
-_Found = tuple[list[Hit], Counts]
+_Found = tuple[bytes, Counts]
 
 
 def _worker(how: argparse.Namespace, rules: Rules | None, key: bytes) -> Callable[[_Packed], _Found]:
@@ -190,19 +189,22 @@ class Reading(Counts):
     def bytes_read(self) -> int:
         return self._log.bytes_read
 
-    def hits(self, logs: Sequence[str]) -> Iterator[Hit]:
-        """Yield the hits of all logs. A log that cannot be read is an error; an empty one is a note."""
+    def hits(self, logs: Sequence[str]) -> Iterator[bytes]:
+        """Yield the hits of all logs, some at a time, packed as `Crowd.take` has them.
+
+        A log that cannot be read is an error; an empty one is a note.
+        """
         key = guest_key(self._rules.guest_key) if self._rules else b""
         if self._jobs == 1:
             parser = _parser(self._how, self._rules, key)
             for block in self._blocks(logs):
-                yield from parser.hits(block, self)
+                yield parser.hits(block, self)
             return
         with Jobs[_Packed, _Found](self._jobs, _worker, self._how, self._rules, key) as jobs:
             packed = ((log, first, b"\n".join(lines)) for log, first, lines in self._blocks(logs))
             for hits, counts in jobs.map(packed):
                 self.add(counts)
-                yield from hits
+                yield hits
 
     def _blocks(self, logs: Sequence[str]) -> Iterator[Block]:
         for log in logs:
@@ -274,8 +276,8 @@ def _first(log: str, read: Read) -> tuple[int, bytes] | None:
     return None
 
 
-def with_progress(hits: Iterator[Hit], reading: Reading, logs: Sequence[str]) -> Iterator[Hit]:
-    """Pass hits on. For long logs on a terminal, show progress on stderr."""
+def with_progress(hits: Iterator[bytes], reading: Reading, logs: Sequence[str]) -> Iterator[bytes]:
+    """Pass pieces on. For long logs on a terminal, show progress on stderr."""
     total = log_bytes(logs)
     if not sys.stderr.isatty() or (total is not None and total < LONG_LOG_BYTES):
         yield from hits
@@ -287,7 +289,6 @@ def with_progress(hits: Iterator[Hit], reading: Reading, logs: Sequence[str]) ->
     columns = BarColumn(), DownloadColumn(), TimeRemainingColumn()
     with Progress("Reading", *columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=total)
-        for number, hit in enumerate(hits):
-            if number % _HITS_PER_PROGRESS == 0:
-                progress.update(task, completed=reading.bytes_read)
-            yield hit
+        for piece in hits:
+            progress.update(task, completed=reading.bytes_read)
+            yield piece

@@ -89,8 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run `online report`. Returns 0, or 1 if a log was not read to its end or a file could not be written.
 
-    Before reading, raises ConfigError for options that conflict and for files that cannot be written. Raises FullError
-    if more people were online at once than an index holds.
+    Before reading, raises ConfigError for options that conflict and for files that cannot be written.
     """
     rules = _rules(args)
     _check_outputs(args)
