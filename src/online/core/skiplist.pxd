@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from online.core.arena cimport Arena, Purse, arena_at, ref_t
+from online.core.arena cimport Arena, Purse, arena_at, prefetch, ref_t
 
 cdef enum:
     MAX_HEIGHT = 12                                      # towers of 4^12 records are served well
@@ -95,7 +95,6 @@ cdef extern from *:
     #endif
     """
     uint64_t big_endian(uint64_t word) noexcept nogil
-    void __builtin_prefetch(const void* at) noexcept nogil
     int __builtin_ctz(unsigned int bits) noexcept nogil
 
 cdef inline uint8_t height_from(uint64_t bits) noexcept nogil:
@@ -139,8 +138,8 @@ cdef inline Name name_of(const Skiplist* skiplist, ref_t ref) noexcept nogil:
 cdef inline void prefetch_record(const Skiplist* skiplist, ref_t ref, int height) noexcept nogil:
     """Fetch what a search reads of a record that is probably of this height: its beginning, and that of its name."""
     cdef const char* at = arena_at(&skiplist.arena, ref)
-    __builtin_prefetch(at)
-    __builtin_prefetch(at + (sizeof(Record) - MAX_HEIGHT * sizeof(Level) + height * sizeof(Level) + 15))
+    prefetch(at)
+    prefetch(at + (sizeof(Record) - MAX_HEIGHT * sizeof(Level) + height * sizeof(Level) + 15))
 
 cdef inline bint same_name(Name one, Name other) noexcept nogil:
     return one.n_bytes == other.n_bytes and memcmp(one.at, other.at, one.n_bytes) == 0

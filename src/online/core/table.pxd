@@ -2,11 +2,8 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from online.core.arena cimport NO_REF, Purse, ref_t
+from online.core.arena cimport NO_REF, Purse, prefetch, ref_t
 from online.core.skiplist cimport Name, Skiplist, name_of, same_name
-
-cdef extern from *:
-    void __builtin_prefetch(const void* at) noexcept nogil
 
 cdef struct Slot:
     uint32_t hash
@@ -62,9 +59,9 @@ cdef inline void table_settle(Table* table, uint32_t n_slots) noexcept nogil:
 
 cdef inline void table_prefetch(const Table* table, uint32_t hash) noexcept nogil:
     """Fetch the slots where a search for this hash begins. O(1), without waiting."""
-    __builtin_prefetch(&table.now.at[hash & table.now.mask])
+    prefetch(&table.now.at[hash & table.now.mask])
     if table.old.at != NULL:
-        __builtin_prefetch(&table.old.at[hash & table.old.mask])
+        prefetch(&table.old.at[hash & table.old.mask])
 
 cdef inline ref_t slots_guess(const Slots* slots, uint32_t hash) noexcept nogil:
     cdef uint32_t i = hash & slots.mask
