@@ -12,7 +12,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 CORE = (
-    "arena", "skiplist", "table", "core", "ahead", "sorting", "lists", "sections", "index",
+    "arena", "skiplist", "slots", "table", "core", "ahead", "sorting", "lists", "sections", "index",
     "checksum", "journal", "replay", "logfields", "jsonfields", "usual", "crowd",
     "connection", "arguments", "verbs", "resp", "msgpack", "hits", "questions", "transactions", "frames", "observers",
     "states", "past",

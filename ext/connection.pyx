@@ -248,6 +248,9 @@ cdef class Service:
         self._handing = why
         weigh_bars(self)
 
+    def divide(self, slots):
+        self.nobody.slots = slots
+
     def unplaced(self):
         """Return what became of hits that were ignored or refused before their site had an index."""
         return self.nobody.statistics()

@@ -48,6 +48,7 @@ from online.core.skiplist cimport (
     skiplist_new, skiplist_open, skiplist_seek_name, skiplist_seek_page, skiplist_seek_time, skiplist_unlink,
     skiplist_walk_name,
 )
+from online.core.slots cimport owns
 from online.core.table cimport (
     Table, table_add, table_bytes, table_close, table_find, table_open, table_remove, table_reserve, table_used,
 )
@@ -420,7 +421,7 @@ cdef bint core_settle_page(Core* core, Name url, bint with_bots, int64_t* left, 
 # Hits
 
 cdef Outcome core_check_hit(const Core* core, const Hit* hit) noexcept nogil:
-    """Return what is wrong with a hit in itself, or ACCEPTED. O(1)."""
+    """Return what is wrong with a hit in itself, or ACCEPTED. O(1), or O(bytes) of the user if users are divided."""
     if not 0 < hit.user.n_bytes <= core.max_user:
         return BAD_USER
     if hit.kind != DEPARTED and not 0 < hit.url.n_bytes <= core.max_url:
@@ -429,6 +430,8 @@ cdef Outcome core_check_hit(const Core* core, const Hit* hit) noexcept nogil:
         return BAD_SEEN
     if not 0 <= hit.kind <= <int>DEPARTED:
         return BAD_KIND
+    if core.owned != NULL and not owns(core.owned, hit.user):
+        return MOVED
     return ACCEPTED
 
 
@@ -444,6 +447,8 @@ cdef inline void count_outcome(Core* core, const Hit* hit, Outcome outcome) noex
         core.tally.refused += 1
         if outcome >= FULL_USERS:
             core.tally.full[<int>outcome - <int>FULL_USERS] += 1
+        elif outcome == MOVED:
+            core.owned.moved += 1
 
 
 cdef inline bint is_repeat(const Core* core, ref_t session, const Hit* hit) noexcept nogil:

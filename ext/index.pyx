@@ -16,7 +16,7 @@ from online.terms import WINDOW_MAX_S, WINDOW_MIN_S
 
 from online.core.arena cimport NO_REF, Purse, ref_t
 from online.core.core cimport (
-    ACCEPTED, BAD_KIND, BAD_SEEN, BAD_URL, BAD_USER, FULL_PAGES, FULL_USERS, Core, Hit, Outcome, Tally,
+    ACCEPTED, BAD_KIND, BAD_SEEN, BAD_URL, BAD_USER, FULL_PAGES, FULL_USERS, MOVED, Core, Hit, Outcome, Tally,
     core_advance, core_begin_minute, core_check_hit, core_close, core_expire_some, core_find_user, core_forget,
     core_hash, core_hit, core_is_named, core_is_online, core_memory_bytes, core_oldest, core_open, core_page_people,
     core_people_within, core_seen_ms, core_settle_page,
@@ -34,6 +34,7 @@ from online.core.skiplist cimport (
     BY_NAME, BY_PAGE, BY_TIME, DEPARTED, MAX_HEIGHT, MAX_NAME_BYTES, PAGE,
     Name, Order, Record, Skiplist, later_by, name_of, page_at, record_at,
 )
+from online.core.slots cimport Slots
 from online.core.table cimport Table, table_find, table_used
 
 __all__ = ["Budget", "Index"]
@@ -115,6 +116,8 @@ cdef refusal(Index index, const Hit* hit, Outcome outcome, seen_ms):
         return errors.bad_name("url", bytes_from(hit.url), core.max_url)
     if outcome == BAD_SEEN:
         return errors.bad_seen(seen_ms)
+    if outcome == MOVED:
+        return index._slots.error_of(bytes_from(hit.user))
     if outcome == FULL_USERS:
         return errors.full("max_users", core.max_users)
     if outcome == FULL_PAGES:
@@ -230,6 +233,15 @@ cdef class Index:
 
     def __reduce__(self):
         raise TypeError("an Index cannot be copied or pickled; online.core.wire.dump writes its sessions")
+
+    @property
+    def slots(self):
+        return self._slots
+
+    @slots.setter
+    def slots(self, Slots slots):
+        self._slots = slots
+        self.core.owned = NULL if slots is None else &slots.owned
 
     def hit(self, bytes user not None, bytes url not None, *, seen_ms=None, str kind not None="member", now_ms):
         cdef int number = -1

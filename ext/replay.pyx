@@ -24,6 +24,7 @@ from online.core.index cimport Index, bytes_from, name_from
 from online.core.journal cimport RECORD_HEAD, read_word, record_checksum
 from online.core.msgpack_values cimport ARRAY, SCALAR, Token, read_token
 from online.core.skiplist cimport DEPARTED, Name, same_name
+from online.core.slots cimport owns
 
 __all__ = ["MAX_RECORD_BYTES", "Replay", "frames_of"]
 
@@ -199,7 +200,7 @@ cdef class Replay:
             hit.kind = kind_of(kind)
             if hit.kind < 0:
                 return False
-            self.n_hits += 1
+            self.n_hits += self.is_ours(hit.user)
             if self.n_hits == HITS_AT_ONCE:
                 self.settle()
         return True
@@ -211,9 +212,11 @@ cdef class Replay:
             return False
         hit.kind = DEPARTED
         hit.url.n_bytes = 0
+        self.n_since += 1
+        if not self.is_ours(hit.user):
+            return True
         self.settle()
         self.n_applied += 1
-        self.n_since += 1
         if self.index is None:
             self.refused += 1
         else:
@@ -222,6 +225,10 @@ cdef class Replay:
             self.refused += core_hit(&self.index.core, &hit) >= BAD_USER
             self.count(&tally)
         return True
+
+    cdef inline bint is_ours(self, Name user) noexcept:
+        """Whether hits of this user are to be applied: those of users who are another server's are passed over."""
+        return self.index is None or self.index.core.owned == NULL or owns(self.index.core.owned, user)
 
     cdef bint read_time(self, const char** at, const char* end, int64_t* seen_ms) noexcept:
         cdef Token token

@@ -75,14 +75,14 @@ def test_text_that_has_no_bytes_is_a_mistake() -> None:
 
 
 def test_what_a_new_connection_says() -> None:
-    def greeting(url: str) -> object:
-        request = verbs.greeting(parse_address(url))
-        return request and (request.verb, params(request))
+    def greetings(url: str) -> object:
+        return [(request.verb, params(request)) for request in verbs.greetings(parse_address(url))]
 
-    assert greeting("online://h") is None
-    assert greeting("online://h/shop") == ("site", [b"shop"])
-    assert greeting("online://shop:secret@h") == ("auth", [b"shop", b"secret"])
-    assert greeting("online://:secret@h") == ("auth", [b"default", b"secret"])
+    assert greetings("online://h") == []
+    assert greetings("online://h/shop") == [("site", [b"shop"])]
+    assert greetings("online://shop:secret@h") == [("auth", [b"shop", b"secret"])]
+    assert greetings("online://:secret@h") == [("auth", [b"default", b"secret"])]
+    assert greetings("online://h/shop?map=3-9bf2c0de") == [("site", [b"shop"]), ("client", [b"MAP", b"3-9bf2c0de"])]
 
 
 def test_hits_are_packed_as_the_verb_takes_them() -> None:

@@ -5,6 +5,7 @@
     ├── RangeError              RANGE   a value is outside its limits (also a ValueError)
     ├── FullError               FULL    a limit on users, pages, sites or memory is reached
     │   └── NotServedError      NOSITE  a site that is on another server
+    ├── MovedError              MOVED   the user is of a slot that another server has
     ├── TokenWantedError        NOAUTH  a token is required first
     ├── WrongTokenError         WRONGPASS  the token is wrong
     ├── NotPermittedError       NOPERM  the token does not allow it
@@ -58,6 +59,10 @@ class FullError(OnlineError):
 
 class NotServedError(FullError):
     code = "NOSITE"
+
+
+class MovedError(OnlineError):
+    code = "MOVED"
 
 
 class TokenWantedError(OnlineError):
@@ -216,6 +221,17 @@ def full(what: str, limit: int) -> FullError:
 def not_served(site: bytes) -> NotServedError:
     """A site that is not among those that this server has."""
     return NotServedError(f"the site {quote(site)} is not on this server (its setting `sites`); nothing has changed")
+
+
+def moved(slot: int, owner: str) -> MovedError:
+    """A hit of a user who is another server's. The words are those of Redis Cluster, `SLOT HOST:PORT`."""
+    return MovedError(f"{slot} {owner}")
+
+
+def other_map(own: str, given: str) -> LoadingError:
+    """Who asks divides users among servers in another way than we do; one of the two has not read its map yet."""
+    message = f"the map here is {own}, and who asks has {quote(given.encode())}; send SIGHUP to who is behind"
+    return LoadingError(message)
 
 
 def unknown_verb(verb: bytes, known: Iterable[str] = ()) -> CommandError:

@@ -12,6 +12,7 @@ Its job: to read the map from a file of TOML, and to say who owns a user. Not it
     [partition.1]
     slots = "8192-16383"
     servers = ["online://10.0.0.7:8989"]
+    came_from = [0]        # partitions that had some of these slots within the last window
 
 Invariants:
 1. Every slot belongs to exactly one partition.
@@ -19,8 +20,9 @@ Invariants:
 """
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 from zlib import crc32
 
 from online.errors import ConfigError
@@ -42,6 +44,13 @@ class Partition:
 
     number: int
     servers: tuple[str, ...] = field(repr=False)  #: urls; they may have tokens in them
+    came_from: tuple[int, ...] = ()  #: numbers of partitions that had some of its slots not long ago
+    layout: str = field(default="", compare=False)  #: see PartitionMap.layout
+
+    @property
+    def address(self) -> str:
+        """Where its first server is: HOST:PORT, without a token."""
+        return urlsplit(self.servers[0]).netloc.rpartition("@")[2]
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,29 @@ class PartitionMap:
     def place(self, user: bytes) -> int:
         """Return the place in `partitions` of who owns a user. O(bytes)."""
         return self.owners[slot(user)]
+
+    def place_of(self, number: int) -> int:
+        """Return the place of a partition, or -1 if it is not there: it owns nothing. O(partitions)."""
+        return next((place for place, each in enumerate(self.partitions) if each.number == number), -1)
+
+    def came_from(self, number: int) -> tuple[int, ...]:
+        """Return the numbers of partitions that had some slots of one not long ago."""
+        place = self.place_of(number)
+        return self.partitions[place].came_from if place >= 0 else ()
+
+    def layout(self, number: int) -> str:
+        """Return a partition's number, and a checksum of who owns which slot.
+
+        Whoever has the same divides users alike, and means the same partition.
+        """
+        place = self.place_of(number)
+        return self.partitions[place].layout if place >= 0 else f"{number}-nothing"
+
+    def had_before(self, number: int, before: "PartitionMap") -> set[int]:
+        """Return the numbers of partitions that had slots before that are `number`'s now. O(slots)."""
+        place, same = self.place_of(number), before.place_of(number)
+        pairs = set(zip(self.owners, before.owners, strict=True))
+        return {before.partitions[had].number for now, had in pairs if now == place and had != same}
 
 
 def slot(user: bytes) -> int:
@@ -97,10 +129,14 @@ def parse(text: str) -> PartitionMap:
         table = tables[str(number)]
         if not isinstance(table, dict):
             raise ConfigError(f"partition.{number} takes a table with slots and servers")
-        _only(table, f"partition.{number}", {"slots", "servers"})
-        partitions.append(Partition(number, _servers(number, table.get("servers"))))
+        _only(table, f"partition.{number}", {"slots", "servers", "came_from"})
+        servers, came_from = _servers(number, table.get("servers")), _came_from(number, table.get("came_from", []))
+        partitions.append(Partition(number, servers, came_from))
         spans += [(first, last, place) for first, last in _slots(number, table.get("slots"))]
-    return PartitionMap(version, tuple(partitions), _owners(spans, numbers))
+    owners = _owners(spans, numbers)
+    checksum = crc32(" ".join(str(numbers[place]) for place in owners).encode())
+    divided = (replace(each, layout=f"{each.number}-{checksum:08x}") for each in partitions)
+    return PartitionMap(version, tuple(divided), owners)
 
 
 def _only(given: dict[str, object], where: str, known: set[str]) -> None:
@@ -119,6 +155,12 @@ def _servers(number: int, given: object) -> tuple[str, ...]:
     if not isinstance(given, list) or not given or not all(isinstance(each, str) and each for each in given):
         raise ConfigError(f'partition.{number} needs servers, a list such as ["online://10.0.0.5:8989"]')
     return tuple(given)
+
+
+def _came_from(number: int, given: object) -> tuple[int, ...]:
+    if not isinstance(given, list) or not all(type(each) is int and 0 <= each < SLOTS for each in given):
+        raise ConfigError(f"partition.{number}: came_from takes numbers of partitions, such as [0, 1], not {given!r}")
+    return tuple(sorted(set(given) - {number}))
 
 
 def _slots(number: int, given: object) -> list[tuple[int, int]]:

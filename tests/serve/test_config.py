@@ -58,6 +58,7 @@ VALUES = {
     "bus": ("redis://:secret@127.0.0.1:6379/0", "redis://:secret@127.0.0.1:6379/0"),
     "bus_ack": ("yes", "yes"),
     "partition": ("3", 3),
+    "map": ("/etc/map.toml", Path("/etc/map.toml")),
     "sites": ("forum", ("forum",)),
     "history": ("30d", 30),
     "last_seen": ("90", 90),

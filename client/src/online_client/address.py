@@ -34,6 +34,7 @@ class Address:
     site: str = DEFAULT_SITE
     token: str | None = field(default=None, repr=False)
     tls: bool = False
+    map: str | None = None  #: how users must be divided among servers; None: however they are
     ca_file: str | None = None  #: None: what the system trusts
 
     def __str__(self) -> str:
@@ -80,6 +81,7 @@ def parse_address(
         site=_one_site([name, path_site, query.get("site", "")], url),
         token=token,
         tls=parts.scheme == "onlines",
+        map=query.get("map"),
         ca_file=ca_file or query.get("ca"),
     )
 
@@ -171,7 +173,7 @@ def _socket_path(parts: SplitResult, url: str) -> str:
 
 
 def _query(parts: SplitResult, url: str) -> dict[str, str]:
-    known = {"online": (), "onlines": ("ca",), "online+unix": ("site",)}[parts.scheme]
+    known = {"online": ("map",), "onlines": ("map", "ca"), "online+unix": ("site",)}[parts.scheme]
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     for key, value in query.items():
         if key not in known:

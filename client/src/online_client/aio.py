@@ -241,13 +241,12 @@ class AsyncClient:
 
     async def _connect(self, address: Address) -> "_Connection":
         connection = _Connection(await _open(address, self._tls), address)
-        greeting = verbs.greeting(address)
-        if greeting is not None:
-            try:
+        try:
+            for greeting in verbs.greetings(address):
                 await connection.call(greeting)
-            except BaseException:
-                await connection.close()
-                raise
+        except BaseException:
+            await connection.close()
+            raise
         return connection
 
     def _keep(self, connection: "_Connection") -> bool:

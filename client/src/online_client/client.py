@@ -274,13 +274,12 @@ class Client:
     def _connect(self, deadline: "_Deadline") -> "_Connection":
         with _as_our_errors(deadline, cannot_connect):
             connection = _Connection(_open(deadline.address, self._tls, deadline))
-        greeting = verbs.greeting(deadline.address)
-        if greeting is not None:
-            try:
+        try:
+            for greeting in verbs.greetings(deadline.address):
                 connection.call(greeting, deadline)
-            except BaseException:
-                connection.close()
-                raise
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _take(self, address: Address) -> "_Connection | None":

@@ -192,12 +192,15 @@ def subscribe(*channels: Name) -> Request[int]:
     return _request("subscribe", _integer, *(_name("a channel", channel) for channel in channels))
 
 
-def greeting(address: Address) -> Request[None] | None:
-    """What a new connection to `address` says first, if anything: its token and its site."""
+def greetings(address: Address) -> Iterator[Request[None]]:
+    """Yield what a new connection to `address` says first: its token and its site, and its map of partitions."""
     site = _name("site", address.site)
     if address.token is not None:
-        return _request("auth", _nothing, site, _name("token", address.token))
-    return _request("site", _nothing, site) if address.site != DEFAULT_SITE else None
+        yield _request("auth", _nothing, site, _name("token", address.token))
+    elif address.site != DEFAULT_SITE:
+        yield _request("site", _nothing, site)
+    if address.map is not None:
+        yield _request("client", _nothing, b"MAP", _name("map", address.map))
 
 
 def pack_hit(user: User, url: Name, seen_ms: Time | None = None, kind: str = MEMBER) -> bytes:

@@ -8,6 +8,7 @@ Whoever publishes needs no server, and every server that follows knows everybody
     forgetting  who is to be forgotten <-> frames
     follower    entries -> the indexes of a server                      -> entries, forgetting
     replica     the part of a server: all of this, and what heals gaps  -> follower, publisher, redisbus, told
+    division    the part of one that knows a part of the users alone    -> replica
     relay       the part of one that publishes and keeps nobody        -> publisher, redisbus, told
     told        what is said of it: INFO bus                   -> follower, publisher
 """

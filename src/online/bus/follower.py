@@ -55,13 +55,19 @@ class _Host:
 class Follower:
     """Applies entries."""
 
-    def __init__(self, sites: Sites, source: bytes, now_ms: Callable[[], int]) -> None:
-        """`source` is how this server signs its own entries."""
+    def __init__(
+        self, sites: Sites, source: bytes, now_ms: Callable[[], int], *, counts_others: bool = True
+    ) -> None:
+        """`source` is how this server signs its own entries, whose hits were counted before.
+
+        Without `counts_others` no hits are counted.
+        """
         self.entries = self.own = self.poisoned = self.calls = 0
         self.forget: Callable[[bytes, bytes, int], object] = lambda site, user, at_ms: None  #: others were asked to
         self._host = _Host(sites)
         self._replay = Replay(self._host)
         self._source = source
+        self._counts_others = counts_others
         self._now_ms = now_ms
 
     @property
@@ -74,8 +80,13 @@ class Follower:
         """Those that were too far ahead."""
         return self._replay.clamped
 
+    @property
+    def step_ms(self) -> int:
+        """Times of the bus less these are index time."""
+        return self._replay.clock_step_ms
+
     def step_to(self, step_ms: int) -> None:
-        """Let times of the bus less `step_ms` be index time."""
+        """Change `step_ms`."""
         self._replay.clock_step_ms = step_ms
 
     def apply(
@@ -103,7 +114,8 @@ class Follower:
             self.calls += not is_own
             return
         latest_ms = time_of(entry.place) + AHEAD_MS
-        if not self._replay.apply(entry.frames, now_ms=self._now_ms(), latest_ms=latest_ms, is_echo=is_own):
+        is_echo = is_own or not self._counts_others
+        if not self._replay.apply(entry.frames, now_ms=self._now_ms(), latest_ms=latest_ms, is_echo=is_echo):
             self.poisoned += 1
         if self._host.forgotten:
             for forgotten in self._host.forgotten if not is_own else ():

@@ -160,6 +160,8 @@ class Replica(Part):
         self._is_call_wanted = False
         self._warned: set[str] = set()
         self._refusal: str | None = None
+        self._has_loaded = False
+        self.before_ready: Callable[[], Awaitable[None]] | None = None  #: reads what else must be there
 
     # The life of a part
 
@@ -203,7 +205,10 @@ class Replica(Part):
                 await trio.sleep(FIRST_PAUSE_S)
         if not self._is_ready:
             logger.warning("bus %s: serving without it until it answers", redisbus.shown(self.url))
+        if self.before_ready is not None:
+            await self.before_ready()
         self._service.loading = None
+        self._has_loaded = True
         self.trail.is_paused = False
 
     async def run(self) -> None:
@@ -365,15 +370,20 @@ class Replica(Part):
             await bus.trim(self._look.now_ms - 2000 * self._sites.window_s)
 
     async def _apply(self, entries: list[Entry]) -> None:
-        await self._slices.finish("bus", self.follower.apply(entries, self._before, self._after))
+        await self.apply_by(self.follower, entries)
         if entries:
             self.place = entries[-1].place
+
+    async def apply_by(self, follower: Follower, entries: list[Entry]) -> None:
+        """Apply entries of a bus without publishing what they hold."""
+        follower.step_to(self.follower.step_ms)
+        await self._slices.finish("bus", follower.apply(entries, self._before, self._after))
 
     def _before(self) -> None:
         self.trail.is_paused = True
 
     def _after(self) -> None:
-        self.trail.is_paused = self._service.loading is not None
+        self.trail.is_paused = not self._has_loaded
         if self._service.journal is not None:
             self._service.journal.flush()
         self._settle()

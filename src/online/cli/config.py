@@ -31,6 +31,7 @@ EXAMPLES = {
     "sites": ["forum", "shop"],
     "state": "/var/lib/online/state",
     "bus": "redis://127.0.0.1:6379",
+    "map": "/etc/online/map.toml",
     "tls_cert": "/etc/online/cert.pem",
     "tls_key": "/etc/online/key.pem",
     "unix_mode": "660",

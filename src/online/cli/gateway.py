@@ -34,19 +34,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EXAMPLES
     serve.add_check_argument(parser)
-    parser.add_argument("--map", metavar="FILE", type=Path, required=True, help="which servers know which users (TOML)")
     loading.add_arguments(parser)
 
 
 def run(args: Namespace) -> int:
     """Answer until SIGTERM or SIGINT. Raises OnlineError if it cannot start, or fails."""
-    path = args.map
-    del args.map  # what is left are settings
-    return serve.run_server(args, partial(assemble, path))
+    return serve.run_server(args, lambda config: assemble(config.map, config))
 
 
-def assemble(path: Path, config: Config, *, clock: Clock | None = None) -> Server:
+def assemble(path: Path | None, config: Config, *, clock: Clock | None = None) -> Server:
     """Return a server that asks others. Raises ConfigError."""
+    if path is None:
+        raise ConfigError("a gateway needs a map: --map FILE, or ONLINE_MAP, or map in the file")
     if config.state is not None or config.bus is not None or config.syslog or config.http:
         raise ConfigError("a gateway only asks others: --state, --bus, --syslog and --http are for servers")
     try:

@@ -11,6 +11,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -30,6 +31,7 @@ from online.serve.syslog import Syslog
 from online.serve.systemd import Systemd
 
 if TYPE_CHECKING:
+    from online.bus.division import Division
     from online.bus.replica import Replica
 
 #: Signals that stop the server.
@@ -52,8 +54,8 @@ Every setting can be given as an option, as an environment variable (ONLINE_WIND
 file (window = 1800). Options override variables; variables override the file. Write sizes as 64KiB or 1MiB, and times
 as 90, 90s, 30min or 2h.
 
-SIGTERM, SIGINT (Ctrl-C) and SIGQUIT stop the server. SIGHUP makes it read the files of the token and of the
-certificate again. With --state, nobody is forgotten over a restart or a crash."""
+SIGTERM, SIGINT (Ctrl-C) and SIGQUIT stop the server. SIGHUP makes it read the files of the token, of the
+certificate and of the map again. With --state, nobody is forgotten over a restart or a crash."""
 
 _EXAMPLES = """\
 examples:
@@ -148,13 +150,25 @@ def assemble(config: Config, *, clock: Clock | None = None) -> Server:
     past = server.verbs.past = PastKeeper(config, *shared, server.slices, purging=keeper)
     server.attach(past)
     if config.bus is not None:
-        server.attach(_replica()(config, *shared, server.slices, keeper=keeper, past=past, wake=wake))
+        replica = _replica()(config, *shared, server.slices, keeper=keeper, past=past, wake=wake)
+        if config.map is not None:
+            server.attach(_division(config.map, config.partition, server, replica))
+        server.attach(replica)
+    elif config.map is not None:
+        raise ConfigError("map needs a bus, too: users who come from another partition are read from it")
     if config.syslog:
         server.attach(syslog)
     if config.http != ():
         take_over = server.sockets.take_over if server.sockets is not None else None
         server.attach(Http(config, server.verbs, server.clock.now_ms, tls_context=server.tls, take_over=take_over))
     return server
+
+
+def _division(path: Path, number: int, server: Server, replica: "Replica") -> "Division":
+    """Let a server know the users of its partition alone. Raises ConfigError."""
+    from online.bus.division import Division
+
+    return Division(path, number, server.sites, server.service, server.connections, server.clock.now_ms, replica)
 
 
 def _replica() -> "type[Replica]":

@@ -8,7 +8,8 @@ source: its `.pxd` is the code.
     arena       memory in blocks, named by 32-bit references
     skiplist    records in several orders at once                       -> arena
     table       name -> record                                          -> skiplist
-    core        the rules: hit, leave, expire, count                    -> table
+    slots       whose users a server has, where they are divided        -> skiplist
+    core        the rules: hit, leave, expire, count                    -> slots, table
     ahead       batches of hits, with memory waits overlapped           -> core
     sorting     all names sorted at once, after a start                 -> core
     lists       lists of sessions, and their cursors                    -> core

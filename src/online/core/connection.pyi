@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from online.core.index import Index
 from online.core.journal import Journal
+from online.core.slots import Slots
 from online.limits import Limits
 from online.terms import IndexStatistics
 
@@ -75,6 +76,8 @@ class Service:
     @property
     def buffered_bytes(self) -> int:
         """Bytes of waiting input and output in all connections. O(1)."""
+    def divide(self, slots: Slots) -> None:
+        """Refuse hits of users who are not of our slots, also those to sites that do not exist yet."""
     def unplaced(self) -> IndexStatistics:
         """Return the statistics of hits that were ignored or refused before their site had an index."""
     @property

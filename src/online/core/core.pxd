@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from online.core.arena cimport NO_REF, Purse, ref_t
 from online.core.skiplist cimport BOT, DEPARTED, GUEST, HIDDEN, Name, Skiplist, page_at, skiplist_draw_heights
+from online.core.slots cimport Owned
 from online.core.table cimport HashKey, Table, siphash
 
 cdef extern from *:
@@ -27,6 +28,7 @@ cdef enum Outcome:
     BAD_URL
     BAD_SEEN
     BAD_KIND
+    MOVED                                                # its user is another server's
     FULL_USERS
     FULL_PAGES
     FULL_MEMORY
@@ -92,6 +94,7 @@ cdef struct Core:
     uint32_t max_user
     uint32_t max_url
     uint32_t max_limit
+    Owned* owned                                         # whose users are taken; NULL: all are
     bint keeps_nothing                                   # good hits are told to observers and make no session
     # Of hits about to be applied: a record by name that is not greater than a new user (2 i) or url (2 i + 1).
     ref_t fingers[2 * HITS_AT_ONCE]

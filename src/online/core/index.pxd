@@ -5,6 +5,7 @@ from libc.stdint cimport UINT32_MAX, int64_t, uint32_t
 from online.core.arena cimport Purse
 from online.core.core cimport Core, Hit, Outcome
 from online.core.skiplist cimport Name
+from online.core.slots cimport Slots
 
 cdef class Budget:
     cdef Purse purse
@@ -12,6 +13,7 @@ cdef class Budget:
 cdef class Index:
     cdef Core core
     cdef Budget budget
+    cdef Slots _slots                                    # whose users are taken; None: all are
     cdef int64_t max_pages                               # as it was made with; see relax
 
 cdef refusal(Index index, const Hit* hit, Outcome outcome, seen_ms)

@@ -8,6 +8,7 @@ Calls are atomic among threads (they hold the GIL). No method reads a clock.
 from collections.abc import Sequence
 from typing import final
 
+from online.core.slots import Slots
 from online.terms import IndexStatistics
 
 @final
@@ -42,6 +43,8 @@ class Index:
 
         Raises RangeError if an argument is outside its limits, MemoryError if there is no memory.
         """
+
+    slots: Slots | None  #: whose users are taken; None: all are
 
     def hit(
         self, user: bytes, url: bytes, *, seen_ms: int | None = None, kind: str = "member", now_ms: int

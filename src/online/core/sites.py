@@ -12,6 +12,7 @@ from itertools import islice
 
 from online import errors
 from online.core.index import Budget, Index
+from online.core.slots import Slots
 from online.limits import Limits, default_max_memory
 from online.pieces import Pieces, whole
 from online.terms import IndexStatistics
@@ -49,6 +50,7 @@ class Sites(Mapping[bytes, Index]):
         self.window_s = window_s
         self.budget = Budget(limits.max_memory or default_max_memory())
         self.max_reached = 0  #: how often max_sites was reached
+        self._slots: Slots | None = None
         self.opened: list[Callable[[Index, bytes], None]] = []  #: told of each site that begins to exist
         self._indexes: dict[bytes, Index] = {}
         self.open(DEFAULT_SITE)
@@ -74,6 +76,7 @@ class Sites(Mapping[bytes, Index]):
                 self.max_reached += 1
                 raise errors.full("max_sites", self.limits.max_sites)
             index = self._indexes[name] = self._new_index()
+            index.slots = self._slots
             for tell in self.opened:
                 tell(index, name)
         return index
@@ -82,6 +85,12 @@ class Sites(Mapping[bytes, Index]):
         """Raise NotServedError for a site that must not exist here. O(1)."""
         if self._served and name not in self._served and name != DEFAULT_SITE:
             raise errors.not_served(name)
+
+    def divide(self, slots: Slots) -> None:
+        """Take hits of those users alone who are of our slots. O(sites)."""
+        self._slots = slots
+        for index in self._indexes.values():
+            index.slots = slots
 
     def expire(self, now_ms: int) -> Iterator[None]:
         """Remove sessions that have left the window, a few per step. Skips sites that open meanwhile."""

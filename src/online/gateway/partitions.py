@@ -79,4 +79,5 @@ class Partitions:
             raise ValueError("servers take online://[:TOKEN@]HOST:PORT, or all onlines://, without a site")
         token, at, _ = first.netloc.rpartition("@")
         hosts = ",".join(each.netloc.rpartition("@")[2] for each in servers)
-        return f"{first.scheme}://{token}{at}{hosts}/{quote(site, safe='')}"
+        layout = self._partitions[place].layout
+        return f"{first.scheme}://{token}{at}{hosts}/{quote(site, safe='')}?map={layout}"

@@ -97,6 +97,7 @@ _STATUS_OF = {
     "NOPERM": 403,
     "FULL": 503,
     "NOSITE": 421,
+    "MOVED": 421,
     "LOADING": 503,
     "MISCONF": 503,
     "PROTO": 400,

@@ -72,6 +72,7 @@ class Config:
     bus: str | None = field(default=None, repr=False)  #: may have a password in it
     bus_ack: str = "no"
     partition: int = 0  #: whose stream of the bus
+    map: Path | None = None  #: of partitions
     history: int = 400  #: days; 0: none is kept
     last_seen: int = 0  #: days; 0: nobody's
     tls_cert: Path | None = None

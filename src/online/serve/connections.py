@@ -87,12 +87,13 @@ async def replied(awaited: Future[Any]) -> None:
 class _Open:
     """What is known of a connection while it is open."""
 
-    __slots__ = ("grant", "home", "is_counted", "peer", "subscriber")
+    __slots__ = ("grant", "home", "is_counted", "layout", "peer", "subscriber")
 
     def __init__(self, peer: Peer | None, *, is_counted: bool) -> None:
         self.peer = peer
         self.home = DEFAULT_SITE
         self.grant: Grant | None = None
+        self.layout: str | None = None
         self.is_counted = is_counted
         self.subscriber: Leaver | None = None
 
@@ -122,6 +123,7 @@ class Connections:
 
     def __init__(self, sites: Sites, service: Service) -> None:
         """Begin with none, and the limits of `service`. New connections speak of the site `default` of `sites`."""
+        self.layout: str | None = None  #: how users are divided among servers; None: they are not
         self.n_counted = 0  #: open now, without those that were too many
         self.accepted = 0  #: since the start
         self.failures = 0  #: ended by a fault of the server
@@ -181,6 +183,21 @@ class Connections:
         """End whose token is no longer among the good ones, as it was; return how many. O(connections * tokens)."""
         revoked = [known.peer for known in self._open.values() if known.grant is not None and known.grant not in good]
         return sum(peer.fail(errors.token_revoked(), now_ms=now_ms) for peer in revoked if peer is not None)
+
+    def go_by(self, connection: Connection, layout: str) -> None:
+        """Answer a connection only as long as users are divided so. Raises LoadingError if they are not, or not yet."""
+        if self.layout is not None and layout != self.layout:
+            raise errors.other_map(self.layout, layout)
+        known = self._open.get(connection)
+        if known is not None:
+            known.layout = layout
+
+    def divide(self, layout: str, *, now_ms: int) -> int:
+        """End who goes by another map than this; return how many. O(connections)."""
+        self.layout = layout
+        others = [(each.peer, each.layout) for each in self._open.values() if each.layout not in (None, layout)]
+        ended = (peer.fail(errors.other_map(layout, each), now_ms=now_ms) for peer, each in others if peer and each)
+        return sum(ended)
 
     def may(self, connection: Connection, role: str) -> bool:
         """Whether the token of a connection allows what `role` may."""

@@ -255,7 +255,8 @@ class Push:
             if self._new:
                 await slices.finish("push", self._tell_new(now_ms))
             if trio.current_time() >= due_s:
-                await slices.finish("push", self._tell_changes(now_ms))
+                if self._service.loading is None:  # else nobody knows what is so
+                    await slices.finish("push", self._tell_changes(now_ms))
                 due_s = max(due_s + interval_s, trio.current_time())
             if not self._channels:
                 due_s = math.inf

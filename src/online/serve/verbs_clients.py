@@ -14,7 +14,7 @@ from online.serve.verb import Shared, is_heard, verb
 
 _USAGE = (
     "ID, INFO, LIST [TYPE type] [ID id ...], GETNAME, SETNAME name, SETINFO attribute value, REPLY ON|OFF|SKIP, "
-    "NO-EVICT ON|OFF, NO-TOUCH ON|OFF or KILL"
+    "MAP layout, NO-EVICT ON|OFF, NO-TOUCH ON|OFF or KILL"
 )
 _KILL_USAGE = "IP:PORT, or any of ID id, ADDR ip:port, LADDR ip:port, USER site, TYPE normal and SKIPME yes|no"
 
@@ -35,6 +35,9 @@ def client(shared: Shared, connection: Connection, args: list[bytes], now_ms: in
             connection.name = client_name(name)
             return OK
         case b"SETINFO", [_, _]:  # the library's name and version: taken and not kept
+            return OK
+        case b"MAP", [layout]:
+            shared.connections.go_by(connection, layout.decode(errors="replace"))
             return OK
         case b"REPLY", [mode] if mode.upper() in (b"ON", b"OFF", b"SKIP"):
             connection.reply = mode.lower().decode()

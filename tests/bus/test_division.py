@@ -1,0 +1,266 @@
+"""Servers that divide the users: what they refuse, and what happens when slots move, under load."""
+
+import contextlib
+from zlib import crc32
+
+import pytest
+import trio
+from tests.bus.servers import Running, async_test, equal, until
+from tests.serving import LOCAL
+
+from online.cli import gateway, serve
+from online.errors import ConfigError
+from online.partitions import SLOTS
+from online.serve.config import Address, Config
+
+USERS = [b"user-%d" % number for number in range(300)]
+
+
+class Site:
+    """A map and the servers and gateways that go by it; it all runs in one process."""
+
+    def __init__(self, path, url, nursery):
+        self.path, self._url, self._nursery = path, url, nursery
+        self.version = 0
+        self.ports = {}
+        self.running = []
+
+    def write(self, slots, came_from=None):
+        """Write the next version: `slots` by partition."""
+        self.version += 1
+        lines = ["format = 1", f"version = {self.version}"]
+        for number, spans in slots.items():
+            servers = [f"online://127.0.0.1:{port}" for port in self.ports.get(number, [1])]
+            lines += [f"[partition.{number}]", f'slots = "{spans}"', f"servers = {servers}".replace("'", '"')]
+            lines += [f"came_from = {(came_from or {}).get(number, [])}"]
+        self.path.write_text("\n".join(lines))
+
+    async def server(self, number, **settings):
+        config = Config(listen=(LOCAL,), http=(), bus=self._url, partition=number, map=self.path, **settings)
+        running = await self._start(serve.assemble(config))
+        self.ports.setdefault(number, []).append(running.server.addresses[0].port)
+        await until(lambda: running.server.service.loading is None)
+        return running
+
+    async def gateway(self):
+        return await self._start(gateway.assemble(self.path, Config(listen=(LOCAL,), http=())))
+
+    async def _start(self, server):
+        await self._nursery.start(server.run)
+        self.running.append(Running(server))
+        return self.running[-1]
+
+
+@contextlib.asynccontextmanager
+async def site(tmp_path, broker):
+    async with trio.open_nursery() as nursery:
+        made = Site(tmp_path / "map.toml", broker.url, nursery)
+        try:
+            yield made
+        finally:
+            for each in made.running:
+                each.server.stop()
+
+
+async def reload(running):
+    """Do what SIGHUP does, and wait until it is done."""
+    running.server.reload(running.server.config)
+    await until(lambda: running.server.service.loading is None)
+
+
+def division(running):
+    return next(part for part in running.server.parts if part.name == "map")
+
+
+def owned(users, first, last):
+    return sum(first <= crc32(user) % SLOTS <= last for user in users)
+
+
+@async_test
+async def test_hits_of_users_of_others_are_refused_in_every_dialect(tmp_path, broker):
+    async with site(tmp_path, broker) as made:
+        made.write({0: "0-8191", 1: "8192-16383"})
+        one = await made.server(0)
+        theirs = next(user for user in USERS if not owned([user], 0, 8191))
+        ours = next(user for user in USERS if owned([user], 0, 8191))
+        moved = f"-MOVED {crc32(theirs) % SLOTS} 127.0.0.1:1"
+        assert await one.ask(b"HIT %s /a" % theirs) == moved
+        assert await one.ask(b"LEAVE %s" % theirs) == moved
+        peer = await one.connect()
+        assert await peer.ask(b"SITE shop") == b"+OK\r\n"
+        assert (await peer.ask(b"HIT %s /a" % theirs)).decode().strip() == moved
+        await peer.stream.aclose()
+        assert sorted(one.server.sites) == [b"default"]
+        peer = await one.connect()
+        batch = b"\x94\x00\x01\xa4hits\x92" + b"".join(
+            b"\x92" + bytes([0xA0 + len(user)]) + user + b"\xa2/a" for user in (theirs, ours)
+        )
+        await peer.stream.send_all(batch)
+        answer = await peer.receive()
+        assert answer.startswith(b"\x94\x01\x01\xc0\x94\x01\x00\x01\x92\xa5MOVED")  # one accepted, one refused
+        assert answer.endswith(b"hit 1 of the batch: " + moved.split(" ", 1)[1].encode())
+        await peer.stream.aclose()
+        assert (one.users, one.server.sites[b"default"].statistics().refused) == (1, 3)
+        assert dict(division(one).info()["map"](0))["moved_hits"] == 4
+
+
+class Load:
+    """Hits and questions that go on while servers change. What is answered is right, or says that it is not known."""
+
+    def __init__(self, asked, *, may_be_partial):
+        self._asked, self._may_be_partial = asked, may_be_partial
+        self.rounds = self.partial = 0
+        self.pages = {}  #: where each user may be: a hit that was not acknowledged may have been taken
+        self._stopped = trio.Event()
+
+    async def run(self):
+        peer = await self._asked.connect()
+        while not self._stopped.is_set():
+            for number, user in enumerate(USERS[self.rounds % 7 :: 7]):
+                page = b"/%d" % ((number + self.rounds) % 5)
+                answer = await self._answer(peer, b"HIT %s %s" % (user, page))
+                self.pages[user] = {page} if answer is not None else self.pages.get(user, {b"/"}) | {page}
+                if number % 5 == 0:
+                    assert await self._answer(peer, b"COUNT") in (None, b":%d" % len(USERS))
+            self.rounds += 1
+        await peer.stream.aclose()
+
+    async def _answer(self, peer, line):
+        answer = (await peer.ask(line)).rstrip(b"\r\n")
+        if not answer.startswith(b"-"):
+            return answer
+        assert self._may_be_partial, answer
+        assert answer.startswith(b"-PARTIAL"), answer
+        self.partial += 1
+        return None
+
+    async def more(self, rounds=2):
+        """Wait until that goes on for some time."""
+        until_round = self.rounds + rounds
+        await until(lambda: self.rounds >= until_round)
+
+    def stop(self):
+        self._stopped.set()
+
+
+async def all_know(asked, load):
+    """Every user stands where the last hit that was acknowledged says."""
+    peer = await asked.connect()
+
+    async def wrong():
+        answers = {user: await peer.ask(b"SEEN %s" % user) for user in load.pages}
+        return {user: answer for user, answer in answers.items() if not any(
+            page + b"\r\n" in answer for page in load.pages[user])}
+
+    with trio.move_on_after(5):
+        while await wrong():
+            await trio.sleep(0.02)
+    assert await wrong() == {}, load.pages
+    await peer.stream.aclose()
+
+
+@pytest.mark.parametrize("n_servers", [1, 2])
+def test_slots_go_to_a_new_partition_and_come_back_under_load(tmp_path, broker, n_servers):
+    @async_test
+    async def run():
+        async with site(tmp_path, broker) as made:
+            made.write({0: "0-16383"})
+            old = [await made.server(0) for _ in range(n_servers)]
+            made.write({0: "0-16383"})
+            asked = await made.gateway()
+            for each in old:
+                await reload(each)
+            for user in USERS:
+                assert await asked.ask(b"HIT %s /" % user) == "+OK"
+            for each in old:
+                await until(lambda each=each: each.users == len(USERS))
+            load = Load(asked, may_be_partial=n_servers == 1)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(load.run)
+                await load.more()
+                made.write({0: "0-8191", 1: "8192-16383"}, {1: [0]})
+                new = [await made.server(1) for _ in range(n_servers)]
+                made.write({0: "0-8191", 1: "8192-16383"}, {1: [0]})
+                await _change(load, [*new, *old], asked)
+                assert old[0].users == owned(USERS, 0, 8191)
+                assert new[0].users == owned(USERS, 8192, 16383)
+
+                made.write({0: "0-12000", 1: "12001-16383"}, {0: [1]})
+                await _change(load, [*old, *new], asked)
+                assert old[0].users == owned(USERS, 0, 12000)
+
+                made.write({0: "0-16383"}, {0: [1]})
+                await _change(load, [*old, *new], asked)
+                assert old[0].users == len(USERS)
+                assert new[0].users == 0
+                load.stop()
+            await all_know(asked, load)
+            await equal(*old, users=len(USERS))
+            if n_servers == 2:
+                assert load.partial == 0
+
+    run()
+
+
+async def _change(load, servers, asked):
+    """Let a new map be used: by the first server of each partition, by the gateway, by the others."""
+    first = {each.server.config.partition: each for each in reversed(servers)}
+    for each in first.values():
+        await reload(each)
+    asked.server.reload(asked.server.config)
+    await load.more(1)
+    for each in servers:
+        if each not in first.values():
+            await reload(each)
+    await load.more()
+
+
+@async_test
+async def test_a_server_that_starts_again_drops_whom_its_state_has_of_others(tmp_path, broker):
+    async with site(tmp_path, broker) as made:
+        made.write({0: "0-16383"})
+        one = await made.server(0, state=tmp_path / "state")
+        for user in USERS:
+            await one.hit(user, b"/a")
+    async with site(tmp_path, broker) as made:
+        made.version = 1
+        made.write({0: "0-99", 1: "100-16383"})
+        one = await made.server(0, state=tmp_path / "state")
+        assert one.users == owned(USERS, 0, 99)
+
+
+@async_test
+async def test_a_map_that_would_lose_users_changes_nothing(tmp_path, broker):
+    async with site(tmp_path, broker) as made:
+        made.write({0: "0-99", 1: "100-16383"})
+        one = await made.server(0)
+        made.write({0: "0-199", 1: "200-16383"})
+        with pytest.raises(ConfigError, match=r"partition\.0 gets slots of partition 1: add it to its came_from"):
+            one.server.reload(one.server.config)
+        made.version = 0
+        made.write({0: "0-16383"})
+        with pytest.raises(ConfigError, match="version 1"):
+            one.server.reload(one.server.config)
+        assert (division(one).owners.version, one.server.service.loading) == (1, None)
+
+
+@async_test
+async def test_who_goes_by_another_map_gets_no_answer(tmp_path, broker):
+    async with site(tmp_path, broker) as made:
+        made.write({0: "0-99", 1: "100-16383"})
+        one = await made.server(0)
+        layout = division(one).owners.layout(0)
+        peer = await one.connect()
+        assert await peer.ask(b"CLIENT MAP " + layout.encode()) == b"+OK\r\n"
+        assert (await peer.ask(b"CLIENT MAP 1-12345678")).startswith(b"-LOADING the map here is ")
+        assert await peer.ask(b"COUNT") == b":0\r\n"
+        made.write({0: "0-98", 1: "99-16383"})
+        await reload(one)
+        assert (await peer.stream.receive_some()).startswith(b"-LOADING the map here is ")
+        assert await peer.stream.receive_some() == b""
+        await peer.stream.aclose()
+
+
+def test_a_map_needs_a_bus(tmp_path):
+    with pytest.raises(ConfigError, match="map needs a bus"):
+        serve.assemble(Config(listen=(Address("127.0.0.1", 0),), map=tmp_path / "map.toml"))
