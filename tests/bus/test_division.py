@@ -149,8 +149,11 @@ async def all_know(asked, load):
 
     async def wrong():
         answers = {user: await peer.ask(b"SEEN %s" % user) for user in load.pages}
-        return {user: answer for user, answer in answers.items() if not any(
-            page + b"\r\n" in answer for page in load.pages[user])}
+        return {
+            user: answer
+            for user, answer in answers.items()
+            if not any(page + b"\r\n" in answer for page in load.pages[user])
+        }
 
     with trio.move_on_after(5):
         while await wrong():

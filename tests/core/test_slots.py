@@ -41,8 +41,10 @@ def test_hits_of_users_of_others_are_refused_and_counted_and_the_owner_is_named(
         if is_low(user):
             assert index.hit(user, b"/a", now_ms=NOW_MS)
             continue
-        for refuse in (lambda user=user: index.hit(user, b"/a", now_ms=NOW_MS),
-                       lambda user=user: index.leave(user, now_ms=NOW_MS)):
+        for refuse in (
+            lambda user=user: index.hit(user, b"/a", now_ms=NOW_MS),
+            lambda user=user: index.leave(user, now_ms=NOW_MS),
+        ):
             with pytest.raises(MovedError) as refused:
                 refuse()
             assert (refused.value.code, str(refused.value)) == ("MOVED", f"{crc32(user) % SLOTS} b:8989")
