@@ -15,7 +15,7 @@ CORE = (
     "arena", "skiplist", "slots", "table", "core", "ahead", "sorting", "lists", "sections", "index",
     "checksum", "journal", "replay", "logfields", "jsonfields", "usual", "crowd",
     "connection", "arguments", "verbs", "resp", "msgpack", "hits", "questions", "transactions", "frames", "observers",
-    "states", "past",
+    "states", "past", "merge",
 )
 
 #: Where the system has epoll.

@@ -25,11 +25,12 @@ from online import errors
 from online.errors import CommandError, FramingError
 
 from online.core.arena cimport ref_t
-from online.core.codec cimport Arg, Buffer, buffer_used
+from online.core.codec cimport COMPLETE, NIL, NUMBER, TEXT, Arg, Buffer, buffer_used
 from online.core.core cimport core_advance
 from online.core.index cimport Index, name_from
+from online.core.msgpack_values cimport ARRAY, MAP, Token, read_token
 
-__all__ = ["NOT_YET", "OK", "Connection", "Service", "Status", "Written"]
+__all__ = ["NOT_YET", "OK", "Connection", "Packed", "Service", "Status", "Written"]
 
 cdef enum:
     MOST_LENT_BYTES = 512 * 1024                         # of a lent buffer that is kept for the next
@@ -47,6 +48,12 @@ NOT_YET = object()
 
 class Written(bytes):
     """A reply that is written already, in the dialect of its connection."""
+
+    __slots__ = ()
+
+
+class Packed(bytes):
+    """A reply in MessagePack, written in the dialect of its connection."""
 
     __slots__ = ()
 
@@ -101,6 +108,8 @@ cdef int put_object(Connection c, value) except -1:
         memcpy(room(c, len(value)), <const char*><bytes>value, len(value))
         wrote(c, len(value))
         return 0
+    if type(value) is Packed:
+        return put_packed(c, value)
     if isinstance(value, bytes):
         return put_text(c, name_from(value))
     if isinstance(value, Status) and c.dialect != MSGPACK:
@@ -120,6 +129,34 @@ cdef int put_object(Connection c, value) except -1:
             put_object(c, item)
         return 0
     raise TypeError(f"a verb returned {type(value).__name__}, which no dialect can say")
+
+
+cdef int put_packed(Connection c, value) except -1:
+    """Write a value that is packed: both dialects put a head before its items, so one token follows the other."""
+    cdef const uint8_t* at = <const uint8_t*><const char*><bytes>value
+    cdef const uint8_t* end = at + len(value)
+    cdef Token token
+    if c.dialect == MSGPACK:
+        memcpy(room(c, len(value)), at, len(value))
+        wrote(c, len(value))
+        return 0
+    while at < end:
+        if read_token(&token, at, end - at) != COMPLETE or token.size > <size_t>(end - at):
+            raise ValueError("a reply is no whole MessagePack")
+        at += token.size
+        if token.type == ARRAY:
+            put_array(c, token.n)
+        elif token.type == MAP:
+            put_map(c, token.n)
+        elif token.arg.type == TEXT:
+            put_text(c, token.arg.text)
+        elif token.arg.type == NUMBER:
+            put_int(c, token.arg.number)
+        elif token.arg.type == NIL:
+            put_nil(c)
+        else:
+            raise ValueError("a reply has a value that no verb gives")
+    return 0
 
 
 cdef int put_error(Connection c, error) except -1:

@@ -3,13 +3,17 @@
 import random
 from zlib import crc32
 
+import msgpack
 import pytest
-import trio
 
+from online.core.merge import Answers, Listed
 from online.core.reference import ReferenceIndex
-from online.errors import CommandError, RangeError
+from online.core.wire import Packed
+from online.errors import CommandError, OnlineError, RangeError
 from online.gateway import merging
+from online.gateway.asking import Asking
 from online.gateway.cursors import Place, place_of, text_of
+from online.gateway.lines import AwayError
 from online.partitions import Partition, PartitionMap
 
 NOW_MS = 1_700_000_000_000
@@ -19,7 +23,7 @@ MAX_LIMIT = 1_000
 
 
 class Divided:
-    """Indexes of partitions, and one of all users."""
+    """Indexes of partitions, which stand in for lines to their servers, and an index of all users."""
 
     def __init__(self, n: int, seed: int) -> None:
         self.random = random.Random(seed)
@@ -28,21 +32,24 @@ class Divided:
             tuple(Partition(number, ("online://127.0.0.1",)) for number in range(n)),
             tuple(slot * n // 16_384 for slot in range(16_384)),
         )
+        self.numbers = list(range(n))
         self.indexes = [ReferenceIndex() for _ in range(n)]
         self.one = ReferenceIndex()
         self.now_ms = NOW_MS
         self.away: set[int] = set()
 
-    async def ask(self, place, verb, args):
-        await trio.lowlevel.checkpoint()
-        if place in self.away:
-            raise merging.AwayError("refused")
-        return answer_of(self.indexes[place], verb, list(args), self.now_ms)
+    def lines(self, site):
+        return [Answering(self, place) for place in self.numbers]
 
-    async def answer(self, verb, *args):
-        return await merging.answer(self.owners, self.ask, verb, list(args), MAX_LIMIT)
+    def next_msgid(self):
+        return 1
 
-    async def act(self) -> None:
+    def answer(self, verb, *args):
+        question = merging.answer(self.owners, verb, list(args), MAX_LIMIT)
+        reply = Asking(self, b"default", question).begin().result(0)
+        return msgpack.unpackb(reply, raw=True) if isinstance(reply, Packed) else reply
+
+    def act(self) -> None:
         """Let somebody come or go. No two do in the same millisecond."""
         self.now_ms += self.random.choice((1, 1, 7, 1_000, 60_000))
         user = self.random.choice(USERS)
@@ -51,23 +58,44 @@ class Divided:
         else:
             kind = self.random.choice((b"member", b"member", b"guest", b"hidden", b"bot"))
             verb, args = "HIT", [user, self.random.choice(URLS[: self.random.randint(1, len(URLS))]), b"", kind]
-        assert await self.answer(verb, *args) == "OK"
+        assert self.answer(verb, *args) == "OK"
         answer_of(self.one, verb, args, self.now_ms)
 
-    async def check(self, verb, *args):
-        assert plain(await self.answer(verb, *args)) == plain(answer_of(self.one, verb, list(args), self.now_ms))
+    def check(self, verb, *args):
+        assert plain(self.answer(verb, *args)) == plain(answer_of(self.one, verb, list(args), self.now_ms))
 
-    async def check_list(self, verb, *leading, limit):
+    def check_list(self, verb, *leading, limit):
         """All pages of a list, one after the other, are what one index lists."""
         mine, theirs = b"", b""
         while mine is not None:
             given, wanted = (
-                await self.answer(verb, *leading, b"%d" % limit, mine),
+                self.answer(verb, *leading, b"%d" % limit, mine),
                 answer_of(self.one, verb, [*leading, b"%d" % limit, theirs], self.now_ms),
             )
             assert plain(given[:-1]) == plain(wanted[:-1])
             assert (given[-1] is None) == (wanted[-1] is None)
-            mine, theirs = given[-1], wanted[-1]
+            mine, theirs = given[-1], plain(wanted[-1])
+
+
+class Answering:
+    """The line to a partition, which answers at once."""
+
+    def __init__(self, site, place):
+        self.site, self.place = site, place
+
+    def ask(self, msgid, body, asker):
+        unpacker = msgpack.Unpacker(raw=True)
+        unpacker.feed(body)
+        verb, args = unpacker
+        if self.place in self.site.away:
+            asker.failed(self.place, AwayError("refused"))
+            return
+        try:
+            found = answer_of(self.site.indexes[self.place], verb.decode(), args, self.site.now_ms)
+        except OnlineError as error:
+            asker.failed(self.place, error)
+        else:
+            asker.answered(self.place, msgpack.packb(plain(found)))
 
 
 def answer_of(index, verb, args, now_ms):
@@ -89,116 +117,97 @@ def answer_of(index, verb, args, now_ms):
         case "TOP":
             return index.top(int(args[0]), args[1], now_ms=now_ms)
         case "RECENT":
-            return rows(index.recent(int(args[0]), text(args[1]), now_ms=now_ms))
+            return index.recent(int(args[0]), text(args[1:]), now_ms=now_ms)
         case _:
-            return rows(getattr(index, verb.lower())(args[0], int(args[1]), text(args[2]), now_ms=now_ms))
+            return getattr(index, verb.lower())(args[0], int(args[1]), text(args[2:]), now_ms=now_ms)
 
 
 def text(cursor):
-    return (cursor.decode() if isinstance(cursor, bytes) else cursor) or None
-
-
-def rows(answer):
-    return [[list(row) for row in each] if isinstance(each, list) else each for each in answer]
+    return (cursor[0].decode() if cursor else "") or None
 
 
 def plain(value):
-    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+    """Lists, text and numbers, as they come out of a packer."""
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return value.encode() if isinstance(value, str) else value
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 8])
 @pytest.mark.parametrize("seed", range(4))
 def test_every_answer_is_that_of_one_index(n, seed):
-    async def run():
-        site = Divided(n, seed)
-        for _ in range(25):
-            for _ in range(site.random.randint(1, 12)):
-                await site.act()
-            url, limit = site.random.choice(URLS), site.random.choice((1, 2, 5, 30))
-            await site.check("COUNT", b"")
-            await site.check("COUNT", url)
-            await site.check("COUNT", b"", b"%d" % site.random.choice((1, 60, 1_800)))
-            await site.check("COUNTS", *URLS, b"/none")
-            await site.check("KINDS")
-            await site.check("KINDS", url)
-            await site.check("SEEN", *site.random.choices(USERS, k=9))
-            await site.check("TOP", b"%d" % limit, site.random.choice((b"", b"/c", b"/none")))
-            await site.check("PAGE", url, b"0", b"")
-            await site.check_list("PAGE", url, limit=limit)
-            await site.check_list("RECENT", limit=limit)
-            await site.check_list("USERS", site.random.choice((b"", b"user-1")), limit=limit)
-
-    trio.run(run)
+    site = Divided(n, seed)
+    for _ in range(25):
+        for _ in range(site.random.randint(1, 12)):
+            site.act()
+        url, limit = site.random.choice(URLS), site.random.choice((1, 2, 5, 30))
+        site.check("COUNT", b"")
+        site.check("COUNT", url)
+        site.check("COUNT", b"", b"%d" % site.random.choice((1, 60, 1_800)))
+        site.check("COUNTS", *URLS, b"/none")
+        site.check("KINDS")
+        site.check("KINDS", url)
+        site.check("SEEN", *site.random.choices(USERS, k=9))
+        site.check("TOP", b"%d" % limit, site.random.choice((b"", b"/c", b"/none")))
+        site.check("PAGE", url, b"0", b"")
+        site.check_list("PAGE", url, limit=limit)
+        site.check_list("RECENT", limit=limit)
+        site.check_list("USERS", site.random.choice((b"", b"user-1")), limit=limit)
 
 
 @pytest.mark.parametrize("limit", [1, 3, 10])
 def test_users_of_one_time_are_listed_once_each(limit):
-    async def run():
-        site = Divided(3, 0)
-        for user in USERS:
-            await site.answer("HIT", user, b"/a", b"", b"member")
-        listed, cursor = [], b""
-        while cursor is not None:
-            found, cursor = await site.answer("RECENT", b"%d" % limit, cursor)
-            listed += [row[0] for row in found]
-        assert sorted(listed) == sorted(USERS)
-
-    trio.run(run)
+    site = Divided(3, 0)
+    for user in USERS:
+        site.answer("HIT", user, b"/a", b"", b"member")
+    listed, cursor = [], b""
+    while cursor is not None:
+        found, cursor = site.answer("RECENT", b"%d" % limit, cursor)
+        listed += [row[0] for row in found]
+    assert sorted(listed) == sorted(USERS)
 
 
 def test_who_does_not_move_is_listed_once_while_others_do():
-    async def run():
-        site = Divided(3, 0)
-        for user in USERS:
-            site.now_ms += 1
-            await site.answer("HIT", user, b"/a", b"", b"member")
-        staying = USERS[:20]
-        listed, cursor = [], b""
-        while cursor is not None:
-            found, cursor = await site.answer("RECENT", b"3", cursor)
-            listed += [row[0] for row in found]
-            site.now_ms += 1
-            await site.answer("HIT", site.random.choice(USERS[20:]), b"/b", b"", b"member")
-        assert [user for user in listed if user in staying] == staying[::-1]
-
-    trio.run(run)
+    site = Divided(3, 0)
+    for user in USERS:
+        site.now_ms += 1
+        site.answer("HIT", user, b"/a", b"", b"member")
+    staying = USERS[:20]
+    listed, cursor = [], b""
+    while cursor is not None:
+        found, cursor = site.answer("RECENT", b"3", cursor)
+        listed += [row[0] for row in found]
+        site.now_ms += 1
+        site.answer("HIT", site.random.choice(USERS[20:]), b"/b", b"", b"member")
+    assert [user for user in listed if user in staying] == staying[::-1]
 
 
 def test_what_is_missing_is_said():
-    async def run():
-        site = Divided(3, 0)
-        mine = next(user for user in USERS if crc32(user) % 16_384 * 3 // 16_384 == 0)
-        theirs = next(user for user in USERS if crc32(user) % 16_384 * 3 // 16_384 == 2)
-        site.away = {1, 2}
-        for verb, args in (("COUNT", [b""]), ("PAGE", [b"/a", b"5", b""]), ("TOP", [b"3", b""]), ("SEEN", [theirs])):
-            with pytest.raises(merging.PartialError, match=r"no answer from partitions? .*2 of 3: refused"):
-                await site.answer(verb, *args)
-        assert await site.answer("HIT", mine, b"/a", b"", b"member") == "OK"
-        assert await site.answer("SEEN", mine) == [(b"/a", NOW_MS)]
-
-    trio.run(run)
+    site = Divided(3, 0)
+    mine = next(user for user in USERS if crc32(user) % 16_384 * 3 // 16_384 == 0)
+    theirs = next(user for user in USERS if crc32(user) % 16_384 * 3 // 16_384 == 2)
+    site.away = {1, 2}
+    for verb, args in (("COUNT", [b""]), ("PAGE", [b"/a", b"5", b""]), ("TOP", [b"3", b""]), ("SEEN", [theirs])):
+        with pytest.raises(merging.PartialError, match=r"no answer from partitions? .*2 of 3: refused"):
+            site.answer(verb, *args)
+    assert site.answer("HIT", mine, b"/a", b"", b"member") == "OK"
+    assert site.answer("SEEN", mine) == [[b"/a", NOW_MS]]
 
 
 @pytest.mark.parametrize("verb", sorted(merging.REFUSED))
 def test_what_cannot_be_merged_is_refused(verb):
-    async def run():
-        with pytest.raises(CommandError, match=f"a gateway cannot answer {verb}"):
-            await Divided(2, 0).answer(verb, b"/a")
-
-    trio.run(run)
+    with pytest.raises(CommandError, match=f"a gateway cannot answer {verb}"):
+        Divided(2, 0).answer(verb, b"/a")
 
 
 def test_a_cursor_is_good_for_its_question():
-    async def run():
-        site = Divided(2, 0)
-        for user in USERS:
-            await site.answer("HIT", user, b"/a", b"", b"member")
-        *_, cursor = await site.answer("PAGE", b"/a", b"2", b"")
-        for wrong in ((b"/b", b"2", cursor), (b"/a", b"2", b"nonsense"), (b"/a", b"2", cursor[:-4])):
-            with pytest.raises(RangeError, match="cursor"):
-                await site.answer("PAGE", *wrong)
-
-    trio.run(run)
+    site = Divided(2, 0)
+    for user in USERS:
+        site.answer("HIT", user, b"/a", b"", b"member")
+    *_, cursor = site.answer("PAGE", b"/a", b"2", b"")
+    for wrong in ((b"/b", b"2", cursor), (b"/a", b"2", b"nonsense"), (b"/a", b"2", cursor[:-4])):
+        with pytest.raises(RangeError, match="cursor"):
+            site.answer("PAGE", *wrong)
 
 
 @pytest.mark.parametrize(
@@ -221,3 +230,58 @@ def test_a_cursor_that_somebody_made_up_is_refused(made):
     with pytest.raises(RangeError, match="cursor"):
         place_of(text_of(Place(*made), question), question)
     assert place_of(text_of(Place(-1, [b"sum"], {0: b"", 1: None}), question), question).last == -1
+
+
+def test_answers_are_found_however_they_are_cut():
+    packed = [
+        msgpack.packb([1, 1, None, {"a": [1, [2, {"b": 3}]]}]),
+        msgpack.packb([2, "state", [{"c": 4}]]),
+        msgpack.packb([1, 2**32 - 1, ["ERR", "no"], None]),
+        msgpack.packb([1, None, None, b"x" * 300]),
+    ]
+    data = b"".join(packed)
+    wanted = [
+        (1, None, msgpack.packb({"a": [1, [2, {"b": 3}]]})),
+        (2**32 - 1, msgpack.packb(["ERR", "no"]), b"\xc0"),
+        (None, None, msgpack.packb(b"x" * 300)),
+    ]
+    for size in (1, 2, 7, len(data)):
+        answers = Answers()
+        found = [each for at in range(0, len(data), size) for each in answers.take(data[at : at + size])]
+        assert found == wanted
+
+
+NO_ANSWERS = [
+    b"-ERR full\r\n",
+    b"\xc1",
+    b"\x92\x01\x02",
+    b"\x94\x00\x01\xc0\xc0",
+    b"\x94\x01\xa1a\xc0\xc0",
+    b"\x91" * 20,
+]
+NO_LISTS = [7, [], [[]], [1, 2, [[b"a", b"b", 1]]], ["a", 1, [], None], [[[[]]], None]]
+
+
+@pytest.mark.parametrize("data", NO_ANSWERS, ids=repr)
+def test_what_is_no_answer_is_refused(data):
+    with pytest.raises(ValueError, match="answer"):
+        Answers().take(data)
+
+
+@pytest.mark.parametrize("value", NO_LISTS, ids=repr)
+def test_what_is_no_list_is_refused(value):
+    with pytest.raises(ValueError, match="no list"):
+        Listed(1).add(msgpack.packb(value), b"")
+
+
+def test_a_list_that_breaks_off_is_refused():
+    whole = msgpack.packb([1, 2, [[b"ada", 5, b"member"], [b"theo", 4, b"guest"]], None])
+    for size in range(len(whole)):
+        with pytest.raises(ValueError, match="no list"):
+            Listed(1).add(whole[:size], b"")
+    listed = Listed(1)
+    listed.add(whole, b"here")
+    assert (len(listed), listed.counts, listed.cursor) == (2, [1, 2], None)
+    assert (listed.user(1), listed.key(1), listed.begin(1)) == (b"theo", -4, b"here")
+    with pytest.raises(IndexError):
+        listed.key(2)

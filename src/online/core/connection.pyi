@@ -27,6 +27,9 @@ NOT_YET: Final[object]
 class Written(bytes):
     """A reply that is written already, in the dialect of its connection."""
 
+class Packed(bytes):
+    """A reply in MessagePack, which is written in the dialect of its connection."""
+
 class Host(Protocol):
     """What a service needs from the server: the rare verbs, and new sites."""
 

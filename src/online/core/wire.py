@@ -6,10 +6,10 @@ Each module in `_PARTS` registers its dialect or its verbs when it is imported. 
 from importlib import import_module
 
 from online.core import verbs
-from online.core.connection import NOT_YET, OK, Connection, Service, Status, Written
+from online.core.connection import NOT_YET, OK, Connection, Packed, Service, Status, Written
 from online.core.frames import apply_hits, dump
 
-__all__ = ["NOT_YET", "OK", "Connection", "Service", "Status", "Written", "apply_hits", "dump"]
+__all__ = ["NOT_YET", "OK", "Connection", "Packed", "Service", "Status", "Written", "apply_hits", "dump"]
 
 #: In the order in which verbs are looked up: hits first.
 _PARTS = ("hits", "questions", "transactions", "resp", "msgpack")

@@ -1,7 +1,9 @@
 """A gateway: asks all partitions, and merges what they answer, exactly or not at all.
 
-    gateway     the part of a server that makes it a gateway        -> merging, partitions
-    partitions  connections to the servers of each partition        -> merging
-    merging     questions to partitions -> one answer               -> cursors
+    gateway     the part of a server that makes it a gateway        -> asking
+    asking      a question on its way to partitions, and back       -> merging, partitions
+    partitions  the lines to all partitions, by site                -> lines
+    lines       a connection to the servers of a partition
+    merging     answers of partitions -> one answer                 -> cursors
     cursors     where a list goes on, over all partitions
 """

@@ -23,6 +23,12 @@ class Place:
     listed: list[bytes] = field(default_factory=list)  #: checksums of the users with that key that were listed
     begins: dict[int, bytes | None] = field(default_factory=dict)  #: partition -> its cursor; None: it has no more
 
+    def is_behind(self, key: int | bytes, user: bytes) -> bool:
+        """Whether a row is still to be listed."""
+        if key == self.last:
+            return checksum(user) not in self.listed
+        return self.last is None or key > self.last  # type: ignore[operator]  # keys of a list are of one type
+
 
 def text_of(place: Place, question: bytes) -> bytes:
     """Return the cursor of a place in the answer to a question."""

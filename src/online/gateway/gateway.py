@@ -1,13 +1,13 @@
 """The part of a server that makes it a gateway: hits and questions go to partitions, and nobody is kept here.
 
-Not its job: how answers are merged (merging), and connections to servers (partitions).
+Not its job: how answers are merged (merging), and connections to servers (partitions, lines).
 
 Invariants:
 1. A client's verbs are carried out one after the other, as its connection waits for each answer.
 2. An answer is that of all partitions, or an error.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,8 +15,9 @@ from functools import partial
 import trio
 
 from online.core.wire import Connection
-from online.errors import ConfigError, LoadingError
+from online.errors import ConfigError
 from online.gateway import merging
+from online.gateway.asking import Asking
 from online.gateway.partitions import Partitions
 from online.partitions import PartitionMap
 from online.serve.parts import Part
@@ -41,8 +42,7 @@ class Gateway(Part):
         self.asked = self.failed = 0
         self._read = read
         self._verbs = verbs
-        self._partitions = self._connections_of(self.owners)
-        self._retired: list[Partitions] = []
+        self._partitions = self._partitions_of(self.owners)
         self._nursery: trio.Nursery | None = None
 
     @asynccontextmanager
@@ -51,61 +51,39 @@ class Gateway(Part):
         runs = {verb: partial(self._run, verb) for verb in (*merging.VERBS, *merging.REFUSED)}
         self._verbs.runs = self._verbs.runs | runs
         self._verbs.service.handing = NO_BATCHES
-        yield
-
-    async def run(self) -> None:
-        """Ask, for ever."""
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                await trio.sleep_forever()
-        finally:
-            self._nursery = None
-            with trio.move_on_after(1) as scope:
-                scope.shield = True
-                for each in (self._partitions, *self._retired):
-                    await each.close()
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._partitions.run)
+            yield
+            self._nursery.cancel_scope.cancel()
 
     def reload(self) -> None:
         """Go by the map as it is now. Questions that are under way go on by the one before."""
         owners = self._read()
         if owners.version < self.owners.version:
             raise ConfigError(f"the map has version {owners.version}, and {self.owners.version} is in use")
-        partitions = self._connections_of(owners)
-        self._retired.append(self._partitions)
+        partitions, retired = self._partitions_of(owners), self._partitions
         self.owners, self._partitions = owners, partitions
         if self._nursery is not None:
-            self._nursery.start_soon(self._retire)
+            self._nursery.start_soon(partitions.run)
+            self._nursery.start_soon(self._retire, retired)
 
-    async def _retire(self) -> None:
+    async def _retire(self, partitions: Partitions) -> None:
         """Close the connections of a map that was in use, when its questions have been answered."""
         await trio.sleep(RETIRED_S)
-        await self._retired.pop(0).close()
+        partitions.close()
 
-    def _connections_of(self, owners: PartitionMap) -> Partitions:
+    def _partitions_of(self, owners: PartitionMap) -> Partitions:
         return Partitions(owners.partitions, self._verbs.limits.max_sites)
 
-    def _run(self, verb: str, shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
-        if self._nursery is None:
-            raise LoadingError("the gateway begins, or ends")
-        answer: Future[object] = Future()
-        self._nursery.start_soon(self._answer, answer, bytes(connection.site), verb, args)
-        return answer
-
-    async def _answer(self, answer: Future[object], site: bytes, verb: str, args: list[bytes]) -> None:
+    def _run(self, verb: str, shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> Future[object]:
         self.asked += 1
-        owners, partitions = self.owners, self._partitions
+        question = merging.answer(self.owners, verb, args, self._verbs.limits.max_limit)
+        reply = Asking(self._partitions, connection.site, question).begin()
+        reply.add_done_callback(self._settled)
+        return reply
 
-        def ask(place: int, verb: str, args: Sequence[bytes]) -> Awaitable[object]:
-            return partitions.ask(place, site, verb, args)
-
-        try:
-            reply = await merging.answer(owners, ask, verb, args, self._verbs.limits.max_limit)
-        except Exception as error:  # to whom has asked
-            self.failed += 1
-            answer.set_exception(error)
-        else:
-            answer.set_result(reply)
+    def _settled(self, reply: Future[object]) -> None:
+        self.failed += reply.exception() is not None
 
     def info(self) -> Mapping[str, Lines]:
         """Return the section `gateway`."""

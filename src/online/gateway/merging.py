@@ -1,6 +1,7 @@
 """Questions to partitions -> one answer, as one index with all users gives it.
 
-Not its job: connections (partitions). `ask` may raise AwayError.
+Not its job: to ask (asking). A question is a generator: it yields requests, by partition, is sent what they were
+answered, as packed, and returns the reply.
 
 Why an answer is exact. Each user is in one partition, the owner's.
 - Counts are sums over disjoint sets of users.
@@ -14,23 +15,26 @@ Why an answer is exact. Each user is in one partition, the owner's.
   Pages may be in several: SECTION counts different ones, and does not tell which.
 
 An answer is of one moment in each partition; partitions are asked at the same time, by their own clocks. PAGE and TOP
-may ask twice.
+may ask twice. Rows of lists go out as they came, without being unpacked (core/merge).
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any
 
-import trio
+import msgpack
 
-from online.core.wire import OK
+from online.core.merge import Listed, merge
+from online.core.wire import OK, Packed
 from online.errors import CommandError, OnlineError, RangeError
 from online.gateway.cursors import Place, checksum, place_of, text_of
 from online.partitions import PartitionMap
 from online.serve.given import number
 
+#: Requests by place in the map: the verb and its arguments, packed.
+Bodies = Mapping[int, bytes]
 
-class AwayError(Exception):
-    """No server of a partition answers."""
+#: What a question does: yields requests, is sent their answers, and returns the reply.
+Question = Generator[Bodies, Mapping[int, bytes], object]
 
 
 class PartialError(OnlineError):
@@ -38,8 +42,6 @@ class PartialError(OnlineError):
 
     code = "PARTIAL"
 
-
-Ask = Callable[[int, str, Sequence[bytes]], Awaitable[Any]]
 
 #: What no gateway can answer, and why.
 REFUSED = {
@@ -54,103 +56,82 @@ _TO_OWNER = {"HIT", "LEAVE"}
 _FOR_USERS = {"SEEN", "LAST"}
 _ADDED = {"COUNT", "DBSIZE"}
 _ADDED_EACH = {"COUNTS", "KINDS"}
-_MERGED = {"PAGE", "RECENT", "USERS", "TOP", "SITES"}
+_LISTED = {"PAGE": 1, "RECENT": 2, "USERS": 0}  #: and what a list goes by: an item of its rows, 0 for their names
+_MERGED = {*_LISTED, "TOP", "SITES"}
 
 VERBS = sorted(_TO_OWNER | _FOR_USERS | _ADDED | _ADDED_EACH | _MERGED)
 
+_pack = msgpack.Packer().pack
+_VERB_PACKED = {verb: _pack(verb) for verb in VERBS}
 
-async def answer(owners: PartitionMap, ask: Ask, verb: str, args: list[bytes], max_limit: int) -> object:
+
+def answer(owners: PartitionMap, verb: str, args: list[bytes], max_limit: int) -> Question:
     """Answer a question with those of partitions.
 
-    Raises PartialError if one that is needed is away, and the OnlineError that one has answered.
+    Raises the OnlineError that is thrown in, or CommandError and RangeError.
     """
-    asked = _Asked(owners, ask)
-    if verb in REFUSED:
-        raise CommandError(f"a gateway cannot answer {verb}: {REFUSED[verb]}")
+    if verb in _ADDED:
+        return sum(_values((yield _to_all(owners, verb, args))))
+    if verb in _LISTED:
+        return (yield from _listing(owners, verb, args, max_limit))
     if verb in _TO_OWNER:
-        place = owners.place(args[0])
-        await asked.each(verb, {place: args})
+        yield {owners.place(args[0]): _body(verb, args)}
         return OK
     if verb in _FOR_USERS:
-        return await _for_users(asked, verb, args)
-    if verb in _ADDED:
-        return sum((await asked.all(verb, args)).values())
+        return (yield from _for_users(owners, verb, args))
     if verb in _ADDED_EACH:
-        return [sum(each) for each in zip(*(await asked.all(verb, args)).values(), strict=True)]
+        return [sum(each) for each in zip(*_values((yield _to_all(owners, verb, args))), strict=True)]
     if verb == "SITES":
-        return await _sites(asked)
+        return (yield from _sites(owners))
     if verb == "TOP":
-        return await _top(asked, args, max_limit)
-    return await _listing(asked, verb, args, max_limit)
+        return (yield from _top(owners, args, max_limit))
+    raise CommandError(f"a gateway cannot answer {verb}: {REFUSED[verb]}")
 
 
-class _Asked:
-    """Asks several partitions at the same time."""
-
-    def __init__(self, owners: PartitionMap, ask: Ask) -> None:
-        self.owners = owners
-        self._ask = ask
-
-    async def all(self, verb: str, args: Sequence[bytes]) -> dict[int, Any]:
-        return await self.each(verb, dict.fromkeys(range(len(self.owners.partitions)), args))
-
-    async def each(self, verb: str, args: dict[int, Sequence[bytes]]) -> dict[int, Any]:
-        """Return the answers by place in the map. Raises PartialError and OnlineError."""
-        answers: dict[int, Any] = {}
-        away: dict[int, str] = {}
-        wrong: dict[int, OnlineError] = {}
-
-        async def one(place: int, given: Sequence[bytes]) -> None:
-            try:
-                answers[place] = await self._ask(place, verb, given)
-            except AwayError as error:
-                away[place] = str(error)
-            except OnlineError as error:
-                wrong[place] = error
-
-        async with trio.open_nursery() as nursery:
-            for place, given in args.items():
-                nursery.start_soon(one, place, given)
-        if away:
-            numbers = [str(self.owners.partitions[place].number) for place in sorted(away)]
-            some = f"partition{'s' * (len(away) > 1)} {', '.join(numbers)}"
-            raise PartialError(f"no answer from {some} of {len(self.owners.partitions)}: {away[min(away)]}")
-        if wrong:
-            raise wrong[min(wrong)]
-        return answers
+def _body(verb: str, args: Sequence[bytes]) -> bytes:
+    """Pack a request, but for its number."""
+    packed: bytes = _VERB_PACKED[verb] + _pack(args)
+    return packed
 
 
-async def _for_users(asked: _Asked, verb: str, users: list[bytes]) -> list[object]:
+def _to_all(owners: PartitionMap, verb: str, args: Sequence[bytes]) -> Bodies:
+    return dict.fromkeys(range(len(owners.partitions)), _body(verb, args))
+
+
+def _value(packed: bytes) -> Any:
+    return msgpack.unpackb(packed, raw=True)
+
+
+def _values(answers: Mapping[int, bytes]) -> Iterable[Any]:
+    return map(_value, answers.values())
+
+
+def _for_users(owners: PartitionMap, verb: str, users: list[bytes]) -> Question:
     """Ask the owner of each user, and put answers into the order of the users."""
     by_owner: dict[int, list[bytes]] = {}
     for user in users:
-        by_owner.setdefault(asked.owners.place(user), []).append(user)
-    found = {place: iter(each) for place, each in (await asked.each(verb, dict(by_owner))).items()}
-    return [next(found[asked.owners.place(user)]) for user in users]
+        by_owner.setdefault(owners.place(user), []).append(user)
+    answers = yield {place: _body(verb, each) for place, each in by_owner.items()}
+    found = {place: iter(_value(each)) for place, each in answers.items()}
+    return [next(found[owners.place(user)]) for user in users]
 
 
-async def _sites(asked: _Asked) -> list[tuple[bytes, int]]:
+def _sites(owners: PartitionMap) -> Question:
     people: dict[bytes, int] = {}
-    for listed in (await asked.all("SITES", ())).values():
+    for listed in _values((yield _to_all(owners, "SITES", []))):
         for name, n in listed:
-            people[_name(name)] = people.get(_name(name), 0) + n
+            people[name] = people.get(name, 0) + n
     return sorted(people.items())
 
 
-async def _top(asked: _Asked, args: list[bytes], max_limit: int) -> list[tuple[bytes, int]]:
+def _top(owners: PartitionMap, args: list[bytes], max_limit: int) -> Question:
     limit = number("limit", args, 0, low=0, high=max_limit, default=10)
     prefix = args[1] if len(args) > 1 else b""
     wanted = min(max(2 * limit, 10), max_limit)
     while limit:
-        found = (await asked.all("TOP", (b"%d" % wanted, prefix))).values()
+        found = list(_values((yield _to_all(owners, "TOP", [b"%d" % wanted, prefix]))))
         threshold = sum(listed[-1][1] for listed in found if len(listed) == wanted)
-        urls = sorted({_name(url) for listed in found for url, _ in listed})
-        sums = dict.fromkeys(urls, 0)
-        for begin in range(0, len(urls), max_limit):
-            some = urls[begin : begin + max_limit]
-            for counts in (await asked.all("COUNTS", some)).values():
-                for url, people in zip(some, counts, strict=True):
-                    sums[url] += people
+        sums = yield from _sums(owners, sorted({url for listed in found for url, _ in listed}), max_limit)
         best = sorted(((url, n) for url, n in sums.items() if n), key=lambda page: (-page[1], page[0]))[:limit]
         if not threshold or (len(best) == limit and best[-1][1] > threshold):
             return best
@@ -160,87 +141,76 @@ async def _top(asked: _Asked, args: list[bytes], max_limit: int) -> list[tuple[b
     return []
 
 
-async def _listing(asked: _Asked, verb: str, args: list[bytes], max_limit: int) -> object:
-    """PAGE, RECENT or USERS."""
+def _sums(
+    owners: PartitionMap, urls: list[bytes], max_limit: int
+) -> Generator[Bodies, Mapping[int, bytes], dict[bytes, int]]:
+    """Return how many people are on each page."""
+    sums = dict.fromkeys(urls, 0)
+    for begin in range(0, len(urls), max_limit):
+        some = urls[begin : begin + max_limit]
+        for counts in _values((yield _to_all(owners, "COUNTS", some))):
+            for url, people in zip(some, counts, strict=True):
+                sums[url] += people
+    return sums
+
+
+def _listing(
+    owners: PartitionMap, verb: str, args: list[bytes], max_limit: int, *, anew: bool = False
+) -> Question:
+    """PAGE, RECENT or USERS. `anew`: without the partitions' own cursors."""
     leading, rest = (args[:1], args[1:]) if verb != "RECENT" else ([], args)
     if verb == "USERS" and not leading:
         leading = [b""]
     limit = number("limit", rest, 0, low=0, high=max_limit, default=30)
     question = b"\0".join([verb.encode(), *leading])
     place = place_of(rest[1] if len(rest) > 1 else b"", question)
-    n = len(asked.owners.partitions)
-    parts = [_Part(place.begins.get(each, b"")) for each in range(n)]
-    counts = [0, 0]
-    is_first = True
-    while True:
-        short = {
-            each: [*leading, b"%d" % limit, part.next or b""]
-            for each, part in enumerate(parts)
-            if part.next is not None and len(part.rows) < limit
-        }
-        if is_first:  # the counts of PAGE are asked of all
-            short |= {each: [*leading, b"0", b""] for each in range(n) if each not in short and verb == "PAGE"}
-        if not short:
-            break
-        for each, given in (await _at(asked, verb, short)).items():
-            if is_first and verb == "PAGE":
-                counts = [counts[0] + given[0], counts[1] + given[1]]
-            if given[-2] or parts[each].next is not None:
-                parts[each].take(given[-2], given[-1], verb, place)
-        is_first = False
-        if not limit:
-            break
-    rows, then = _merge(parts, limit, place)
-    cursor = text_of(then, question) if then is not None else None
-    return [*counts, [row for _, row in rows], cursor] if verb == "PAGE" else [[row for _, row in rows], cursor]
+    is_behind = None if place.last is None else place.is_behind
+    parts = [Listed(_LISTED[verb]) for _ in owners.partitions]
+    begins = {each: place.begins.get(each, b"") for each in range(len(parts))}
+    wanted = {each: b"" if anew else begin for each, begin in begins.items() if begin is not None}
+    ended = [each for each, begin in begins.items() if begin is None and verb == "PAGE"]  # asked for their counts
+    while wanted or ended:
+        bodies = {cursor: _body(verb, [*leading, b"%d" % limit, cursor]) for cursor in set(wanted.values())}
+        requests = {each: bodies[cursor] for each, cursor in wanted.items()}
+        if ended:
+            requests |= dict.fromkeys(ended, _body(verb, [*leading, b"0"]))
+        try:
+            answers = yield requests
+        except RangeError:
+            if not any(wanted.values()):
+                raise
+            # A server does not know a cursor that another has made: all are asked from the beginning.
+            return (yield from _listing(owners, verb, args, max_limit, anew=True))
+        for each, cursor in wanted.items():
+            parts[each].add(answers[each], cursor, is_behind)
+        for each in ended:
+            parts[each].add(answers[each], b"")
+            parts[each].cursor = None
+        ended = []
+        short = {each: parts[each].cursor for each in wanted if len(parts[each]) < limit}
+        wanted = {each: cursor for each, cursor in short.items() if cursor is not None}
+    rows, then = _merged(parts, limit, place)
+    cursor = _pack(None if then is None else text_of(then, question).decode())
+    if verb != "PAGE":
+        return Packed(b"\x92" + rows + cursor)
+    online, here = (sum(part.counts[nth] for part in parts) for nth in range(2))
+    return Packed(b"\x94" + _pack(online) + _pack(here) + rows + cursor)
 
 
-async def _at(asked: _Asked, verb: str, args: dict[int, list[bytes]]) -> dict[int, Any]:
-    """Ask for rows. A server that does not know a cursor, as it was made by another, is asked from the beginning."""
-    try:
-        return await asked.each(verb, dict(args))
-    except RangeError:
-        if not any(given[-1] for given in args.values()):
-            raise
-        return await asked.each(verb, {each: [*given[:-1], b""] for each, given in args.items()})
-
-
-class _Part:
-    """What a partition has listed, of rows behind the place."""
-
-    def __init__(self, begin: bytes | None) -> None:
-        self.next = begin  #: where it goes on; None: it has no more
-        self.rows: list[tuple[Any, list[Any]]] = []
-        self.begins: list[bytes | None] = []  #: of each row: the cursor with which it was listed
-
-    def take(self, rows: list[list[Any]], cursor: Any, verb: str, place: Place) -> None:
-        for row in rows:
-            row[0] = _name(row[0])
-            key = row[0] if verb == "USERS" else -row[1 if verb == "PAGE" else 2]
-            if place.last is None or key > place.last or (key == place.last and checksum(row[0]) not in place.listed):
-                self.rows.append((key, row))
-                self.begins.append(self.next)
-        self.next = None if cursor is None else _name(cursor)
-
-
-def _merge(parts: list[_Part], limit: int, before: Place) -> tuple[list[tuple[Any, list[Any]]], Place | None]:
-    """Return the first rows of all, and where the rest begins; None if there is none."""
-    order = sorted(
-        ((key, each, at) for each, part in enumerate(parts) for at, (key, _) in enumerate(part.rows)),
-    )
-    taken = order[:limit]
-    if not taken or (len(order) <= limit and all(part.next is None for part in parts)):
-        return [parts[each].rows[at] for _, each, at in taken], None
-    last = taken[-1][0]
-    listed = [checksum(parts[each].rows[at][1][0]) for key, each, at in taken if key == last]
-    then = Place(last, listed + (before.listed if before.last == last else []))
-    n_taken = [0] * len(parts)
-    for _, each, _ in taken:
-        n_taken[each] += 1
-    for each, part in enumerate(parts):
-        then.begins[each] = part.begins[n_taken[each]] if n_taken[each] < len(part.rows) else part.next
-    return [parts[each].rows[at] for _, each, at in taken], then
-
-
-def _name(value: str | bytes) -> bytes:
-    return value.encode() if isinstance(value, str) else value
+def _merged(parts: list[Listed], limit: int, before: Place) -> tuple[bytes, Place | None]:
+    """Return the first rows of all, packed, and where the rest begins; None if there is none."""
+    rows, taken = merge(parts, limit)
+    ends = [(part, n) for part, n in zip(parts, taken, strict=True) if n]
+    if not ends or all(len(part) == n and part.cursor is None for part, n in zip(parts, taken, strict=True)):
+        return rows, None
+    last = max(part.key(n - 1) for part, n in ends)
+    listed = before.listed.copy() if before.last == last else []
+    for part, n in ends:
+        for nth in range(n - 1, -1, -1):
+            if part.key(nth) != last:
+                break
+            listed.append(checksum(part.user(nth)))
+    begins = {
+        each: part.begin(taken[each]) if taken[each] < len(part) else part.cursor for each, part in enumerate(parts)
+    }
+    return rows, Place(last, listed, begins)

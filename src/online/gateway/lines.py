@@ -1,0 +1,217 @@
+"""A connection to the first healthy server of a partition, for one site: requests go out, and answers come in order.
+
+Not its job: what is asked (merging), and to put the answers of several partitions together (asking).
+
+All that is asked in a turn leaves in one write. There is a task for each line and one for what it writes, none for a
+question, and one deadline: that of the answer which is due first.
+
+Invariants:
+1. `_waiting` holds all requests that were not answered, in the order in which they are sent.
+2. A request is answered once: by a server, or by AwayError within ANSWER_S of being asked.
+3. When a connection breaks, all that waits is sent to the next server, from the first on. Every request may be carried
+   out twice: hits and leaves, too, since the newest wins.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgpack
+import trio
+
+from online.core.merge import Answers
+from online.errors import LoadingError, OnlineError, RangeError
+from online_client.address import Address
+from online_client.servers import Servers
+from online_client.verbs import greetings
+
+#: How long a partition may take for an answer, with all of its servers.
+ANSWER_S = 2.0
+
+#: Of what a server sends at once.
+RECEIVE_BYTES = 256 * 1024
+
+_REQUEST = b"\x94\x00\xce"  # of four items, the first of which is 0, and then a number of 32 bits
+
+
+class AwayError(Exception):
+    """No server of a partition answers."""
+
+
+class Relayed(OnlineError):
+    """An error with which a server has answered."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Asker(Protocol):
+    """Who waits for an answer."""
+
+    def answered(self, place: int, result: bytes) -> None:
+        """Take a result, as it was packed."""
+
+    def failed(self, place: int, error: Exception) -> None:
+        """Take the error of the server, or AwayError."""
+
+
+class Line:
+    """See above."""
+
+    def __init__(self, place: int, addresses: Sequence[Address]) -> None:
+        """Open nothing yet. Raises AddressError for certificates that cannot be read."""
+        self._place = place
+        self._servers = Servers(addresses, clock=trio.current_time)
+        self._tls = addresses[0].tls_context()
+        self._share_s = ANSWER_S / len(addresses)
+        self._waiting: deque[tuple[int, bytes, Asker, float]] = deque()  #: msgid, body, who asks, and until when
+        self._out: list[bytes] = []
+        self._due = trio.CancelScope()
+        self._asked = trio.Event()
+        self._written = trio.Event()
+        self._has_answered = False
+
+    def ask(self, msgid: int, body: bytes, asker: Asker) -> None:
+        """Send a request soon: `body` is the verb and its arguments, packed."""
+        now_s = trio.current_time()
+        if not self._waiting:
+            self._due.deadline = now_s + self._share_s
+            self._asked.set()
+        self._waiting.append((msgid, body, asker, now_s + ANSWER_S))
+        self._send(msgid, body)
+
+    def _send(self, msgid: int, body: bytes) -> None:
+        if not self._out:
+            self._written.set()
+        self._out.append(_REQUEST + msgid.to_bytes(4, "big") + body)
+
+    async def run(self) -> None:
+        """Connect when there is something to ask, for ever."""
+        while True:
+            if not self._waiting:
+                self._asked = trio.Event()
+                await self._asked.wait()
+            tries_left = len(self._servers.addresses) + 1  # once more where a connection was kept, and is broken
+            while self._waiting and tries_left:
+                address = self._servers.in_order()[0]
+                self._has_answered = False
+                reason = await self._talk(address)
+                if self._waiting:
+                    self._servers.failed(address)
+                    self._give_up(trio.current_time(), reason)
+                tries_left = len(self._servers.addresses) if self._has_answered else tries_left - 1
+            self._give_up(float("inf"), reason)
+
+    def _due_s(self) -> float:
+        """Return until when a server has to have answered something."""
+        return min(trio.current_time() + self._share_s, self._waiting[0][3]) if self._waiting else float("inf")
+
+    def _give_up(self, now_s: float, reason: str) -> None:
+        """Let those fail whose time is over."""
+        while self._waiting and self._waiting[0][3] <= now_s:
+            _, _, asker, _ = self._waiting.popleft()
+            asker.failed(self._place, AwayError(reason))
+
+    async def _talk(self, address: Address) -> str:
+        """Send what waits, and what comes, and take the answers, until nothing more is to be expected; say why."""
+        reason = f"{address} did not answer within {self._share_s:g} s"
+        with trio.CancelScope(deadline=self._due_s()) as self._due:
+            try:
+                stream = await self._connect(address)
+            except (OSError, trio.BrokenResourceError) as error:
+                return f"cannot connect to {address}: {_words(error)}"
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write, stream, address)
+                    reason = await self._read(stream, address)
+                    nursery.cancel_scope.cancel()
+            finally:
+                await trio.aclose_forcefully(stream)
+        return reason
+
+    async def _connect(self, address: Address) -> trio.abc.Stream:
+        if self._tls is None:
+            return await trio.open_tcp_stream(address.host, address.port)
+        stream = await trio.open_ssl_over_tcp_stream(
+            address.host, address.port, ssl_context=self._tls, https_compatible=True
+        )
+        try:
+            await stream.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return stream
+
+    async def _write(self, stream: trio.abc.Stream, address: Address) -> None:
+        """Send the token, the site and the map, and then all that waits."""
+        self._out.clear()
+        for hello in greetings(address):
+            self._out.append(_REQUEST + bytes(4) + msgpack.packb(hello.verb) + hello.params)
+        for msgid, body, *_ in self._waiting:
+            self._send(msgid, body)
+        try:
+            while True:
+                if not self._out:
+                    self._written = trio.Event()
+                    await self._written.wait()
+                data = b"".join(self._out)
+                self._out.clear()
+                await stream.send_all(data)
+        except trio.BrokenResourceError:
+            pass  # whoever reads is told why
+
+    async def _read(self, stream: trio.abc.Stream, address: Address) -> str:
+        """Give answers to who waits for them, until there are no more to be expected; say why."""
+        answers = Answers()
+        n_greetings = len([*greetings(address)])  # that are not answered yet
+        while True:
+            try:
+                data = bytes(await stream.receive_some(RECEIVE_BYTES))
+            except (OSError, trio.BrokenResourceError) as error:
+                return f"the connection to {address} broke: {_words(error)}"
+            if not data:
+                return f"the connection to {address} broke: the server closed it"
+            try:
+                for msgid, wrong, result in answers.take(data):
+                    refusal = None if wrong is None else _error(wrong)
+                    if isinstance(refusal, LoadingError) or (refusal is not None and n_greetings):
+                        return f"{address}: {refusal.code} {refusal}"
+                    if n_greetings:
+                        n_greetings -= 1
+                    else:
+                        self._settle(msgid, refusal, result)
+            except ValueError:
+                return f"{address} is no online server: it answered {data[:64].decode('latin-1')!a}"
+            self._due.deadline = self._due_s()
+
+    def _settle(self, msgid: int | None, error: OnlineError | None, result: bytes) -> None:
+        """Answer who has waited longest. Raises ValueError if it is not that answer."""
+        if not self._waiting or self._waiting[0][0] != msgid:
+            raise ValueError
+        _, _, asker, _ = self._waiting.popleft()
+        self._has_answered = True
+        if error is None:
+            asker.answered(self._place, result)
+        else:
+            asker.failed(self._place, error)
+
+
+def _error(packed: bytes) -> OnlineError:
+    """Return the error that a server has answered. Raises ValueError if it is none."""
+    match msgpack.unpackb(packed, unicode_errors="surrogateescape"):
+        case [RangeError.code, str(message)]:
+            return RangeError(message)
+        case [LoadingError.code, str(message)]:
+            return LoadingError(message)
+        case [str(code), str(message)]:
+            return Relayed(code, message)
+    raise ValueError("no error of a server")
+
+
+def _words(error: BaseException) -> object:
+    """Return the system's words for a failure: Trio's own say little, and name as their cause what does."""
+    cause = error.__cause__
+    if isinstance(cause, ExceptionGroup):
+        cause = cause.exceptions[-1]
+    return cause or str(error) or type(error).__name__
