@@ -46,7 +46,20 @@ class Server(NamedTuple):
 @contextlib.contextmanager
 def serving(*options: str) -> Iterator[Server]:
     """Run `online serve` with these options on a free port of loopback, and end it."""
-    command = [sys.executable, "-m", "online", "serve", "--http", "", "--listen", "127.0.0.1:0", *options]
+    with _running("serve", "--http", "", *options) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def gateway(path: Path) -> Iterator[Server]:
+    """Run `online gateway` with this map on a free port of loopback, and end it."""
+    with _running("gateway", "--map", str(path)) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _running(*words: str) -> Iterator[Server]:
+    command = [sys.executable, "-m", "online", *words, "--listen", "127.0.0.1:0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:

@@ -216,7 +216,7 @@ cdef object CONNECTION_IDS = itertools.count(1)
 cdef void weigh_bars(Service service) noexcept:
     service.is_barred = (
         service._loading is not None or service._refusing is not None or service._unanswered is not None
-        or service._handing is not None)
+        or service._handing)
 
 
 cdef class Service:
@@ -281,8 +281,8 @@ cdef class Service:
         return self._handing
 
     @handing.setter
-    def handing(self, str why):
-        self._handing = why
+    def handing(self, bint is_handing):
+        self._handing = is_handing
         weigh_bars(self)
 
     def divide(self, slots):

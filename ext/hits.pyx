@@ -329,8 +329,6 @@ cdef bint bar_hit(Connection c) except -1:
     """Refuse a hit of a batch that server or token does not allow; the batch is then answered with the error alone."""
     try:
         check_bars(c, WRITES)
-        if c.service._handing is not None:
-            raise OnlineError(c.service._handing)
     except OnlineError as error:
         c.frame.n_taken += 1
         c.frame.refused += 1
@@ -388,8 +386,7 @@ cdef int read_hits(Connection c, const uint8_t* at, size_t n, size_t* used) exce
     cdef int n_hits = 0, _n_read
     cdef int progress = COMPLETE
     cdef bint is_barred = (
-        c.service._loading is not None or c.service._refusing is not None or c.service._handing is not None
-        or not c.may_write)
+        c.service._loading is not None or c.service._refusing is not None or not c.may_write)
     cdef bint may_be_usual = not is_barred and c.core != NULL and c.service.max_items >= 4 and c.service.max_depth > 2
     for _n_read in range(<int>min(<int64_t>HITS_AT_ONCE, frame.left)):
         if may_be_usual:
@@ -439,6 +436,8 @@ cdef int run_batch(Connection c, const uint8_t* at, size_t n) except -1:
     cdef Frame* frame = &c.frame
     cdef size_t used = 0
     cdef int progress = COMPLETE
+    if c.service._handing:
+        return hand_batch(c, at, n)
     while frame.left and progress == COMPLETE and c.work < WORK_A_TURN and not frame.is_skipping:
         progress = read_hits(c, at, n, &used)
     c.input.start += used
@@ -452,6 +451,30 @@ cdef int run_batch(Connection c, const uint8_t* at, size_t n) except -1:
     if frame.left == 0 and not frame.is_skipping:
         finish_batch(c)
     return 0
+
+
+cdef int hand_batch(Connection c, const uint8_t* at, size_t n) except -1:
+    """Let the host carry out a batch when all of it is there, and answer with what it returns."""
+    cdef int progress
+    c.scan.wanted = c.frame.left
+    progress = pack_scan(c, at, n, 2)
+    c.is_waiting = progress == INCOMPLETE
+    if progress == INCOMPLETE:
+        return 0
+    try:
+        check_bars(c, WRITES)
+        if c.awaited is None:
+            c.awaited = c.service.host.call(c, "hits", [(<const char*>at)[:c.scan.at]], core_of(c).now_ms)
+            c.work = WORK_A_TURN
+            return 0
+        awaited, c.awaited = c.awaited, None
+        became = awaited.result()
+    except OnlineError as error:
+        c.frame.is_barred = True
+        c.first_error = error
+    else:
+        c.frame.accepted, c.frame.ignored, c.frame.refused, c.first_error = became
+    return finish_batch(c)
 
 
 cdef int finish_batch(Connection c) except -1:

@@ -1,7 +1,7 @@
-"""Answers of several servers: found in what one sends, and lists of several merged into one, as they were packed.
+"""What goes to several servers, and comes from them: batches divided, answers found, lists merged; all as packed.
 
-Its job: where an answer ends, and which rows come first. Not its job: what was asked, cursors and sums
-(gateway/merging.py), and sockets. No row is unpacked: each is copied as it came.
+Its job: whose a hit is, where an answer ends, and which rows come first. Not its job: what is asked, cursors and sums
+(gateway/merging.py), and sockets. No hit and no row is unpacked: each is copied as it came.
 
 Invariants:
 1. Bytes are looked at once, however an answer is cut into pieces.
@@ -9,20 +9,71 @@ Invariants:
 3. Rows of a list stand in the order of their keys, as a server lists them.
 """
 
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp
 
-from online.core.codec cimport BROKEN, INCOMPLETE, NIL, NUMBER, TEXT
+from online.core.codec cimport BROKEN, COMPLETE, HUGE_NUMBER, INCOMPLETE, NIL, NUMBER, TEXT
+from online.core.index cimport name_from
 from online.core.msgpack_values cimport ARRAY, MAP, SCALAR, Token, pack_array, read_token
 from online.core.skiplist cimport Name
 
-__all__ = ["Answers", "Listed", "merge"]
+__all__ = ["Answers", "Listed", "divide", "merge"]
 
 cdef enum:
     MOST_NESTING = 16
     MOST_ANSWER_BYTES = 64 * 1024 * 1024
 
+
+# Batches
+
+#: Of the polynomial of zlib: slots of users go by its checksum.
+cdef uint32_t[256] CRC_TABLE
+cdef uint32_t _crc
+for _byte in range(256):
+    _crc = _byte
+    for _bit in range(8):
+        _crc = (_crc >> 1) ^ (0xEDB88320 if _crc & 1 else 0)
+    CRC_TABLE[_byte] = _crc
+
+
+cdef uint32_t crc_of(Name text) noexcept nogil:
+    cdef uint32_t crc = 0xFFFFFFFF, i
+    for i in range(text.n_bytes):
+        crc = CRC_TABLE[(crc ^ <uint8_t>text.at[i]) & 0xFF] ^ (crc >> 8)
+    return ~crc
+
+
+def divide(bytes hits not None, tuple owners not None):
+    cdef const uint8_t* begin = <const uint8_t*><const char*>hits
+    cdef size_t at = 0, size = len(hits), end
+    cdef Py_ssize_t n_slots = len(owners)
+    cdef Token hit, user
+    cdef bytes digits
+    cdef list found = [], pieces
+    cdef dict by_owner = {}
+    while at < size:
+        end = value_end(begin, at, size)
+        read_token(&hit, begin + at, size - at)
+        user.arg.text.n_bytes = 0
+        if hit.type == ARRAY and hit.n and at + hit.size < end:
+            read_token(&user, begin + at + hit.size, end - at - hit.size)
+            if user.type == SCALAR and user.arg.type in (NUMBER, HUGE_NUMBER):
+                digits = b"%d" % (user.arg.number if user.arg.type == NUMBER else <uint64_t>user.arg.number)
+                user.arg.text = name_from(digits)
+            elif user.type != SCALAR or user.arg.type != TEXT:
+                user.arg.text.n_bytes = 0
+        owner = owners[crc_of(user.arg.text) % n_slots]
+        found.append(owner)
+        pieces = by_owner.get(owner)
+        if pieces is None:
+            pieces = by_owner[owner] = []
+        pieces.append(hits[at:end])
+        at = end
+    return by_owner, found
+
+
+# Answers
 
 cdef class Answers:
     """What one server sends."""
@@ -77,7 +128,8 @@ cdef size_t value_end(const uint8_t* begin, size_t at, size_t end) noexcept:
     cdef Token token
     cdef int64_t left = 1
     while left and at < end:
-        read_token(&token, begin + at, end - at)
+        if read_token(&token, begin + at, end - at) != COMPLETE:
+            return end
         at += token.size
         left -= 1
         if token.type != SCALAR:

@@ -127,7 +127,7 @@ cdef const Verb* check_verb(Connection c, Name name, int64_t n_args) except NULL
         raise errors.wrong_arity(verb_text(row), USAGES[verb_text(row)], n_args)
     if c.service.is_barred or not c.may_write or c.n_subscriptions:
         check_bars(c, row.flags)
-        if c.service._handing is not None:
+        if c.service._handing:
             return &HANDED[row - VERBS]
     return row
 

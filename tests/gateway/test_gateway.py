@@ -12,7 +12,7 @@ from online.cli.main import main
 from online.errors import ConfigError
 from online.limits import Limits
 from online.serve.config import Config
-from online_client import CommandError, FullError
+from online_client import FullError, OnlineError
 from online_client.aio import AsyncClient
 
 
@@ -70,6 +70,9 @@ def test_a_gateway_answers_for_all_and_says_partial_while_one_is_away(tmp_path, 
                 second.stop()
                 await two.ended.wait()
                 assert (await asking.ask(b"COUNT")).startswith("-PARTIAL no answer from partition 1 of 2: ")
+                async with AsyncClient(f"online://127.0.0.1:{asking.server.addresses[0].port}", timeout=5) as client:
+                    with pytest.raises(OnlineError, match="PARTIAL no answer from partition 1 of 2"):
+                        await client.hits((f"user-{number}", "/a") for number in range(20))
                 async with started(server_at(away)) as again:
                     for number in range(20):
                         assert await asking.ask(b"HIT user-%d /a" % number) == "+OK"
@@ -80,7 +83,7 @@ def test_a_gateway_answers_for_all_and_says_partial_while_one_is_away(tmp_path, 
 
 
 @async_test
-async def test_a_python_client_asks_a_gateway_and_batches_are_refused(tmp_path):
+async def test_a_python_client_asks_a_gateway(tmp_path):
     async with started(server_at()) as one, started(server_at()) as two:
         path = map_of(tmp_path / "map.toml", *(each.server.addresses[0].port for each in (one, two)))
         async with started(gateway.assemble(path, Config(listen=(LOCAL,), http=()))) as asking:
@@ -93,8 +96,12 @@ async def test_a_python_client_asks_a_gateway_and_batches_are_refused(tmp_path):
                 assert len([each async for each in client.all_on_page("/a", limit=1)]) == 3
                 assert [each.user for each in (await client.users()).users] == ["ada", "kim", "theo"]
                 assert [(each.name, each.people) for each in await client.sites()] == [("default", 0), ("shop", 3)]
-                with pytest.raises(CommandError, match="a gateway takes no batches"):
-                    await client.hits([("ada", "/b")])
+                late, long = ("bob", "/b", 1_700_000_000_000), ("theo", "x" * 4_000)
+                became = await client.hits([("ada", "/b"), (7, "/b"), ("kim", ""), late, long])
+                assert (became.accepted, became.ignored, became.refused) == (2, 1, 2)
+                assert (became.first_error or "").startswith("RANGE hit 3 of the batch: url")
+                assert await client.count("/b") == 2
+                assert (await client.seen(7))[0] is not None
 
 
 def test_a_gateway_keeps_nothing(tmp_path):

@@ -61,6 +61,16 @@ class Divided:
         assert self.answer(verb, *args) == "OK"
         answer_of(self.one, verb, args, self.now_ms)
 
+    def act_together(self) -> None:
+        """Let a batch come, with something in it that is no hit."""
+        self.now_ms += 1_000
+        hits = []
+        for nth in range(self.random.randint(0, 9)):
+            user, seen_ms = self.random.choice((*USERS, 5)), self.now_ms - 999 + nth
+            hits.append(self.random.choice(([user, b"/a", seen_ms], [user, b"/b", seen_ms, b"guest"], [user, b""], 7)))
+        given = self.answer("hits", b"".join(map(msgpack.packb, hits)))
+        assert given == answer_of(self.one, "hits", hits, self.now_ms)
+
     def check(self, verb, *args):
         assert plain(self.answer(verb, *args)) == plain(answer_of(self.one, verb, list(args), self.now_ms))
 
@@ -106,6 +116,8 @@ def answer_of(index, verb, args, now_ms):
         case "LEAVE":
             index.leave(args[0], now_ms=now_ms)
             return "OK"
+        case "hits":
+            return batch(index, args, now_ms)
         case "COUNT":
             return index.count(args[0] or None, int(args[1]) if len(args) > 1 else None, now_ms=now_ms)
         case "COUNTS":
@@ -120,6 +132,23 @@ def answer_of(index, verb, args, now_ms):
             return index.recent(int(args[0]), text(args[1:]), now_ms=now_ms)
         case _:
             return getattr(index, verb.lower())(args[0], int(args[1]), text(args[2:]), now_ms=now_ms)
+
+
+def batch(index, hits, now_ms):
+    """Return what a server answers to a batch."""
+    became, error = [0, 0, 0], None
+    for nth, hit in enumerate(hits, 1):
+        try:
+            if not isinstance(hit, list):
+                raise RangeError("no hit")
+            user, url, seen_ms, kind = (*hit, now_ms, b"member")[:4] if len(hit) < 3 else (*hit, b"member")[:4]
+            name = b"%d" % user if isinstance(user, int) else user
+            is_new = index.hit(name, url, seen_ms=seen_ms, kind=kind.decode(), now_ms=now_ms)
+            became[0 if is_new else 1] += 1
+        except RangeError as refusal:
+            became[2] += 1
+            error = error or [b"RANGE", b"hit %d of the batch: %b" % (nth, str(refusal).encode())]
+    return [*became, error]
 
 
 def text(cursor):
@@ -140,6 +169,7 @@ def test_every_answer_is_that_of_one_index(n, seed):
     for _ in range(25):
         for _ in range(site.random.randint(1, 12)):
             site.act()
+        site.act_together()
         url, limit = site.random.choice(URLS), site.random.choice((1, 2, 5, 30))
         site.check("COUNT", b"")
         site.check("COUNT", url)

@@ -36,7 +36,7 @@ source: its `.pxd` is the code.
     observers   which hits were applied, and which pages changed        -> index, notes
     states      what is told of a channel, as JSON                      -> arguments, sections
     past        counts of a minute, its visitors, who has gone          -> index
-    merge       answers of several servers -> one list                  -> msgpack_values
+    merge       batches -> owners, their answers -> one                 -> index, msgpack_values
     wire        all dialects and verbs together, for Python             -> frames, verbs
     system      calls of Linux: sockets, epoll, clocks, inline
     peers       sockets with their connections, step by step (Linux)    -> connection, system

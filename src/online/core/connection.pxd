@@ -84,7 +84,7 @@ cdef class Service:
     cdef str _loading                                    # why nothing can be answered yet; None: all can
     cdef str _refusing                                   # why no hit is taken; None: they are
     cdef str _unanswered                                 # why no question is answered; None: they are
-    cdef str _handing                                    # who asks others for every answer; None: this is a server
+    cdef bint _handing                                   # the host carries out hits and questions, too, and batches
     cdef public Journal journal                          # None: nothing is written
     cdef Index nobody
     cdef const char* last_verb                           # a constant; NULL: none since it was set to NULL

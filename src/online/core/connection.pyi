@@ -59,7 +59,7 @@ class Service:
     loading: str | None  # why most verbs are answered LOADING now; None: they are not
     refusing: str | None  # why hits are answered MISCONF now; None: they are not
     unanswered: str | None  # why questions about who is online are answered with an error; None: they are not
-    handing: str | None  # why batches are refused where the host carries out hits and questions; None: it does not
+    handing: bool  # whether the host carries out hits and questions, too, and as verb "hits" whole batches
     journal: Journal | None  # what answers wait for that acknowledge hits; None: they need not
     def wall_of(self, index_ms: int) -> int:
         """Convert index time to wall time, for clients."""

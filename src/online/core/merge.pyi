@@ -1,6 +1,13 @@
-"""Answers of several servers, found and merged as they were packed. See ext/merge.pyx."""
+"""What goes to several servers, and comes from them, as it is packed. See ext/merge.pyx."""
 
 from collections.abc import Callable
+
+def divide(hits: bytes, owners: tuple[int, ...]) -> tuple[dict[int, list[bytes]], list[int]]:
+    """Divide hits that stand one after the other, well formed, among the owners of their users.
+
+    `owners` are those of the slots: crc32(user) % len(owners). Returns the hits of each owner, and the owner of each
+    hit. What is no hit belongs to the owner of the user b"". O(bytes).
+    """
 
 class Answers:
     """What one server sends: responses of MessagePack-RPC, cut anywhere."""

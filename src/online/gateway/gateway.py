@@ -24,9 +24,6 @@ from online.serve.parts import Part
 from online.serve.verb import Lines, Shared
 from online.serve.verbs import Verbs
 
-#: What a batch is answered with.
-NO_BATCHES = "a gateway takes no batches of hits: send them as HIT, or in batches to the owners of the users"
-
 #: How long connections stay open after another map has come: longer than any question takes.
 RETIRED_S = 60.0
 
@@ -50,7 +47,7 @@ class Gateway(Part):
         """Take over all hits and questions."""
         runs = {verb: partial(self._run, verb) for verb in (*merging.VERBS, *merging.REFUSED)}
         self._verbs.runs = self._verbs.runs | runs
-        self._verbs.service.handing = NO_BATCHES
+        self._verbs.service.handing = True
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._partitions.run)
             yield

@@ -4,7 +4,7 @@ Not its job: to ask (asking). A question is a generator: it yields requests, by 
 answered, as packed, and returns the reply.
 
 Why an answer is exact. Each user is in one partition, the owner's.
-- Counts are sums over disjoint sets of users.
+- Counts are sums over disjoint sets of users. What became of the hits of a batch is, too.
 - PAGE, RECENT and USERS: partitions list in the order of the keys, so the least of their first rows is the first of
   all. At equal times, where the order of arrival is not known over partitions, a lower partition comes first.
 - TOP is a threshold algorithm. Each partition lists its first m pages, and COUNTS gives the sums of all pages that
@@ -18,12 +18,13 @@ An answer is of one moment in each partition; partitions are asked at the same t
 may ask twice. Rows of lists go out as they came, without being unpacked (core/merge).
 """
 
+import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgpack
 
-from online.core.merge import Listed, merge
+from online.core.merge import Listed, divide, merge
 from online.core.wire import OK, Packed
 from online.errors import CommandError, OnlineError, RangeError
 from online.gateway.cursors import Place, checksum, place_of, text_of
@@ -59,7 +60,7 @@ _ADDED_EACH = {"COUNTS", "KINDS"}
 _LISTED = {"PAGE": 1, "RECENT": 2, "USERS": 0}  #: and what a list goes by: an item of its rows, 0 for their names
 _MERGED = {*_LISTED, "TOP", "SITES"}
 
-VERBS = sorted(_TO_OWNER | _FOR_USERS | _ADDED | _ADDED_EACH | _MERGED)
+VERBS = sorted(_TO_OWNER | _FOR_USERS | _ADDED | _ADDED_EACH | _MERGED | {"hits"})
 
 _pack = msgpack.Packer().pack
 _VERB_PACKED = {verb: _pack(verb) for verb in VERBS}
@@ -74,6 +75,8 @@ def answer(owners: PartitionMap, verb: str, args: list[bytes], max_limit: int) -
         return sum(_values((yield _to_all(owners, verb, args))))
     if verb in _LISTED:
         return (yield from _listing(owners, verb, args, max_limit))
+    if verb == "hits":
+        return (yield from _hits(owners, args[0]))
     if verb in _TO_OWNER:
         yield {owners.place(args[0]): _body(verb, args)}
         return OK
@@ -104,6 +107,33 @@ def _value(packed: bytes) -> Any:
 
 def _values(answers: Mapping[int, bytes]) -> Iterable[Any]:
     return map(_value, answers.values())
+
+
+def _hits(owners: PartitionMap, hits: bytes) -> Question:
+    """Send each owner its part of a batch, and add up what became of them: [accepted, ignored, refused, error]."""
+    by_owner, found = divide(hits, owners.owners)
+    if not by_owner:
+        return [0, 0, 0, None]
+    answers = yield {place: _batch(each) for place, each in by_owner.items()}
+    became = {place: _value(each) for place, each in answers.items()}
+    errors = [_error_of(found, place, each[3]) for place, each in became.items() if each[3] is not None]
+    sums = [sum(each[nth] for each in became.values()) for nth in range(3)]
+    return [*sums, min(errors)[1] if errors else None]
+
+
+def _batch(hits: list[bytes]) -> bytes:
+    packed: bytes = _VERB_PACKED["hits"] + msgpack.Packer().pack_array_header(len(hits)) + b"".join(hits)
+    return packed
+
+
+def _error_of(found: list[int], place: int, error: list[bytes]) -> tuple[int, list[bytes]]:
+    """Return the number of the hit that an owner refused first, in the whole batch, and the error, which names it."""
+    code, message = error
+    of_part = re.match(rb"hit (\d+) of the batch", message)
+    if of_part is None:
+        return 0, error
+    nth = [nth for nth, owner in enumerate(found, 1) if owner == place][int(of_part[1]) - 1]
+    return nth, [code, b"hit %d of the batch%b" % (nth, message[of_part.end() :])]
 
 
 def _for_users(owners: PartitionMap, verb: str, users: list[bytes]) -> Question:
