@@ -87,8 +87,9 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def counts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("counting")
-    for name in ("ext", "src", "client"):  # what is already compiled stays; one module counts
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("skiplist*.so", "build", "__pycache__"))
+    ignore = shutil.ignore_patterns("skiplist*.so", "build", "__pycache__")  # what else is compiled stays
+    for name in ("ext", "src", "client"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     setup = (ROOT / "setup.py").read_text()
