@@ -226,6 +226,24 @@ cdef class Journal:
     def flush(self):
         self.flush_turn()
 
+    def note(self, bytes text not None):
+        cdef _Followed followed
+        cdef char* out
+        cdef size_t n = min(len(text), 255)
+        if self.log.is_off:
+            return
+        followed = next(iter(self.tracks.values()))
+        if not begin_record(&self.log, &followed.track):
+            return                                       # so the next flush fails
+        notes_end_batch(&self.log.notes)
+        out = notes_reserve(&self.log.notes, 10 + n)
+        if out == NULL:
+            return
+        memcpy(out, b"\x93\x02\xa4ECHO\x91\xd9", 9)
+        out[9] = <char>n
+        memcpy(out + 10, <const char*>text, n)
+        self.log.notes.n_bytes += 10 + n
+
     def note_totals(self):
         cdef _Followed followed
         if self.log.is_off:

@@ -5,8 +5,9 @@
     the killer       kills one of the three servers or the bus (kill -9), starts it again two seconds later, and looks
                      on all servers for the hits that were acknowledged around the kill
 
-In the end all three are to know the same, and of each user the newest hit that was acknowledged, or one that was sent
-after it. Each publisher has users of its own and sends their hits in turn, so a hit stands until its user's next.
+The third has a state directory. In the end all three are to know the same, and of each user the newest hit that was
+acknowledged, or one that was sent after it. Each publisher has users of its own and sends their hits in turn, so a hit
+stands until its user's next.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from tests.serving import environment
 
 from online_client import Client, OnlineError
 
-WINDOW_S = 120
+WINDOW_S = 60
 
 #: How long each of the killed is away.
 AWAY_S = 2.0
@@ -48,15 +49,18 @@ URLS = 500
 #: Hits are so old when they are sent that no server takes them to be of the future, and as of now.
 BEHIND_MS = 1_000
 
+#: Users who are so near to the end of their window may leave it while they are looked for.
+EXPIRING_S = 10
+
 
 class Server:
     """A replica in a process of its own."""
 
-    def __init__(self, name, bus, directory):
+    def __init__(self, name, bus, directory, *more):
         self.name, self.port = name, free_port()
         self.address = f"127.0.0.1:{self.port}"
         self._words = [sys.executable, "-m", "online", "serve", "--listen", self.address, "--http", "", "--quiet"]
-        self._words += ["--bus", bus, "--bus-ack", "yes", "--window", str(WINDOW_S)]
+        self._words += ["--bus", bus, "--bus-ack", "yes", "--window", str(WINDOW_S), *more]
         self._log = (directory / f"{name}.log").open("wb")
         self.start()
 
@@ -138,6 +142,7 @@ class Asker(threading.Thread):
         self._group = group
         self.n_asked = self.n_failed = 0
         self.longest_s = 0.0  #: from when a question was asked that failed until one was answered
+        self.longest_at = ""
         self.stopped = threading.Event()
 
     def run(self):
@@ -152,33 +157,37 @@ class Asker(threading.Thread):
                     self.n_failed += 1
                     failing_s = began_s if failing_s is None else failing_s
                     continue
-                self.longest_s = max(self.longest_s, time.monotonic() - (began_s if failing_s is None else failing_s))
+                took_s = time.monotonic() - (began_s if failing_s is None else failing_s)
+                if took_s > self.longest_s:
+                    self.longest_s, self.longest_at = took_s, time.strftime("%H:%M:%S")
                 failing_s = None
 
 
-def missing(server, publisher, users):
-    """Return those of `users` whose newest acknowledged hit a server does not have, nor a later one."""
+def missing(server, prefix, wanted):
+    """Return what of `wanted` a server does not have, nor a later hit of the user: (user, time of the hit)."""
     found = []
     with Client(f"online://{server.address}", timeout=30) as client:
-        for begin in range(0, len(users), 1_000):
-            some = users[begin : begin + 1_000]
-            wanted = [publisher.acknowledged[n] for n in some]
-            for n, least_ms, seen in zip(
-                some, wanted, client.seen(*(f"{publisher.prefix}{n}" for n in some)), strict=True
-            ):
-                if least_ms and (seen is None or round(seen.seen_at.timestamp() * 1000) < least_ms):
-                    found.append((server.name, f"{publisher.prefix}{n}", least_ms, seen))
+        for begin in range(0, len(wanted), 1_000):
+            some = wanted[begin : begin + 1_000]
+            due_ms = time.time_ns() // 1_000_000 - 1000 * (WINDOW_S - EXPIRING_S)
+            for (n, least_ms), seen in zip(some, client.seen(*(f"{prefix}{n}" for n, _ in some)), strict=True):
+                if least_ms > due_ms and (seen is None or round(seen.seen_at.timestamp() * 1000) < least_ms):
+                    found.append((n, least_ms))
     return found
 
 
 def lost(servers, publisher, users):
-    """Return what is missing, after so long as a hit may take from the bus to each server."""
+    """Return which acknowledged hits some servers lack, after so long as a hit may take from the bus to each."""
+    wanted = [(n, publisher.acknowledged[n]) for n in users]
     until_s = time.monotonic() + HEALED_S
-    while True:
-        found = [each for server in servers for each in missing(server, publisher, users)]
-        if not found or time.monotonic() > until_s:
-            return found
-        time.sleep(0.1)
+    lacking = []
+    for server in servers:
+        found = missing(server, publisher.prefix, wanted)
+        while found and time.monotonic() < until_s:
+            time.sleep(0.1)
+            found = missing(server, publisher.prefix, found)
+        lacking += [(server.name, f"{publisher.prefix}{n}", at_ms) for n, at_ms in found]
+    return lacking
 
 
 def digest(server):
@@ -215,7 +224,8 @@ class Run:
         with ExitStack() as stack:
             bus = Broker(self._directory, "--appendonly", "yes", "--maxmemory-policy", "noeviction").start()
             stack.callback(bus.close)
-            servers = [Server(name, bus.url, self._directory) for name in "abc"]
+            servers = [Server(name, bus.url, self._directory) for name in "ab"]
+            servers.append(Server("c", bus.url, self._directory, "--state", str(self._directory / "c")))
             for server in servers:
                 stack.callback(server.close)
             until(lambda: all(server.is_ready() for server in servers), "the servers are ready")
@@ -270,17 +280,18 @@ class Run:
         assert not failures, failures
         last = bus.client.xinfo_stream("online:hits:0")["last-generated-id"]
         healed_s = until(lambda: all(each.is_quiet(last) for each in servers), "all servers have applied everything")
-        digests = {digest(server) for server in servers}
         for publisher in publishers:
             self.lost += lost(servers, publisher, range(self._n_users // 2))
-        self.longest_s = max(each.longest_s for each in askers)
+        digests = {digest(server) for server in servers}
+        self.longest_s, longest_at = max((each.longest_s, each.longest_at) for each in askers)
         n_hits = sum(each.n_hits for each in publishers)
         self._tell(
             f"{seconds:.0f} s, {self.n_kills} kills, {n_hits:,} hits acknowledged ({n_hits / seconds:,.0f}/s), "
             f"{sum(each.n_failures for each in publishers):,} batches sent again; "
             f"{len(self.lost)} acknowledged hits lost; {sum(each.n_asked for each in askers):,} questions, "
             f"{sum(each.n_failed for each in askers):,} failed, the longest without an answer "
-            f"{1000 * self.longest_s:.0f} ms; {len(digests)} digest(s), equal {healed_s:.1f} s after the last hit"
+            f"{1000 * self.longest_s:.0f} ms at {longest_at}; {len(digests)} digest(s), "
+            f"equal {healed_s:.1f} s after the last hit"
         )
         assert not self.lost, self.lost[:5]
         assert len(digests) == 1, "the servers do not know the same"
@@ -298,7 +309,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--every", type=float, default=20, help="seconds from kill to kill")
     parser.add_argument("--rate", type=int, default=20_000, help="hits a second of both publishers")
-    parser.add_argument("--users", type=int, default=600_000)
+    parser.add_argument("--users", type=int, default=300_000)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     args = parser.parse_args()
     print(f"seed {args.seed}", flush=True)

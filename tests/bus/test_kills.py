@@ -18,7 +18,7 @@ def test_nothing_acknowledged_is_lost_and_questions_are_answered_when_servers_an
     if shutil.which("redis-server") is None:
         pytest.fail("this test needs redis-server, of the Debian package of this name")
     if SECONDS:
-        run = Run(tmp_path, rate=20_000, n_users=600_000)
+        run = Run(tmp_path, rate=20_000, n_users=300_000)
         run.go(shuffled(0), seconds=SECONDS, every_s=20)
     else:
         run = Run(tmp_path, rate=1_000, n_users=5_000, away_s=0.3)

@@ -6,8 +6,9 @@ Whoever publishes needs no server, and every server that follows knows everybody
     redisbus    the one in a stream of Redis or Valkey                    -> entries
     publisher   what waits for the bus, and how it gets there           -> entries
     forgetting  who is to be forgotten <-> frames
+    places      where a state directory ends on the bus                 -> entries
     follower    entries -> the indexes of a server                      -> entries, forgetting
-    replica     the part of a server: all of this, and what heals gaps  -> follower, publisher, redisbus, told
+    replica     the part of a server: all of this, and what heals gaps  -> follower, places, publisher, redisbus, told
     division    the part of one that knows a part of the users alone    -> replica
     relay       the part of one that publishes and keeps nobody        -> publisher, redisbus, told
     told        what is said of it: INFO bus                   -> follower, publisher

@@ -30,9 +30,11 @@ from typing import Protocol
 
 import trio
 
+from online import partitions
 from online.bus import forgetting, redisbus, told
 from online.bus.entries import BEGINNING, Bus, BusError, Entry, Look, order, place_at, time_of
 from online.bus.follower import Follower
+from online.bus.places import Keeping, Places
 from online.bus.publisher import Publisher
 from online.core.frames import dump
 from online.core.index import Index
@@ -67,6 +69,12 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 
 TRIM_EVERY_S = 30.0
 
+#: How often it is noted in the state directory how far that goes.
+NOTE_S = 1.0
+
+#: So much before the end of a state directory is read again: a bus that failed over may have given places anew.
+MARGIN_MS = 30_000
+
 #: The least time from one dump to the next.
 DUMP_REST_S = 1.0
 
@@ -77,6 +85,10 @@ class Answers(Protocol):
     journal: Journal
 
     def answers_may_leave(self) -> None: ...
+
+
+class Keeper(Answers, Keeping, Protocol):
+    """Who writes the state directory (serve/keeper.py)."""
 
 
 class Forgetting(Protocol):
@@ -120,7 +132,7 @@ class Replica(Part):
         now_ms: Callable[[], int],
         slices: Slices,
         *,
-        keeper: Answers | None = None,
+        keeper: Keeper | None = None,
         past: Forgetting | None = None,
         wake: Callable[[], None] = lambda: None,
     ) -> None:
@@ -149,11 +161,13 @@ class Replica(Part):
         self._sites, self._service, self._now_ms, self._slices = sites, service, now_ms, slices
         self._gate: Answers | None = (keeper or _Gate(wake)) if self.waits else None
         self._own_journal = self.waits and keeper is None
+        self._places = Places(keeper, self._what_is_taken(config)) if keeper is not None else None
         self._seen_s = -1.0  #: when the bus answered last
         self._look_s = self._trim_s = 0.0
         self._look: Look | None = None
         self._level: tuple[int, int] | None = None  #: entries of the log, and applied ones, when there was no lag
         self._is_ready = False
+        self._kept: bytes | None = None  #: where the state directory ends
         self._is_dump_wanted = False
         self._dump_wanted = trio.Event()
         self._calls = 0  #: that a dump has answered
@@ -162,6 +176,12 @@ class Replica(Part):
         self._refusal: str | None = None
         self._has_loaded = False
         self.before_ready: Callable[[], Awaitable[None]] | None = None  #: reads what else must be there
+
+    def _what_is_taken(self, config: Config) -> str:
+        """Say what of a bus a server takes."""
+        owners = partitions.read(config.map).layout(config.partition) if config.map is not None else ""
+        where = redisbus.shown(self.url), config.partition, owners
+        return repr((*where, config.window_s, sorted(config.sites), config.limits))
 
     # The life of a part
 
@@ -197,6 +217,7 @@ class Replica(Part):
         if self._sites.statistics().users:
             self._want_dump()  # a crash may have kept some of them from being published
         self._seen_s = trio.current_time()
+        self._kept = self._places.kept() if self._places is not None else None
         while not self._is_ready and trio.current_time() - self._seen_s < START_S:
             try:
                 await self._connected(self._catch_up)
@@ -217,11 +238,13 @@ class Replica(Part):
             nursery.start_soon(self._keep_up)
             nursery.start_soon(self.publisher.run, self._connect)
             nursery.start_soon(self._dump_when_wanted)
+            nursery.start_soon(self._note_places)
             try:
                 await trio.sleep_forever()
             finally:
                 with trio.move_on_after(1) as scope:
                     scope.shield = True
+                    self._note_place()
                     await self._say_farewell()
 
     async def _say_farewell(self) -> None:
@@ -240,6 +263,16 @@ class Replica(Part):
     def told(self) -> Iterator[str]:
         """Say which bus it is."""
         yield f"replica on the bus {redisbus.shown(self.url)}" + (", answers to hits wait for it" if self.waits else "")
+
+    async def _note_places(self) -> None:
+        """Note how far the state directory goes, for ever."""
+        while self._places is not None:
+            await trio.sleep(NOTE_S)
+            self._note_place()
+
+    def _note_place(self) -> None:
+        if self._places is not None and self._is_ready:
+            self._places.note(BEGINNING if self._is_call_wanted else self.place)
 
     async def _connect(self, work: Callable[[Bus], Awaitable[None]]) -> None:
         await self._connected(work)
@@ -285,15 +318,18 @@ class Replica(Part):
             await trio.sleep(random.uniform(0.5, 1) * pause_s)
 
     async def _catch_up(self, bus: Bus) -> None:
-        """Read the window up to the end as it is now."""
+        """Read the window, or what the state directory lacks of it, up to the end as it is now."""
         for warning in await bus.kept():
             if warning not in self._warned:
                 self._warned.add(warning)
                 logger.warning("bus %s: %s", redisbus.shown(self.url), warning)
         look = await self._look_at(bus)
         since_ms = look.now_ms - 1000 * self._sites.window_s
+        if self._kept is not None and order(self._kept) <= order(look.last):
+            since_ms = max(since_ms, time_of(self._kept) - MARGIN_MS)
+        self._kept = None
         if look.first == BEGINNING or time_of(look.first) > since_ms:
-            # It does not reach back a window: because it is young, or because something was lost.
+            # It does not reach back as far: because it is young, or because something was lost.
             if self._sites.statistics().users:
                 self._want_dump()
             self._is_call_wanted = True

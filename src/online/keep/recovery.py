@@ -70,6 +70,7 @@ class Report:
     missing: list[int] = field(default_factory=list)  #: segments between others
     first_ms: int = 0  #: wall time of the oldest and newest hit; 0 without hits
     last_ms: int = 0
+    noted: bytes = b""  #: what others noted last (Journal.note)
     taken_over: state.Loaded | None = None  #: a state file of an earlier version
     sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)  #: bytes and records of each file that was read
 
@@ -135,10 +136,12 @@ class Recovery:
         return index
 
     def noted(self, text: bytes) -> None:
-        """Take note of the end of a snapshot."""
+        """Take note of the end of a snapshot, and of what others have noted."""
         word, _, users = text.partition(b" ")
         if word == b"end" and users.isdigit():
             self._ended_users = int(users)
+        elif word != b"end":
+            self.report.noted = text
 
     # Reading
 
