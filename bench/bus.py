@@ -1,8 +1,9 @@
 """The bus, measured on this machine: `python -m bench.bus [HITS]`. Needs redis-server.
 
-    publish   hits a server packs, published by one connection, against redis-benchmark-like XADDs of one hit each
-    replay    a window of HITS hits, in entries of 50 and of 500, read and applied by a server that starts
-    visible   from a hit on one replica to its being seen on another
+    publish   hits that wait, published by one connection as a server does it, in entries of 50 and of 500 hits
+    replay    a window of HITS hits, in such entries, read and applied by a server that starts; 9,000,000 are 30 minutes
+              at 5,000 hits/s
+    visible   from a hit on one replica to its being seen on another, on an idle site and at LOAD hits/s
     taken     hits/s that a server takes by batches, with a bus and without
 
 Cores may be shared with others, and redis-server shares them with the servers: ratios within one run are worth more
@@ -27,6 +28,7 @@ from bench.peers.serving import free_port
 
 from online.bus import redisbus
 from online.bus.entries import BEGINNING, Bus
+from online.bus.publisher import MOST_PIECES
 from online.bus.redisbus import STREAM
 from online.cli.serve import assemble
 from online.core.journal import site
@@ -39,6 +41,7 @@ from online.serve.config import Address, Config
 HITS = 1_000_000
 USERS = 200_000
 BATCHES = 3_000
+LOAD = 20_000
 
 
 @contextmanager
@@ -84,8 +87,8 @@ def entries(n_hits: int, hits_each: int) -> list[bytes]:
 
 async def publish(bus: Bus, made: list[bytes]) -> float:
     began_s = time.perf_counter()
-    for frames in made:
-        await bus.publish(b"bench", frames)
+    for begin in range(0, len(made), MOST_PIECES):
+        await bus.publish(b"bench", *made[begin : begin + MOST_PIECES])
     return time.perf_counter() - began_s
 
 
@@ -124,7 +127,34 @@ async def ready_s(url: str) -> float:
     return await start(url) - await start(None)
 
 
-async def visible_ms(url: str, n: int = 400) -> list[float]:
+@contextmanager
+def load(port: int, rate: int) -> Iterator[None]:
+    """A process that sends `rate` hits/s in batches of 10 ms each; without a rate, none."""
+    if not rate:
+        yield
+        return
+    process = subprocess.Popen([sys.executable, "-c", _LOADING, str(port), str(rate // 100)])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+#: Sends known users, so that the number of users tells when a new one is seen.
+_LOADING = """
+import sys, time
+from online_client import Client
+client, n = Client(f"online://127.0.0.1:{sys.argv[1]}"), int(sys.argv[2])
+due_s = time.monotonic()
+while True:
+    client.hits([(f"known{i}", f"/{i % 50}") for i in range(n)])
+    due_s = max(due_s + 0.01, time.monotonic() - 0.1)
+    time.sleep(max(0, due_s - time.monotonic()))
+"""
+
+
+async def visible_ms(url: str, rate: int, n: int = 400) -> list[float]:
     """Milliseconds from a hit on one replica until it is in the index of the other; both share one process."""
     one, two = (assemble(Config(listen=(Address("127.0.0.1", 0),), bus=url)) for _ in range(2))
     times = []
@@ -134,15 +164,18 @@ async def visible_ms(url: str, n: int = 400) -> list[float]:
         while one.service.loading is not None or two.service.loading is not None:
             await trio.sleep(0.01)
         index = two.sites[b"default"]
-        stream = await trio.open_tcp_stream("127.0.0.1", one.addresses[0].port)
-        for number in range(n):
-            users = index.statistics().users
-            began_s = time.perf_counter()
-            await stream.send_all(b"HIT new%d /\r\n" % number)
-            while index.statistics().users == users:
-                await trio.sleep(0.0005)
-            times.append(1000 * (time.perf_counter() - began_s))
-        await stream.aclose()
+        with load(one.addresses[0].port, rate):
+            while rate and index.statistics().accepted < rate:  # for a second
+                await trio.sleep(0.01)
+            stream = await trio.open_tcp_stream("127.0.0.1", one.addresses[0].port)
+            for number in range(n):
+                users = index.statistics().users
+                began_s = time.perf_counter()
+                await stream.send_all(b"HIT new%d /\r\n" % number)
+                while index.statistics().users == users:
+                    await trio.sleep(0.0005)
+                times.append(1000 * (time.perf_counter() - began_s))
+            await stream.aclose()
         one.stop()
         two.stop()
     return sorted(times)
@@ -204,10 +237,11 @@ def main() -> None:
             f"({starting_s:.2f} s, {starting_s / alone_s:.1f} times what the index alone takes), "
             f"{n_bytes / n_hits:.0f} bytes/hit sent, {(memory or 0) / n_hits:.0f} bytes/hit in Redis"
         )
-    with broker() as url:
-        times = trio.run(visible_ms, url)
+    for rate in (0, LOAD):
+        with broker() as url:
+            times = trio.run(visible_ms, url, rate)
         print(
-            f"visible on another replica: median {statistics.median(times):.1f} ms, "
+            f"visible on another replica, at {rate:,} hits/s: median {statistics.median(times):.1f} ms, "
             f"p99 {times[int(len(times) * 0.99)]:.1f} ms"
         )
     without_s, with_s = [], []

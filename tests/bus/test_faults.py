@@ -242,8 +242,9 @@ class Hasty:
 
     asked = 0
 
-    async def xread(self, streams, **options):
+    async def create_request(self, name, *words, callback):
         self.asked += 1
+        return callback(None)
 
 
 @async_test

@@ -40,8 +40,8 @@ class Bus(ABC):
     """A connection to a bus. Every method raises BusError, and may then have been carried out or not."""
 
     @abstractmethod
-    async def publish(self, source: bytes, frames: bytes) -> bytes:
-        """Append an entry and return its place."""
+    async def publish(self, source: bytes, *entries: bytes) -> bytes:
+        """Append entries of such frames, in order and in one go, and return the place of the last."""
 
     @abstractmethod
     async def read(self, place: bytes, most: int, *, wait_ms: int = 0) -> list[Entry]:

@@ -5,7 +5,7 @@ Not its job: what is published.
 Invariants:
 1. Whoever adds hits never waits.
 2. At most MAX_WAITING_BYTES wait, and what comes within a second. Beyond that all that waits is dropped, and counted.
-3. After an error the same entry is sent again: it may be there twice then, which changes nothing (see follower).
+3. After an error the same entries are sent again: they may be there twice then, which changes nothing (see follower).
 """
 
 import random
@@ -19,6 +19,9 @@ from online.bus.entries import Bus, BusError
 
 #: How long hits are collected for an entry: the cost is per entry, and hits a server are then at most 100 entries/s.
 PACK_S = 0.01
+
+#: Entries that are sent in one go, if so many wait: each then takes a fifth of the time.
+MOST_PIECES = 16
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 
@@ -65,7 +68,7 @@ class Publisher:
         self._waiting = waiting
         self._most_bytes = most_bytes
         self._begun = trio.Event()
-        self._frames = b""  #: being sent
+        self._pieces: list[bytes] = []  #: being sent
         self._hits = 0
         waiting.begun = self._wake
 
@@ -75,11 +78,11 @@ class Publisher:
     @property
     def is_idle(self) -> bool:
         """Nothing waits, and nothing is under way."""
-        return not self._frames and not self._waiting.n_bytes
+        return not self._pieces and not self._waiting.n_bytes
 
     @property
     def waiting_bytes(self) -> int:
-        return len(self._frames) + self._waiting.n_bytes
+        return sum(map(len, self._pieces)) + self._waiting.n_bytes
 
     async def run(self, connect: Callable[[Callable[[Bus], Awaitable[None]]], Awaitable[None]]) -> None:
         """Send for ever, over connections that `connect` opens again and again."""
@@ -104,14 +107,14 @@ class Publisher:
         await bus.look()
         self.is_away = self.is_away and not self.is_idle
         while True:
-            if not self._frames:
+            if not self._pieces:
                 await self._take()
-            await bus.publish(self._source, self._frames)
+            await bus.publish(self._source, *self._pieces)
             self.is_away = False
-            self.counts.entries += 1
+            self.counts.entries += len(self._pieces)
             self.counts.hits += self._hits
-            self.counts.n_bytes += len(self._frames)
-            self._frames, self._hits = b"", 0
+            self.counts.n_bytes += sum(map(len, self._pieces))
+            self._pieces, self._hits = [], 0
             self.sent()
 
     async def _take(self) -> None:
@@ -121,13 +124,16 @@ class Publisher:
             await self._begun.wait()
         if not self._waiting.has_piece:
             await trio.sleep(PACK_S)
-        self._frames, self._hits = self._waiting.take()
+        while not self._pieces or (self._waiting.has_piece and len(self._pieces) < MOST_PIECES):
+            frames, n_hits = self._waiting.take()
+            self._pieces.append(frames)
+            self._hits += n_hits
         if not self._waiting.n_bytes:
             self.taken()
 
     def take_rest(self) -> bytes:
         """Return all that is not known to be on the bus."""
-        rest = [self._frames]
+        rest = list(self._pieces)
         while self._waiting.n_bytes:
             rest.append(self._waiting.take()[0])
         return b"".join(rest)

@@ -10,8 +10,7 @@ Invariants:
 """
 
 import logging
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -118,21 +117,26 @@ class RedisBus(Bus):
                 raise BusError(_told(error)) from None
         raise BusError(f"no answer within {ANSWER_S:g} s")
 
-    async def publish(self, source: bytes, frames: bytes) -> bytes:
-        fields = {b"s": source, b"f": frames}
-        place: bytes = await self._ask(lambda: self._client.xadd(self._stream, fields))
-        return place
+    async def publish(self, source: bytes, *entries: bytes) -> bytes:
+        async def add() -> bytes:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                added = [pipeline.xadd(self._stream, {b"s": source, b"f": frames}) for frames in entries]
+            place: bytes = [await each for each in added][-1]
+            return place
+
+        return await self._ask(add)
 
     async def read(self, place: bytes, most: int, *, wait_ms: int = 0) -> list[Entry]:
-        block = wait_ms or None
-        read = partial(self._client.xread, {self._stream: place}, count=most, block=block)
+        blocking = (b"BLOCK", wait_ms) if wait_ms else ()
+        words = (b"COUNT", most, *blocking, b"STREAMS", self._stream, place)
         began_s = trio.current_time()
-        streams = await self._ask(read, wait_ms)
-        if not streams:
+        entries: list[Entry] = await self._ask(
+            lambda: self._client.create_request(CommandName.XREAD, *words, callback=_entries), wait_ms
+        )
+        if not entries:
             # A server that answers at once, with nothing, must not keep us busy.
             await trio.sleep(max(0.0, wait_ms / 4000 - (trio.current_time() - began_s)))
-            return []
-        return [_entry(each.identifier, each.field_values) for entries in streams.values() for each in entries]
+        return entries
 
     async def trim(self, before_ms: int) -> None:
         await self._ask(
@@ -188,5 +192,16 @@ def _text(value: bytes | str) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def _entry(place: bytes, fields: Any) -> Entry:
-    return Entry(place, fields.get(b"s", b""), fields.get(b"f", b""))
+def _entries(reply: Any, **options: Any) -> list[Entry]:
+    """Read the answer to XREAD of one stream: what the library makes of it costs half as much again as reading it."""
+    if not reply:
+        return []
+    [(_, found)] = reply.items() if isinstance(reply, dict) else reply
+    return [_entry(place, fields or ()) for place, fields in found]
+
+
+def _entry(place: bytes, fields: Sequence[bytes]) -> Entry:
+    if len(fields) == 4 and fields[0] == b"s" and fields[2] == b"f":  # as we write it
+        return Entry(place, fields[1], fields[3])
+    named = dict(zip(fields[::2], fields[1::2], strict=False))
+    return Entry(place, named.get(b"s", b""), named.get(b"f", b""))

@@ -343,7 +343,8 @@ class Replica(Part):
             if not entries:
                 break  # the rest has been trimmed meanwhile
             await self._apply(entries)
-            n_newer = sum(order(entry.place) > order(end) for entry in entries)
+            if order(self.place) > order(end):
+                n_newer = sum(order(entry.place) > order(end) for entry in entries)
             done = (time_of(self.place) - begin_ms) / max(1, time_of(end) - begin_ms)
             left_s = (trio.current_time() - began_s) * (1 - done) / max(done, 0.001)
             if self._service.loading is not None:
