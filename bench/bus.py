@@ -10,6 +10,7 @@ Cores may be shared with others, and redis-server shares them with the servers: 
 than the figures. Prints one line each.
 """
 
+import logging
 import os
 import shutil
 import socket
@@ -114,7 +115,7 @@ async def ready_s(url: str) -> float:
     """How long a server takes from its start until it answers, with a bus and less what it takes without one."""
 
     async def start(bus: str | None) -> float:
-        server = assemble(Config(listen=(Address("127.0.0.1", 0),), bus=bus))
+        server = assemble(Config(listen=(Address("127.0.0.1", 0),), http=(), bus=bus))
         began_s = time.perf_counter()
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run)
@@ -156,7 +157,7 @@ while True:
 
 async def visible_ms(url: str, rate: int, n: int = 400) -> list[float]:
     """Milliseconds from a hit on one replica until it is in the index of the other; both share one process."""
-    one, two = (assemble(Config(listen=(Address("127.0.0.1", 0),), bus=url)) for _ in range(2))
+    one, two = (assemble(Config(listen=(Address("127.0.0.1", 0),), http=(), bus=url)) for _ in range(2))
     times = []
     async with trio.open_nursery() as nursery:
         for server in (one, two):
@@ -220,6 +221,7 @@ def taken_s(url: str | None, *options: str) -> tuple[float, float]:
 
 
 def main() -> None:
+    logging.disable(logging.WARNING)
     n_hits = int(sys.argv[1]) if len(sys.argv) > 1 else HITS
     print(f"{n_hits:,} hits, {os.cpu_count()} cores")
     for hits_each in (50, 500):
