@@ -239,11 +239,11 @@ def main() -> None:
             f"({starting_s:.2f} s, {starting_s / alone_s:.1f} times what the index alone takes), "
             f"{n_bytes / n_hits:.0f} bytes/hit sent, {(memory or 0) / n_hits:.0f} bytes/hit in Redis"
         )
-    for rate in (0, LOAD):
+    for n_a_second in (0, LOAD):
         with broker() as url:
-            times = trio.run(visible_ms, url, rate)
+            times = trio.run(visible_ms, url, n_a_second)
         print(
-            f"visible on another replica, at {rate:,} hits/s: median {statistics.median(times):.1f} ms, "
+            f"visible on another replica, at {n_a_second:,} hits/s: median {statistics.median(times):.1f} ms, "
             f"p99 {times[int(len(times) * 0.99)]:.1f} ms"
         )
     without_s, with_s = [], []

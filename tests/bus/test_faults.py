@@ -146,6 +146,25 @@ async def test_entries_that_go_soon_after_the_start_are_missed(broker, monkeypat
 
 
 @async_test
+async def test_a_bus_that_lost_its_end_is_noticed_though_others_publish_already(broker):
+    async with replicas(broker.url, 1) as (one,):
+        for number in range(20):
+            await one.hit(b"user%d" % number, b"/a")
+        await quiet(broker, one)
+        last, *rest = broker.client.xrevrange(STREAM)
+        added = broker.client.xinfo_stream(STREAM)["entries-added"]
+        for place, _ in (last, *rest[:1]):
+            broker.client.xdel(STREAM, place)
+        with broker.client.pipeline() as changes:  # a redis that was killed before it wrote them, and what came since
+            changes.execute_command("XSETID", STREAM, rest[1][0] if len(rest) > 1 else "0-1", "ENTRIESADDED", added - 2)
+            changes.xadd(STREAM, {"s": "x", "f": b"\x93\x02\xa4SITE\x91\xa7default"})
+            changes.execute()
+        await until(lambda: one.bus.gaps == 1 and one.bus.dumps)
+        async with replicas(broker.url, 1) as (two,):
+            await equal(one, two, users=20)
+
+
+@async_test
 async def test_a_bus_without_memory_is_told_and_made_up_for(broker):
     async with replicas(broker.url) as (one, two):
         broker.client.config_set("maxmemory", 1)

@@ -366,7 +366,10 @@ class Replica(Part):
             self._answered()
             if entries and time_of(entries[0].place) - time_of(self.place) > JUMP_MS:
                 self._check_place(await self._look_at(bus))
+            before, end = order(self.place), order(self._look.last) if self._look is not None else order(BEGINNING)
             await self._apply(entries)
+            if self._look is not None and before < end <= order(self.place):
+                self._compare(self._look, sum(order(entry.place) > end for entry in entries))
             if self.follower.calls > self._calls:
                 self._calls = self.follower.calls
                 self._want_dump()
@@ -384,11 +387,23 @@ class Replica(Part):
             # What is left is read from its beginning, and this gap is not seen again.
             self.place = BEGINNING
         elif look.last == self.place:
-            if self._not_applied(look) > 0:
-                self._gap("entries have gone before we read them")
-                self._want_dump()
-                self._is_call_wanted = True
-            self._level = (look.added, self.follower.entries)
+            self._compare(look)
+
+    def _compare(self, look: Look, n_newer: int = 0) -> None:
+        """See if as many entries were applied as the log was given, up to its end as we saw it.
+
+        `n_newer` of those that were applied are behind that end.
+        """
+        entries = self.follower.entries - n_newer
+        n_lacking = self._not_applied(look) + n_newer
+        if n_lacking > 0:
+            self._gap("entries have gone before we read them")
+            self._want_dump()
+            self._is_call_wanted = True
+        elif n_lacking < 0:
+            self._gap("it has lost entries that were read here")
+            self._want_dump()
+        self._level = (look.added, entries)
 
     def _gap(self, what: str) -> None:
         self.gaps += 1
