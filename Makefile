@@ -125,7 +125,7 @@ coverage: $(VENV)/tools
 	@$(BIN)/python -m tests.coverage build/covered
 
 FUZZED := resp_commands msgpack_requests http_requests http_gets states_of_names bus_entries log_lines usual_lines \
-	syslog_datagrams journal_records snapshot_files
+	syslog_datagrams journal_records snapshot_files history_files subscriptions
 
 QUICK := resp_commands msgpack_requests http_gets usual_lines syslog_datagrams journal_records bus_entries values \
 	states_of_names

@@ -1,6 +1,8 @@
 """Fuzzers: bytes that a program makes up, for everything that reads what others have sent or what a disk gave back.
 
-    targets   what is fuzzed: a function of bytes for each, which checks what must hold, and its seeds
+    registry  the table of targets: a function of bytes for each, which checks what must hold, and its seeds
+    targets   the wire, HTTP, states, the bus, logs, and the files of a state directory
+    told      subscriptions and what they are told, and the file of the history
     quick     the same in C (quick.pyx), for what can be checked in microseconds: a hundred times as many inputs
     building  builds quick.pyx
     __main__  the fuzzer: libFuzzer, by atheris, over a core that is built to tell where it has been

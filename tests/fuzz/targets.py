@@ -13,6 +13,8 @@ from pathlib import Path
 
 import msgpack
 from tests.core.test_wire_garbage import BATCHES, COMMANDS, LINES, check_replies
+from tests.fuzz import told
+from tests.fuzz.registry import TARGETS, target
 from tests.keep.directories import Writer, make_sites
 from tests.wiring import NOW, Wiring, drain, head_of_batch, notification, request, resp
 
@@ -41,6 +43,8 @@ from online.logs.syslogheader import message_of
 if sys.platform == "linux":
     from online.core.gets import PATHS, Gets
 
+__all__ = ["TARGETS", "told"]
+
 #: Small, so that an input of a few hundred bytes reaches them.
 LIMITS = {
     "max_frame": 4_096,
@@ -53,20 +57,6 @@ LIMITS = {
 }
 
 FAULTS = Path(__file__).parents[1] / "logs" / "faults"
-
-TARGETS = {}
-
-
-def target(seeds):
-    """A target; `seeds` makes the inputs that a fuzzer begins with."""
-
-    def registered(run):
-        run.seeds = seeds
-        TARGETS[run.__name__] = run
-        return run
-
-    return registered
-
 
 # The wire
 

@@ -18,15 +18,18 @@ Invariants:
 4. Nobody of `forgotten` is in `last` as of a time before that.
 5. A sketch that is damaged is as none: visitors are those of the rows then, and the next one takes its place.
 6. Rows are deleted in whole hours. So a row that is there has all of its minutes in the finer rows, or none.
+7. Whatever the file holds, a call raises sqlite3.Error and nothing else. SQLite keeps text where a number should be,
+   and Python cannot even word some errors of a damaged file.
 """
 
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from online.core.past import SKETCH_BYTES, estimate, merged
 
@@ -94,9 +97,27 @@ class Minute(NamedTuple):
 Row = tuple[int, int, int, int, int, int, int]
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _call(method: Callable[P, T]) -> Callable[P, T]:
+    """Let what a damaged file makes of a call be an error of the file (invariant 7)."""
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise sqlite3.DatabaseError(f"it holds what cannot be there: {error}") from error
+
+    return call
+
+
 class History:
     """The file, or memory where there is none. Every call may wait for the disk, and raises sqlite3.Error."""
 
+    @_call
     def __init__(self, path: Path | None, *, reads_only: bool = False) -> None:
         """Open it, and make what is missing. Calls may come from any thread, one at a time."""
         self._ids: dict[bytes, int] = {}
@@ -114,7 +135,7 @@ class History:
                 self._db.executescript(_SCHEMA)
                 self._look_who_is_forgotten()
             self._db.execute("SELECT count(*) FROM sites").fetchone()
-        except sqlite3.Error:
+        except BaseException:
             self._db.close()
             raise
 
@@ -136,9 +157,11 @@ class History:
             raise
         self._db.execute("COMMIT")
 
+    @_call
     def sites(self) -> list[bytes]:
         """Return the names of all sites."""
-        return [name for (name,) in self._db.execute("SELECT name FROM sites ORDER BY name")]
+        found = self._db.execute("SELECT name FROM sites WHERE typeof(name) = 'blob' ORDER BY name")
+        return [name for (name,) in found]
 
     def _id(self, site: bytes) -> int:
         """Return the number of a site, or 0 if it has none."""
@@ -156,6 +179,7 @@ class History:
 
     # Rows and sketches
 
+    @_call
     def add(self, minutes: Iterable[tuple[bytes, Minute]], sketches: Iterable[tuple[bytes, int, bytes]] = ()) -> None:
         """Add minutes of sites, and sketches of hours as `(site, minute, registers)`. 10 us for each."""
         with self._whole():
@@ -178,6 +202,7 @@ class History:
                 self._merged = {each for each in self._merged if each[0] != site} | {key}
             self._db.execute("INSERT OR REPLACE INTO sketches VALUES (?, ?, ?, ?)", (*key, zlib.compress(whole, 1)))
 
+    @_call
     def sketch(self, site: bytes, at: int) -> bytes | None:
         """Return the sketch of an hour; `at` is its first minute."""
         found = self._db.execute(
@@ -185,6 +210,7 @@ class History:
         ).fetchone()
         return found and _unpacked(found[0])
 
+    @_call
     def rows(self, site: bytes, from_ms: int, to_ms: int, step_ms: int) -> list[Row]:
         """Return the history from `from_ms` to `to_ms`, in steps of whole minutes that begin at `from_ms`.
 
@@ -241,6 +267,7 @@ class History:
             if nth in steps:
                 steps[nth][5] = max(steps[nth][5], estimate(registers))
 
+    @_call
     def peak(self, site: bytes, since_ms: int) -> tuple[int, int]:
         """Return the most people at once since a time, and when that was; 0, 0 if nobody was there. O(hours)."""
         hour_ms = HOUR * MINUTE_MS
@@ -252,8 +279,9 @@ class History:
             ") ORDER BY people DESC, most_at LIMIT 1",
             {"site": self._id(site), "since_ms": since_ms, "hour": hour},
         ).fetchone()
-        return (0, 0) if found is None else (found[0], found[1])
+        return (0, 0) if found is None else (int(found[0]), int(found[1]))
 
+    @_call
     def prune(self, now_ms: int, *, days: float, last_days: float) -> None:
         """Delete what is kept no longer. O(deleted)."""
         now = now_ms // MINUTE_MS // HOUR * HOUR
@@ -273,6 +301,7 @@ class History:
 
     # Where members were last seen
 
+    @_call
     def add_last(self, site: bytes, seen: Iterable[tuple[bytes, bytes | None, int]]) -> None:
         """Take note of `(user, url, seen_ms)`; the newest of a user is kept, but for who was forgotten since."""
         with self._whole():
@@ -281,14 +310,16 @@ class History:
                 seen = (each for each in seen if each[2] > self._forgotten.get((number, each[0]), -1))
             self._db.executemany(_ADD_LAST, ((number, *each) for each in seen))
 
+    @_call
     def last(self, site: bytes, users: Iterable[bytes]) -> list[tuple[bytes, int] | None]:
         """Return where and when each user was last seen. O(log n) for each."""
         number = self._id(site)
-        ask = "SELECT url, seen_ms FROM last WHERE site = ? AND user = ? AND url IS NOT NULL"
+        ask = "SELECT url, CAST(seen_ms AS INT) FROM last WHERE site = ? AND user = ? AND typeof(url) = 'blob'"
         return [self._db.execute(ask, (number, user)).fetchone() for user in users]
 
     # Who is forgotten
 
+    @_call
     def forget(self, site: bytes, users: list[bytes], at_ms: int) -> tuple[list[bool], int]:
         """Erase users from what is known of members up to a time. Return which of them were known, and a number.
 
@@ -304,13 +335,16 @@ class History:
         self._empty_log()
         return known, nth or 0
 
+    @_call
     def forgotten(self) -> tuple[list[tuple[bytes, bytes, int]], int]:
         """Return who is to be forgotten, as `(site, user, at_ms)`, and their number for `purged`."""
         found = self._db.execute(
-            "SELECT name, user, at_ms, nth FROM forgotten JOIN sites ON site = id ORDER BY nth"
+            "SELECT name, user, CAST(at_ms AS INT), nth FROM forgotten JOIN sites ON site = id "
+            "WHERE typeof(name) = 'blob' AND typeof(user) = 'blob' ORDER BY nth"
         ).fetchall()
         return [(site, user, at_ms) for site, user, at_ms, _ in found], found[-1][3] if found else 0
 
+    @_call
     def purged(self, number: int, before_ms: int) -> None:
         """Take note that no other file holds those up to `number`: only who was forgotten since a time is known on."""
         with self._whole():
