@@ -8,24 +8,26 @@ and whatever else tells). If all three are known, a line becomes a page view wit
 
 Invariants:
 1. A verdict is what the careful way said of a line with the same part, to the byte. Keys are compared whole.
-2. Memory is bounded: a key has SLOTS_A_SET places, by its checksum, and the oldest goes. Who makes keys collide on
-   purpose makes the careful way necessary for them, no more.
+2. Memory is bounded: what is known is, see known.pxd.
 3. `last` stands in `owner`, or is empty.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
+from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t
-from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.stdlib cimport free, realloc
+from libc.string cimport memchr, memcpy, memset
 
 from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
 
-from online.core.checksum cimport checksum_add
 from online.core.index cimport name_from
 from online.core.jsonfields cimport JsonShapes
+from online.core.known cimport (
+    MOST_KEY_BYTES, Known, Slot, Text, add, known_begin, known_end, put, slot_of, slot_of_text, text_of,
+)
 from online.core.logfields cimport NO_HOST, PERHAPS_HOST, WITH_HOST, Fields, HostShape, read_usual, usual_header
 from online.core.skiplist cimport Name
+from online.core.tally cimport LineTally
 
 cdef extern from "Python.h":
     ctypedef struct PyTypeObject:
@@ -34,10 +36,9 @@ cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* n_bytes) except NULL
 
 cdef enum:
-    SLOTS_A_SET = 4
     WAY_SETS = 64
-    SETS = 16 * 1024                                     # 65,536 urls, and as many visitors
-    MOST_KEY_BYTES = 512
+    URL_SETS = 16 * 1024                                 # 65,536 urls
+    PEOPLE_SETS = 64 * 1024                              # 262,144 visitors, in 80 MB
     VIEW_BYTES = 32                                      # of a packed page view, beside its names and its kind
 
 cdef int64_t MOST_SMALL = 1 << 32                        # smaller numbers have shorter forms; no time is so small
@@ -53,6 +54,8 @@ cdef struct Packed:
     char* at
     size_t n_bytes
     size_t room
+    Py_ssize_t n_views
+    int64_t newest_ms                                    # of the last
 
 
 cdef int make_room(Packed* packed, size_t n_bytes) except -1:
@@ -102,105 +105,20 @@ cdef int pack_view(Packed* packed, bytes user, bytes url, int64_t seen_ms, str k
     to[9] = <uint8_t>(0xa0 | n_kind)
     memcpy(to + 10, text, n_kind)
     packed.n_bytes += 10 + n_kind
+    packed.n_views += 1
+    packed.newest_ms = seen_ms
     return 0
 
 
-# What is known
-
-cdef struct Slot:
-    uint32_t hash
-    PyObject* key                                        # bytes; NULL where nothing is
-    PyObject* verdict
-
-cdef struct Known:
-    Slot* slots
-    uint32_t n_sets                                      # a power of two
-
-cdef struct Text:
-    # A key that is put together from fields; too long if it has more than MOST_KEY_BYTES.
-    char at[MOST_KEY_BYTES]
-    size_t n_bytes
-
-
-cdef int known_begin(Known* known, uint32_t n_sets) except -1:
-    known.slots = <Slot*>calloc(n_sets * SLOTS_A_SET, sizeof(Slot))
-    if known.slots == NULL:
-        raise MemoryError("no memory for what is known of lines")
-    known.n_sets = n_sets
+cdef int put_text(Known* known, const Text* text, verdict) except -1:
+    """Remember what was said of a key, unless it is too long or known."""
+    if text.n_bytes < MOST_KEY_BYTES and slot_of(known, text.at, text.n_bytes) == NULL:
+        put(known, text.at, text.n_bytes, verdict)
     return 0
-
-
-cdef void known_end(Known* known) noexcept:
-    cdef size_t i
-    if known.slots != NULL:
-        for i in range(<size_t>known.n_sets * SLOTS_A_SET):
-            Py_XDECREF(known.slots[i].key)
-            Py_XDECREF(known.slots[i].verdict)
-        free(known.slots)
-
-
-cdef inline PyObject* verdict_of(const Known* known, const char* key, size_t n) noexcept:
-    """Return what was said of a key, valid until the next is put, or NULL. O(n)."""
-    cdef uint32_t hash = checksum_add(0, key, n)
-    cdef Slot* slot = &known.slots[(hash & (known.n_sets - 1)) * SLOTS_A_SET]
-    cdef int i
-    for i in range(SLOTS_A_SET):
-        if slot[i].hash == hash and slot[i].key != NULL and <size_t>PyBytes_GET_SIZE(<bytes>slot[i].key) == n:
-            if memcmp(PyBytes_AS_STRING(<bytes>slot[i].key), key, n) == 0:
-                return slot[i].verdict
-    return NULL
-
-
-cdef int put(Known* known, const char* key, size_t n, verdict) except -1:
-    """Remember what was said of a key; the oldest of its set goes. O(n)."""
-    cdef uint32_t hash = checksum_add(0, key, n)
-    cdef Slot* slot = &known.slots[(hash & (known.n_sets - 1)) * SLOTS_A_SET]
-    cdef bytes kept
-    cdef int i
-    if verdict_of(known, key, n) != NULL:
-        return 0
-    kept = PyBytes_FromStringAndSize(key, n)
-    Py_XDECREF(slot[SLOTS_A_SET - 1].key)
-    Py_XDECREF(slot[SLOTS_A_SET - 1].verdict)
-    for i in range(SLOTS_A_SET - 1, 0, -1):
-        slot[i] = slot[i - 1]
-    Py_INCREF(kept)
-    Py_INCREF(verdict)
-    slot[0].hash = hash
-    slot[0].key = <PyObject*>kept
-    slot[0].verdict = <PyObject*>verdict
-    return 0
-
-
-# Keys
-
-cdef inline void add(Text* text, Name part) noexcept:
-    """Add a part and what ends it: no part has a zero in it."""
-    if text.n_bytes + part.n_bytes + 1 > MOST_KEY_BYTES:
-        text.n_bytes = MOST_KEY_BYTES
-        return
-    if part.n_bytes:                                     # what a line does not have stands nowhere
-        memcpy(text.at + text.n_bytes, part.at, part.n_bytes)
-        text.n_bytes += part.n_bytes
-    text.at[text.n_bytes] = 0
-    text.n_bytes += 1
-
-
-cdef inline PyObject* verdict_of_text(const Known* known, const Text* text) noexcept:
-    return verdict_of(known, text.at, text.n_bytes) if text.n_bytes < MOST_KEY_BYTES else NULL
-
-
-cdef inline int put_text(Known* known, const Text* text, verdict) except -1:
-    """Remember what was said of a key, unless it is too long."""
-    return put(known, text.at, text.n_bytes, verdict) if text.n_bytes < MOST_KEY_BYTES else 0
 
 
 cdef inline bint is_guest(Name user) noexcept:
     return user.n_bytes == 0 or (user.n_bytes == 1 and user.at[0] == c'-')
-
-
-cdef inline object text_of(Name text):
-    return PyBytes_FromStringAndSize(text.at, text.n_bytes)
 
 
 cdef inline object made(type what, tuple values):
@@ -261,8 +179,8 @@ cdef class UsualLines:
         self.trusts_proxies, self.with_host, self.guests_only = trusts_proxies, with_host, guests_only
         self.ignores_queries = ignores_queries
         known_begin(&self.ways, WAY_SETS)
-        known_begin(&self.urls, SETS)
-        known_begin(&self.people, SETS)
+        known_begin(&self.urls, URL_SETS)
+        known_begin(&self.people, PEOPLE_SETS)
 
     def __dealloc__(self):
         known_end(&self.ways)
@@ -287,45 +205,47 @@ cdef class UsualLines:
             return self.view() or self.learn()
         return self.careful(self.message_of(datagram))
 
-    def pack(self, list lines not None, Py_ssize_t most_bytes, str too_long not None):
+    def pack(self, list lines not None, Py_ssize_t most_bytes, str too_long not None, LineTally tally=None):
         cdef Packed packed
-        cdef list reasons = [], left_out = []
-        cdef Py_ssize_t n_views = 0
-        cdef int64_t newest_ms = 0
+        cdef list reasons = [], places = []
         cdef bytes line
+        cdef Py_ssize_t place = 0
         memset(&packed, 0, sizeof(Packed))
         try:
             for line in lines:
-                found = self.pack_one(line, &packed, &newest_ms) if PyBytes_GET_SIZE(line) <= most_bytes else too_long
-                if found is None:
-                    n_views += 1
-                else:
+                found = self.pack_one(line, &packed, tally) if PyBytes_GET_SIZE(line) <= most_bytes else too_long
+                if found is not None:
                     reasons.append(found)
-                    left_out.append(line)
-            return PyBytes_FromStringAndSize(packed.at, packed.n_bytes), n_views, newest_ms, reasons, left_out
+                    places.append(place)
+                place += 1
+            return (
+                PyBytes_FromStringAndSize(packed.at, packed.n_bytes), packed.n_views, packed.newest_ms, reasons, places)
         finally:
             free(packed.at)
 
-    cdef object pack_one(self, bytes line, Packed* packed, int64_t* seen_ms):
-        """Write the page view of a line, and tell its time; or return why there is none."""
+    cdef object pack_one(self, bytes line, Packed* packed, LineTally tally):
+        """Write the page view of a line, or return why there is none. What the line says is counted in `tally`."""
         cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(line)
-        cdef PyObject* url
+        cdef PyObject* known_url
         cdef PyObject* person
+        cdef int64_t seen_ms
         if self.scan(line, at, at + PyBytes_GET_SIZE(line)):
-            found = self.known(&url, &person)
+            found = self.known(&known_url, &person)
             if found is True:
                 user, kind = <tuple>person
-                pack_view(packed, <bytes>user, <bytes>url, self.last.seen_ms, <str>kind)
-                seen_ms[0] = self.last.seen_ms
-                return None
-            if found is None:
+                url, seen_ms = <object>known_url, self.last.seen_ms
+            elif found is None:
                 found = self.learn()
         else:
             found = self.careful(line)
+        if tally is not None:
+            tally.take_status(&self.last)
         if isinstance(found, str):
             return found
-        user, named, seen_ms[0], kind = <tuple>found
-        pack_view(packed, <bytes?>user, <bytes?>named, seen_ms[0], <str?>kind)
+        if found is not True:
+            user, url, seen_ms, kind = <tuple>found
+        if tally is None or tally.take_view(&self.last, user, kind):
+            pack_view(packed, <bytes?>user, <bytes?>url, seen_ms, <str?>kind)
         return None
 
     def note(self, record):
@@ -335,24 +255,12 @@ cdef class UsualLines:
         self.last.referrer = name_from(record[11])
 
     @property
-    def status(self):
-        return text_of(self.last.status)
-
-    @property
     def url(self):
         return text_of(self.last.url)
 
     @property
-    def agent(self):
-        return text_of(self.last.agent)
-
-    @property
     def host(self):
         return text_of(self.last.host)
-
-    @property
-    def referrer(self):
-        return text_of(self.last.referrer)
 
     cdef bint scan(self, bytes owner, const uint8_t* at, const uint8_t* end) noexcept:
         """Read the fields of a line; False, and none, if it is not usual."""
@@ -378,31 +286,30 @@ cdef class UsualLines:
         view; None if not all is known.
         """
         cdef Text text
-        cdef PyObject* way
-        cdef PyObject* url
-        cdef PyObject* person
+        cdef Slot* slot
         cdef Name target
         self.write_way(&text, &self.last)
-        way = verdict_of_text(&self.ways, &text)
-        if way == NULL:
+        slot = slot_of_text(&self.ways, &text)
+        if slot == NULL:
             return None
-        if <object>way is not True:
-            return <object>way
+        if <object>slot.verdict is not True:
+            return <object>slot.verdict
         if self.with_host:
             self.write_url(&text, &self.last)
-            url = verdict_of_text(&self.urls, &text)
+            slot = slot_of_text(&self.urls, &text)
         else:
             target = self.target(&self.last)
-            url = verdict_of(&self.urls, target.at, target.n_bytes)
-        if url == NULL:
+            slot = slot_of(&self.urls, target.at, target.n_bytes)
+        if slot == NULL:
             return None
-        if isinstance(<object>url, str):
-            return <object>url
+        if isinstance(<object>slot.verdict, str):
+            return <object>slot.verdict
+        its_url[0] = slot.verdict
         self.write_person(&text, &self.last)
-        person = verdict_of_text(&self.people, &text)
-        if person == NULL:
+        slot = slot_of_text(&self.people, &text)
+        if slot == NULL:
             return None
-        its_url[0], its_person[0] = url, person
+        its_person[0] = slot.verdict
         return True
 
     cdef object learn(self):
@@ -469,7 +376,7 @@ cdef class UsualLines:
             self.write_url(&text, fields)
             return put_text(&self.urls, &text, verdict)
         target = self.target(fields)
-        if target.n_bytes < MOST_KEY_BYTES:
+        if target.n_bytes < MOST_KEY_BYTES and slot_of(&self.urls, target.at, target.n_bytes) == NULL:
             put(&self.urls, target.at, target.n_bytes, verdict)
         return 0
 

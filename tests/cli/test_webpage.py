@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import re
-from collections import Counter
 from itertools import pairwise
 
 import msgpack
@@ -12,7 +11,7 @@ import pytest
 
 from online.cli import report
 from online.cli.arguments import Parser
-from online.cli.browsers import BROWSERS, SYSTEMS, Agents, named_in
+from online.cli.browsers import browser_and_system
 from online.cli.main import main
 from online.cli.stays import LENGTHS_S
 from online.cli.survey import survey
@@ -87,18 +86,7 @@ def test_stays_are_counted_by_length(lengths):
     ids=range(9),
 )  # fmt: skip
 def test_browsers_and_systems_are_named(agent, browser, system):
-    assert (named_in(agent, BROWSERS), named_in(agent, SYSTEMS)) == (browser, system)
-
-
-def test_any_number_of_agents_is_counted_in_bounded_memory(monkeypatch):
-    monkeypatch.setattr("online.cli.browsers._MOST_AGENTS", 10)
-    agents = Agents()
-    for number in range(95):
-        agents.count(b"Mozilla/5.0 (X11; Linux) Firefox/%d.0" % number)
-        assert len(agents._agents) <= 10
-    agents.count(b"")
-    assert agents.browsers == Counter({"Firefox": 95, "not told": 1})
-    assert agents.systems == Counter({"Linux": 95, "not told": 1})
+    assert browser_and_system(agent.encode()) == (browser, system)
 
 
 def test_the_figures_hold_kinds_stays_and_browsers(small, capsys):

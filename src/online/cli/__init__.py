@@ -13,8 +13,8 @@
     outcomes    what happened to lines: counts, and their wording   -> words
     browsers    agents -> browsers and systems
     survey      hits -> figures                                     -> visits, stays
-    stays       how long users stay
-    visits      hits and users by day and by hour
+    stays       figures of how long users stay
+    visits      rows of hits and users by day and by hour
     report_text  figures as text and JSON               -> reading, outcomes, survey, visits, axis, words
     picture     figures as SVG                                      -> survey, axis, words
     webpage     figures as one page of HTML            -> report_text, outcomes, reading, survey, stays, words

@@ -6,7 +6,7 @@ Agents name many browsers, to be taken for each: `Edg/` stands beside `Chrome/` 
 table that an agent has decides, and the words that others copy stand last.
 """
 
-from collections import Counter
+from functools import lru_cache
 
 from online_client.agents import MAX_CHARACTERS
 
@@ -26,10 +26,6 @@ SYSTEMS = (
     ("Linux", "Linux"), ("BSD", "BSD"),
 )  # fmt: skip
 
-#: The most different agents that are counted by themselves, for a moment.
-_MOST_AGENTS = 10_000
-
-
 def named_in(agent: str, names: tuple[tuple[str, str], ...]) -> str:
     """Return what a table says of an agent. O(length).
 
@@ -41,45 +37,8 @@ def named_in(agent: str, names: tuple[tuple[str, str], ...]) -> str:
     return next((name for word, name in names if word in agent), OTHER)
 
 
-class Agents:
-    """Counts hits by browser and by system. Memory is bounded, whatever agents come."""
-
-    def __init__(self) -> None:
-        self._agents: Counter[bytes] = Counter()
-        self._browsers: Counter[str] = Counter()
-        self._systems: Counter[str] = Counter()
-
-    def count(self, agent: bytes) -> None:
-        """Count a hit. O(1)."""
-        self._agents[agent[:MAX_CHARACTERS]] += 1
-        if len(self._agents) > _MOST_AGENTS:
-            self._sum_up()
-
-    def add(self, later: "Agents") -> None:
-        """Add the agents of later hits."""
-        if later._browsers:
-            self._sum_up()
-            self._browsers.update(later._browsers)
-            self._systems.update(later._systems)
-        self._agents.update(later._agents)
-        if len(self._agents) > _MOST_AGENTS:
-            self._sum_up()
-
-    def _sum_up(self) -> None:
-        for agent, hits in self._agents.items():
-            text = agent.decode("latin-1")
-            self._browsers[named_in(text, BROWSERS)] += hits
-            self._systems[named_in(text, SYSTEMS)] += hits
-        self._agents.clear()
-
-    @property
-    def browsers(self) -> Counter[str]:
-        """Hits by browser."""
-        self._sum_up()
-        return self._browsers
-
-    @property
-    def systems(self) -> Counter[str]:
-        """Hits by system."""
-        self._sum_up()
-        return self._systems
+@lru_cache(10_000)
+def browser_and_system(agent: bytes) -> tuple[str, str]:
+    """Return the browser and the system that an agent names, by its first MAX_CHARACTERS. O(length)."""
+    text = agent[:MAX_CHARACTERS].decode("latin-1")
+    return named_in(text, BROWSERS), named_in(text, SYSTEMS)

@@ -368,7 +368,7 @@ class Feed:
 
     def _batch(self, block: Block, views: PackedViews, *, may_be_dropped: bool) -> Batch:
         outcomes = self._outcomes
-        outcomes.take_all(views.reasons, views.left_out)
+        outcomes.take_all(views.reasons, views.places, block.lines)
         outcomes.lines += len(block.lines)
         outcomes.hits += views.number
         return Batch(Hits(views.items, views.number, views.newest_ms), block.settle, may_be_dropped=may_be_dropped)

@@ -4,13 +4,15 @@ Not here: the reasons (pages).
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from online.cli.words import many
 from online.errors import quote
 from online.logs.hitlog import LogError
 from online.logs.pages import NO_PAGE_VIEW
+
+Name = TypeVar("Name", str, bytes)
 
 #: How many lines that were not understood are kept as examples.
 MAX_SAMPLES = 5
@@ -28,6 +30,12 @@ _WORDS = {
     "rewrite": "urls that are empty after a rewrite",
     NOT_UNDERSTOOD: "not understood",
 }
+
+
+def ranked(counts: Mapping[Name, int], most: int | None = None) -> list[tuple[Name, int]]:
+    """Return what was counted, `most` of it or all, the most first; equals by name, in whatever order they came."""
+    rows = sorted(counts.items(), key=lambda row: (-row[1], row[0]))
+    return rows[:most]
 
 
 class Sample(NamedTuple):
@@ -68,15 +76,20 @@ class Outcomes:
         if len(self.samples) < MAX_SAMPLES:
             self.samples.append(Sample(log, number, quote(line), reason))
 
-    def take_all(self, reasons: Sequence[str], lines: Sequence[bytes]) -> None:
-        """Count lines that did not give a hit, each with its reason."""
+    def take_all(
+        self, reasons: Sequence[str], places: Sequence[int], lines: Sequence[bytes], log: str = "", first: int = 0
+    ) -> None:
+        """Count lines that did not give a hit, each with its reason: those at `places` in `lines`, from 0.
+
+        `first` is the number of the first of `lines`.
+        """
         counts = Counter(reasons)
         known = counts.keys() & NO_PAGE_VIEW.keys()
         self.left_out.update({NO_PAGE_VIEW[reason]: counts[reason] for reason in known})
         if len(known) < len(counts):
-            for reason, line in zip(reasons, lines, strict=True):
+            for reason, place in zip(reasons, places, strict=True):
                 if reason not in NO_PAGE_VIEW:
-                    self.take(reason, line)
+                    self.take(reason, lines[place], log, first + place)
 
     def add(self, later: "Outcomes") -> None:
         """Add what happened to later lines."""
@@ -88,7 +101,8 @@ class Outcomes:
 
     def table(self) -> Iterator[str]:
         """Yield a row for each reason with its count, largest first."""
-        counts = Counter({in_words(name): n for name, n in self.left_out.items() if name != NOT_UNDERSTOOD})
+        left_out = sorted(self.left_out.items())
+        counts = Counter({in_words(name): n for name, n in left_out if name != NOT_UNDERSTOOD})
         counts += Counter({f"{in_words(NOT_UNDERSTOOD)}: {reason}": n for reason, n in self._reasons.items()})
         rows = counts.most_common()
         digits = max((len(f"{number:,}") for _, number in rows), default=0)

@@ -9,25 +9,25 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgpack
 
-from online.cli.browsers import Agents
+from online.cli.browsers import browser_and_system
 from online.cli.jobs import Jobs
 from online.cli.outcomes import BOT, Outcomes, is_empty_log
+from online.core.tally import LineTally
 from online.logs.hitlog import (
     MAX_LINE_BYTES,
     READ_BY,
     TOO_LONG,
     LogError,
-    LoggedHit,
     LogReader,
     every_request,
     log_bytes,
     read_from,
 )
-from online.logs.pages import Pages, PageView, guest_key
+from online.logs.pages import Pages, guest_key
 from online.logs.records import NO_TIME, Read, Record
 from online.logs.rules import Rules
 from online_client.urls import normal_host, read_target
@@ -38,39 +38,55 @@ LONG_LOG_BYTES = 1 << 20
 #: How many lines are searched for the first time in a log.
 LOOKED_AT_LINES = 100
 
-#: Turns a line into a hit or a page view, or returns the reason why it cannot.
-Parse = Callable[[bytes], LoggedHit | PageView | str]
-
-
 class Counts:
     """What the lines of logs say beside hits."""
 
     def __init__(self) -> None:
         self.outcomes = Outcomes()
+        self.statuses: Counter[str] = Counter()  #: of all lines that have one
         self.referrers: Counter[bytes] = Counter()  #: hits by the host of the page with the link
+        self.agents: Counter[tuple[str, str]] = Counter()  #: hits by browser and system
         self.bots: set[bytes] = set()
         self.members: set[bytes] = set()
         self.member_hits = 0
-        self.agents = Agents()  #: of hits
-        self.raw_statuses: Counter[bytes] = Counter()  #: as the lines have them
 
     @property
-    def statuses(self) -> Counter[str]:
-        """The statuses of all lines that have one."""
-        found: Counter[str] = Counter()
-        for status, number in self.raw_statuses.items():
-            found[status.decode() if len(status) == 3 and status.isdigit() else "other"] += number
-        return found
+    def browsers(self) -> Counter[str]:
+        """Hits by browser."""
+        return self._by_part_of_agent(0)
+
+    @property
+    def systems(self) -> Counter[str]:
+        """Hits by system."""
+        return self._by_part_of_agent(1)
 
     def add(self, later: "Counts") -> None:
         """Add what later lines say. The same as if they had been counted here."""
         self.outcomes.add(later.outcomes)
+        self.statuses.update(later.statuses)
         self.referrers.update(later.referrers)
+        self.agents.update(later.agents)
         self.bots |= later.bots
         self.members |= later.members
         self.member_hits += later.member_hits
-        self.agents.add(later.agents)
-        self.raw_statuses.update(later.raw_statuses)
+
+    def add_tally(self, tally: LineTally) -> None:
+        """Add what page views say."""
+        statuses, agents, referrers, bots, members, bot_hits, member_hits = tally.take()
+        referrers.pop(b"", None)
+        self.statuses.update(statuses)
+        self.referrers.update(referrers)
+        self.agents.update(agents)
+        self.bots |= bots
+        self.members |= members
+        self.member_hits += member_hits
+        self.outcomes.left_out[BOT] += bot_hits
+
+    def _by_part_of_agent(self, part: int) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for names, number in self.agents.items():
+            found[names[part]] += number
+        return found
 
 
 class Block(NamedTuple):
@@ -81,23 +97,38 @@ class Block(NamedTuple):
     lines: list[bytes]
 
 
-class LineParser:
-    """Parses the lines of logs, and counts what happened to each."""
+class ViewParser:
+    """Makes the page views of people hits, and counts what the lines say. Their names are made with a key."""
 
-    def __init__(self, read: Read, rules: Rules | None, *, key: bytes = b"", url_prefix: bytes = b"") -> None:
-        """With `rules`, the page views of people are hits, with names by `key`. Without, every line is a hit."""
-        self._read = read
-        self._pages: Pages | None = None
-        self._record: Record | None = None  #: of the current line, if there are no pages to ask
-        self._parse: Parse
-        if rules is None:
-            self._parse = every_request(self._noted, url_prefix=url_prefix)
-        else:
-            self._pages = Pages(read, rules, key=key, url_prefix=url_prefix)
-            self._parse = self._pages.parse
+    def __init__(self, read: Read, rules: Rules, *, key: bytes, url_prefix: bytes) -> None:
+        self._pages = Pages(read, rules, key=key, url_prefix=url_prefix)
+        self._tally = LineTally(_status_name, browser_and_system, _referrer_host)
 
     def hits(self, block: Block, counts: Counts) -> bytes:
         """Return the hits of some lines, packed as `Crowd.take` has them, and count these lines. O(length)."""
+        items, number, _, reasons, places = self._pages.pack(block.lines, self._tally)
+        counts.outcomes.lines += len(block.lines)
+        counts.outcomes.hits += number
+        if block.first == 1 and places[:1] == [0] and reasons[0] == NO_TIME:  # it may be a header
+            reasons, places = reasons[1:], places[1:]
+        counts.outcomes.take_all(reasons, places, block.lines, block.log, block.first)
+        return items
+
+    def settle(self, counts: Counts) -> None:
+        """Count what `hits` has not counted yet."""
+        counts.add_tally(self._tally)
+
+
+class RequestParser:
+    """Makes every line a hit, and counts what the lines say."""
+
+    def __init__(self, read: Read, *, url_prefix: bytes) -> None:
+        self._read = read
+        self._record: Record | None = None  #: of the current line
+        self._parse = every_request(self._noted, url_prefix=url_prefix)
+
+    def hits(self, block: Block, counts: Counts) -> bytes:
+        """Return the hits of some lines as `ViewParser.hits` does."""
         outcomes = counts.outcomes
         found_hits: list[bytes] = []
         outcomes.lines += len(block.lines)
@@ -106,41 +137,29 @@ class LineParser:
                 outcomes.take(TOO_LONG, line, block.log, number)
                 continue
             found = self._parse(line)
-            self._count_status(counts)
-            if isinstance(found, str):
-                if found != NO_TIME or number > 1:  # a first line may be a header
-                    outcomes.take(found, line, block.log, number)
-            elif isinstance(found, LoggedHit):
+            if self._record is not None and self._record.status:
+                counts.statuses[_status_name(self._record.status)] += 1
+            if not isinstance(found, str):
                 self._count_hit(counts)
                 found_hits.append(msgpack.packb(found))
-            elif found.kind == "bot":
-                outcomes.left_out[BOT] += 1
-                counts.bots.add(found.user)
-            else:
-                self._count_hit(counts)
-                if found.kind == "member":
-                    counts.member_hits += 1
-                    counts.members.add(found.user)
-                found_hits.append(msgpack.packb(found))
+            elif found != NO_TIME or number > 1:  # a first line may be a header
+                outcomes.take(found, line, block.log, number)
         return b"".join(found_hits)
+
+    def settle(self, counts: Counts) -> None:
+        """Nothing is left to count."""
 
     def _noted(self, line: bytes) -> Record | str:
         record = self._read(line)
         self._record = record if isinstance(record, Record) else None
         return record
 
-    def _count_status(self, counts: Counts) -> None:
-        """Count the status of the line that was parsed last."""
-        status = self._pages.status if self._pages else self._record.status if self._record else b""
-        if status:
-            counts.raw_statuses[status] += 1
-
     def _count_hit(self, counts: Counts) -> None:
         """Count the hit of the current line, its agent, and its referrer if that is not the line's own host."""
+        record = cast(Record, self._record)
         counts.outcomes.hits += 1
-        pages, record = self._pages, self._record
-        counts.agents.count(pages.agent if pages else record.agent if record else b"")
-        host = pages.referrer_host if pages else _referrer_host(record)
+        counts.agents[browser_and_system(record.agent)] += 1
+        host = _referrer_host(record.referrer, record.url, record.host)
         if host:
             counts.referrers[host] += 1
 
@@ -157,14 +176,18 @@ def _worker(how: argparse.Namespace, rules: Rules | None, key: bytes) -> Callabl
     def work(packed: _Packed) -> _Found:
         log, first, text = packed
         counts = Counts()
-        return parser.hits(Block(log, first, text.split(b"\n")), counts), counts
+        hits = parser.hits(Block(log, first, text.split(b"\n")), counts)
+        parser.settle(counts)
+        return hits, counts
 
     return work
 
 
-def _parser(how: argparse.Namespace, rules: Rules | None, key: bytes) -> LineParser:
-    read = read_from(how, visitor=rules.visitor if rules else "")
-    return LineParser(read, rules, key=key, url_prefix=how.url_prefix)
+def _parser(how: argparse.Namespace, rules: Rules | None, key: bytes) -> ViewParser | RequestParser:
+    """Return what parses lines. With `rules`, the page views of people are hits. Without, every line is a hit."""
+    if rules is None:
+        return RequestParser(read_from(how), url_prefix=how.url_prefix)
+    return ViewParser(read_from(how, visitor=rules.visitor), rules, key=key, url_prefix=how.url_prefix)
 
 
 class Reading(Counts):
@@ -199,6 +222,7 @@ class Reading(Counts):
             parser = _parser(self._how, self._rules, key)
             for block in self._blocks(logs):
                 yield parser.hits(block, self)
+            parser.settle(self)
             return
         with Jobs[_Packed, _Found](self._jobs, _worker, self._how, self._rules, key) as jobs:
             packed = ((log, first, b"\n".join(lines)) for log, first, lines in self._blocks(logs))
@@ -256,12 +280,16 @@ class Reading(Counts):
                 seen[first] = log
 
 
-def _referrer_host(record: Record | None) -> bytes:
-    """Return the host of the page that linked here, if that is another than the record's own."""
-    if record is None or len(record.referrer) < 2:  # empty or `-`
+def _status_name(status: bytes) -> str:
+    return status.decode() if len(status) == 3 and status.isdigit() else "other"
+
+
+def _referrer_host(referrer: bytes, url: bytes, host: bytes) -> bytes:
+    """Return the host of the page that linked to a url, if that is another than the url's own; else nothing."""
+    if len(referrer) < 2:  # empty or `-`
         return b""
-    host = read_target(record.referrer).host
-    return host if host != (read_target(record.url).host or normal_host(record.host)) else b""
+    linking = read_target(referrer).host
+    return linking if linking != (read_target(url).host or normal_host(host)) else b""
 
 
 def _first(log: str, read: Read) -> tuple[int, bytes] | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 from online.cli.axis import time_ticks
-from online.cli.outcomes import BOT, Outcomes, Sample
+from online.cli.outcomes import BOT, Outcomes, Sample, ranked
 from online.cli.reading import Reading
 from online.cli.survey import Survey
 from online.cli.visits import Visits
@@ -35,7 +35,7 @@ def as_text(found: Survey | None, reading: Reading, nouns: Nouns, *, width: int,
             _visits("By hour (UTC)", found.hours, nouns),
             _top(f"Top {nouns.url}s, by {nouns.hit}s", found.top, width),
             _top(f"Top {nouns.url}s at the peak, by people", found.peak_top, width),
-            _top(f"Top referrers, by {nouns.hit}s", reading.referrers.most_common(top), width),
+            _top(f"Top referrers, by {nouns.hit}s", ranked(reading.referrers, top), width),
             chart(found, width),
         ]
     parts += [_statuses(reading, width), _bots(reading, width), *_left_out(reading.outcomes, width)]
@@ -98,7 +98,7 @@ def _top(title: str, urls: Sequence[tuple[bytes, int]], width: int) -> str:
 
 
 def _statuses(reading: Reading, width: int) -> str:
-    told = (_unbroken(f"{status} ({number:,})") for status, number in reading.statuses.most_common())
+    told = (_unbroken(f"{status} ({number:,})") for status, number in ranked(reading.statuses))
     return _filled(f"Statuses of all lines: {', '.join(told)}", width, "  ") if reading.statuses else ""
 
 
@@ -136,9 +136,9 @@ def figures(
     outcomes = reading.outcomes
     figures: dict[str, object] = {
         "lines": outcomes.lines,
-        "left_out": {name: number for name, number in outcomes.left_out.items() if number},
+        "left_out": {name: number for name, number in ranked(outcomes.left_out) if number},
         "bots": len(reading.bots),
-        "statuses": dict(reading.statuses),
+        "statuses": dict(ranked(reading.statuses)),
         "hits": 0,
     }
     if found is not None:
@@ -158,11 +158,11 @@ def figures(
                 "top": _named(found.peak_top, named),
             },
             "top": _named(found.top, named),
-            "referrers": _named(reading.referrers.most_common(top), named),
+            "referrers": _named(ranked(reading.referrers, top), named),
             "kinds": _kinds(found, reading),
             "stays": found.stays._asdict(),
-            "browsers": dict(reading.agents.browsers.most_common()),
-            "systems": dict(reading.agents.systems.most_common()),
+            "browsers": dict(ranked(reading.browsers)),
+            "systems": dict(ranked(reading.systems)),
             "days": [each._asdict() for each in found.days],
             "months": [each._asdict() for each in found.months],
             "hours": [each._asdict() for each in found.hours],

@@ -16,7 +16,7 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
-from online.cli.outcomes import in_words
+from online.cli.outcomes import in_words, ranked
 from online.cli.reading import Reading
 from online.cli.report_text import figures
 from online.cli.stays import LENGTHS_S
@@ -36,7 +36,7 @@ def webpage(reports: Sequence[tuple[str, Survey, Reading]], nouns: Nouns, *, top
         {
             "title": title,
             **figures(found, reading, top=top, named=_named),
-            "left_out": {in_words(name): number for name, number in reading.outcomes.left_out.items() if number},
+            "left_out": {in_words(name): number for name, number in ranked(reading.outcomes.left_out) if number},
             "begin_ms": found.begin_ms,
             "points": [[point.at_ms, point.peak, point.hits] for point in found.points],
         }

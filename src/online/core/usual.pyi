@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from typing import Any, Generic, TypeVar
 
 from online.core.jsonfields import JsonShapes
+from online.core.tally import LineTally
 
 Made = TypeVar("Made")
 
@@ -58,12 +59,13 @@ class UsualLines(Generic[Made]):
         """Return the page view of a syslog message, or why there is none. O(length)."""
 
     def pack(
-        self, lines: list[bytes], most_bytes: int, too_long: str
-    ) -> tuple[bytes, int, int, list[str], list[bytes]]:
+        self, lines: list[bytes], most_bytes: int, too_long: str, tally: LineTally | None = None
+    ) -> tuple[bytes, int, int, list[str], list[int]]:
         """Return the page views of lines as MessagePack, an item each, as `msgpack` writes them; how many there are;
-        the time of the last; and why the other lines are none, with these lines. O(length).
+        the time of the last; and why the other lines are none, with their places in `lines`, from 0. O(length).
 
-        Lines of more than `most_bytes` are `too_long`.
+        Lines of more than `most_bytes` are `too_long`. With a `tally`, what lines say is counted in it, and page views
+        of bots are only counted.
         """
 
     def note(self, record: tuple[Any, ...]) -> None:
@@ -71,12 +73,6 @@ class UsualLines(Generic[Made]):
 
     # Of the line that was parsed last; empty if it does not tell, or was not understood.
     @property
-    def status(self) -> bytes: ...
-    @property
     def url(self) -> bytes: ...
     @property
-    def agent(self) -> bytes: ...
-    @property
     def host(self) -> bytes: ...
-    @property
-    def referrer(self) -> bytes: ...

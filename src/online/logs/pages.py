@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from online import errors, files
+from online.core.tally import LineTally
 from online.core.usual import UsualLines
 from online.errors import ConfigError
 from online.limits import Limits
@@ -59,7 +60,8 @@ _ADDRESS_AS_USER = "the user is an IP address"
 _NO_STATUS = b""  #: the log has no status
 
 #: The most entries of a cache, and the longest key in bytes. The pages, visitors and browsers of a busy site fit. All
-#: caches together take at most 100 MB, and usually a few.
+#: caches together take at most 100 MB, and usually a few. Beside them stands what compiled code knows of
+#: 65,536 urls and 262,144 visitors at most, in another 150 MB.
 _MAX_CACHED = 50_000
 _MAX_CACHED_BYTES = 512
 
@@ -82,7 +84,7 @@ class PackedViews(NamedTuple):
     number: int
     newest_ms: int  #: the time of the last; 0 without any
     reasons: list[str]  #: why the other lines are no page views
-    left_out: list[bytes]  #: these lines
+    places: list[int]  #: which lines these are, from 0
 
 
 class Pages:
@@ -109,7 +111,6 @@ class Pages:
         self._bot_names: dict[tuple[bytes, bytes], bytes] = {}
         self._members: dict[bytes, bool] = {}  #: whether the name may be shown
         self._clients: dict[tuple[bytes, bytes], bytes] = {}
-        self._referrers: dict[bytes, bytes] = {}  #: the hosts of referrers
         self._hosts: dict[bytes, bytes] = {}
         self._usual = UsualLines(
             self.careful,
@@ -129,37 +130,18 @@ class Pages:
         self.parse: Callable[[bytes], PageView | str] = self._usual.parse
         self.parse_message: Callable[[bytes], PageView | str] = self._usual.parse_message
 
-    def pack(self, lines: list[bytes]) -> PackedViews:
-        """Parse many lines at once, as `parse` does, into a message's items. O(length)."""
-        return PackedViews(*self._usual.pack(lines, MAX_LINE_BYTES, TOO_LONG))
+    def pack(self, lines: list[bytes], tally: LineTally | None = None) -> PackedViews:
+        """Parse many lines at once, as `parse` does, into a message's items. O(length).
 
-    # Of the last line; empty if it does not tell, or was not understood.
+        With a `tally`, what the lines say is counted in it, and page views of bots are only counted.
+        """
+        return PackedViews(*self._usual.pack(lines, MAX_LINE_BYTES, TOO_LONG, tally))
 
     @property
     def host(self) -> bytes:
-        """Its host in the canonical form, to keep sites apart."""
+        """The host of the last line in the canonical form, to keep sites apart; empty if it does not tell."""
         url = self._usual.url
         return (url[:1] != b"/" and read_target(url).host) or self._normal(self._usual.host)
-
-    @property
-    def status(self) -> bytes:
-        return self._usual.status
-
-    @property
-    def agent(self) -> bytes:
-        return self._usual.agent
-
-    @property
-    def referrer_host(self) -> bytes:
-        """The host of the page that linked here, if that is another than its own."""
-        referrer = self._usual.referrer
-        if len(referrer) < 2:  # empty or `-`
-            return b""
-        host = self._referrers.get(referrer)
-        if host is None:
-            host = read_target(referrer).host
-            _put(self._referrers, referrer, host, len(referrer))
-        return host if host != self.host else b""
 
     def careful(self, line: bytes) -> PageView | str:
         """Parse one line as `parse` does, whatever is in it."""
