@@ -2,6 +2,7 @@
 
 import contextlib
 
+import msgpack
 import pytest
 import trio
 from tests.bus.servers import Running, async_test
@@ -11,9 +12,11 @@ from online.cli import gateway, serve
 from online.cli.main import main
 from online.errors import ConfigError
 from online.limits import Limits
+from online.serve.clock import Clock, wall_ms
 from online.serve.config import Config
 from online_client import FullError, OnlineError
 from online_client.aio import AsyncClient
+from online_client.verbs import Request
 
 
 @contextlib.asynccontextmanager
@@ -33,8 +36,9 @@ async def started(server):
             server.stop()
 
 
-def server_at(address=LOCAL):
-    return serve.assemble(Config(listen=(address,), http=()))
+def server_at(address=LOCAL, *, ahead_ms=0):
+    clock = Clock(wall=lambda: wall_ms() + ahead_ms)
+    return serve.assemble(Config(listen=(address,), http=()), clock=clock)
 
 
 def map_of(path, *ports):
@@ -102,6 +106,31 @@ async def test_a_python_client_asks_a_gateway(tmp_path):
                 assert (became.first_error or "").startswith("RANGE hit 3 of the batch: url")
                 assert await client.count("/b") == 2
                 assert (await client.seen(7))[0] is not None
+
+
+@async_test
+async def test_answers_are_of_the_latest_second_that_a_server_is_in(tmp_path):
+    async with started(server_at()) as one, started(server_at(ahead_ms=2_500)) as two:
+        path = map_of(tmp_path / "map.toml", *(each.server.addresses[0].port for each in (one, two)))
+        async with started(gateway.assemble(path, Config(listen=(LOCAL,), http=()))) as asking:
+            for number in range(20):
+                assert await asking.ask(b"HIT user-%d /a" % number) == "+OK"
+            before_s = (wall_ms() + 2_500) // 1000
+            assert await asking.ask(b"COUNT") == ":20"
+            port = one.server.addresses[0].port
+            async with AsyncClient(f"online://127.0.0.1:{port}", timeout=5) as client:
+                time = Request("time", msgpack.packb([1]), lambda told, now_ms: int(told[0]))
+                assert await client.call(time) >= before_s
+            assert await asking.ask(b"COUNT") == ":20"
+
+
+@async_test
+async def test_clocks_that_differ_much_are_said(tmp_path):
+    async with started(server_at()) as one, started(server_at(ahead_ms=3_600_000)) as two:
+        path = map_of(tmp_path / "map.toml", *(each.server.addresses[0].port for each in (one, two)))
+        async with started(gateway.assemble(path, Config(listen=(LOCAL,), http=()))) as asking:
+            assert (await asking.ask(b"COUNT")).startswith("-PARTIAL the clocks of partitions differ")
+            assert await asking.ask(b"HIT ada /a") == "+OK"
 
 
 def test_a_gateway_keeps_nothing(tmp_path):

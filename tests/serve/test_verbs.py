@@ -81,6 +81,17 @@ def test_time_is_in_seconds_and_microseconds(line):
     assert line.ask("TIME") == ["1700000001", "234000"]
 
 
+def test_time_can_be_moved_on_by_a_few_seconds(busy):
+    assert busy.ask("TIME", NOW_MS + 1_800_000).startswith("RANGE at_least_ms")
+    busy.now_ms += 1_797_000
+    assert busy.ask("COUNT") == 5
+    assert busy.ask("TIME", NOW_MS) == ["1700001797", "0"]
+    assert busy.ask("TIME", busy.now_ms + 3_000) == ["1700001800", "0"]
+    assert busy.ask("COUNT") == 0
+    assert busy.ask("TIME") == ["1700001800", "0"]
+    assert busy.ask("TIME", busy.now_ms + 5_001).startswith("RANGE at_least_ms")
+
+
 # Sites
 
 

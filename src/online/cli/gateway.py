@@ -53,5 +53,9 @@ def assemble(path: Path | None, config: Config, *, clock: Clock | None = None) -
     except ImportError as error:
         raise ConfigError(f"a gateway needs more packages ({error}): pip install 'online-client[async]'") from None
     server = Server(config, clock=clock, keeps_nothing=True)
-    server.attach(Gateway(partial(partitions.read, path), server.verbs))
+
+    def wall_ms() -> int:
+        return server.service.wall_of(server.clock.now_ms())
+
+    server.attach(Gateway(partial(partitions.read, path), server.verbs, wall_ms))
     return server

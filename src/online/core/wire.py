@@ -27,7 +27,7 @@ RARE = (
     ("SITE name", 1, 1, False),
     ("SITES", 0, 0, False, False, False, False, True),
     ("INFO [section ...]", 0, 16, False, False, True),
-    ("TIME", 0, 0, False),
+    ("TIME [at_least_ms]", 0, 1, False),
     ("QUIT", 0, ANY, True, True, True, True),
     ("RESET", 0, 0, True, True, False, True),
     ("SUBSCRIBE channel [channel ...]", 1, ANY, False, True, False, True, True),

@@ -4,7 +4,8 @@ Not its job: connections (lines), and what the requests are (merging).
 
 Invariants:
 1. All requests of a round leave at once; the next round begins when the last answer of this one has come.
-2. The reply is that of all, or an error: PARTIAL if somebody is away, else that of the first partition that refused.
+2. All answers of a round that asks are of one second: if it changes meanwhile, or clocks differ, all are asked again.
+3. The reply is that of all, or an error: PARTIAL if somebody is away, else that of the first partition that refused.
 """
 
 from collections.abc import Mapping
@@ -15,18 +16,28 @@ from online.gateway.lines import AwayError
 from online.gateway.merging import PartialError, Question
 from online.gateway.partitions import Partitions
 
+#: How often a round is begun, since a second may end while it is under way.
+MOST_TRIES = 8
+
 
 class Asking:
     """See above."""
 
-    __slots__ = ("_answers", "_left", "_lines", "_partitions", "_question", "_reply", "_wrong")
+    __slots__ = (
+        "_answers", "_bodies", "_left", "_lines", "_partitions", "_question", "_reply", "_seconds", "_tries",
+        "_writes", "_wrong",
+    )
 
-    def __init__(self, partitions: Partitions, site: bytes, question: Question) -> None:
-        """Raises FullError for a site that is one too many."""
+    def __init__(self, partitions: Partitions, site: bytes, question: Question, *, writes: bool = False) -> None:
+        """`writes`: answers need not be of one moment. Raises FullError for a site that is one too many."""
+        self._writes = writes
         self._partitions = partitions
         self._lines = partitions.lines(site)
         self._question = question
         self._reply: Future[object] = Future()
+        self._bodies: Mapping[int, bytes] = {}
+        self._tries = 0
+        self._seconds: set[int] = set()
         self._answers: dict[int, bytes] = {}
         self._wrong: dict[int, Exception] = {}
         self._left = 0
@@ -41,14 +52,22 @@ class Asking:
 
     def _send(self, bodies: Mapping[int, bytes]) -> None:
         msgid = self._partitions.next_msgid()
-        self._answers, self._wrong = {}, {}
+        self._tries = self._tries + 1 if bodies is self._bodies else 1
+        self._bodies = bodies
+        self._answers, self._wrong, self._seconds = {}, {}, set()
         self._left = len(bodies)
+        is_shared = self._is_shared()
         for place, body in bodies.items():
-            self._lines[place].ask(msgid, body, self)
+            self._lines[place].ask(msgid, body, self, is_shared=is_shared)
 
-    def answered(self, place: int, result: bytes) -> None:
-        """Take the answer of a partition."""
+    def _is_shared(self) -> bool:
+        """Whether all answers of this round are to be of one second."""
+        return len(self._bodies) > 1 and not self._writes
+
+    def answered(self, place: int, result: bytes, since_s: int, until_s: int) -> None:
+        """Take the answer of a partition, and of which second it is."""
         self._answers[place] = result
+        self._seconds |= {since_s, until_s}
         self._left -= 1
         if not self._left:
             self._go_on()
@@ -64,6 +83,8 @@ class Asking:
         try:
             if self._wrong:
                 self._send(self._question.throw(self._error()))
+            elif len(self._seconds) > 1 and self._is_shared():
+                self._ask_again()
             else:
                 self._send(self._question.send(self._answers))
         except StopIteration as end:
@@ -72,6 +93,13 @@ class Asking:
             self._reply.set_exception(error)
         except (ValueError, TypeError, LookupError) as error:
             self._reply.set_exception(PartialError(f"an answer of a partition makes no sense: {error!r}"))
+
+    def _ask_again(self) -> None:
+        """Ask for answers of the latest second that somebody was in."""
+        latest_s = max(self._seconds)
+        if self._tries == MOST_TRIES or not self._partitions.has_come(latest_s):
+            raise PartialError(f"the clocks of partitions differ: by one it is {latest_s} s since 1970")
+        self._send(self._bodies)
 
     def _error(self) -> Exception:
         """Return what all errors of a round add up to."""

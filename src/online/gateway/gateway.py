@@ -33,11 +33,12 @@ class Gateway(Part):
 
     name = "gateway"
 
-    def __init__(self, read: Callable[[], PartitionMap], verbs: Verbs) -> None:
+    def __init__(self, read: Callable[[], PartitionMap], verbs: Verbs, wall_ms: Callable[[], int]) -> None:
         """`read` reads the map, now and at each reload. Raises ConfigError for servers that cannot be asked."""
         self.owners = read()
         self.asked = self.failed = 0
         self._read = read
+        self._wall_ms = wall_ms
         self._verbs = verbs
         self._partitions = self._partitions_of(self.owners)
         self._nursery: trio.Nursery | None = None
@@ -70,12 +71,12 @@ class Gateway(Part):
         partitions.close()
 
     def _partitions_of(self, owners: PartitionMap) -> Partitions:
-        return Partitions(owners.partitions, self._verbs.limits.max_sites)
+        return Partitions(owners.partitions, self._verbs.limits.max_sites, self._wall_ms)
 
     def _run(self, verb: str, shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> Future[object]:
         self.asked += 1
         question = merging.answer(self.owners, verb, args, self._verbs.limits.max_limit)
-        reply = Asking(self._partitions, connection.site, question).begin()
+        reply = Asking(self._partitions, connection.site, question, writes=verb in merging.WRITES).begin()
         reply.add_done_callback(self._settled)
         return reply
 

@@ -2,18 +2,21 @@
 
 Not its job: what is asked (merging), and to put the answers of several partitions together (asking).
 
-All that is asked in a turn leaves in one write. There is a task for each line and one for what it writes, none for a
-question, and one deadline: that of the answer which is due first.
+All that is asked in a turn leaves in one write. If some of that was asked of several partitions, the question what time
+it is there follows. TIME with a time makes it at least that in the server's index. Online has the grain of a second, so
+answers between two times of one second are of that second. There is a task for each line and one for what it writes,
+none for a question, and one deadline: that of the answer which is due first.
 
 Invariants:
-1. `_waiting` holds all requests that were not answered, in the order in which they are sent.
+1. `_waiting` holds all requests whose askers were not told, in the order in which they are sent; the first of them may
+   have results in `_held`, which wait for the time.
 2. A request is answered once: by a server, or by AwayError within ANSWER_S of being asked.
 3. When a connection breaks, all that waits is sent to the next server, from the first on. Every request may be carried
    out twice: hits and leaves, too, since the newest wins.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgpack
@@ -33,6 +36,8 @@ RECEIVE_BYTES = 256 * 1024
 
 _REQUEST = b"\x94\x00\xce"  # of four items, the first of which is 0, and then a number of 32 bits
 
+_TIME = _REQUEST + bytes(4) + msgpack.packb("TIME") + b"\x91"  # numbers of questions begin with 1
+
 
 class AwayError(Exception):
     """No server of a partition answers."""
@@ -49,8 +54,8 @@ class Relayed(OnlineError):
 class Asker(Protocol):
     """Who waits for an answer."""
 
-    def answered(self, place: int, result: bytes) -> None:
-        """Take a result, as it was packed."""
+    def answered(self, place: int, result: bytes, since_s: int, until_s: int) -> None:
+        """Take a result, as it was packed. It is of a second from `since_s` to `until_s`, if `is_shared`."""
 
     def failed(self, place: int, error: Exception) -> None:
         """Take the error of the server, or AwayError."""
@@ -59,31 +64,39 @@ class Asker(Protocol):
 class Line:
     """See above."""
 
-    def __init__(self, place: int, addresses: Sequence[Address]) -> None:
-        """Open nothing yet. Raises AddressError for certificates that cannot be read."""
+    def __init__(self, place: int, addresses: Sequence[Address], second: Callable[[], int]) -> None:
+        """Open nothing yet. `second` tells of which second answers should be, or later.
+
+        Raises AddressError for certificates that cannot be read.
+        """
         self._place = place
+        self._second = second
         self._servers = Servers(addresses, clock=trio.current_time)
         self._tls = addresses[0].tls_context()
         self._share_s = ANSWER_S / len(addresses)
-        self._waiting: deque[tuple[int, bytes, Asker, float]] = deque()  #: msgid, body, who asks, and until when
+        self._waiting: deque[tuple[int, bytes, bool, Asker, float]] = deque()  #: msgid, body, ..., and until when
+        self._held: list[bytes | OnlineError] = []
+        self._told_s = 0  #: what time it was there, as was told last
         self._out: list[bytes] = []
+        self._is_time_wanted = False  #: of what is in `_out`
         self._due = trio.CancelScope()
         self._asked = trio.Event()
         self._written = trio.Event()
         self._has_answered = False
 
-    def ask(self, msgid: int, body: bytes, asker: Asker) -> None:
-        """Send a request soon: `body` is the verb and its arguments, packed."""
+    def ask(self, msgid: int, body: bytes, asker: Asker, *, is_shared: bool) -> None:
+        """Send a request soon: `body` is the verb and its arguments, packed. `is_shared`: its time matters."""
         now_s = trio.current_time()
         if not self._waiting:
             self._due.deadline = now_s + self._share_s
             self._asked.set()
-        self._waiting.append((msgid, body, asker, now_s + ANSWER_S))
-        self._send(msgid, body)
+        self._waiting.append((msgid, body, is_shared, asker, now_s + ANSWER_S))
+        self._send(msgid, body, is_shared)
 
-    def _send(self, msgid: int, body: bytes) -> None:
+    def _send(self, msgid: int, body: bytes, is_shared: bool) -> None:
         if not self._out:
             self._written.set()
+        self._is_time_wanted |= is_shared
         self._out.append(_REQUEST + msgid.to_bytes(4, "big") + body)
 
     async def run(self) -> None:
@@ -105,12 +118,12 @@ class Line:
 
     def _due_s(self) -> float:
         """Return until when a server has to have answered something."""
-        return min(trio.current_time() + self._share_s, self._waiting[0][3]) if self._waiting else float("inf")
+        return min(trio.current_time() + self._share_s, self._waiting[0][4]) if self._waiting else float("inf")
 
     def _give_up(self, now_s: float, reason: str) -> None:
         """Let those fail whose time is over."""
-        while self._waiting and self._waiting[0][3] <= now_s:
-            _, _, asker, _ = self._waiting.popleft()
+        while self._waiting and self._waiting[0][4] <= now_s:
+            _, _, _, asker, _ = self._waiting.popleft()
             asker.failed(self._place, AwayError(reason))
 
     async def _talk(self, address: Address) -> str:
@@ -146,20 +159,35 @@ class Line:
     async def _write(self, stream: trio.abc.Stream, address: Address) -> None:
         """Send the token, the site and the map, and then all that waits."""
         self._out.clear()
+        self._held.clear()
+        self._told_s = 0
         for hello in greetings(address):
             self._out.append(_REQUEST + bytes(4) + msgpack.packb(hello.verb) + hello.params)
-        for msgid, body, *_ in self._waiting:
-            self._send(msgid, body)
+        n_greetings = len(self._out)
+        for msgid, body, is_shared, *_ in self._waiting:
+            self._send(msgid, body, is_shared)
         try:
             while True:
                 if not self._out:
                     self._written = trio.Event()
                     await self._written.wait()
+                if self._is_time_wanted:
+                    self._add_times(n_greetings)
+                n_greetings = 0
                 data = b"".join(self._out)
                 self._out.clear()
                 await stream.send_all(data)
         except trio.BrokenResourceError:
             pass  # whoever reads is told why
+
+    def _add_times(self, n_greetings: int) -> None:
+        """Ask for the time after all that is in `_out`, and before it if the second is another than was told last."""
+        self._is_time_wanted = False
+        second = self._second()
+        time = _TIME + msgpack.packb(second * 1000)
+        if self._told_s < second:
+            self._out.insert(n_greetings, time)
+        self._out.append(time)
 
     async def _read(self, stream: trio.abc.Stream, address: Address) -> str:
         """Give answers to who waits for them, until there are no more to be expected; say why."""
@@ -179,22 +207,46 @@ class Line:
                         return f"{address}: {refusal.code} {refusal}"
                     if n_greetings:
                         n_greetings -= 1
+                    elif msgid == 0:
+                        self._take_time(refusal, result, address)
                     else:
-                        self._settle(msgid, refusal, result)
+                        self._settle(msgid, refusal or result)
             except ValueError:
                 return f"{address} is no online server: it answered {data[:64].decode('latin-1')!a}"
             self._due.deadline = self._due_s()
 
-    def _settle(self, msgid: int | None, error: OnlineError | None, result: bytes) -> None:
-        """Answer who has waited longest. Raises ValueError if it is not that answer."""
-        if not self._waiting or self._waiting[0][0] != msgid:
+    def _settle(self, msgid: int | None, result: bytes | OnlineError) -> None:
+        """Answer who has waited longest, or let it wait for the time. Raises ValueError if it is not that answer."""
+        nth = len(self._held)
+        if nth >= len(self._waiting) or self._waiting[nth][0] != msgid:
             raise ValueError
-        _, _, asker, _ = self._waiting.popleft()
         self._has_answered = True
-        if error is None:
-            asker.answered(self._place, result)
-        else:
-            asker.failed(self._place, error)
+        self._held.append(result)
+        if nth == 0 and not self._waiting[0][2]:
+            self._let_go(0)
+
+    def _let_go(self, until_s: int) -> None:
+        """Tell those whose results were held that they are of a second up to `until_s`."""
+        held = self._held.copy()
+        self._held.clear()
+        for result in held:
+            _, _, _, asker, _ = self._waiting.popleft()
+            if isinstance(result, bytes):
+                asker.answered(self._place, result, self._told_s, until_s)
+            else:
+                asker.failed(self._place, result)
+
+    def _take_time(self, refusal: OnlineError | None, result: bytes, address: Address) -> None:
+        """Take the time of the server, which is that of all that it has answered since it told it last."""
+        if refusal is None:
+            second = int(msgpack.unpackb(result)[0])
+            self._let_go(second)
+            self._told_s = second
+            return
+        for _ in self._held.copy():
+            _, _, _, asker, _ = self._waiting.popleft()
+            asker.failed(self._place, AwayError(f"the clock of {address} is behind: {refusal}"))
+        self._held.clear()
 
 
 def _error(packed: bytes) -> OnlineError:

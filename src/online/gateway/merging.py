@@ -14,8 +14,7 @@ Why an answer is exact. Each user is in one partition, the owner's.
 - What cannot be added up is refused. The greatest numbers of partitions are of different moments: PEAK and HISTORY.
   Pages may be in several: SECTION counts different ones, and does not tell which.
 
-An answer is of one moment in each partition; partitions are asked at the same time, by their own clocks. PAGE and TOP
-may ask twice. Rows of lists go out as they came, without being unpacked (core/merge).
+The answers of a round are of one second (asking). PAGE and TOP may ask for more than one round. Rows of lists go out as they came, without being unpacked (core/merge).
 """
 
 import re
@@ -61,6 +60,9 @@ _LISTED = {"PAGE": 1, "RECENT": 2, "USERS": 0}  #: and what a list goes by: an i
 _MERGED = {*_LISTED, "TOP", "SITES"}
 
 VERBS = sorted(_TO_OWNER | _FOR_USERS | _ADDED | _ADDED_EACH | _MERGED | {"hits"})
+
+#: They need not be carried out by all at one moment.
+WRITES = _TO_OWNER | {"hits"}
 
 _pack = msgpack.Packer().pack
 _VERB_PACKED = {verb: _pack(verb) for verb in VERBS}

@@ -3,7 +3,7 @@
 Not its job: one line (lines), and what is asked (asking).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import quote, urlsplit
 
 import trio
@@ -12,6 +12,7 @@ from online import errors
 from online.errors import ConfigError
 from online.gateway.lines import Line
 from online.partitions import Partition
+from online.terms import SKEW_MS
 from online_client import OnlineError as ClientError
 from online_client.address import Address, parse_addresses
 
@@ -19,7 +20,7 @@ from online_client.address import Address, parse_addresses
 class Partitions:
     """Who can be asked."""
 
-    def __init__(self, partitions: Sequence[Partition], max_sites: int) -> None:
+    def __init__(self, partitions: Sequence[Partition], max_sites: int, wall_ms: Callable[[], int]) -> None:
         """Open nothing yet. Raises ConfigError for servers that cannot be asked."""
         self.numbers = [partition.number for partition in partitions]
         self._partitions = partitions
@@ -27,6 +28,8 @@ class Partitions:
         self._lines: dict[bytes, list[Line]] = {}
         self._nursery: trio.Nursery | None = None
         self._msgid = 0
+        self._wall_ms = wall_ms
+        self._latest_s = 0
         for partition in partitions:
             try:
                 _addresses(partition, b"default")
@@ -55,7 +58,7 @@ class Partitions:
             if len(self._lines) >= self._max_sites:
                 raise errors.full("max_sites", self._max_sites)
             lines = self._lines[site] = [
-                Line(place, _addresses(each, site)) for place, each in enumerate(self._partitions)
+                Line(place, _addresses(each, site), self.second) for place, each in enumerate(self._partitions)
             ]
             self._start(lines)
         return lines
@@ -64,6 +67,17 @@ class Partitions:
         if self._nursery is not None:
             for line in lines:
                 self._nursery.start_soon(line.run)
+
+    def second(self) -> int:
+        """Return of which second answers should be: this one, or a later one that a server was in already."""
+        return max(self._wall_ms() // 1000, self._latest_s)
+
+    def has_come(self, second: int) -> bool:
+        """Let answers be of this second or later ones from now on; False if it is too far in the future."""
+        if second > self._wall_ms() // 1000 + SKEW_MS // 1000:
+            return False
+        self._latest_s = max(self._latest_s, second)
+        return True
 
     def next_msgid(self) -> int:
         """Return the number of the next request: on each line numbers go up."""

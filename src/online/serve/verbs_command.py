@@ -34,7 +34,7 @@ SUMMARIES = {
     "INFO": "Shows what the server is doing, and which limits were reached.",
     "PING": "Answers PONG, or the text.",
     "ECHO": "Answers the text.",
-    "TIME": "Shows the time of the server.",
+    "TIME": "Shows the time of the server, which is a given one at least.",
     "MULTI": "Begins a transaction.",
     "EXEC": "Runs the verbs of a transaction.",
     "DISCARD": "Drops the verbs of a transaction.",

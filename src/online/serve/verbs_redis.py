@@ -12,13 +12,19 @@ from online.pieces import Pieces
 from online.serve.delays import Delay
 from online.serve.given import number
 from online.serve.verb import VERBS, Shared, verb
+from online.terms import SKEW_MS
 
 _MOST = 2**63 - 1
 
 
 @verb("TIME")
 def time(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
-    seconds, rest_ms = divmod(shared.service.wall_of(now_ms), 1000)
+    service = shared.service
+    latest_ms = service.wall_of(connection.heard_ms) + SKEW_MS  # by the clock: the site's own time may be ahead of it
+    wall_ms = max(service.wall_of(now_ms), number("at_least_ms", args, 0, low=0, high=latest_ms, default=0))
+    if connection.index is not None:
+        connection.index.count(now_ms=service.index_of(wall_ms))  # the time moves on
+    seconds, rest_ms = divmod(wall_ms, 1000)
     return [str(seconds), str(rest_ms * 1000)]
 
 
