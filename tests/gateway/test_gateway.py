@@ -68,6 +68,11 @@ def test_a_gateway_answers_for_all_and_says_partial_while_one_is_away(tmp_path, 
                 assert 0 < one.users < 20
                 assert one.users + two.users == 20
                 assert asking.users == 0
+                assert await asking.ask(b"FORGET user-3 user-4 nobody") == ":2"
+                assert await asking.ask(b"COUNT") == ":18"
+                assert await asking.ask(b"HISTORY") == "*0"
+                for number in (3, 4):
+                    assert await asking.ask(b"HIT user-%d /a" % number) == "+OK"
                 assert (await asking.ask(b"PEAK")).startswith("-ERR a gateway cannot answer PEAK: ")
                 assert (await asking.ask(b"PAGE")).startswith("-ERR wrong number of arguments for PAGE")
                 assert (await asking.ask(b'COUNT "" x')).startswith("-RANGE within_s")

@@ -37,6 +37,7 @@ class Divided:
         self.one = ReferenceIndex()
         self.now_ms = NOW_MS
         self.ahead_ms = [0] * n  # the clocks of partitions, before that of the gateway
+        self.histories: list[dict[bytes, list[list[int]]]] = [{} for _ in range(n)]  # rows, by the step that is asked
         self.times = [0] * n  # and of their indexes
         self.latest_s = 0
         self.away: set[int] = set()
@@ -55,7 +56,7 @@ class Divided:
         return True
 
     def answer(self, verb, *args):
-        question = merging.answer(self.owners, verb, list(args), MAX_LIMIT)
+        question = merging.answer(self.owners, verb, list(args), MAX_LIMIT, self.now_ms)
         reply = Asking(self, b"default", question, writes=verb in merging.WRITES).begin().result(0)
         return msgpack.unpackb(reply, raw=True) if isinstance(reply, Packed) else reply
 
@@ -114,6 +115,10 @@ class Answering:
         verb, args = unpacker
         if self.place in self.site.away:
             asker.failed(self.place, AwayError("refused"))
+            return
+        if verb == b"HISTORY":
+            rows = self.site.histories[self.place].get(args[2], [])
+            asker.answered(self.place, msgpack.packb(rows), 0, 0)
             return
         index = self.site.indexes[self.place]
         now_ms = max(self.site.now_ms + self.site.ahead_ms[self.place], self.site.second() * 1000)
@@ -335,3 +340,15 @@ def test_a_list_that_breaks_off_is_refused():
     assert (listed.user(1), listed.key(1), listed.begin(1)) == (b"theo", -4, b"here")
     with pytest.raises(IndexError):
         listed.key(2)
+
+
+def test_history_adds_up_steps_that_all_know():
+    site = Divided(3, 0)
+    assert site.answer("HISTORY") == []
+    year = b"%d" % (366 * 86_400)
+    one = [[60_000, 5, 3, 1, 1, 20, 6], [120_000, 7, 7, 0, 0, 9, 7]]
+    two = [[120_000, 1, 0, 1, 0, 2, 1], [180_000, 1, 0, 1, 0, 2, 1]]
+    site.histories = [{b"60": one}, {b"60": two}, {}]
+    assert site.answer("HISTORY", b"0", b"", b"60") == [[120_000, 8, 7, 1, 0, 11, 8]]
+    site.histories[2] = {year: [[0, 1, 1, 0, 0, 1, 1]]}  # it was there, but not in these minutes
+    assert site.answer("HISTORY", b"0", b"", b"60") == []

@@ -14,6 +14,7 @@ from functools import partial
 
 import trio
 
+from online import errors
 from online.core.wire import Connection
 from online.errors import ConfigError
 from online.gateway import merging
@@ -21,6 +22,7 @@ from online.gateway.asking import Asking
 from online.gateway.partitions import Partitions
 from online.partitions import PartitionMap
 from online.serve.parts import Part
+from online.serve.tokens import ADMIN
 from online.serve.verb import Lines, Shared
 from online.serve.verbs import Verbs
 
@@ -74,8 +76,10 @@ class Gateway(Part):
         return Partitions(owners.partitions, self._verbs.limits.max_sites, self._wall_ms)
 
     def _run(self, verb: str, shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> Future[object]:
+        if verb == "FORGET" and not shared.connections.may(connection, ADMIN):
+            raise errors.not_permitted("FORGET", ADMIN)
         self.asked += 1
-        question = merging.answer(self.owners, verb, args, self._verbs.limits.max_limit)
+        question = merging.answer(self.owners, verb, args, self._verbs.limits.max_limit, self._wall_ms())
         reply = Asking(self._partitions, connection.site, question, writes=verb in merging.WRITES).begin()
         reply.add_done_callback(self._settled)
         return reply

@@ -11,10 +11,15 @@ Why an answer is exact. Each user is in one partition, the owner's.
   were listed. A page that nobody listed has at most the last listed count of each partition, together the threshold,
   which is 0 of a partition that listed all. If the last of the best `limit` sums is greater, no other page belongs
   there. Else m is doubled. At equal sums urls decide, so greater it must be, unless the threshold is 0.
-- What cannot be added up is refused. The greatest numbers of partitions are of different moments: PEAK and HISTORY.
+- HISTORY: hits and visitors add up, since users are in one partition each. The most people of a step are the sum of
+  what partitions had at most in it, at different moments: there were no more. A step that a partition does not know, as
+  its server was away, is left out; but a partition that never had anybody of the site counts as nobody.
+- FORGET goes to all, as users may have been elsewhere before the map changed.
+- What cannot be added up is refused. The greatest numbers of partitions are of different moments: PEAK.
   Pages may be in several: SECTION counts different ones, and does not tell which.
 
-The answers of a round are of one second (asking). PAGE and TOP may ask for more than one round. Rows of lists go out as they came, without being unpacked (core/merge).
+The answers of a round are of one second (asking). PAGE, TOP and HISTORY may ask for more than one round. Rows of lists
+go out as they came, without being unpacked (core/merge).
 """
 
 import re
@@ -45,31 +50,32 @@ class PartialError(OnlineError):
 
 #: What no gateway can answer, and why.
 REFUSED = {
-    "PEAK": "partitions had most people at different moments, which does not tell the most of all",
-    "HISTORY": "partitions had most people at different moments, which does not tell the most of all",
+    "PEAK": "partitions had most people at different moments; HISTORY has their sums, by the minute",
     "SECTION": "a page may be in several partitions, which do not tell which pages they count",
     "SUBSCRIBE": "it does not follow channels; ask again when you want to know",
-    "FORGET": "to be sure, FORGET is to be sent to every server of the owner",
 }
 
 _TO_OWNER = {"HIT", "LEAVE"}
 _FOR_USERS = {"SEEN", "LAST"}
-_ADDED = {"COUNT", "DBSIZE"}
+_ADDED = {"COUNT", "DBSIZE", "FORGET"}
 _ADDED_EACH = {"COUNTS", "KINDS"}
 _LISTED = {"PAGE": 1, "RECENT": 2, "USERS": 0}  #: and what a list goes by: an item of its rows, 0 for their names
-_MERGED = {*_LISTED, "TOP", "SITES"}
+_MERGED = {*_LISTED, "TOP", "SITES", "HISTORY"}
 
 VERBS = sorted(_TO_OWNER | _FOR_USERS | _ADDED | _ADDED_EACH | _MERGED | {"hits"})
 
 #: They need not be carried out by all at one moment.
-WRITES = _TO_OWNER | {"hits"}
+WRITES = _TO_OWNER | {"hits", "FORGET"}
+
+#: Of HISTORY: few rows have all that was.
+_LONGEST_STEP_S = b"%d" % (366 * 86_400)
 
 _pack = msgpack.Packer().pack
 _VERB_PACKED = {verb: _pack(verb) for verb in VERBS}
 
 
-def answer(owners: PartitionMap, verb: str, args: list[bytes], max_limit: int) -> Question:
-    """Answer a question with those of partitions.
+def answer(owners: PartitionMap, verb: str, args: list[bytes], max_limit: int, wall_ms: int) -> Question:
+    """Answer a question with those of partitions. `wall_ms`: what time it is.
 
     Raises the OnlineError that is thrown in, or CommandError and RangeError.
     """
@@ -90,6 +96,8 @@ def answer(owners: PartitionMap, verb: str, args: list[bytes], max_limit: int) -
         return (yield from _sites(owners))
     if verb == "TOP":
         return (yield from _top(owners, args, max_limit))
+    if verb == "HISTORY":
+        return (yield from _history(owners, args, wall_ms))
     raise CommandError(f"a gateway cannot answer {verb}: {REFUSED[verb]}")
 
 
@@ -154,6 +162,24 @@ def _sites(owners: PartitionMap) -> Question:
         for name, n in listed:
             people[name] = people.get(name, 0) + n
     return sorted(people.items())
+
+
+def _history(owners: PartitionMap, args: list[bytes], wall_ms: int) -> Question:
+    """Add up the rows of steps that all know."""
+    from_ms, to_ms, step_s = [*args, b"", b"", b""][:3]
+    to_ms = to_ms or b"%d" % wall_ms  # the same for all
+    answers = yield _to_all(owners, "HISTORY", [from_ms, to_ms, step_s])
+    found = {place: {row[0]: row[1:] for row in _value(packed)} for place, packed in answers.items()}
+    silent = [place for place, rows in found.items() if not rows]
+    if len(silent) == len(found):
+        return []
+    if silent:  # was a server away, or was nobody of the site ever there?
+        ever = yield dict.fromkeys(silent, _body("HISTORY", [b"0", to_ms, _LONGEST_STEP_S]))
+        for place in silent:
+            if not _value(ever[place]):
+                del found[place]
+    steps = set.intersection(*map(set, found.values()))
+    return [[at_ms, *map(sum, zip(*(rows[at_ms] for rows in found.values()), strict=True))] for at_ms in sorted(steps)]
 
 
 def _top(owners: PartitionMap, args: list[bytes], max_limit: int) -> Question:
