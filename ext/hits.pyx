@@ -462,8 +462,8 @@ cdef int hand_batch(Connection c, const uint8_t* at, size_t n) except -1:
     if progress == INCOMPLETE:
         return 0
     try:
-        check_bars(c, WRITES)
         if c.awaited is None:
+            check_bars(c, WRITES)
             c.awaited = c.service.host.call(c, "hits", [(<const char*>at)[:c.scan.at]], core_of(c).now_ms)
             c.work = WORK_A_TURN
             return 0

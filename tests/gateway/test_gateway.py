@@ -1,6 +1,7 @@
 """A gateway before real servers, over real sockets."""
 
 import contextlib
+import socket
 
 import msgpack
 import pytest
@@ -13,7 +14,7 @@ from online.cli.main import main
 from online.errors import ConfigError
 from online.limits import Limits
 from online.serve.clock import Clock, wall_ms
-from online.serve.config import Config
+from online.serve.config import Address, Config
 from online_client import FullError, OnlineError
 from online_client.aio import AsyncClient
 from online_client.verbs import Request
@@ -157,6 +158,14 @@ def test_the_command_checks_its_map_and_settings(tmp_path, capsys):
     path.write_text("format = 9")
     assert main(["gateway", "--map", str(path), "--check"]) == 2
     assert "format takes 1, not 9" in capsys.readouterr().err
+
+
+def test_an_address_that_is_taken_is_said(tmp_path):
+    path = map_of(tmp_path / "map.toml", 1)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = Address("127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(ConfigError, match="in use"):
+            trio.run(gateway.assemble(path, Config(listen=(address,), http=())).run)
 
 
 def test_a_map_is_read_again(tmp_path):

@@ -51,10 +51,16 @@ class Gateway(Part):
         runs = {verb: partial(self._run, verb) for verb in (*merging.VERBS, *merging.REFUSED)}
         self._verbs.runs = self._verbs.runs | runs
         self._verbs.service.handing = True
+        failure: BaseException | None = None
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._partitions.run)
-            yield
+            try:
+                yield
+            except BaseException as error:  # which the nursery would wrap into a group
+                failure = error
             self._nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     def reload(self) -> None:
         """Go by the map as it is now. Questions that are under way go on by the one before."""

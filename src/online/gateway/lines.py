@@ -211,7 +211,7 @@ class Line:
                         self._take_time(refusal, result, address)
                     else:
                         self._settle(msgid, refusal or result)
-            except ValueError:
+            except (ValueError, TypeError, LookupError):
                 return f"{address} is no online server: it answered {data[:64].decode('latin-1')!a}"
             self._due.deadline = self._due_s()
 
@@ -245,7 +245,7 @@ class Line:
             return
         for _ in self._held.copy():
             _, _, _, asker, _ = self._waiting.popleft()
-            asker.failed(self._place, AwayError(f"the clock of {address} is behind: {refusal}"))
+            asker.failed(self._place, AwayError(f"{address} does not take the time: {refusal}"))
         self._held.clear()
 
 

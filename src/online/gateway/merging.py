@@ -152,8 +152,8 @@ def _for_users(owners: PartitionMap, verb: str, users: list[bytes]) -> Question:
     for user in users:
         by_owner.setdefault(owners.place(user), []).append(user)
     answers = yield {place: _body(verb, each) for place, each in by_owner.items()}
-    found = {place: iter(_value(each)) for place, each in answers.items()}
-    return [next(found[owners.place(user)]) for user in users]
+    found = {place: _value(each)[::-1] for place, each in answers.items()}
+    return [found[owners.place(user)].pop() for user in users]
 
 
 def _sites(owners: PartitionMap) -> Question:
