@@ -160,6 +160,38 @@ def test_the_command_checks_its_map_and_settings(tmp_path, capsys):
     assert "format takes 1, not 9" in capsys.readouterr().err
 
 
+@async_test
+async def test_the_next_server_of_a_partition_is_asked_when_the_first_goes(tmp_path):
+    first = server_at()
+    async with started(first) as one, started(server_at()) as two:
+        path = map_of(tmp_path / "map.toml", one.server.addresses[0].port)
+        path.write_text(path.read_text().replace('"]', f'", "online://127.0.0.1:{two.server.addresses[0].port}"]'))
+        async with started(gateway.assemble(path, Config(listen=(LOCAL,), http=()))) as asking:
+            assert await asking.ask(b"HIT ada /a") == "+OK"
+            assert (one.users, two.users) == (1, 0)
+            first.stop()
+            await one.ended.wait()
+            assert await asking.ask(b"COUNT") == ":0"
+            assert await asking.ask(b"HIT ada /a") == "+OK"
+            assert two.users == 1
+
+
+async def odd(stream):
+    """Take a request and answer with what is no answer to it; a server of another kind."""
+    await stream.receive_some()
+    await stream.send_all(b"\x94\x01\x07\xc0\x90")
+
+
+@async_test
+async def test_what_is_no_online_server_is_said(tmp_path):
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, odd, 0)
+        path = map_of(tmp_path / "map.toml", listeners[0].socket.getsockname()[1])
+        async with started(gateway.assemble(path, Config(listen=(LOCAL,), http=()))) as asking:
+            assert "is no online server: it answered " in await asking.ask(b"COUNT")
+        nursery.cancel_scope.cancel()
+
+
 def test_an_address_that_is_taken_is_said(tmp_path):
     path = map_of(tmp_path / "map.toml", 1)
     with socket.create_server(("127.0.0.1", 0)) as taken:
