@@ -177,9 +177,9 @@ async def test_the_next_server_of_a_partition_is_asked_when_the_first_goes(tmp_p
 
 
 async def odd(stream):
-    """Take a request and answer with what is no answer to it; a server of another kind."""
+    """Take a request and answer with what is no answer to it, as a server of another kind does."""
     await stream.receive_some()
-    await stream.send_all(b"\x94\x01\x07\xc0\x90")
+    await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n")
 
 
 @async_test
