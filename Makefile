@@ -119,7 +119,7 @@ $(VENV)/fuzzers: $(VENV)/tools
 
 # Which lines of the core the tests of the core reach, by gcov.
 coverage: $(VENV)/tools
-	@ONLINE_LINES=1 && export ONLINE_LINES && $(call built_as,covered,-O0 --coverage,gcc)
+	@$(call built_as,covered,-O0 --coverage,gcc)
 	@find build/covered -name "*.gcda" -delete
 	$(call with,covered) $(BIN)/python -m pytest -q -p no:cacheprovider -k "not test_steps" $(or $(TESTS),tests/core tests/keep)
 	@$(BIN)/python -m tests.coverage build/covered

@@ -22,8 +22,6 @@ CORE = (
 LINUX = ("peers", "reactor", "gets") if sys.platform == "linux" else ()
 #: For builds that find faults, ONLINE_CFLAGS stands in for -O3, as "-O1 -DONLINE_COUNT_STEPS" in tests/core/test_steps.
 FLAGS = [*os.environ.get("ONLINE_CFLAGS", "-O3").split(), "-fno-strict-aliasing"]
-#: For coverage: lines of the generated C are called those of the .pyx.
-LINES = "ONLINE_LINES" in os.environ
 DIRECTIVES = {
     "language_level": 3,
     "cdivision": True,
@@ -42,9 +40,7 @@ class BuildCore(build_ext):
         #: Cython looks for a module's own contract beside its .pyx only, and would miss that it has changed.
         changed = max(contract.stat().st_mtime for contract in Path("src/online/core").glob("*.pxd"))
         is_stale = any(made.stat().st_mtime < changed for made in Path("ext").glob("*.c"))
-        translated = cythonize(
-            extensions, include_path=["src"], compiler_directives=DIRECTIVES, force=is_stale, emit_linenums=LINES
-        )
+        translated = cythonize(extensions, include_path=["src"], compiler_directives=DIRECTIVES, force=is_stale)
         made = {each.name: each for each in translated}
         for extension in self.extensions:
             extension.sources, extension.depends = made[extension.name].sources, made[extension.name].depends
