@@ -13,7 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 
 #: How Cython says of what line the C is that follows; and what begins C of its own.
-PIECE = re.compile(r'^ *(?:/\* "(?P<file>[\w/.]+\.p[yx][xd])":(?P<line>\d+)$|(?P<own>/\*--- Wrapped|/\* function exit code))')
+PIECE = re.compile(r'^ *(?:/\* "(?P<file>[\w/.]+\.p[yx][xd])":(?P<line>\d+)$|/\* function exit code)')
 
 
 def lines_of_c(source):
