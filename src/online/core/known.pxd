@@ -6,7 +6,8 @@ Invariants:
 1. Keys are compared whole.
 2. A key stands in the set that its checksum names, newest first; a set has SLOTS_A_SET places, and the oldest goes.
    Who makes keys collide on purpose makes their verdicts be asked for again, no more.
-3. Memory is bounded: sets are doubled while half of all slots are in use, up to `most_sets`.
+3. Memory is bounded: sets are doubled where one is full, up to `most_sets`, if an eighth of all slots is in use. So
+   nothing goes before that, but what collides on purpose.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -69,14 +70,14 @@ cdef inline Slot* slot_of(const Known* known, const char* key, size_t n) noexcep
                 return &slot[i]
     return NULL
 
-cdef inline void known_grow(Known* known) noexcept:
-    """Double the sets, if there is memory: each set becomes two. O(sets)."""
+cdef inline bint known_grow(Known* known) noexcept:
+    """Double the sets: each becomes two. False if there is no memory for it. O(sets)."""
     cdef Slot* old = known.slots
     cdef Slot* slots = <Slot*>calloc(<size_t>known.n_sets * 2 * SLOTS_A_SET, sizeof(Slot))
     cdef Slot* to
     cdef size_t i
     if slots == NULL:
-        return
+        return False
     known.slots = slots
     known.n_sets *= 2
     for i in range(<size_t>known.n_sets // 2 * SLOTS_A_SET):
@@ -86,6 +87,7 @@ cdef inline void known_grow(Known* known) noexcept:
                 to += 1
             to[0] = old[i]
     free(old)
+    return True
 
 cdef inline Slot* put(Known* known, const char* key, size_t n, verdict) except NULL:
     """Remember what was said of a key that has no slot; the oldest of its set goes. Return the slot. O(n)."""
@@ -95,9 +97,11 @@ cdef inline Slot* put(Known* known, const char* key, size_t n, verdict) except N
     cdef PyObject* gone_key
     cdef PyObject* gone_verdict
     cdef int i
-    if known.n_sets < known.most_sets and known.n_used >= known.n_sets * SLOTS_A_SET // 2:
-        known_grow(known)
     slot = set_of(known, hash)
+    while slot[SLOTS_A_SET - 1].key != NULL and known.n_used >= known.n_sets * SLOTS_A_SET // 8:
+        if known.n_sets >= known.most_sets or not known_grow(known):
+            break
+        slot = set_of(known, hash)
     gone_key, gone_verdict = slot[SLOTS_A_SET - 1].key, slot[SLOTS_A_SET - 1].verdict
     known.n_used += gone_key == NULL
     for i in range(SLOTS_A_SET - 1, 0, -1):
