@@ -33,6 +33,7 @@ cdef extern from "Python.h":
     ctypedef struct PyTypeObject:
         object (*tp_new)(type, tuple, PyObject*)
     PyTypeObject PyTuple_Type
+    const Py_ssize_t PY_SSIZE_T_MAX
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* n_bytes) except NULL
 
 cdef enum:
@@ -121,6 +122,13 @@ cdef inline bint is_guest(Name user) noexcept:
     return user.n_bytes == 0 or (user.n_bytes == 1 and user.at[0] == c'-')
 
 
+cdef inline const uint8_t* inside(const uint8_t* at, const uint8_t** end) noexcept:
+    """Return where the line in a syslog message begins, and set where it ends; NULL if its header is not usual."""
+    while end[0] > at and (end[0][-1] == c'\n' or end[0][-1] == c'\r' or end[0][-1] == 0):
+        end[0] -= 1
+    return usual_header(at, end[0])
+
+
 cdef inline object made(type what, tuple values):
     """Make a tuple of a class, as `tuple.__new__`: without the frame of a `NamedTuple`."""
     return PyTuple_Type.tp_new(what, (values,), NULL)
@@ -196,9 +204,7 @@ cdef class UsualLines:
     def parse_message(self, bytes datagram not None):
         cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(datagram)
         cdef const uint8_t* end = at + PyBytes_GET_SIZE(datagram)
-        while end > at and (end[-1] == c'\n' or end[-1] == c'\r' or end[-1] == 0):
-            end -= 1
-        at = usual_header(at, end)
+        at = inside(at, &end)
         if at == NULL:
             return self.parse(self.message_of(datagram))
         if self.scan(datagram, at, end):
@@ -206,6 +212,12 @@ cdef class UsualLines:
         return self.careful(self.message_of(datagram))
 
     def pack(self, list lines not None, Py_ssize_t most_bytes, str too_long not None, LineTally tally=None):
+        return self.pack_all(lines, most_bytes, too_long, False, tally)
+
+    def pack_messages(self, list datagrams not None):
+        return self.pack_all(datagrams, PY_SSIZE_T_MAX, None, True, None)
+
+    cdef tuple pack_all(self, list lines, Py_ssize_t most_bytes, str too_long, bint are_messages, LineTally tally):
         cdef Packed packed
         cdef list reasons = [], places = []
         cdef bytes line
@@ -213,7 +225,9 @@ cdef class UsualLines:
         memset(&packed, 0, sizeof(Packed))
         try:
             for line in lines:
-                found = self.pack_one(line, &packed, tally) if PyBytes_GET_SIZE(line) <= most_bytes else too_long
+                found = too_long
+                if PyBytes_GET_SIZE(line) <= most_bytes:
+                    found = self.pack_one(line, are_messages, &packed, tally)
                 if found is not None:
                     reasons.append(found)
                     places.append(place)
@@ -223,19 +237,26 @@ cdef class UsualLines:
         finally:
             free(packed.at)
 
-    cdef object pack_one(self, bytes line, Packed* packed, LineTally tally):
-        """Write the page view of a line, or return why there is none. What the line says is counted in `tally`."""
+    cdef object pack_one(self, bytes line, bint is_message, Packed* packed, LineTally tally):
+        """Write the page view of a line, or of a syslog message, or return why there is none. What it says is counted
+        in `tally`.
+        """
         cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(line)
+        cdef const uint8_t* end = at + PyBytes_GET_SIZE(line)
         cdef PyObject* known_url
         cdef PyObject* person
         cdef int64_t seen_ms
-        if self.scan(line, at, at + PyBytes_GET_SIZE(line)):
+        if is_message:
+            at = inside(at, &end)
+        if at != NULL and self.scan(line, at, end):
             found = self.known(&known_url, &person)
             if found is True:
                 user, kind = <tuple>person
                 url, seen_ms = <object>known_url, self.last.seen_ms
             elif found is None:
                 found = self.learn()
+        elif is_message:
+            found = self.parse(self.message_of(line))
         else:
             found = self.careful(line)
         if tally is not None:

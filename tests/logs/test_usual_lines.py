@@ -372,11 +372,18 @@ def test_messages_of_syslog_give_the_same_as_with_care(seed):
     careful = Pages(reader_of("auto").careful, Rules(), key=KEY)
     dice = random.Random(seed)
     line = b'192.0.2.1 - theo [14/Nov/2023:22:13:20 +0000] "GET /%d HTTP/1.1" 200 5'
+    messages = []
     for _ in range(3_000):
         header = dice.choice(HEADERS) if dice.random() < 0.5 else spoiled(dice, dice.choice(HEADERS))
         message = header + line % dice.randrange(3) + dice.choice([b"", b"", b"\n", b"\r\n\0", b" "])
         assert pages.parse_message(message) == careful.parse(message_of(message)), message
+        messages.append(message)
     assert pages.n_careful < 2_000
+    found = [careful.parse(message_of(message)) for message in messages]
+    packed = pages.pack_messages(messages)
+    assert packed.items == b"".join(msgpack.packb(each) for each in found if not isinstance(each, str))
+    assert packed.reasons == [each for each in found if isinstance(each, str)]
+    assert packed.places == [place for place, each in enumerate(found) if isinstance(each, str)]
 
 
 def test_a_line_that_was_not_understood_tells_nothing():

@@ -5,14 +5,15 @@ import re
 import socket
 import time
 
+import msgpack
 import pytest
 import trio
 from tests.serving import LOCAL, START_MS, make_server, run_command, run_in_real_time, server_process, serving
 
 from online.errors import ConfigError
 from online.limits import Limits
+from online.logs.pages import PackedViews
 from online.logs.rules import read_network
-from online.serve import syslog
 from online.serve.config import Address, Config
 
 
@@ -154,7 +155,8 @@ def test_times_of_lines_are_wall_time_whatever_was_done_to_the_clock():
         server = make_server(syslog=(LOCAL,))
         now_ms = server.clock.now_ms()
         server.verbs.service.clock_step_ms = 3_600_000
-        syslog_of(server)._give(b"default", [syslog.PageView(b"theo", b"/", now_ms + 3_600_000 - 1000, "member")])
+        view = b"theo", b"/", now_ms + 3_600_000 - 1000, "member"
+        syslog_of(server)._give(b"default", [PackedViews(msgpack.packb(view), 1, view[2], [], [])])
         assert server.verbs.sites[b"default"].seen([b"theo"], now_ms=now_ms)[0] == (b"/", START_MS - 1000)
 
     trio.run(test, clock=trio.testing.MockClock())

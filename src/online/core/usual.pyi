@@ -68,6 +68,9 @@ class UsualLines(Generic[Made]):
         of bots are only counted.
         """
 
+    def pack_messages(self, datagrams: list[bytes]) -> tuple[bytes, int, int, list[str], list[int]]:
+        """Return the page views of syslog messages as `pack` does those of lines. O(length)."""
+
     def note(self, record: tuple[Any, ...]) -> None:
         """Keep what the careful way has read of the line: an `online.logs.records.Record`."""
 

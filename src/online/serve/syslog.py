@@ -4,7 +4,7 @@ Not here: to open sockets (listeners), what lines say (formats), which are page 
 mean (index).
 
 1. A datagram is one line. It gives one hit or is counted, by why not; none ends the task.
-2. A turn takes about TURN_S; then everybody else has theirs.
+2. A turn takes about TURN_S and up to TAKEN_AT_ONCE lines; then everybody else has theirs.
 3. Nobody answers for who sends: syslog has no token. So an address beyond this machine is opened only together
    with the networks that may send, and what comes from elsewhere is counted alone. (An address can be forged
    where the network lets it; a firewall has to see to that.)
@@ -30,7 +30,7 @@ from online.core.sites import SITE_MAX_BYTES, Sites
 from online.core.wire import Service, apply_hits
 from online.errors import FullError
 from online.logs.formats import reader_of
-from online.logs.pages import NO_PAGE_VIEW, Pages, PageView, guest_key, key_beside
+from online.logs.pages import NO_PAGE_VIEW, PackedViews, Pages, guest_key, key_beside
 from online.logs.rules import Network, Rules, load_rules
 from online.serve.config import BY_HOST, Address, Config
 from online.serve.listeners import open_datagrams
@@ -40,8 +40,13 @@ from online.serve.verb import Lines
 #: Why a line gave no hit, as INFO lists it: not a page view, without a site, or not understood.
 SKIPPED = ("method", "status", "file", "target", "rewrite", "aside", "site", "not_understood")
 
-#: How long a turn may take, but for its last line.
+#: How long a turn may take, but for its last lines.
 TURN_S = 0.001
+
+#: Datagrams that are received before they are read, all at once.
+TAKEN_AT_ONCE = 32
+
+_FRAME_OF_HITS = b"\x93\x02\xa4hits"  #: a notification, up to its parameters
 
 #: Room in the kernel for what comes while others have their turn: a second of a very busy site. The system may
 #: give less (net.core.rmem_max).
@@ -137,49 +142,64 @@ class Syslog(Part):
     def _turn(self, receiving: "_Socket") -> bool:
         """Take datagrams for about TURN_S; tell if more may be waiting."""
         until_s = time.perf_counter() + TURN_S
-        hits: dict[bytes, list[PageView]] = {}
+        hits: dict[bytes, list[PackedViews]] = {}
+        datagrams: list[bytes] = []
         is_left = True
-        try:
-            self._take(receiving.receive_first(), hits)
-            while time.perf_counter() < until_s:
-                self._take(receiving.receive(), hits)
-        except BlockingIOError:
-            is_left = False
+        receive = receiving.receive_first
+        while is_left and time.perf_counter() < until_s:
+            try:
+                for _ in range(TAKEN_AT_ONCE):
+                    datagrams.append(receive())
+                    receive = receiving.receive
+            except BlockingIOError:
+                is_left = False
+            self._take(datagrams, hits)
+            datagrams.clear()
         for site, each in hits.items():
             self._give(site, each)
         return is_left
 
-    def _take(self, datagram: bytes, hits: dict[bytes, list[PageView]]) -> None:
-        """Add the hit of a datagram to those of its site, or count why there is none."""
-        counts = self.counts
-        counts.received += 1
-        found = self._pages.parse_message(datagram)
-        if isinstance(found, str):
-            counts.skipped[NO_PAGE_VIEW.get(found, "not_understood")] += 1
+    def _take(self, datagrams: list[bytes], hits: dict[bytes, list[PackedViews]]) -> None:
+        """Add the hits of datagrams to those of their sites, or count why there are none."""
+        self.counts.received += len(datagrams)
+        for site, views in self._packed(datagrams):
+            for reason in views.reasons:
+                self.counts.skipped[NO_PAGE_VIEW.get(reason, "not_understood")] += 1
+            if site:
+                hits.setdefault(site, []).append(views)
+            else:
+                self.counts.skipped["site"] += views.number
+
+    def _packed(self, datagrams: list[bytes]) -> Iterator[tuple[bytes, PackedViews]]:
+        """Yield sites with page views: all at once, unless each datagram names its own."""
+        if self._site:
+            yield self._site, self._pages.pack_messages(datagrams)
             return
-        site = self._site or self._host()
-        if site:
-            hits.setdefault(site, []).append(found)
-        else:
-            counts.skipped["site"] += 1
+        for datagram in datagrams:
+            views = self._pages.pack_messages([datagram])
+            yield self._host(), views
 
     def _host(self) -> bytes:
         """Return the host of the last page view; empty if it has none that can name a site."""
         host = self._pages.host
         return host if host != b"-" and len(host) <= SITE_MAX_BYTES else b""
 
-    def _give(self, site: bytes, hits: list[PageView]) -> None:
+    def _give(self, site: bytes, pieces: list[PackedViews]) -> None:
         """Apply hits to the index of a site, which begins to exist if there is room for it."""
+        number = sum(piece.number for piece in pieces)
+        if not number:
+            return
         try:
             index = self._sites.open(site)
         except FullError:
-            self.counts.skipped["site"] += len(hits)
+            self.counts.skipped["site"] += number
             return
-        self.counts.hits += len(hits)
+        self.counts.hits += number
+        hits = msgpack.Packer().pack_array_header(number) + b"".join(piece.items for piece in pieces)
         if self._service.clock_step_ms:
-            hits = [hit._replace(seen_ms=self._service.index_of(hit.seen_ms)) for hit in hits]
-        frame = msgpack.packb([2, "hits", hits])
-        apply_hits(index, frame, now_ms=self._now_ms())
+            times = self._service.index_of
+            hits = msgpack.packb([(user, url, times(ms), kind) for user, url, ms, kind in msgpack.unpackb(hits)])
+        apply_hits(index, _FRAME_OF_HITS + hits, now_ms=self._now_ms())
         if self._service.journal is not None:
             self._service.journal.flush()
 
