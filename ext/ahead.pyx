@@ -6,18 +6,20 @@ What hits will touch is fetched a step of every hit at a time. While they are ap
 name: records that come between are walked over, and one that goes hands it back.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from online.core.arena cimport NO_REF, ref_t
 from online.core.core cimport (
-    ACCEPTED, HITS_AT_ONCE, TIE_MASK, Ahead, Core, Hit, Outcome,
-    core_check_hit, core_look, core_settle_hit, core_tell, head_of, key_of, names, sessions_on,
+    HITS_AT_ONCE, TIE_MASK, Ahead, Core, Hit, Outcome,
+    core_look, core_settle_hit, core_tell, head_of, key_of, names, sessions_on,
 )
 from online.core.skiplist cimport (
-    BY_NAME, BY_PAGE, BY_TIME, DEPARTED, Link, Order, Record, Search,
-    next_of, page_at, prefetch_record, record_at, search_name, search_page, search_time, skiplist_search,
+    BY_NAME, BY_PAGE, BY_TIME, DEPARTED, Link, Order, Record, Search, Skiplist,
+    height_of, is_behind, next_of, page_at, prefetch_link, prefetch_record, prev_of, record_at,
+    search_name, search_page, search_time, skiplist_search,
 )
-from online.core.table cimport table_guess, table_prefetch, table_settle
+from online.core.table cimport HashKey, table_guess, table_prefetch, table_settle
 
 cdef enum:
     SEARCHES_A_HIT = 4
@@ -29,20 +31,31 @@ cdef struct Found:
     ref_t session
     ref_t page
 
+cdef struct Searches:
+    Search at[SEARCHES_A_HIT * HITS_AT_ONCE]
+    int n
+    # Those by name find fingers: which ones, and which search it was.
+    uint8_t fingers[2 * HITS_AT_ONCE]
+    uint8_t of[2 * HITS_AT_ONCE]
+    int n_fingers
+
 
 cdef inline void prefetch_neighbours(const Core* core, ref_t ref, Order order) noexcept nogil:
     """Fetch what unlinking a record will touch."""
     cdef Link link = record_at(&core.skiplist, ref).levels[0].by[<int>order]
-    prefetch_record(&core.skiplist, link.prev, 1)
-    prefetch_record(&core.skiplist, link.next, 1)
+    prefetch_link(&core.skiplist, order, link.prev)
+    prefetch_link(&core.skiplist, order, link.next)
 
 
 cdef inline void prefetch_links(const Core* core, Found found) noexcept nogil:
     """Fetch what stands beside a hit's session and beside its new place."""
+    cdef ref_t page
     if found.session != NO_REF:
         prefetch_neighbours(core, found.session, BY_TIME)
         prefetch_neighbours(core, found.session, BY_PAGE)
-        prefetch_record(&core.skiplist, record_at(&core.skiplist, found.session).page, 1)
+        page = record_at(&core.skiplist, found.session).page
+        if page != found.page:
+            prefetch_record(&core.skiplist, page, 1)
     if found.page != NO_REF:
         prefetch_record(&core.skiplist, page_at(&core.skiplist, found.page).newest, 1)
 
@@ -58,42 +71,67 @@ cdef inline void prefetch_left(const Core* core, Found found) noexcept nogil:
         table_prefetch(&core.pages, record_at(&core.skiplist, left).hash)
 
 
-cdef void begin_searches(const Core* core, const Hit* hit, Found found, Search* searches) noexcept nogil:
-    """Begin the searches that a hit will need: by name for its user and url, by time, in its page's run."""
-    cdef uint64_t key = key_of(min(hit.seen_ms, core.now_ms), TIE_MASK)
+cdef void begin_names(const Core* core, const Hit* hit, int nth, Found found, Searches* searches) noexcept nogil:
+    """Begin the searches by name that a new user or url needs: they find fingers."""
     if found.session == NO_REF and names(hit.kind) and not core.without_names:
-        search_name(&core.skiplist, &searches[0], core.named, hit.user)
+        search_name(&core.skiplist, &searches.at[searches.n], core.named, hit.user)
+        note_finger(searches, 2 * nth)
     if found.page == NO_REF and hit.kind != DEPARTED:
-        search_name(&core.skiplist, &searches[1], core.urls, hit.url)
-    search_time(&core.skiplist, &searches[2], head_of(core, hit.kind), key)
+        search_name(&core.skiplist, &searches.at[searches.n], core.urls, hit.url)
+        note_finger(searches, 2 * nth + 1)
+
+
+cdef inline void note_finger(Searches* searches, int finger) noexcept nogil:
+    searches.fingers[searches.n_fingers] = <uint8_t>finger
+    searches.of[searches.n_fingers] = <uint8_t>searches.n
+    searches.n_fingers += 1
+    searches.n += 1
+
+
+cdef inline void begin_late(const Core* core, const Hit* hit, Found found, Searches* searches) noexcept nogil:
+    """Begin the searches by time that a late hit needs: in its order, and in its page's run."""
+    cdef uint64_t key = key_of(min(hit.seen_ms, core.now_ms), TIE_MASK)
+    cdef const Skiplist* skiplist = &core.skiplist
+    cdef ref_t head = head_of(core, hit.kind)
+    if not is_behind(skiplist, prev_of(skiplist, BY_TIME, head), head, key):
+        search_time(skiplist, &searches.at[searches.n], head, key)
+        searches.n += 1
     if found.page != NO_REF and names(hit.kind):
-        search_page(&core.skiplist, &searches[3], found.page, key)
+        if not is_behind(skiplist, page_at(skiplist, found.page).newest, found.page, key):
+            search_page(skiplist, &searches.at[searches.n], found.page, key)
+            searches.n += 1
 
 
-cdef void take_fingers(Core* core, const Search* searches, int n_hits) noexcept nogil:
+cdef void take_fingers(Core* core, const Searches* searches, int n_hits) noexcept nogil:
     """Keep where new users and urls will stand, and fetch the ends of the runs that new pages will follow."""
     cdef int i
+    cdef ref_t finger
     core.n_fingers = 2 * n_hits
-    for i in range(n_hits):
-        core.fingers[2 * i] = searches[SEARCHES_A_HIT * i].overshot
-        core.fingers[2 * i + 1] = searches[SEARCHES_A_HIT * i + 1].overshot
-        if core.fingers[2 * i + 1] != NO_REF:
-            prefetch_record(&core.skiplist, page_at(&core.skiplist, core.fingers[2 * i + 1]).newest, 1)
+    memset(core.fingers, 0, core.n_fingers * sizeof(ref_t))
+    for i in range(searches.n_fingers):
+        finger = searches.at[searches.of[i]].overshot
+        core.fingers[searches.fingers[i]] = finger
+        if searches.fingers[i] % 2 and finger != NO_REF:
+            prefetch_record(&core.skiplist, page_at(&core.skiplist, finger).newest, 1)
 
 
-cdef inline ref_t end_of_run(const Core* core, Found found, ref_t url_finger) noexcept nogil:
+cdef inline ref_t end_of_run(const Core* core, Found found, int nth) noexcept nogil:
     """Return what a hit's session will stand behind by page, or, on a new page, what that page will; or NO_REF."""
     if found.page != NO_REF:
         return page_at(&core.skiplist, found.page).newest
-    return NO_REF if url_finger == NO_REF else page_at(&core.skiplist, url_finger).newest
+    if core.n_fingers == 0 or core.fingers[2 * nth + 1] == NO_REF:
+        return NO_REF
+    return page_at(&core.skiplist, core.fingers[2 * nth + 1]).newest
 
 
 cdef inline int highest_link(const Core* core, Found found, const Ahead* ahead) noexcept nogil:
     """Return the height of the tallest record that a hit will link by page."""
-    cdef int height = ahead.user_height
+    cdef int height
     if found.session != NO_REF:
         height = record_at(&core.skiplist, found.session).height
-    return max(height, <int>ahead.url_height) if found.page == NO_REF else height
+    else:
+        height = height_of(ahead.user_hash)
+    return max(height, height_of(ahead.url_hash)) if found.page == NO_REF else height
 
 
 cdef void climb_ahead(const Core* core, const Found* found, int n_hits, const Ahead* ahead) noexcept nogil:
@@ -103,13 +141,18 @@ cdef void climb_ahead(const Core* core, const Found* found, int n_hits, const Ah
     cdef Record* record
     cdef int i, n = 0, n_left, _step
     for i in range(n_hits):
-        at[n] = end_of_run(core, found[i], core.fingers[2 * i + 1])
+        at[n] = end_of_run(core, found[i], i)
         heights[n] = highest_link(core, found[i], &ahead[i])
         if at[n] != NO_REF:
             at[n] = next_of(&core.skiplist, BY_PAGE, at[n])
-            prefetch_record(&core.skiplist, at[n], 1)
-            n += heights[n] > 1
+            if heights[n] > 1:
+                prefetch_record(&core.skiplist, at[n], 1)
+                n += 1
+            else:
+                prefetch_link(&core.skiplist, BY_PAGE, at[n])
     for _step in range(CLIMB_STEPS):
+        if n == 0:
+            return
         n_left = 0
         for i in range(n):
             record = record_at(&core.skiplist, at[i])
@@ -123,51 +166,53 @@ cdef void climb_ahead(const Core* core, const Found* found, int n_hits, const Ah
         n = n_left
 
 
-cdef void look_ahead(Core* core, const Hit* hits, int n_hits, const Ahead* ahead,
-                     const Outcome* outcomes) noexcept nogil:
-    """Bring into the cache what hits that are good in themselves will touch, and take fingers.
+cdef void look_ahead(Core* core, const Hit* hits, int n_hits, const Ahead* ahead) noexcept nogil:
+    """Bring into the cache what hits will touch, and take fingers.
 
     A hit touches about a dozen cache lines, each named by the one before, a search several times as many. Here the
     chains of all hits are walked side by side, so that the waits for memory overlap. Nothing but fingers is kept:
-    applying the hits finds the rest again, at little cost, however one of them changes what the next one meets.
+    applying the hits finds the rest again, at little cost, however one of them changes what the next one meets. Hits
+    that will be refused are looked at, too, which does no harm.
     """
-    cdef Search searches[SEARCHES_A_HIT * HITS_AT_ONCE]
+    cdef Searches searches
     cdef Found found[HITS_AT_ONCE]
     cdef int i
     for i in range(n_hits):
-        table_prefetch(&core.users, ahead[i].user_hash)
-        table_prefetch(&core.pages, ahead[i].url_hash)
+        table_prefetch(&core.users, <uint32_t>ahead[i].user_hash)
+        table_prefetch(&core.pages, <uint32_t>ahead[i].url_hash)
     for i in range(n_hits):
-        found[i].session = table_guess(&core.users, ahead[i].user_hash)
-        found[i].page = table_guess(&core.pages, ahead[i].url_hash)
+        found[i].session = table_guess(&core.users, <uint32_t>ahead[i].user_hash)
+        found[i].page = table_guess(&core.pages, <uint32_t>ahead[i].url_hash)
         prefetch_record(&core.skiplist, found[i].session, 1)
         prefetch_record(&core.skiplist, found[i].page, 1)
     for i in range(n_hits):
         prefetch_links(core, found[i])
-    for i in range(SEARCHES_A_HIT * n_hits):
-        searches[i].level = -1
-        searches[i].overshot = NO_REF
+    searches.n = searches.n_fingers = 0
     for i in range(n_hits):
         prefetch_left(core, found[i])
-        if outcomes[i] == ACCEPTED:
-            begin_searches(core, &hits[i], found[i], &searches[SEARCHES_A_HIT * i])
-    skiplist_search(&core.skiplist, searches, SEARCHES_A_HIT * n_hits)
-    take_fingers(core, searches, n_hits)
+        if found[i].session == NO_REF or found[i].page == NO_REF:
+            begin_names(core, &hits[i], i, found[i], &searches)
+        begin_late(core, &hits[i], found[i], &searches)
+    if searches.n:
+        skiplist_search(&core.skiplist, searches.at, searches.n)
+    if searches.n_fingers:
+        take_fingers(core, &searches, n_hits)
     climb_ahead(core, found, n_hits, ahead)
 
 
 cdef void core_hits(Core* core, const Hit* hits, int n_hits, Outcome* outcomes) noexcept nogil:
     """Carry out up to HITS_AT_ONCE hits in order, each as `core_hit` does; `outcomes` tells what became of them."""
     cdef Ahead ahead[HITS_AT_ONCE]
+    cdef HashKey key = core.hash_key
     cdef int i
     for i in range(n_hits):
-        ahead[i] = core_look(core, &hits[i])
-        outcomes[i] = core_check_hit(core, &hits[i])
-    look_ahead(core, hits, n_hits, ahead, outcomes)
+        core_look(key, &hits[i], &ahead[i])
+    look_ahead(core, hits, n_hits, ahead)
     for i in range(n_hits):
-        ahead[i].user_finger = core.fingers[2 * i]
-        ahead[i].url_finger = core.fingers[2 * i + 1]
-        outcomes[i] = core_settle_hit(core, &hits[i], &ahead[i], outcomes[i])
+        if core.n_fingers:
+            ahead[i].user_finger = core.fingers[2 * i]
+            ahead[i].url_finger = core.fingers[2 * i + 1]
+        outcomes[i] = core_settle_hit(core, &hits[i], &ahead[i])
     if core.journal != NULL or core.written != NULL:
         for i in range(n_hits):
             core_tell(core, &hits[i], &ahead[i])

@@ -44,9 +44,9 @@ from online.terms import SKEW_MS as _SKEW_MS
 from online.core.arena cimport NO_REF, Purse, purse_give, purse_take, ref_t
 from online.core.skiplist cimport (
     BY_NAME, BY_PAGE, BY_TIME, DEPARTED, GUEST, HEAD, HIDDEN, MAX_HEIGHT, MEMBER, PAGE, Kind, Name, Page, Record,
-    Skiplist, name_of, next_of, page_at, prev_of, record_at, same_name, skiplist_close, skiplist_free, skiplist_link,
-    skiplist_new, skiplist_open, skiplist_seek_name, skiplist_seek_page, skiplist_seek_time, skiplist_unlink,
-    skiplist_walk_name,
+    Skiplist, height_of, name_of, next_of, page_at, prev_of, record_at, same_name, skiplist_close, skiplist_free,
+    skiplist_link, skiplist_new, skiplist_open, skiplist_seek_name, skiplist_seek_page, skiplist_seek_time,
+    skiplist_unlink, skiplist_walk_name,
 )
 from online.core.slots cimport owns
 from online.core.table cimport (
@@ -71,7 +71,7 @@ cdef enum:
 cdef bint core_open(Core* core, Purse* purse, const uint64_t* secrets) noexcept nogil:
     """Make an empty index of a zeroed Core whose `window_s` and limits are set; False if there is no memory.
 
-    `purse` must outlive it. `secrets`: five random words, for hashes, cursors and heights.
+    `purse` must outlive it. `secrets`: four random words, for hashes and cursors.
     `core_close` is to be called in either case.
     """
     core.users.purse = core.pages.purse = core.skiplist.arena.purse = purse
@@ -85,7 +85,7 @@ cdef bint core_open(Core* core, Purse* purse, const uint64_t* secrets) noexcept 
     if core.seconds == NULL:
         purse_give(purse, core.window_s * sizeof(Second))
         return False
-    if not (skiplist_open(&core.skiplist, purse, secrets[4])
+    if not (skiplist_open(&core.skiplist, purse)
             and table_open(&core.users, purse) and table_open(&core.pages, purse)):
         return False
     core.named = skiplist_new(&core.skiplist, HEAD, NO_NAME, 0, MAX_HEIGHT)
@@ -138,12 +138,6 @@ cdef ref_t core_find_user(const Core* core, Name user) noexcept nogil:
 cdef ref_t core_find_page(const Core* core, Name url) noexcept nogil:
     """Return the page of this url, with what is overdue on it, or NO_REF. O(1) expected."""
     return table_find(&core.pages, &core.skiplist, core_hash(core, url), url)
-
-
-cdef int64_t core_page_people(const Core* core, ref_t page) noexcept nogil:
-    """Count the people on a page; NO_REF has none. O(1)."""
-    cdef Page* at = page_at(&core.skiplist, page)
-    return 0 if page == NO_REF else <int64_t>at.counts[<int>MEMBER] + at.counts[<int>GUEST] + at.counts[<int>HIDDEN]
 
 
 cdef inline int64_t people_of(const Second* second) noexcept nogil:
@@ -460,9 +454,11 @@ cdef inline bint is_repeat(const Core* core, ref_t session, const Hit* hit) noex
 
 
 cdef inline ref_t new_record(
-        Core* core, Table* table, Kind kind, Name name, uint32_t hash, int height) noexcept nogil:
+        Core* core, Table* table, Kind kind, Name name, uint64_t hash) noexcept nogil:
     """Make a record that its table has room for, or return NO_REF."""
-    return skiplist_new(&core.skiplist, kind, name, hash, height) if table_reserve(table) else NO_REF
+    if not table_reserve(table):
+        return NO_REF
+    return skiplist_new(&core.skiplist, kind, name, <uint32_t>hash, height_of(hash))
 
 
 cdef void note_most(Core* core) noexcept nogil:
@@ -492,7 +488,7 @@ cdef Outcome apply_hit(Core* core, const Hit* hit, Ahead* ahead, ref_t session, 
     cdef bint is_new_page = False
     cdef int64_t freed = 0
     if hit.kind != DEPARTED:
-        page = table_find(&core.pages, &core.skiplist, ahead.url_hash, hit.url)
+        page = table_find(&core.pages, &core.skiplist, <uint32_t>ahead.url_hash, hit.url)
         is_new_page = page == NO_REF
     if is_new and (table_used(&core.users) >= core.max_users
                    or hit.kind == DEPARTED and core.kinds[<int>DEPARTED] >= core.max_strangers):
@@ -502,18 +498,18 @@ cdef Outcome apply_hit(Core* core, const Hit* hit, Ahead* ahead, ref_t session, 
         if table_used(&core.pages) - freed >= core.max_pages:
             return FULL_PAGES
     if is_new:
-        session = new_record(core, &core.users, <Kind>hit.kind, hit.user, ahead.user_hash, ahead.user_height)
+        session = new_record(core, &core.users, <Kind>hit.kind, hit.user, ahead.user_hash)
         if session == NO_REF:
             return FULL_MEMORY
     if is_new_page:
-        page = new_record(core, &core.pages, PAGE, hit.url, ahead.url_hash, ahead.url_height)
+        page = new_record(core, &core.pages, PAGE, hit.url, ahead.url_hash)
         if page == NO_REF:
             if is_new:
                 skiplist_free(&core.skiplist, session)
             return FULL_MEMORY
         link_page(core, page, ahead.url_finger)
     if is_new:
-        table_add(&core.users, ahead.user_hash, session)
+        table_add(&core.users, <uint32_t>ahead.user_hash, session)
     else:
         if hit.kind == DEPARTED and core.gone != NULL:
             tell_gone(core, session)
@@ -557,7 +553,7 @@ cdef Outcome judge_hit(Core* core, const Hit* hit, Ahead* ahead) noexcept nogil:
         if core.gone != NULL and hit.kind != DEPARTED:
             core.gone(core.past, hit.kind, hit.user, hit.url, seen_ms)
         return LATE
-    session = table_find(&core.users, &core.skiplist, ahead.user_hash, hit.user)
+    session = table_find(&core.users, &core.skiplist, <uint32_t>ahead.user_hash, hit.user)
     if session != NO_REF:
         newest_ms = core_seen_ms(core, session)
         if seen_ms < newest_ms:
@@ -571,15 +567,16 @@ cdef Outcome judge_hit(Core* core, const Hit* hit, Ahead* ahead) noexcept nogil:
     while outcome >= FULL_USERS and core_expire_some(core, EXPIRED_AT_ONCE):
         again = ahead[0]
         again.user_finger = again.url_finger = NO_REF  # they may have gone
-        session = table_find(&core.users, &core.skiplist, ahead.user_hash, hit.user)
+        session = table_find(&core.users, &core.skiplist, <uint32_t>ahead.user_hash, hit.user)
         outcome = apply_hit(core, hit, &again, session, seen_ms)
     if newest_ms < core.visits_from_ms and outcome == ACCEPTED:
         core.visit(core.past, hit, seen_ms, newest_ms)
     return outcome
 
 
-cdef Outcome core_settle_hit(Core* core, const Hit* hit, Ahead* ahead, Outcome outcome) noexcept nogil:
+cdef Outcome core_settle_hit(Core* core, const Hit* hit, Ahead* ahead) noexcept nogil:
     """Carry out a hit unless something is wrong with it in itself, and count what became of it. `core_tell` follows."""
+    cdef Outcome outcome = core_check_hit(core, hit)
     if outcome == ACCEPTED:
         outcome = judge_hit(core, hit, ahead)
     count_outcome(core, hit, outcome)
@@ -594,7 +591,9 @@ cdef Outcome core_hit(Core* core, const Hit* hit) noexcept nogil:
     Returns: ACCEPTED (also for an exact repeat); LATE or STALE, ignored; or why it was refused. All are counted;
     all but ACCEPTED change nothing else.
     """
-    cdef Ahead ahead = core_look(core, hit)
-    cdef Outcome outcome = core_settle_hit(core, hit, &ahead, core_check_hit(core, hit))
+    cdef Ahead ahead
+    cdef Outcome outcome
+    core_look(core.hash_key, hit, &ahead)
+    outcome = core_settle_hit(core, hit, &ahead)
     core_tell(core, hit, &ahead)
     return outcome

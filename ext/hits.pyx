@@ -250,32 +250,52 @@ cdef inline const uint8_t* usual_text(const uint8_t* at, const uint8_t* end, Nam
     return at + n_bytes
 
 
-cdef inline size_t usual_hit(const uint8_t* begin, size_t n, Service service, Hit* hit) noexcept:
-    """Read `[user, url, seen_ms]`, perhaps with a kind, in the shape that packers give it; return its bytes, or 0."""
+cdef inline const uint8_t* usual_hit(const uint8_t* begin, const uint8_t* end, Service service, Hit* hit) noexcept:
+    """Read `[user, url, seen_ms]`, perhaps with a kind, in the shape that packers give it; return its end, or NULL."""
     cdef const uint8_t* at = begin + 1
-    cdef const uint8_t* end = begin + n
     cdef Name kind
     cdef uint64_t seen_ms
-    if n == 0 or not 0x93 <= begin[0] <= 0x94:
-        return 0
+    if begin >= end or not 0x93 <= begin[0] <= 0x94:
+        return NULL
     at = usual_text(at, end, &hit.user)
     if at == NULL:
-        return 0
+        return NULL
     at = usual_text(at, end, &hit.url)
     if at == NULL or end - at < TIME_BYTES or at[0] != 0xCF:
-        return 0
+        return NULL
     memcpy(&seen_ms, at + 1, 8)
     seen_ms = big_endian_word(seen_ms)
     if not <uint64_t>SEEN_MIN_MS <= seen_ms <= <uint64_t>SEEN_MAX_MS:
-        return 0
+        return NULL
     at += TIME_BYTES
     hit.kind = MEMBER
     if begin[0] == 0x94:
         at = usual_text(at, end, &kind)
         if at == NULL or not usual_kind(kind, &hit.kind):
-            return 0
+            return NULL
     hit.seen_ms = index_of(service, <int64_t>seen_ms)
-    return at - begin
+    return at
+
+
+cdef int usual_hits(Connection c, const uint8_t* at, size_t n, Hit* hits, int most, size_t* used) noexcept:
+    """Read the usual hits that come first, up to `most` and to where the frame may end; tell how many there were."""
+    cdef Frame* frame = &c.frame
+    cdef const uint8_t* begin = at
+    cdef const uint8_t* end = at + min(n, frame_limit(c) - frame.size)
+    cdef const uint8_t* hit_end
+    cdef int n_hits = 0
+    while n_hits < most:
+        hit_end = usual_hit(at, end, c.service, &hits[n_hits])
+        if hit_end == NULL:
+            break
+        at = hit_end
+        n_hits += 1
+    frame.left -= n_hits
+    frame.n_taken += n_hits
+    frame.size += at - begin
+    used[0] += at - begin
+    c.work += n_hits
+    return n_hits
 
 
 cdef int read_hit(Connection c, Arg* args, const uint8_t* at, size_t n, size_t* size, int64_t* n_args) except -2:
@@ -383,22 +403,18 @@ cdef int read_hits(Connection c, const uint8_t* at, size_t n, size_t* used) exce
     cdef Hit hits[HITS_AT_ONCE]
     cdef size_t size = 0
     cdef int64_t n_args = 0
-    cdef int n_hits = 0, _n_read
+    cdef int most = <int>min(<int64_t>HITS_AT_ONCE, frame.left), n_hits = 0, n_read = 0, n_usual
     cdef int progress = COMPLETE
     cdef bint is_barred = (
         c.service._loading is not None or c.service._refusing is not None or not c.may_write)
     cdef bint may_be_usual = not is_barred and c.core != NULL and c.service.max_items >= 4 and c.service.max_depth > 2
-    for _n_read in range(<int>min(<int64_t>HITS_AT_ONCE, frame.left)):
+    while n_read < most:
         if may_be_usual:
-            size = usual_hit(at + used[0], n - used[0], c.service, &hits[n_hits])
-            if size and frame.size + size <= frame_limit(c):
-                frame.left -= 1
-                frame.size += size
-                used[0] += size
-                c.work += 1
-                frame.n_taken += 1
-                n_hits += 1
-                continue
+            n_usual = usual_hits(c, at + used[0], n - used[0], &hits[n_hits], most - n_read, used)
+            n_hits += n_usual
+            n_read += n_usual
+            if n_read == most:
+                break
         try:
             progress = read_hit(c, &args[4 * n_hits], at + used[0], n - used[0], &size, &n_args)
         except FramingError:
@@ -406,6 +422,7 @@ cdef int read_hits(Connection c, const uint8_t* at, size_t n, size_t* used) exce
             raise
         if progress != COMPLETE:
             break
+        n_read += 1
         frame.left -= 1
         frame.size += size
         used[0] += size

@@ -206,7 +206,7 @@ cdef class Index:
                   bint keeps_nothing=False):
         cdef Core* core = &self.core
         cdef Purse* purse = &core.own_purse
-        cdef uint64_t secrets[5]
+        cdef uint64_t secrets[4]
         cdef bytes drawn
         core.window_s = number_from("window_s", window_s, WINDOW_MIN_S, WINDOW_MAX_S)
         core.max_users = number_from("max_users", max_users, 1, 2 ** 31 - 1)
@@ -219,7 +219,7 @@ cdef class Index:
         core.keeps_nothing = keeps_nothing
         if seed is not None:
             number_from("seed bytes", len(seed), 16, 16)
-        drawn = os.urandom(sizeof(secrets)) if seed is None else (seed * 3)[:sizeof(secrets)]
+        drawn = os.urandom(sizeof(secrets)) if seed is None else 2 * seed
         memcpy(secrets, <const char*>drawn, sizeof(secrets))
         self.budget = budget
         if budget is not None:

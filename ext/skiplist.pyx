@@ -46,9 +46,8 @@ def steps():
     return None if steps_taken() < 0 else steps_taken()
 
 
-cdef bint skiplist_open(Skiplist* skiplist, Purse* purse, uint64_t seed) noexcept nogil:
-    """Make an empty skiplist; False if no memory can be had. `seed` makes the heights, and should be secret."""
-    skiplist.dice = seed | 1
+cdef bint skiplist_open(Skiplist* skiplist, Purse* purse) noexcept nogil:
+    """Make an empty skiplist; False if no memory can be had."""
     return arena_open(&skiplist.arena, purse)
 
 
@@ -88,42 +87,6 @@ cdef ref_t skiplist_new(Skiplist* skiplist, Kind kind, Name name, uint32_t hash,
 cdef void skiplist_free(Skiplist* skiplist, ref_t ref) noexcept nogil:
     """Free a record that stands in no order any more. O(1)."""
     arena_give(&skiplist.arena, ref)
-
-
-cdef inline void splice(Skiplist* skiplist, int order, int level, ref_t ref, ref_t prev, ref_t next) noexcept nogil:
-    cdef Link* link = &record_at(skiplist, ref).levels[level].by[order]
-    link.prev = prev
-    link.next = next
-    record_at(skiplist, prev).levels[level].by[order].next = ref
-    record_at(skiplist, next).levels[level].by[order].prev = ref
-
-
-cdef void skiplist_link(Skiplist* skiplist, Order order, ref_t ref, ref_t after) noexcept nogil:
-    """Put a record right behind `after`, a record or head of the order. O(1) expected.
-
-    The successors of a tall tower are found by climbing from the record behind `after` along its highest links: that
-    is where a search for the place has just come by, and at the end of an order it is the head, which is tall enough.
-    """
-    cdef int height = record_at(skiplist, ref).height
-    cdef int level
-    cdef ref_t next = next_of(skiplist, order, after)
-    cdef Record* record = record_at(skiplist, next)
-    for level in range(height):
-        while record.height <= level:
-            next = record.levels[record.height - 1].by[<int>order].next
-            record = record_at(skiplist, next)
-        splice(skiplist, order, level, ref, record.levels[level].by[<int>order].prev, next)
-
-
-cdef void skiplist_unlink(Skiplist* skiplist, Order order, ref_t ref) noexcept nogil:
-    """Take a record out of an order. O(1) expected."""
-    cdef Record* record = record_at(skiplist, ref)
-    cdef int level
-    cdef Link link
-    for level in range(record.height):
-        link = record.levels[level].by[<int>order]
-        record_at(skiplist, link.prev).levels[level].by[<int>order].next = link.next
-        record_at(skiplist, link.next).levels[level].by[<int>order].prev = link.prev
 
 
 # Searches. One descent serves all orders; many searches go side by side, so that their waits for memory overlap.
@@ -171,15 +134,6 @@ cdef inline void begin(const Skiplist* skiplist, Search* search, ref_t finger) n
     choose_next(skiplist, search)
 
 
-cdef inline void begin_at_newest(const Skiplist* skiplist, Search* search, ref_t newest) noexcept nogil:
-    """Begin at the end of an order by time, where most searches end at once."""
-    if newest != search.head and newest != search.page and is_after(skiplist, newest, search):
-        begin(skiplist, search, newest)
-    else:
-        search.overshot = newest
-        search.level = -1
-
-
 cdef void search_name(const Skiplist* skiplist, Search* search, ref_t head, Name name) noexcept nogil:
     """Begin a search by name for the last record that is not greater than `name`. O(log n) expected steps."""
     search.order = BY_NAME
@@ -189,15 +143,15 @@ cdef void search_name(const Skiplist* skiplist, Search* search, ref_t head, Name
 
 
 cdef void search_time(const Skiplist* skiplist, Search* search, ref_t head, uint64_t key) noexcept nogil:
-    """Begin a search by time for the last record whose key is not later than `key`.
+    """Begin a search by time for the last record whose key is not later than `key`: not that of the newest one.
 
-    O(log d) expected steps, d being the number of records after it: none at the end.
+    O(log d) expected steps, d being the number of records after it.
     """
     search.order = BY_TIME
     search.head = head
     search.page = NO_REF
     search.key = key
-    begin_at_newest(skiplist, search, prev_of(skiplist, BY_TIME, head))
+    begin(skiplist, search, prev_of(skiplist, BY_TIME, head))
 
 
 cdef void search_page(const Skiplist* skiplist, Search* search, ref_t page, uint64_t key) noexcept nogil:
@@ -206,7 +160,7 @@ cdef void search_page(const Skiplist* skiplist, Search* search, ref_t page, uint
     search.head = NO_REF
     search.page = page
     search.key = key
-    begin_at_newest(skiplist, search, page_at(skiplist, page).newest)
+    begin(skiplist, search, page_at(skiplist, page).newest)
 
 
 cdef inline ref_t finish(const Skiplist* skiplist, Search* search) noexcept nogil:
@@ -258,15 +212,15 @@ cdef ref_t skiplist_seek_name(const Skiplist* skiplist, ref_t head, Name name) n
     return finish(skiplist, &search)
 
 
-cdef ref_t skiplist_seek_time(const Skiplist* skiplist, ref_t head, uint64_t key) noexcept nogil:
-    """Return the last record by time whose key is not later than `key`, or the head. O(1) at the end."""
+cdef ref_t skiplist_seek_back_time(const Skiplist* skiplist, ref_t head, uint64_t key) noexcept nogil:
+    """`skiplist_seek_time` for a place before the newest record."""
     cdef Search search
     search_time(skiplist, &search, head, key)
     return finish(skiplist, &search)
 
 
-cdef ref_t skiplist_seek_page(const Skiplist* skiplist, ref_t page, uint64_t key) noexcept nogil:
-    """Return the last session of a page's run whose key is not later than `key`, or the page. As by time."""
+cdef ref_t skiplist_seek_back_page(const Skiplist* skiplist, ref_t page, uint64_t key) noexcept nogil:
+    """`skiplist_seek_page` for a place before the newest session."""
     cdef Search search
     search_page(skiplist, &search, page, key)
     return finish(skiplist, &search)

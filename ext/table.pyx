@@ -14,8 +14,7 @@ Invariants:
 Jean-Philippe Aumasson and Daniel J. Bernstein, "SipHash: a fast short-input PRF" (2012), here with 1 and 3 rounds.
 """
 
-from libc.stdint cimport uint8_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from online.core.arena cimport purse_give, purse_take
 
@@ -35,82 +34,6 @@ cdef enum:
     MOVED_AT_ONCE = 8
     # Slots of an outgrown table whose memory goes back in one call: giving back a large one whole takes milliseconds.
     RETURNED_AT_ONCE = 1 << 17
-
-
-cdef extern from *:
-    """
-    #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    #define little_endian(word) (word)
-    #define little_endian_half(word) (word)
-    #else
-    #define little_endian(word) __builtin_bswap64(word)
-    #define little_endian_half(word) __builtin_bswap32(word)
-    #endif
-    """
-    uint64_t little_endian(uint64_t word) noexcept nogil
-    uint32_t little_endian_half(uint32_t word) noexcept nogil
-
-
-cdef inline uint64_t rotate(uint64_t x, int by) noexcept nogil:
-    return (x << by) | (x >> (64 - by))
-
-
-cdef inline void sip_round(uint64_t* v) noexcept nogil:
-    v[0] += v[1]
-    v[2] += v[3]
-    v[1] = rotate(v[1], 13) ^ v[0]
-    v[3] = rotate(v[3], 16) ^ v[2]
-    v[0] = rotate(v[0], 32)
-    v[2] += v[1]
-    v[0] += v[3]
-    v[1] = rotate(v[1], 17) ^ v[2]
-    v[3] = rotate(v[3], 21) ^ v[0]
-    v[2] = rotate(v[2], 32)
-
-
-cdef inline uint64_t rest_of(const uint8_t* at, size_t left, size_t n_bytes) noexcept nogil:
-    """Return the last bytes of data, fewer than eight, as a word: by whole reads, as a copy of so few is a call."""
-    cdef uint64_t word = 0
-    cdef uint32_t low, high
-    if left == 0:
-        return 0
-    if n_bytes >= 8:
-        memcpy(&word, at + left - 8, 8)                  # with bytes before them, which go
-        return little_endian(word) >> (64 - 8 * left)
-    if left >= 4:
-        memcpy(&low, at, 4)
-        memcpy(&high, at + left - 4, 4)                  # they may overlap
-        return little_endian_half(low) | <uint64_t>little_endian_half(high) << (8 * (left - 4))
-    return at[0] | <uint64_t>at[left >> 1] << (8 * (left >> 1)) | <uint64_t>at[left - 1] << (8 * (left - 1))
-
-
-cdef uint64_t siphash(HashKey key, const void* data, size_t n_bytes) noexcept nogil:
-    """Return SipHash-1-3 of `data`. O(n)."""
-    cdef const uint8_t* at = <const uint8_t*>data
-    cdef size_t left = n_bytes
-    cdef uint64_t v[4]
-    cdef uint64_t word
-    v[0] = key.k0 ^ <uint64_t>0x736F6D6570736575
-    v[1] = key.k1 ^ <uint64_t>0x646F72616E646F6D
-    v[2] = key.k0 ^ <uint64_t>0x6C7967656E657261
-    v[3] = key.k1 ^ <uint64_t>0x7465646279746573
-    while left >= 8:
-        memcpy(&word, at, 8)
-        word = little_endian(word)
-        v[3] ^= word
-        sip_round(v)
-        v[0] ^= word
-        at += 8
-        left -= 8
-    word = rest_of(at, left, n_bytes) | <uint64_t>n_bytes << 56
-    v[3] ^= word
-    sip_round(v)
-    v[0] ^= word
-    v[2] ^= 0xFF
-    sip_round(v)
-    sip_round(v)
-    sip_round(v)
-    return v[0] ^ v[1] ^ v[2] ^ v[3]
 
 
 cdef bint slots_open(Slots* slots, uint32_t n_slots, Purse* purse) noexcept nogil:

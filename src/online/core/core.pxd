@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from online.core.arena cimport NO_REF, Purse, ref_t
-from online.core.skiplist cimport BOT, DEPARTED, GUEST, HIDDEN, Name, Skiplist, page_at, skiplist_draw_heights
+from online.core.skiplist cimport BOT, DEPARTED, GUEST, HIDDEN, MEMBER, Name, Page, Skiplist, page_at
 from online.core.slots cimport Owned
 from online.core.table cimport HashKey, Table, siphash
 
@@ -115,12 +115,10 @@ cdef struct Core:
 
 cdef struct Ahead:
     # What is known of a hit before it is carried out.
-    uint32_t user_hash
-    uint32_t url_hash
+    uint64_t user_hash                                   # tables take the lower half, heights the upper
+    uint64_t url_hash
     ref_t user_finger                                    # see Core.fingers; NO_REF if nobody has looked
     ref_t url_finger
-    uint8_t user_height                                  # of a session or page, should the hit make one
-    uint8_t url_height
     int64_t written_ms                                   # the time with which it was applied; 0: it was not, or not yet
 
 cdef bint core_open(Core* core, Purse* purse, const uint64_t* secrets) noexcept nogil
@@ -134,12 +132,11 @@ cdef bint core_settle_page(Core* core, Name url, bint with_bots, int64_t* left, 
 cdef void expire_session(Core* core, ref_t session) noexcept nogil
 cdef Outcome core_check_hit(const Core* core, const Hit* hit) noexcept nogil
 cdef Outcome core_weigh_hit(Core* core, const Hit* hit) noexcept nogil
-cdef Outcome core_settle_hit(Core* core, const Hit* hit, Ahead* ahead, Outcome outcome) noexcept nogil
+cdef Outcome core_settle_hit(Core* core, const Hit* hit, Ahead* ahead) noexcept nogil
 cdef Outcome core_hit(Core* core, const Hit* hit) noexcept nogil
 cdef int64_t core_people_within(const Core* core, int64_t within_s) noexcept nogil
 cdef ref_t core_find_user(const Core* core, Name user) noexcept nogil
 cdef ref_t core_find_page(const Core* core, Name url) noexcept nogil
-cdef int64_t core_page_people(const Core* core, ref_t page) noexcept nogil
 cdef int64_t core_seen_ms(const Core* core, ref_t session) noexcept nogil
 cdef bint core_is_named(const Core* core, ref_t session) noexcept nogil
 cdef ref_t core_oldest(const Core* core, bint named) noexcept nogil
@@ -174,9 +171,17 @@ cdef inline ref_t head_of(const Core* core, int kind) noexcept nogil:
     """The head of the order by time that sessions of a kind stand in."""
     return core.named if names(kind) else core.unnamed
 
+cdef inline int64_t people_on(const Page* page) noexcept nogil:
+    return <int64_t>page.counts[<int>MEMBER] + page.counts[<int>GUEST] + page.counts[<int>HIDDEN]
+
+cdef inline int64_t core_page_people(const Core* core, ref_t page) noexcept nogil:
+    """Count the people on a page; NO_REF has none. O(1)."""
+    return 0 if page == NO_REF else people_on(page_at(&core.skiplist, page))
+
 cdef inline int64_t sessions_on(const Core* core, ref_t page) noexcept nogil:
     """How many sessions a page has, of bots too."""
-    return core_page_people(core, page) + page_at(&core.skiplist, page).counts[<int>BOT]
+    cdef const Page* at = page_at(&core.skiplist, page)
+    return people_on(at) + at.counts[<int>BOT]
 
 cdef inline void core_tell(Core* core, const Hit* hit, const Ahead* ahead) noexcept nogil:
     """Tell who observes what is written, if anybody does and the hit was."""
@@ -185,15 +190,12 @@ cdef inline void core_tell(Core* core, const Hit* hit, const Ahead* ahead) noexc
     if core.written != NULL and ahead.written_ms:
         core.written(core.written_to, hit, ahead.written_ms)
 
-cdef inline Ahead core_look(Core* core, const Hit* hit) noexcept nogil:
-    """Hash the names of a hit, and draw the heights that it may need."""
-    cdef Ahead ahead
-    ahead.user_hash = core_hash(core, hit.user)
-    ahead.url_hash = 0 if hit.kind == DEPARTED else core_hash(core, hit.url)
+cdef inline void core_look(HashKey key, const Hit* hit, Ahead* ahead) noexcept nogil:
+    """Begin to look ahead: hash the names of a hit. `key` is the core's `hash_key`."""
+    ahead.user_hash = siphash(key, hit.user.at, hit.user.n_bytes)
+    ahead.url_hash = 0 if hit.kind == DEPARTED else siphash(key, hit.url.at, hit.url.n_bytes)
     ahead.user_finger = ahead.url_finger = NO_REF
     ahead.written_ms = 0
-    skiplist_draw_heights(&core.skiplist, &ahead.user_height, &ahead.url_height)
-    return ahead
 
 cdef inline void core_watch(Core* core, Watch* watch) noexcept nogil:
     """Let `watch` be told of changes. O(1)."""

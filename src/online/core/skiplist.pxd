@@ -53,7 +53,6 @@ cdef packed struct Page:
 
 cdef struct Skiplist:
     Arena arena
-    uint64_t dice                                        # state of the generator of heights
 
 cdef struct Name:
     const char* at
@@ -71,16 +70,14 @@ cdef struct Search:
     ref_t overshot                                       # not after the place; in the end, the answer
     int level
 
-cdef bint skiplist_open(Skiplist* skiplist, Purse* purse, uint64_t seed) noexcept nogil
+cdef bint skiplist_open(Skiplist* skiplist, Purse* purse) noexcept nogil
 cdef void skiplist_close(Skiplist* skiplist) noexcept nogil
 cdef ref_t skiplist_new(Skiplist* skiplist, Kind kind, Name name, uint32_t hash, int height) noexcept nogil
 cdef void skiplist_free(Skiplist* skiplist, ref_t ref) noexcept nogil
-cdef void skiplist_link(Skiplist* skiplist, Order order, ref_t ref, ref_t after) noexcept nogil
-cdef void skiplist_unlink(Skiplist* skiplist, Order order, ref_t ref) noexcept nogil
 cdef ref_t skiplist_seek_name(const Skiplist* skiplist, ref_t head, Name name) noexcept nogil
 cdef ref_t skiplist_walk_name(const Skiplist* skiplist, ref_t head, ref_t finger, Name name) noexcept nogil
-cdef ref_t skiplist_seek_time(const Skiplist* skiplist, ref_t head, uint64_t key) noexcept nogil
-cdef ref_t skiplist_seek_page(const Skiplist* skiplist, ref_t page, uint64_t key) noexcept nogil
+cdef ref_t skiplist_seek_back_time(const Skiplist* skiplist, ref_t head, uint64_t key) noexcept nogil
+cdef ref_t skiplist_seek_back_page(const Skiplist* skiplist, ref_t page, uint64_t key) noexcept nogil
 cdef void search_name(const Skiplist* skiplist, Search* search, ref_t head, Name name) noexcept nogil
 cdef void search_time(const Skiplist* skiplist, Search* search, ref_t head, uint64_t key) noexcept nogil
 cdef void search_page(const Skiplist* skiplist, Search* search, ref_t page, uint64_t key) noexcept nogil
@@ -97,23 +94,13 @@ cdef extern from *:
     uint64_t big_endian(uint64_t word) noexcept nogil
     int __builtin_ctz(unsigned int bits) noexcept nogil
 
-cdef inline uint8_t height_from(uint64_t bits) noexcept nogil:
-    """Return a height: 1 with probability 3/4, 2 with 3/16 ... at most MAX_HEIGHT. Takes HEIGHT_BITS random bits."""
-    return <uint8_t>(1 + __builtin_ctz(<uint32_t>bits | 1 << HEIGHT_BITS) // 2)
+cdef inline int height_of(uint64_t hash) noexcept nogil:
+    """Return the height for a record whose name has this keyed hash: 1 with probability 3/4, 2 with 3/16 and so on.
 
-cdef inline void skiplist_draw_heights(Skiplist* skiplist, uint8_t* one, uint8_t* other) noexcept nogil:
-    """Draw the heights of two records to be. O(1).
-
-    Source: Sebastiano Vigna, xorshift64* (2014); its high bits are the good ones.
+    It takes bits of the upper half, as tables take the lower one. So it needs no generator, and is drawn where a record
+    is made; nobody who does not know the key can choose it.
     """
-    cdef uint64_t x = skiplist.dice
-    x ^= x >> 12
-    x ^= x << 25
-    x ^= x >> 27
-    skiplist.dice = x
-    x *= <uint64_t>0x2545F4914F6CDD1D
-    one[0] = height_from(x >> (64 - HEIGHT_BITS))
-    other[0] = height_from(x >> (64 - 2 * HEIGHT_BITS) & ((1 << HEIGHT_BITS) - 1))
+    return 1 + __builtin_ctz(<uint32_t>(hash >> 32) | 1 << HEIGHT_BITS) // 2
 
 cdef inline Record* record_at(const Skiplist* skiplist, ref_t ref) noexcept nogil:
     return <Record*>arena_at(&skiplist.arena, ref)
@@ -141,8 +128,29 @@ cdef inline void prefetch_record(const Skiplist* skiplist, ref_t ref, int height
     prefetch(at)
     prefetch(at + (sizeof(Record) - MAX_HEIGHT * sizeof(Level) + height * sizeof(Level) + 15))
 
+cdef inline void prefetch_link(const Skiplist* skiplist, Order order, ref_t ref) noexcept nogil:
+    """Fetch the lowest link of a record: most neighbours have no other."""
+    prefetch(&record_at(skiplist, ref).levels[0].by[<int>order])
+
+cdef inline bint same_word(const char* one, const char* other) noexcept nogil:
+    """Whether eight bytes are the same."""
+    cdef uint64_t a, b
+    memcpy(&a, one, 8)
+    memcpy(&b, other, 8)
+    return a == b
+
 cdef inline bint same_name(Name one, Name other) noexcept nogil:
-    return one.n_bytes == other.n_bytes and memcmp(one.at, other.at, one.n_bytes) == 0
+    """Whether two names are the same byte by byte; by words, without a call, unless they are short."""
+    cdef uint32_t i = 8
+    if one.n_bytes != other.n_bytes:
+        return False
+    if one.n_bytes < 8:
+        return memcmp(one.at, other.at, one.n_bytes) == 0
+    while i < one.n_bytes:
+        if not same_word(one.at + i - 8, other.at + i - 8):
+            return False
+        i += 8
+    return same_word(one.at + one.n_bytes - 8, other.at + one.n_bytes - 8)
 
 cdef inline int compare_words(const char* one, const char* other) noexcept nogil:
     """Compare eight bytes as memcmp does."""
@@ -176,3 +184,55 @@ cdef inline bint begins_with(Name name, Name prefix) noexcept nogil:
 cdef inline int64_t later_by(uint64_t key, uint64_t other) noexcept nogil:
     """Return how far `key` is after `other`: keys wrap around, and are compared like TCP's sequence numbers."""
     return <int64_t>(key - other)
+
+# Links. Inline, as each hit unlinks and links its session in two orders.
+
+cdef inline void splice(Skiplist* skiplist, int order, int level, ref_t ref, ref_t prev, ref_t next) noexcept nogil:
+    cdef Link* link = &record_at(skiplist, ref).levels[level].by[order]
+    link.prev = prev
+    link.next = next
+    record_at(skiplist, prev).levels[level].by[order].next = ref
+    record_at(skiplist, next).levels[level].by[order].prev = ref
+
+cdef inline void skiplist_link(Skiplist* skiplist, Order order, ref_t ref, ref_t after) noexcept nogil:
+    """Put a record right behind `after`, a record or head of the order. O(1) expected.
+
+    The successors of a tall tower are found by climbing from the record behind `after` along its highest links: that
+    is where a search for the place has just come by, and at the end of an order it is the head, which is tall enough.
+    """
+    cdef ref_t next = next_of(skiplist, order, after)
+    cdef Record* record
+    cdef int level
+    splice(skiplist, order, 0, ref, after, next)
+    for level in range(1, record_at(skiplist, ref).height):
+        record = record_at(skiplist, next)
+        while record.height <= level:
+            next = record.levels[record.height - 1].by[<int>order].next
+            record = record_at(skiplist, next)
+        splice(skiplist, order, level, ref, record.levels[level].by[<int>order].prev, next)
+
+cdef inline void skiplist_unlink(Skiplist* skiplist, Order order, ref_t ref) noexcept nogil:
+    """Take a record out of an order. O(1) expected."""
+    cdef Record* record = record_at(skiplist, ref)
+    cdef int level
+    cdef Link link
+    for level in range(record.height):
+        link = record.levels[level].by[<int>order]
+        record_at(skiplist, link.prev).levels[level].by[<int>order].next = link.next
+        record_at(skiplist, link.next).levels[level].by[<int>order].prev = link.prev
+
+# Places by time, nearly all of them behind the newest record.
+
+cdef inline bint is_behind(const Skiplist* skiplist, ref_t newest, ref_t head, uint64_t key) noexcept nogil:
+    """Whether a place is behind the newest record of an order by time, or of a run; `head` is that of an empty one."""
+    return newest == head or later_by(record_at(skiplist, newest).key, key) <= 0
+
+cdef inline ref_t skiplist_seek_time(const Skiplist* skiplist, ref_t head, uint64_t key) noexcept nogil:
+    """Return the last record by time whose key is not later than `key`, or the head. O(1) at the end."""
+    cdef ref_t newest = prev_of(skiplist, BY_TIME, head)
+    return newest if is_behind(skiplist, newest, head, key) else skiplist_seek_back_time(skiplist, head, key)
+
+cdef inline ref_t skiplist_seek_page(const Skiplist* skiplist, ref_t page, uint64_t key) noexcept nogil:
+    """Return the last session of a page's run whose key is not later than `key`, or the page. As by time."""
+    cdef ref_t newest = page_at(skiplist, page).newest
+    return newest if is_behind(skiplist, newest, page, key) else skiplist_seek_back_page(skiplist, page, key)
