@@ -139,8 +139,9 @@ async def information(running):
         ({}, "needs a bus"),
         ({"bus": "redis://127.0.0.1:1", "state": "/nowhere"}, "keeps nothing"),
         ({"bus": "redis://127.0.0.1:1", "bus_ack": "yes"}, "--bus-ack yes is for servers"),
+        ({"bus": "redis://127.0.0.1:1", "map": "/map.toml"}, "--map is for servers and gateways"),
     ],
-    ids=["no-bus", "state", "ack"],
+    ids=["no-bus", "state", "ack", "map"],
 )
 def test_a_setting_that_is_not_for_relays_is_told(settings, problem):
     with pytest.raises(ConfigError, match=problem):

@@ -151,9 +151,9 @@ class Division(Part):
         """Read the window from streams, up to their ends as they are now, however long it takes."""
         why = self._service.loading
         for number in numbers:
-            await self._connected(number, self._read_window)
             if why is not None:
-                self._service.loading = f"{why}; partition {number} is read"
+                self._service.loading = f"{why}; the stream of partition {number} is being read"
+            await self._connected(number, self._read_window)
 
     async def _read_window(self, number: int, bus: Bus) -> None:
         look = await bus.look()
