@@ -59,7 +59,7 @@ BAD_INPUT = [
     ("SECTION", [], "ERR wrong number of arguments for SECTION: 0; usage: SECTION prefix"),
     ("ECHO", [], "ERR wrong number of arguments for ECHO: 0; usage: ECHO text"),
     ("PING", ["a", "b"], "ERR wrong number of arguments for PING: 2; usage: PING [text]"),
-    ("TIME", ["a"], "ERR wrong number of arguments for TIME: 1;"),
+    ("TIME", ["a", "b"], "ERR wrong number of arguments for TIME: 2;"),
     # names
     ("HIT", ["", "/x"], "RANGE user is empty; it takes 1 to 256 bytes"),
     ("HIT", [None, "/x"], "RANGE user is empty; it takes 1 to 256 bytes"),

@@ -183,7 +183,7 @@ async def log_stream(cell):
         b'<190>Nov 14 22:13:20 web nginx: ::1 - %b [14/Nov/2023:22:13:%02d +0000] "GET /z HTTP/1.1" 200 1 "-" "Mozilla"'
     )
     found = {}
-    cell.syslog._take(line % (b"cleo", 20), found)
+    cell.syslog._take([line % (b"cleo", 20)], found)
     cell.syslog._give(b"default", found[b"default"])
     now_ms = cell.server.clock.now_ms()
     if cell.refusal != b"-FULL" or cell.server.sites[b"default"].seen([b"cleo"], now_ms=now_ms) != [None]:
