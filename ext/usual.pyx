@@ -261,9 +261,9 @@ cdef class UsualLines:
             found = self.careful(line)
         if tally is not None:
             tally.take_status(&self.last)
-        if isinstance(found, str):
-            return found
         if found is not True:
+            if isinstance(found, str):
+                return found
             user, url, seen_ms, kind = <tuple>found
         if tally is None or tally.take_view(&self.last, user, kind):
             pack_view(packed, <bytes?>user, <bytes?>url, seen_ms, <str?>kind)
