@@ -24,7 +24,6 @@ from tests.fuzz.targets import HEAD, LIMITS, PIECES, TAIL, TARGETS, USUAL, named
 from tests.keep.directories import make_sites
 from tests.wiring import NOW, SmallHost
 
-from online import errors
 from online.core.connection import Service as _Service
 from online.core.gets import Gets
 from online.core.index import Index as _Index
@@ -45,9 +44,6 @@ from online.core.skiplist cimport Name
 from online.core.system cimport clock_ns
 
 __all__ = ["QUICK", "guided", "run", "shaken"]
-
-# To guess which verb was meant takes twenty microseconds of plain Python.
-errors.difflib.get_close_matches = lambda *given, **options: []
 
 cdef extern from *:
     """
