@@ -167,8 +167,9 @@ $(VENV)/rivals: $(VENV)/tools
 	@$(call extra,bench)
 	@touch $(VENV)/rivals
 
-# Runs the benchmarks with results in $(1) and further options $(2), and reports even when some have failed.
-measured = @$(BIN)/python -m pytest bench --results $(1) $(2) $(BENCH); ended=$$?; \
+# Runs the benchmarks, or those that BENCH names, with results in $(1) and further options $(2), and reports even when
+# some have failed.
+measured = @$(BIN)/python -m pytest $(if $(filter bench/%,$(BENCH)),,bench) --results $(1) $(2) $(BENCH); ended=$$?; \
 	[ $$ended -gt 1 ] || $(BIN)/python -m bench.report $(1); exit $$ended
 
 instructions: $(VENV)/built
