@@ -37,8 +37,8 @@ def year(number: int) -> Iterator[tuple[int, ...]]:
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> tuple[Path, int]:
-    """The file of a hundred sites after a year, and their number."""
-    n_sites = 5 if request.config.getoption("--quick") else 100
+    """The file of a thousand sites after a year, and their number."""
+    n_sites = 5 if request.config.getoption("--quick") else 1_000
     path = tmp_path_factory.mktemp("past") / "history"
     history = History(path)
     with history._whole():

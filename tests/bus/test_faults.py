@@ -284,7 +284,7 @@ async def test_a_server_that_is_killed_and_started_again(broker, tmp_path):
             process.popen.send_signal(signal.SIGKILL)  # some may not be on the bus
             process.popen.wait()
         with server_process(*args) as process:
-            await until(lambda: one.users == 500, within_s=10)
+            await until(lambda: one.users == 500)
             await trio.to_thread.run_sync(hit_many, process.port, 500, 600)
             await until(lambda: one.users == 600)
             assert await trio.to_thread.run_sync(lambda: process.end()) == 0
