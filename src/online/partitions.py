@@ -102,7 +102,9 @@ def read(path: Path) -> PartitionMap:
     """Read a map from a file. Raises ConfigError, which names the file."""
     try:
         return parse(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"the map {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
         raise ConfigError(f"the map {path} cannot be read: {error}") from None
     except ConfigError as error:
         raise ConfigError(f"the map {path}: {error}") from None

@@ -24,6 +24,7 @@ import msgpack
 from tests.wiring import NOW, Wiring, drain, head_of_batch, notification, request, resp
 
 from online.core import wire
+from online.core.crowd import Crowd
 from online.core.index import Budget, Index
 from online.core.journal import Journal
 from online.core.observers import Changed, Written
@@ -378,6 +379,23 @@ def usual_lines_are_read():
     def act():
         pages = Pages(reader_of("auto"), Rules(), key=bytes(16))
         found[:] = [pages.parse(each) for each in lines], pages.pack(lines)
+
+    return act, lambda: ()
+
+
+@case
+def people_of_a_log_are_counted():
+    """Users and urls are enough for the tables to grow, and hits for the queue of the last windows."""
+    hits = [[b"user-%d" % (number % 90), b"/%d" % (number % 70), NOW + 1000 * number] for number in range(600)]
+    items = b"".join(map(msgpack.packb, hits))
+
+    def act():
+        crowd = Crowd(60, lambda crowd, now_ms: now_ms + 60_000)
+        crowd.take(items)
+        assert (crowd.hits, crowd.n_users, len(crowd.pages())) == (600, 90, 70)
+        assert len(crowd.pages_at_most()) == crowd.most == 60
+        assert sum(hits for hits, _ in crowd.hours()) == sum(hits for hits, _ in crowd.days().values()) == 600
+        crowd.stays()
 
     return act, lambda: ()
 

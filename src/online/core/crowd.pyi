@@ -26,6 +26,8 @@ class Crowd:
     def take(self, items: bytes) -> None:
         """Take hits, each an array of user, url, time and perhaps kind, in MessagePack, one after another.
 
+        Names are of the type bin and times take 64 bits, as `UsualLines.pack` writes them.
+
         O(1) for each. Raises ValueError for anything else, behind the hits before it.
         """
 
