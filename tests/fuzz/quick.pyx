@@ -20,8 +20,7 @@ import json
 import sys
 import traceback
 
-from tests.fuzz.targets import HEAD, LIMITS, PIECES, TAIL, TARGETS, USUAL, named
-from tests.keep.directories import make_sites
+from tests.fuzz.targets import HEAD, LIMITS, PIECES, TAIL, TARGETS, USUAL, Opener, named
 from tests.wiring import NOW, SmallHost
 
 from online.core.connection import Service as _Service
@@ -279,19 +278,6 @@ cdef int compare(uint8_t number, bytes line) except -1:
 
 # What a disk or a bus gives back
 
-class _Opener:
-    """Opens up to three sites."""
-
-    def __init__(self):
-        self.sites = make_sites(max_sites=3, max_users=8, max_pages=4)
-
-    def open(self, name):
-        return self.sites.open(name)
-
-    def noted(self, text):
-        pass
-
-
 cdef object opener = None
 cdef int64_t n_opened = 0
 
@@ -304,7 +290,7 @@ cdef object sites_opener():
         if opener is not None:
             for index in opener.sites.values():
                 index._check()
-        opener = _Opener()
+        opener = Opener()
     return opener
 
 

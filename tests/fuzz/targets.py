@@ -429,7 +429,7 @@ def records(*all_frames):
     return b"".join(len(frames).to_bytes(4, "little") + bytes(4) + frames for frames in all_frames)
 
 
-class _Host:
+class Opener:
     """Opens up to three sites."""
 
     def __init__(self):
@@ -456,7 +456,7 @@ def journal_seeds():
 @target(journal_seeds)
 def journal_records(data):
     """Records of a journal: applied whole, or not; the same however they are cut."""
-    host = _Host()
+    host = Opener()
     replay = Replay(host)
     data = mend(data, 0)
     used = replay.feed(data, SEGMENT, 0, now_ms=NOW)
@@ -466,7 +466,7 @@ def journal_records(data):
     for index in host.sites.values():
         index._check()
     if used:
-        again = Replay(_Host())
+        again = Replay(Opener())
         assert again.feed(data[:used], SEGMENT, 0, now_ms=NOW) == used
         assert again.n_applied == replay.n_applied or replay.is_bad
 
