@@ -128,9 +128,22 @@ if sys.argv[2] == "flush":
 """
 
 
+#: gevent looks a host up in a thread, and these start none once a program ends (python/cpython#113964).
+NO_THREADS_AT_EXIT = pytest.mark.xfail(
+    (3, 12) <= sys.version_info < (3, 12, 2), strict=True, reason="Python 3.12.0 and 3.12.1 start no thread at exit"
+)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("then", ["flush", "exit"])
-@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+@pytest.mark.parametrize(
+    ("library", "then"),
+    [
+        ("gevent", "flush"),
+        pytest.param("gevent", "exit", marks=NO_THREADS_AT_EXIT),
+        ("eventlet", "flush"),
+        ("eventlet", "exit"),
+    ],
+)
 def test_threads_exchanged_after_the_reporter_was_made(client, url, library, then):
     needs(library)
     told = run("import warnings; warnings.simplefilter('ignore')\n" + PATCHED_LATE, url, library, then)

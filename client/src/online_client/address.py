@@ -9,12 +9,15 @@ The site may stand in either place and is `default` if it stands in none. Specia
 """
 
 import os
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from online_client.errors import AddressError
+
+if TYPE_CHECKING:
+    import ssl
 
 DEFAULT_PORT = 8989
 DEFAULT_SITE = "default"
@@ -43,13 +46,15 @@ class Address:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"online{'s' * self.tls}://{host}:{self.port}/{quote(self.site, safe='')}"
 
-    def tls_context(self) -> ssl.SSLContext | None:
+    def tls_context(self) -> "ssl.SSLContext | None":
         """Return what a TLS connection to this address needs, None without TLS. Reads the CA file.
 
         Raises AddressError if that cannot be read.
         """
         if not self.tls:
             return None
+        import ssl  # takes longer than the rest, and spoils subinterpreters of Python 3.12.1
+
         try:
             return ssl.create_default_context(cafile=self.ca_file)
         except OSError as error:  # ssl.SSLError is one

@@ -12,14 +12,13 @@
 
 import random
 import socket
-import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from threading import Lock
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 from typing import Protocol as Shape
 
 from online_client import verbs
@@ -40,6 +39,9 @@ from online_client.protocol import Protocol, Response
 from online_client.replies import BatchResult, Session, State, Viewer
 from online_client.servers import FAILURES, Servers, share_s
 from online_client.verbs import Hit, Name, Request
+
+if TYPE_CHECKING:
+    import ssl
 
 DEFAULT_TIMEOUT_S = 1.0
 
@@ -384,7 +386,7 @@ class _Connection:
         self._socket.close()
 
 
-def _open(address: Address, tls: ssl.SSLContext | None, deadline: _Deadline) -> socket.socket:
+def _open(address: Address, tls: "ssl.SSLContext | None", deadline: _Deadline) -> socket.socket:
     if address.path:
         return _connected(socket.AF_UNIX, socket.SOCK_STREAM, address.path, deadline)
     sock = _open_tcp(address, deadline)
