@@ -97,13 +97,13 @@ def test_uwsgi(client, url, site, threads):
         visit(f"http://{at[1]}")
         deadline_s = time.monotonic() + PATIENCE_S
         while client.count("/page") < VISITS:  # without threads, hits go while other requests are answered
-            assert time.monotonic() < deadline_s
+            assert time.monotonic() < deadline_s, log
             if not threads:
                 visit(f"http://{at[1]}")
         visit(f"http://{at[1]}", who="late-")
     deadline_s = time.monotonic() + PATIENCE_S
     while client.count("/page") < 2 * VISITS:  # the last hits go when the workers end
-        assert time.monotonic() < deadline_s
+        assert time.monotonic() < deadline_s, log
     assert client.count("/page") == 2 * VISITS
     told = "".join(log)
     assert "Traceback" not in told
@@ -174,6 +174,37 @@ print(reporter.statistics().sent)
 def test_a_fork_that_python_does_not_know_of(client, url):
     assert run(FORKED_UNKNOWN_TO_PYTHON, url).split() == ["2"]
     assert [seen.url for seen in client.seen("child", "parent")] == ["/page"] * 2
+
+
+THREADS_AFTER_SUCH_A_FORK = """
+import ctypes, os, sys, threading
+from online_client import Client, Reporter
+reporters = [Reporter() for _ in range(30)]
+sys.setswitchinterval(1e-6)
+fork = ctypes.PyDLL(None).fork
+for child in range(10):
+    if fork() == 0:
+        together = threading.Barrier(4)
+
+        def work(thread):
+            together.wait()
+            for reporter in reporters:
+                reporter.hit(f"{child}-{thread}", "/page")
+
+        threads = [threading.Thread(target=work, args=[each]) for each in range(4)]
+        for each in threads: each.start()
+        for each in threads: each.join()
+        took = [reporter.statistics() for reporter in reporters]
+        os._exit(sum(each.waiting + each.sent + each.dropped for each in took) != 4 * len(reporters))
+print([os.wait()[1] for child in range(10)])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="calls the C library's fork as Linux has it")
+def test_threads_that_begin_together_after_such_a_fork(url):
+    """As in workers of uWSGI, whose first requests come at once."""
+    assert run(THREADS_AFTER_SUCH_A_FORK, url).strip() == str([0] * 10)
 
 
 AT_THE_END = """

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 from online_client import verbs
 from online_client.errors import OnlineError, RangeError
-from online_client.forks import tell_after_fork
+from online_client.forks import notice_fork, tell_after_fork
 from online_client.members import Members
 from online_client.verbs import Request
 
@@ -63,6 +63,7 @@ class Answers:
 
     def is_due(self, question: Question, now_s: float) -> bool:
         """Tell whether to ask this now. Whoever is told so asks, and tells `asking` what came of it."""
+        notice_fork()
         with self._lock:
             answer = self._known.get(question)
             if now_s < self._pause_ends_s or (answer is not None and now_s < answer.due_s):

@@ -1,6 +1,7 @@
 """After a fork: tells the objects whose locks, threads and connections belong to the parent."""
 
 import os
+from threading import RLock
 from typing import Protocol
 from weakref import WeakSet
 
@@ -11,7 +12,8 @@ class Forkable(Protocol):
 
 
 _forkables: WeakSet[Forkable] = WeakSet()
-_pid = os.getpid()
+_pid = os.getpid()  #: of the process that all of them know
+_locks: dict[int, RLock] = {}  #: by process, as a thread of the parent may hold the parent's
 
 
 def tell_after_fork(forkable: Forkable) -> None:
@@ -20,16 +22,22 @@ def tell_after_fork(forkable: Forkable) -> None:
 
 
 def notice_fork() -> None:
-    """Tell them now, if this process was forked by a program that did not say so to Python, as uWSGI may. O(1)."""
-    if os.getpid() != _pid:
-        _after_fork()
+    """Tell them now, if this process was forked by a program that did not say so to Python, as uWSGI may. O(1).
+
+    Threads that come meanwhile wait until all are told: what they did before would be forgotten too.
+    """
+    pid = os.getpid()
+    if pid != _pid:
+        with _locks.setdefault(pid, RLock()):
+            if pid != _pid:
+                _after_fork()
 
 
 def _after_fork() -> None:
     global _pid
-    _pid = os.getpid()
     for forkable in list(_forkables):
         forkable.after_fork()
+    _pid = os.getpid()
 
 
 if hasattr(os, "register_at_fork"):
