@@ -19,7 +19,6 @@ import os
 import re
 import sys
 import tempfile
-from operator import itemgetter
 
 import msgpack
 from tests.wiring import NOW, Wiring, drain, head_of_batch, notification, request, resp
@@ -57,9 +56,8 @@ def case_of_core(prepare):
 def case(prepare):
     """A case: a function that prepares, and returns (act, show).
 
-    `act` is called under want, and makes no generator: Python 3.12 and 3.13 end the process when there is no memory for
-    one. `show` tells all that may not change when it raises; what it shows afterwards is the same whenever the act
-    succeeds.
+    `act` is called under want. `show` tells all that may not change when it raises; what it shows afterwards is the
+    same whenever the act succeeds.
     """
     CASES[prepare.__name__] = prepare
     return prepare
@@ -376,10 +374,10 @@ def usual_lines_are_read():
     line = b'192.0.2.%d - theo [14/Nov/2023:22:13:20 +0000] "GET /%d HTTP/1.1" 200 5'
     json_line = b'{"time": 1700000000.1, "user": "theo", "url": "/%d", "status": 200, "agent": "%d"}'
     lines = [each % (number, number) for number in range(30) for each in (line, json_line)]
-    found, reader = [], reader_of("auto")
+    found = []
 
     def act():
-        pages = Pages(reader, Rules(), key=bytes(16))
+        pages = Pages(reader_of("auto"), Rules(), key=bytes(16))
         found[:] = [pages.parse(each) for each in lines], pages.pack(lines)
 
     return act, lambda: ()
@@ -390,15 +388,13 @@ def people_of_a_log_are_counted():
     """Users and urls are enough for the tables to grow, and hits for the queue of the last windows."""
     hits = [[b"user-%d" % (number % 90), b"/%d" % (number % 70), NOW + 1000 * number] for number in range(600)]
     items = b"".join(map(msgpack.packb, hits))
-    hits_of = itemgetter(0)
 
     def act():
         crowd = Crowd(60, lambda crowd, now_ms: now_ms + 60_000)
         crowd.take(items)
         assert (crowd.hits, crowd.n_users, len(crowd.pages())) == (600, 90, 70)
         assert len(crowd.pages_at_most()) == crowd.most == 60
-        by_hour, by_day = sum(map(hits_of, crowd.hours())), sum(map(hits_of, crowd.days().values()))
-        assert by_hour == by_day == 600
+        assert sum(hits for hits, _ in crowd.hours()) == sum(hits for hits, _ in crowd.days().values()) == 600
         crowd.stays()
 
     return act, lambda: ()
