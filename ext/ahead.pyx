@@ -16,7 +16,7 @@ from online.core.core cimport (
 )
 from online.core.skiplist cimport (
     BY_NAME, BY_PAGE, BY_TIME, DEPARTED, Link, Order, Record, Search, Skiplist,
-    height_of, is_behind, next_of, page_at, prefetch_link, prefetch_record, prev_of, record_at,
+    height_of, is_behind, later_by, next_of, page_at, prefetch_link, prefetch_record, prev_of, record_at,
     search_name, search_page, search_time, skiplist_search,
 )
 from online.core.table cimport HashKey, table_guess, table_prefetch, table_settle
@@ -88,12 +88,19 @@ cdef inline void note_finger(Searches* searches, int finger) noexcept nogil:
     searches.n += 1
 
 
+cdef inline bint is_old(const Core* core, Found found, uint64_t key) noexcept nogil:
+    """Whether a hit is no newer than what its user has: it will be ignored, as most are that come twice."""
+    return found.session != NO_REF and later_by(record_at(&core.skiplist, found.session).key | TIE_MASK, key) >= 0
+
+
 cdef inline void begin_late(const Core* core, const Hit* hit, Found found, Searches* searches) noexcept nogil:
     """Begin the searches by time that a late hit needs: in its order, and in its page's run."""
     cdef uint64_t key = key_of(min(hit.seen_ms, core.now_ms), TIE_MASK)
     cdef const Skiplist* skiplist = &core.skiplist
     cdef ref_t head = head_of(core, hit.kind)
     if not is_behind(skiplist, prev_of(skiplist, BY_TIME, head), head, key):
+        if is_old(core, found, key):
+            return
         search_time(skiplist, &searches.at[searches.n], head, key)
         searches.n += 1
     if found.page != NO_REF and names(hit.kind):
