@@ -41,6 +41,7 @@ from online.serve.config import Address, Config
 
 HITS = 1_000_000
 USERS = 200_000
+RATE = 5_000
 BATCHES = 3_000
 LOAD = 20_000
 
@@ -69,15 +70,15 @@ def broker() -> Iterator[str]:
 
 
 def entries(n_hits: int, hits_each: int) -> list[bytes]:
-    """Frames of `n_hits` hits, the last of them now, `hits_each` in an entry."""
-    leading, begin_ms = site(b"default"), wall_ms() - 1_000_000
+    """Frames of `n_hits` hits in order of time, RATE a second, the last of them now; `hits_each` in an entry."""
+    leading, begin_ms = site(b"default"), wall_ms() - 1000 * n_hits // RATE
     made = []
     for begin in range(0, n_hits, hits_each):
         hits = [
             (
                 b"user%d" % (n * 7919 % USERS),
                 b"/forum/thread/%d" % (n % 5000),
-                begin_ms + n % 1_000_000,
+                begin_ms + 1000 * n // RATE,
                 "member",
             )
             for n in range(begin, begin + hits_each)
