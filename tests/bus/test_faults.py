@@ -10,7 +10,8 @@ from tests.bus.servers import Broker, async_test, equal, quiet, replicas, until
 from tests.serving import run_command, server_process
 from tests.serving import until as until_so
 
-from online.bus.entries import order
+from online.bus import replica
+from online.bus.entries import BusError, order
 from online.bus.redisbus import STREAM, RedisBus
 from online.core.journal import site
 from online.serve.clock import wall_ms
@@ -94,6 +95,27 @@ async def test_a_stream_whose_last_entries_are_lost(broker):
         await until(lambda: one.bus.gaps and two.bus.gaps)
         async with replicas(broker.url, 1) as (later,):
             await equal(one, two, later, users=3)
+
+
+@async_test
+async def test_a_start_goes_on_after_a_read_that_failed(broker, monkeypatch):
+    """What was read before is applied while the next is read; the place is that of what was applied."""
+    read, places = RedisBus.read, []
+
+    async def fail_once(bus, place, most, *, wait_ms=0):
+        places.append(place)
+        if len(places) == 3:
+            raise BusError("it went away")
+        return await read(bus, place, most, wait_ms=wait_ms)
+
+    monkeypatch.setattr(replica, "REPLAYED_ENTRIES", 2)
+    monkeypatch.setattr(RedisBus, "read", fail_once)
+    added = [broker.client.xadd(STREAM, entry([b"user%d" % n, b"/a", wall_ms(), "member"])) for n in range(7)]
+    async with replicas(broker.url, 1) as (one,):
+        assert one.users == 7
+        assert one.bus.retries == 1
+        assert places[1:5] == [added[1], added[3], added[3], added[5]]
+        assert one.bus.follower.entries == 7, "an entry was applied twice"
 
 
 @async_test

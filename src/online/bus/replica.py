@@ -337,14 +337,12 @@ class Replica(Part):
         begin_ms, end = time_of(self.place), look.last
         began_s = trio.current_time()
         n_newer = 0
-        while order(self.place) < order(end):
-            entries = await bus.read(self.place, REPLAYED_ENTRIES)
+        entries = await bus.read(self.place, REPLAYED_ENTRIES) if order(self.place) < order(end) else []
+        while entries:  # none: the rest has been trimmed meanwhile
             self._answered()
-            if not entries:
-                break  # the rest has been trimmed meanwhile
-            await self._apply(entries)
-            if order(self.place) > order(end):
-                n_newer = sum(order(entry.place) > order(end) for entry in entries)
+            is_last = order(entries[-1].place) >= order(end)
+            n_newer = sum(order(entry.place) > order(end) for entry in entries) if is_last else 0
+            entries = await self._apply_and_read(bus, entries, 0 if is_last else REPLAYED_ENTRIES)
             done = (time_of(self.place) - begin_ms) / max(1, time_of(end) - begin_ms)
             left_s = (trio.current_time() - began_s) * (1 - done) / max(done, 0.001)
             if self._service.loading is not None:
@@ -425,6 +423,24 @@ class Replica(Part):
         await self.apply_by(self.follower, entries)
         if entries:
             self.place = entries[-1].place
+
+    async def _apply_and_read(self, bus: Bus, entries: list[Entry], most: int) -> list[Entry]:
+        """Apply entries; meanwhile read the next ones, and return these. Raises BusError."""
+        found, failures = list[Entry](), list[BusError]()
+
+        async def read() -> None:
+            try:
+                found.extend(await bus.read(entries[-1].place, most))
+            except BusError as error:
+                failures.append(error)
+
+        async with trio.open_nursery() as nursery:
+            if most:
+                nursery.start_soon(read)
+            await self._apply(entries)
+        if failures:
+            raise failures[0]
+        return found
 
     async def apply_by(self, follower: Follower, entries: list[Entry]) -> None:
         """Apply entries of a bus without publishing what they hold."""
