@@ -58,13 +58,12 @@ cdef class Tally:
             slot.n = 0
         return 0
 
-    cdef dict take(self):
-        """Return the totals since the last time. O(known parts)."""
+    cdef int settle_all(self) except -1:
+        """Let all that was counted stand in `counts`. O(known parts)."""
         cdef size_t i
         for i in range(<size_t>self.known.n_sets * SLOTS_A_SET):
             self.settle(&self.known.slots[i])
-        counts, self.counts = self.counts, {}
-        return counts
+        return 0
 
 
 cdef inline bint has_zero(Name text) noexcept:
@@ -122,8 +121,14 @@ cdef class LineTally:
         return 0
 
     def take(self):
-        bots, self.bots = self.bots, set()
-        members, self.members = self.members, set()
-        hits = self.bot_hits, self.member_hits
+        cdef Tally each
+        cdef list tallies = [self.statuses, self.agents, self.referrers]
+        for each in tallies:
+            each.settle_all()
+        taken = (self.statuses.counts, self.agents.counts, self.referrers.counts, self.bots, self.members,
+                 self.bot_hits, self.member_hits)
+        fresh = {}, {}, {}, set(), set()
+        # From here on nothing needs memory.
+        self.statuses.counts, self.agents.counts, self.referrers.counts, self.bots, self.members = fresh
         self.bot_hits = self.member_hits = 0
-        return self.statuses.take(), self.agents.take(), self.referrers.take(), bots, members, *hits
+        return taken

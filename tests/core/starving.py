@@ -32,6 +32,7 @@ from online.core.past import Past, estimate
 from online.core.reactor import Reactor
 from online.core.replay import Replay
 from online.core.states import States
+from online.core.tally import LineTally
 from online.errors import FullError
 from online.logs.formats import reader_of
 from online.logs.pages import Pages
@@ -381,6 +382,48 @@ def usual_lines_are_read():
         found[:] = [pages.parse(each) for each in lines], pages.pack(lines)
 
     return act, lambda: ()
+
+
+def tallied():
+    """Pages, a tally, and lines with enough agents and referrers that its tables grow."""
+    line = b'192.0.2.%d - %s [14/Nov/2023:22:13:20 +0000] "GET / HTTP/1.1" %d 5 "https://%d.example/" "%s/%d"'
+    lines = [
+        line % (n, (b"-", b"theo")[n % 2], (200, 404)[n % 10 == 9], n, (b"Mozilla", b"Googlebot")[n % 5 == 4], n)
+        for n in range(200)
+    ]
+    tally = LineTally(bytes.decode, lambda agent: (agent.decode(), ""), lambda referrer, url, host: referrer)
+    return Pages(reader_of("auto"), Rules(), key=bytes(16)), tally, lines
+
+
+@case
+def what_lines_say_is_counted():
+    def act():
+        pages, tally, lines = tallied()
+        pages.pack(lines, tally)
+        statuses, agents, referrers, bots, members, bot_hits, member_hits = tally.take()
+        assert statuses == {"200": 180, "404": 20}
+        assert (len(agents), len(referrers), len(bots), len(members)) == (160, 160, 20, 1)
+        assert (bot_hits, member_hits) == (20, 80)
+
+    return act, lambda: ()
+
+
+@case
+def what_was_counted_of_lines_is_taken():
+    pages, tally, lines = tallied()
+    pages.pack(lines, tally)
+    taken = [()]
+
+    def act():
+        taken[0] = tally.take()  # which needs no memory but its own
+
+    def show():
+        told = taken[0] or tally.take()
+        taken[0] = ()
+        pages.pack(lines, tally)
+        return told
+
+    return act, show
 
 
 @case

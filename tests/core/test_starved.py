@@ -30,6 +30,7 @@ ASKS = {
     "states_of_channels": 2,
     "the_past_is_noted": 2,
     "usual_lines_are_read": 4,
+    "what_lines_say_is_counted": 7,
     "commands_in_resp": 6,
     "a_command_in_pieces": 4,
     "a_transaction": 8,

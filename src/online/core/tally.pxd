@@ -13,7 +13,7 @@ cdef class Tally:
     cdef int learn(self, const Text* key, what) except -1
     cdef int count(self, what, uint32_t n) except -1
     cdef int settle(self, Slot* slot) except -1
-    cdef dict take(self)
+    cdef int settle_all(self) except -1
 
 cdef class LineTally:
     cdef Tally statuses, agents, referrers
