@@ -27,7 +27,7 @@ import redis
 import trio
 from bench.peers.serving import free_port
 
-from online.bus import redisbus
+from online.bus import engines
 from online.bus.entries import BEGINNING, Bus
 from online.bus.publisher import MOST_PIECES
 from online.bus.redisbus import STREAM
@@ -229,9 +229,9 @@ def main() -> None:
         made = entries(n_hits, hits_each)
         with broker() as url:
             n_bytes = sum(map(len, made))
-            publishing_s = trio.run(redisbus.connected, url, lambda bus, made=made: publish(bus, made))
+            publishing_s = trio.run(engines.connected, url, lambda bus, made=made: publish(bus, made))
             memory = redis.Redis.from_url(url).memory_usage(STREAM)
-            reading_s = trio.run(redisbus.connected, url, read_all)
+            reading_s = trio.run(engines.connected, url, read_all)
             starting_s = trio.run(ready_s, url)
             alone_s = applied_alone_s(made)
         print(

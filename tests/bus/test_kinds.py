@@ -39,6 +39,10 @@ def test_one_over_tls(tmp_path):
 @pytest.mark.parametrize(("words", "problem"), [
     (["--bus", "http://127.0.0.1"], "--bus takes redis://HOST:PORT"),
     (["--bus", "redis://"], "--bus takes"),
+    (["--bus", "redis://a,b"], "redis:// takes one host"),
+    (["--bus", "redis+sentinel://a:26379,b"], "name the master that Sentinel watches"),
+    (["--bus", "redis+cluster://a?replicas=x"], "?replicas=x in the url of the bus is not a number"),
+    (["--bus", "rediss+cluster://:secret@a b"], "--bus takes"),
     (["--bus-ack", "yes"], "--bus-ack needs a bus, too"),
 ])  # fmt: skip
 def test_a_wrong_setting_is_told_at_once(words, problem):

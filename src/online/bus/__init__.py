@@ -2,14 +2,15 @@
 
 Whoever publishes needs no server, and every server that follows knows everybody: each is a full replica.
 
-    entries     what a bus is: entries, and a class of four methods
+    entries     what a bus is: entries, and a class of a few methods
+    engines     which one a url names; loads redisbus                    -> entries
     redisbus    the one in a stream of Redis or Valkey                    -> entries
     publisher   what waits for the bus, and how it gets there           -> entries
     forgetting  who is to be forgotten <-> frames
     places      where a state directory ends on the bus                 -> entries
     follower    entries -> the indexes of a server                      -> entries, forgetting
-    replica     the part of a server: all of this, and what heals gaps  -> follower, places, publisher, redisbus, told
+    replica     the part of a server: all of this, and what heals gaps  -> engines, follower, places, publisher, told
     division    the part of one that knows a part of the users alone    -> replica
-    relay       the part of one that publishes and keeps nobody        -> publisher, redisbus, told
+    relay       the part of one that publishes and keeps nobody        -> engines, publisher, told
     told        what is said of it: INFO bus                   -> follower, publisher
 """

@@ -28,8 +28,8 @@ import msgpack
 import trio
 
 from online import partitions
-from online.bus import redisbus
-from online.bus.entries import BEGINNING, Bus, BusError, order, place_at
+from online.bus import engines
+from online.bus.entries import BEGINNING, Bus, BusError, order
 from online.bus.follower import Follower
 from online.bus.replica import (
     FIRST_PAUSE_S,
@@ -157,7 +157,7 @@ class Division(Part):
 
     async def _read_window(self, number: int, bus: Bus) -> None:
         look = await bus.look()
-        begin = place_at(look.now_ms - 1000 * self._sites.window_s)
+        begin = await bus.at(look.now_ms - 1000 * self._sites.window_s)
         self._places[number] = max(self._places.get(number, BEGINNING), begin, key=order)
         while order(self._places[number]) < order(look.last):
             if not await self._take(number, bus, REPLAYED_ENTRIES):
@@ -171,7 +171,7 @@ class Division(Part):
                 if not await self._take(number, bus, FOLLOWED_ENTRIES, wait_ms=LOOK_MS):
                     look = await bus.look()
                     if order(look.last) < order(self._places[number]):  # started again, or without its end
-                        self._places[number] = place_at(look.now_ms - 1000 * self._sites.window_s)
+                        self._places[number] = await bus.at(look.now_ms - 1000 * self._sites.window_s)
 
         await self._connected(number, follow)
 
@@ -189,7 +189,7 @@ class Division(Part):
         pause_s = FIRST_PAUSE_S
         while True:
             try:
-                await redisbus.connected(self._replica.url, partial(work, number), partition=number)
+                await engines.connected(self._replica.url, partial(work, number), partition=number)
                 return
             except BusError as error:
                 if not self._is_told:

@@ -1,6 +1,6 @@
 """What a bus is: an append-only log of entries, each with a place, ordered by the time at which the bus took them.
 
-Not its job: where the log is (redisbus), and what becomes of entries (follower, publisher).
+Not its job: where the log is (engines), and what becomes of entries (follower, publisher).
 
 An entry holds frames as the journal has them: `SITE name`, then `hits` notifications and `LEAVE`, for one site or more.
 All times are wall time. An entry without frames is a call: every replica answers it with all that it knows.
@@ -46,6 +46,10 @@ class Bus(ABC):
     @abstractmethod
     async def read(self, place: bytes, most: int, *, wait_ms: int = 0) -> list[Entry]:
         """Return the next entries behind `place`, at most `most`. If there are none, wait for some."""
+
+    @abstractmethod
+    async def at(self, at_ms: int) -> bytes:
+        """Return the place before all entries of a time, and of later ones."""
 
     @abstractmethod
     async def trim(self, before_ms: int) -> None:

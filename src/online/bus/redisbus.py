@@ -1,6 +1,10 @@
-"""A bus in a stream of Redis or Valkey: `redis://`, or `rediss://` for TLS.
+"""A bus in a stream of Redis or Valkey: `redis://`, or `rediss://` for TLS, with `+sentinel` or `+cluster` behind it.
 
     XADD online:hits:PARTITION * s SOURCE f FRAMES
+
+A stream is one key, so it is on one node at a time: the master that Sentinel names, or the node of a cluster that has
+its slot. Which one is asked whenever a connection is opened. A node that is no longer the right one says so, or hangs
+up, and that is an error like any other.
 
 Not its job: to try again (publisher, replica).
 
@@ -11,17 +15,15 @@ Invariants:
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import trio
 from coredis import PureToken, Redis
 from coredis.commands.constants import CommandName
 
-from online.bus.entries import BEGINNING, Bus, BusError, Entry, Look
-from online.errors import ConfigError
-
-SCHEMES = ("redis", "rediss")
+from online.bus.entries import BEGINNING, Bus, BusError, Entry, Look, place_at
 
 #: How long is waited for an answer, beyond the time that was asked for.
 ANSWER_S = 3.0
@@ -30,28 +32,6 @@ ANSWER_S = 3.0
 logging.getLogger("coredis").setLevel(logging.CRITICAL)
 
 _Result = TypeVar("_Result")
-
-
-def check_url(url: str) -> str:
-    """Return the url of a bus. Raises ConfigError, without a password."""
-    try:
-        parts = urlsplit(url)
-        is_good = parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_good = False
-    if not is_good:
-        raise ConfigError("the bus must be redis://HOST[:PORT][/DB], or rediss:// for TLS")
-    return url
-
-
-def shown(url: str) -> str:
-    """Return a url without its password.
-
-    >>> shown("redis://:secret@10.0.0.1:6379/0")
-    'redis://10.0.0.1:6379/0'
-    """
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def stream_of(partition: int) -> bytes:
@@ -67,15 +47,25 @@ def stream_of(partition: int) -> bytes:
 STREAM = stream_of(0)
 
 
-async def connected(url: str, work: Callable[[Bus], Awaitable[_Result]], *, partition: int = 0) -> _Result:
-    """Do some work with a connection to the bus of a partition, which is closed in the end. Raises BusError."""
+async def connected(
+    url: str, work: Callable[[Bus], Awaitable[_Result]], *, partition: int = 0, window_s: int | None = None
+) -> _Result:
+    """See engines. `?replicas=N` in the url lets what is published wait for so many replicas of its node."""
+    stream = stream_of(partition)
+    url, replicas = _without_replicas(url)
+    node = await _node(url, stream)
+    return await _at(node, lambda client: work(RedisBus(client, stream, replicas=replicas)))
+
+
+async def _at(url: str, work: Callable[[Any], Awaitable[_Result]]) -> _Result:
+    """Do some work with a client of one node. Raises BusError."""
     failures: list[Exception] = []
     try:
         await _reach(url)
         client: Any = Redis.from_url(url, connect_timeout=ANSWER_S)
         async with client:
             try:
-                return await work(RedisBus(client, stream_of(partition)))
+                return await work(client)
             except Exception as error:  # raised here it would come out in a group
                 failures.append(error)
     except* Exception as group:  # the library may raise anything, and none of it is to end a server
@@ -91,6 +81,86 @@ async def _reach(url: str) -> None:
     await stream.aclose()
 
 
+def _without_replicas(url: str) -> tuple[str, int]:
+    """Take the number of replicas out of a url.
+
+    >>> _without_replicas("redis://a/0?replicas=1")
+    ('redis://a/0', 1)
+    """
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    replicas = int(query.pop("replicas", "0"))
+    return urlunsplit(parts._replace(query=urlencode(query))), replicas
+
+
+async def _node(url: str, stream: bytes) -> str:
+    """Return the url of the node that has a stream. Raises BusError if none of the hosts knows."""
+    parts = urlsplit(url)
+    scheme, _, kind = parts.scheme.partition("+")
+    if not kind:
+        return url
+    login, at, hosts = parts.netloc.rpartition("@")
+    master, _, db = parts.path.strip("/").partition("/")
+    if kind == "sentinel":
+        path, login_there, default_port, ask = f"/{db or 0}", "", 26379, partial(_master, name=master)
+    else:
+        path, login_there, default_port, ask = "/0", login + at, 6379, partial(_owner, stream=stream)
+    failures = []
+    for address in hosts.split(","):
+        host, port = _address(address, default_port)
+        there = parts._replace(scheme=scheme, netloc=f"{login_there}{_netloc(host, port)}", path="/0")
+        try:
+            found, port = await _at(urlunsplit(there), ask)
+        except BusError as error:
+            failures.append(f"{_netloc(host, port)}: {error}")
+            continue
+        return urlunsplit(parts._replace(scheme=scheme, netloc=f"{login}{at}{_netloc(found or host, port)}", path=path))
+    raise BusError("; ".join(failures))
+
+
+def _address(address: str, default_port: int) -> tuple[str, int]:
+    parts = urlsplit(f"//{address}")
+    return parts.hostname or "", parts.port or default_port
+
+
+def _netloc(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def _master(client: Any, name: str) -> tuple[str, int]:
+    """Ask a Sentinel where the master is."""
+    found = await _bounded(
+        lambda: client.create_request(
+            CommandName.SENTINEL_GET_MASTER_ADDR_BY_NAME, name, callback=lambda reply, **options: reply
+        )
+    )
+    if not found:
+        raise BusError(f"Sentinel knows no master {name!r}")
+    return _text(found[0]), int(found[1])
+
+
+async def _owner(client: Any, stream: bytes) -> tuple[str, int]:
+    """Ask a node of a cluster which one has a stream; no name says: itself."""
+    slot = await _bounded(lambda: client.cluster_keyslot(stream))
+    ranges = await _bounded(
+        lambda: client.create_request(CommandName.CLUSTER_SLOTS, callback=lambda reply, **options: reply)
+    )
+    for first, last, (host, port, *_), *_ in ranges:
+        if first <= slot <= last:
+            return _text(host or ""), int(port)
+    raise BusError(f"no node of the cluster has slot {slot}")
+
+
+async def _bounded(ask: Callable[[], Awaitable[_Result]], wait_ms: int = 0) -> _Result:
+    """Ask, but not for ever. Raises BusError."""
+    with trio.move_on_after(ANSWER_S + wait_ms / 1000):
+        try:
+            return await ask()
+        except Exception as error:  # as above
+            raise BusError(_told(error)) from None
+    raise BusError(f"no answer within {ANSWER_S:g} s")
+
+
 def _told(error: BaseException) -> str:
     return str(error) or repr(error)
 
@@ -104,33 +174,32 @@ def _first(error: BaseException) -> BaseException:
 class RedisBus(Bus):
     """See Bus."""
 
-    def __init__(self, client: Any, stream: bytes = STREAM) -> None:
-        """Use a client that is open."""
+    def __init__(self, client: Any, stream: bytes = STREAM, *, replicas: int = 0) -> None:
+        """Use a client that is open. What is published is there when so many `replicas` of the node have it."""
         self._client = client
         self._stream = stream
-
-    async def _ask(self, ask: Callable[[], Awaitable[_Result]], wait_ms: int = 0) -> _Result:
-        with trio.move_on_after(ANSWER_S + wait_ms / 1000):
-            try:
-                return await ask()
-            except Exception as error:  # as above
-                raise BusError(_told(error)) from None
-        raise BusError(f"no answer within {ANSWER_S:g} s")
+        self._replicas = replicas
 
     async def publish(self, source: bytes, *entries: bytes) -> bytes:
         async def add() -> bytes:
+            n_have = self._replicas
             async with self._client.pipeline(transaction=False) as pipeline:
                 added = [pipeline.xadd(self._stream, {b"s": source, b"f": frames}) for frames in entries]
+                waited = pipeline.wait(self._replicas, round(500 * ANSWER_S)) if self._replicas else None
             place: bytes = [await each for each in added][-1]
+            if waited is not None:
+                n_have = await waited
+            if n_have < self._replicas:
+                raise BusError(f"{n_have} replicas have what was published, of {self._replicas} that should")
             return place
 
-        return await self._ask(add)
+        return await _bounded(add)
 
     async def read(self, place: bytes, most: int, *, wait_ms: int = 0) -> list[Entry]:
         blocking = (b"BLOCK", wait_ms) if wait_ms else ()
         words = (b"COUNT", most, *blocking, b"STREAMS", self._stream, place)
         began_s = trio.current_time()
-        entries: list[Entry] = await self._ask(
+        entries: list[Entry] = await _bounded(
             lambda: self._client.create_request(CommandName.XREAD, *words, callback=_entries), wait_ms
         )
         if not entries:
@@ -138,8 +207,11 @@ class RedisBus(Bus):
             await trio.sleep(max(0.0, wait_ms / 4000 - (trio.current_time() - began_s)))
         return entries
 
+    async def at(self, at_ms: int) -> bytes:
+        return place_at(at_ms)
+
     async def trim(self, before_ms: int) -> None:
-        await self._ask(
+        await _bounded(
             lambda: self._client.xtrim(
                 self._stream, PureToken.MINID, before_ms, trim_operator=PureToken.APPROXIMATELY
             )
@@ -147,12 +219,12 @@ class RedisBus(Bus):
 
     async def look(self) -> Look:
         try:
-            info = await self._ask(lambda: self._client.xinfo_stream(self._stream))
+            info = await _bounded(lambda: self._client.xinfo_stream(self._stream))
         except BusError as error:
             if "no such key" not in str(error):
                 raise
             info = {}
-        now_ms = await self._ask(lambda: self._client.create_request(CommandName.TIME, callback=_milliseconds))
+        now_ms = await _bounded(lambda: self._client.create_request(CommandName.TIME, callback=_milliseconds))
         first = info.get("first-entry")
         return Look(
             now_ms=now_ms,
@@ -164,7 +236,7 @@ class RedisBus(Bus):
     async def kept(self) -> list[str]:
         try:
             wanted = [b"maxmemory", b"maxmemory-policy", b"appendonly", b"save"]
-            settings = await self._ask(lambda: self._client.config_get(wanted))
+            settings = await _bounded(lambda: self._client.config_get(wanted))
         except BusError as error:
             return [f"the settings of the bus cannot be read ({error}); docs/scale.md says what they should be"]
         texts = {_text(name): _text(value) for name, value in settings.items()}

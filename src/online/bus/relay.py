@@ -18,7 +18,7 @@ from functools import partial
 
 import trio
 
-from online.bus import redisbus, told
+from online.bus import engines, told
 from online.bus.entries import Bus, BusError
 from online.bus.publisher import Publisher
 from online.core.index import Index
@@ -50,8 +50,8 @@ class Relay(Part):
         """`sites` keep nothing. Raises ConfigError."""
         if config.bus is None:
             raise ValueError("there is no bus")
-        self.url = redisbus.check_url(config.bus)
-        self._connected = partial(redisbus.connected, self.url, partition=config.partition)
+        self.url = engines.check_url(config.bus)
+        self._connected = partial(engines.connected, self.url, partition=config.partition, window_s=config.window_s)
         self.source = os.urandom(8).hex().encode()  #: how we sign what we publish
         self.trail = Trail()
         self.publisher = Publisher(self.source, self.trail)
@@ -93,7 +93,7 @@ class Relay(Part):
 
     def told(self) -> Iterator[str]:
         """Say which bus it is."""
-        yield f"relay to the bus {redisbus.shown(self.url)}: takes hits, answers no questions"
+        yield f"relay to the bus {engines.shown(self.url)}: takes hits, answers no questions"
 
     async def _connect(self, work: Callable[[Bus], Awaitable[None]]) -> None:
         await self._connected(work)
@@ -114,12 +114,12 @@ class Relay(Part):
 
     def _failed(self, error: BusError) -> None:
         if not self._is_told:
-            logger.warning("bus %s cannot be reached, trying again: %s", redisbus.shown(self.url), error)
+            logger.warning("bus %s cannot be reached, trying again: %s", engines.shown(self.url), error)
         self._is_told = True
 
     def _sent(self) -> None:
         if self._is_told:
-            logger.info("bus %s answers again", redisbus.shown(self.url))
+            logger.info("bus %s answers again", engines.shown(self.url))
         self._is_told = False
         if self.trail.is_incomplete:
             self.trail.forget_incomplete()

@@ -31,8 +31,8 @@ from typing import Protocol
 import trio
 
 from online import partitions
-from online.bus import forgetting, redisbus, told
-from online.bus.entries import BEGINNING, Bus, BusError, Entry, Look, order, place_at, time_of
+from online.bus import engines, forgetting, told
+from online.bus.entries import BEGINNING, Bus, BusError, Entry, Look, order, time_of
 from online.bus.follower import Follower
 from online.bus.places import Keeping, Places
 from online.bus.publisher import Publisher
@@ -139,8 +139,10 @@ class Replica(Part):
         """`wake` is called when answers may leave. Raises ConfigError."""
         if config.bus is None:
             raise ValueError("there is no bus")
-        self.url = redisbus.check_url(config.bus)
-        self._connected = partial(redisbus.connected, self.url, partition=config.partition)
+        self.url = engines.check_url(config.bus)
+        self._connected = partial(
+            engines.connected, self.url, partition=config.partition, window_s=config.window_s
+        )
         self.source = os.urandom(8).hex().encode()  #: how we sign what we publish
         self.trail = Trail()
         self.publisher = Publisher(self.source, self.trail)
@@ -180,7 +182,7 @@ class Replica(Part):
     def _what_is_taken(self, config: Config) -> str:
         """Say what of a bus a server takes."""
         owners = partitions.read(config.map).layout(config.partition) if config.map is not None else ""
-        where = redisbus.shown(self.url), config.partition, owners
+        where = engines.shown(self.url), config.partition, owners
         return repr((*where, config.window_s, sorted(config.sites), config.limits))
 
     # The life of a part
@@ -225,7 +227,7 @@ class Replica(Part):
                 self._failed(error)
                 await trio.sleep(FIRST_PAUSE_S)
         if not self._is_ready:
-            logger.warning("bus %s: serving without it until it answers", redisbus.shown(self.url))
+            logger.warning("bus %s: serving without it until it answers", engines.shown(self.url))
         if self.before_ready is not None:
             await self.before_ready()
         self._service.loading = None
@@ -262,7 +264,7 @@ class Replica(Part):
 
     def told(self) -> Iterator[str]:
         """Say which bus it is."""
-        yield f"replica on the bus {redisbus.shown(self.url)}" + (", answers to hits wait for it" if self.waits else "")
+        yield f"replica on the bus {engines.shown(self.url)}" + (", answers to hits wait for it" if self.waits else "")
 
     async def _note_places(self) -> None:
         """Note how far the state directory goes, for ever."""
@@ -322,18 +324,19 @@ class Replica(Part):
         for warning in await bus.kept():
             if warning not in self._warned:
                 self._warned.add(warning)
-                logger.warning("bus %s: %s", redisbus.shown(self.url), warning)
+                logger.warning("bus %s: %s", engines.shown(self.url), warning)
         look = await self._look_at(bus)
         since_ms = look.now_ms - 1000 * self._sites.window_s
         if self._kept is not None and order(self._kept) <= order(look.last):
             since_ms = max(since_ms, time_of(self._kept) - MARGIN_MS)
         self._kept = None
-        if look.first == BEGINNING or time_of(look.first) > since_ms:
+        begin = await bus.at(since_ms)
+        if look.first == BEGINNING or order(look.first) > order(begin):
             # It does not reach back as far: because it is young, or because something was lost.
             if self._sites.statistics().users:
                 self._want_dump()
             self._is_call_wanted = True
-        self.place = max(self.place, place_at(since_ms), key=order)
+        self.place = max(self.place, begin, key=order)
         begin_ms, end = time_of(self.place), look.last
         began_s = trio.current_time()
         n_newer = 0
@@ -384,7 +387,7 @@ class Replica(Part):
             self._is_call_wanted = True
             # What is left is read from its beginning, and this gap is not seen again.
             self.place = BEGINNING
-        elif look.last == self.place:
+        elif order(look.last) == order(self.place):
             self._compare(look)
 
     def _compare(self, look: Look, n_newer: int = 0) -> None:
@@ -406,7 +409,7 @@ class Replica(Part):
     def _gap(self, what: str) -> None:
         self.gaps += 1
         self._level = None
-        logger.warning("bus %s: %s; publishing everybody who is known here", redisbus.shown(self.url), what)
+        logger.warning("bus %s: %s; publishing everybody who is known here", engines.shown(self.url), what)
 
     async def _call_and_trim(self, bus: Bus) -> None:
         if self._is_call_wanted:
@@ -483,7 +486,7 @@ class Replica(Part):
 
     def _answered(self) -> None:
         if self.is_away and self.last_error:
-            logger.info("bus %s answers again", redisbus.shown(self.url))
+            logger.info("bus %s answers again", engines.shown(self.url))
         self.is_away = False
         self._seen_s = trio.current_time()
         if self._refusal is not None and not self.publisher.is_away:
@@ -494,7 +497,7 @@ class Replica(Part):
     def _failed(self, error: BusError) -> None:
         self.retries += 1
         if not self.is_away or not self.last_error:
-            logger.warning("bus %s cannot be reached, trying again: %s", redisbus.shown(self.url), error)
+            logger.warning("bus %s cannot be reached, trying again: %s", engines.shown(self.url), error)
         self.is_away = True
         self.last_error = str(error)
         self._refuse()

@@ -51,10 +51,8 @@ def assemble(config: Config, *, clock: Clock | None = None) -> Server:
         raise ConfigError("a relay publishes to its partition whatever comes: --map is for servers and gateways")
     if config.bus_ack == "yes":
         raise ConfigError("a relay answers before the bus has a hit: --bus-ack yes is for servers")
-    try:
-        from online.bus.relay import Relay
-    except ImportError as error:
-        raise serve.bus_missing(error) from None
+    from online.bus.relay import Relay
+
     server = Server(config, clock=clock, keeps_nothing=True)
     server.attach(Relay(config, server.sites, server.service))
     if config.syslog:

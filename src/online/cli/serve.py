@@ -150,7 +150,9 @@ def assemble(config: Config, *, clock: Clock | None = None) -> Server:
     past = server.verbs.past = PastKeeper(config, *shared, server.slices, purging=keeper)
     server.attach(past)
     if config.bus is not None:
-        replica = _replica()(config, *shared, server.slices, keeper=keeper, past=past, wake=wake)
+        from online.bus.replica import Replica
+
+        replica = Replica(config, *shared, server.slices, keeper=keeper, past=past, wake=wake)
         if config.map is not None:
             server.attach(_division(config.map, config.partition, server, replica))
         server.attach(replica)
@@ -169,20 +171,6 @@ def _division(path: Path, number: int, server: Server, replica: "Replica") -> "D
     from online.bus.division import Division
 
     return Division(path, number, server.sites, server.service, server.connections, server.clock.now_ms, replica)
-
-
-def _replica() -> "type[Replica]":
-    """Import what follows a bus. Raises ConfigError."""
-    try:
-        from online.bus.replica import Replica
-    except ImportError as error:
-        raise bus_missing(error) from None
-    return Replica
-
-
-def bus_missing(error: ImportError) -> ConfigError:
-    """Return the error of who lacks what a bus needs."""
-    return ConfigError(f"--bus needs more packages ({error}): pip install 'online[bus]'")
 
 
 def _show_progress(line: str) -> None:

@@ -1,0 +1,84 @@
+"""Which bus a url names, and a connection to it.
+
+    redis://  rediss://                      one Redis or Valkey                       (redisbus)
+    redis+sentinel://  rediss+sentinel://    the one that Sentinel says is the master
+    redis+cluster://  rediss+cluster://      the node of a cluster that has the stream
+
+Not its job: what is asked of a bus (entries). What an engine needs is imported only where its url is used.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from online.bus.entries import Bus
+from online.errors import ConfigError
+
+#: The module of each scheme, and the extra that brings what it needs.
+ENGINES = {
+    "redis": ("redisbus", "bus"),
+    "rediss": ("redisbus", "bus"),
+    "redis+sentinel": ("redisbus", "bus"),
+    "rediss+sentinel": ("redisbus", "bus"),
+    "redis+cluster": ("redisbus", "bus"),
+    "rediss+cluster": ("redisbus", "bus"),
+}
+
+_HOST = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?"
+_HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*", re.ASCII)
+
+_Result = TypeVar("_Result")
+
+
+def check_url(url: str) -> str:
+    """Return the url of a bus whose engine is installed. Raises ConfigError, without a password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    hosts = parts.netloc.rpartition("@")[2]
+    if parts.scheme not in ENGINES or not _HOSTS.fullmatch(hosts):
+        raise ConfigError(
+            "the bus must be redis://HOST[:PORT][/DB], redis+sentinel://HOST[:PORT],.../MASTER[/DB], "
+            "redis+cluster://HOST[:PORT],..., with rediss for TLS"
+        )
+    if "," in hosts and parts.scheme in ("redis", "rediss"):
+        raise ConfigError(f"{parts.scheme}:// takes one host; several are for redis+sentinel:// and redis+cluster://")
+    if parts.scheme.endswith("+sentinel") and not parts.path.strip("/"):
+        raise ConfigError("name the master that Sentinel watches: redis+sentinel://HOST[:PORT],.../MASTER[/DB]")
+    replicas = dict(parse_qsl(parts.query)).get("replicas", "0")
+    if not (replicas.isascii() and replicas.isdigit()):
+        raise ConfigError(f"?replicas={replicas} in the url of the bus is not a number")
+    module, extra = ENGINES[parts.scheme]
+    try:
+        import_module(f"online.bus.{module}")
+    except ImportError as error:
+        needs = f"--bus {parts.scheme}:// needs more packages ({error})"
+        raise ConfigError(f"{needs}: pip install 'online[{extra}]'") from None
+    return url
+
+
+def shown(url: str) -> str:
+    """Return a url without its passwords.
+
+    >>> shown("redis://:secret@10.0.0.1:6379/0?ssl_keyfile=a&ssl_password=b")
+    'redis://10.0.0.1:6379/0?ssl_keyfile=a'
+    """
+    parts = urlsplit(url)
+    query = [(name, value) for name, value in parse_qsl(parts.query) if "password" not in name]
+    shown_query = parts.query if len(query) == len(parse_qsl(parts.query)) else urlencode(query)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=shown_query))
+
+
+async def connected(
+    url: str, work: Callable[[Bus], Awaitable[_Result]], *, partition: int = 0, window_s: int | None = None
+) -> _Result:
+    """Do some work with a connection to the bus of a partition, which is closed in the end. Raises BusError.
+
+    With `window_s`, an engine that makes a log where there is none sees to it that it keeps twice as much.
+    """
+    module: Any = import_module(f"online.bus.{ENGINES[urlsplit(url).scheme][0]}")
+    result: _Result = await module.connected(url, work, partition=partition, window_s=window_s)
+    return result
