@@ -49,7 +49,7 @@ def listed():
     return {name: set(licences.split(" or ")) for name, licences, _ in rows}
 
 
-INSTALLED = sorted(closure("online", ["bus"]))
+INSTALLED = sorted(closure("online", ["bus", "kafka"]))
 
 
 def test_everything_that_is_installed_is_listed():

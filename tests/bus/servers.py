@@ -1,4 +1,4 @@
-"""What the tests of the bus share: a real redis-server, and servers that are replicas on it."""
+"""What the tests of the bus share: a real redis-server or brokers of Kafka, and servers that are replicas on it."""
 
 import contextlib
 import shutil
@@ -10,6 +10,7 @@ from functools import wraps
 import pytest
 import redis
 import trio
+from tests.bus.brokers import Kafka
 from tests.serving import LOCAL, Peer
 
 from online.bus.redisbus import STREAM
@@ -53,6 +54,14 @@ class Broker:
                 assert time.monotonic() < deadline_s, "redis-server does not start"
                 time.sleep(0.01)
 
+    def add(self, fields):
+        """Append an entry, and return its place."""
+        return self.client.xadd(STREAM, fields)
+
+    def stored(self):
+        """Return the frames of all entries, joined."""
+        return b"".join(fields.get(b"f", b"") for _, fields in self.client.xrange(STREAM))
+
     def kill(self):
         if self._process is not None:
             self._process.kill()
@@ -65,13 +74,21 @@ class Broker:
         self.client.close()
 
 
+#: Runs a test on every engine that differs. Only Redis can be told to fail in all of the ways that tests need.
+ON_ALL_ENGINES = pytest.mark.parametrize("broker", ["redis", "kafka"], indirect=True)
+
+
 @pytest.fixture
-def broker(tmp_path):
-    """A redis-server that runs and keeps nothing."""
-    if shutil.which("redis-server") is None:
+def broker(request, tmp_path, monkeypatch):
+    """A bus that runs and keeps nothing on disk: a redis-server, if nothing else was asked for."""
+    if getattr(request, "param", "redis") == "kafka":
+        monkeypatch.setattr("online.bus.kafkabus.ANSWER_S", 0.5)  # its library notices only so that nobody is there
+        made = Kafka()
+    elif shutil.which("redis-server") is None:
         pytest.fail("these tests need redis-server, of the Debian package of this name")
-    made = Broker(tmp_path).start()
-    yield made
+    else:
+        made = Broker(tmp_path)
+    yield made.start()
     made.close()
 
 
@@ -172,3 +189,31 @@ async def replicas(url, n=2, *, wall=None, transport="auto", is_ready=True, **se
         finally:
             for each in running:
                 each.server.stop()
+
+
+async def hit_without_a_pause(running, counts, *, stopped):
+    """Let users come, one after the other, until `stopped`; those that were refused are tried again."""
+    while not stopped.is_set():
+        answer = await running.ask(b"HIT %s%d /a" % (running.bus.source, len(counts)))
+        if answer.startswith("-MISCONF"):
+            await trio.sleep(0.01)
+            continue
+        assert not answer.startswith("-"), answer
+        counts.append(answer)
+
+
+@async_test
+async def share_while(url, change, **settings):
+    """See that nobody is lost while a bus changes and two servers take hits."""
+    async with replicas(url, **settings) as (one, two), trio.open_nursery() as nursery:
+        counts, stopped = ([], []), trio.Event()
+        nursery.start_soon(lambda: hit_without_a_pause(one, counts[0], stopped=stopped))
+        nursery.start_soon(lambda: hit_without_a_pause(two, counts[1], stopped=stopped))
+        await until(lambda: all(map(len, counts)) and one.users == two.users > 10)
+        await trio.to_thread.run_sync(change)
+        n_before = len(counts[0])
+        await until(lambda: not one.bus.is_away and not two.bus.is_away and len(counts[0]) > n_before + 10)
+        stopped.set()
+        await until(lambda: not one.bus.publisher.is_away and one.bus.publisher.is_idle)
+        async with replicas(url, 1) as (later,):
+            await equal(one, two, later, users=len(counts[0]) + len(counts[1]))

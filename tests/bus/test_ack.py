@@ -4,14 +4,14 @@ import threading
 
 import pytest
 import trio
-from tests.bus.servers import async_test, equal, replicas, until
+from tests.bus.servers import ON_ALL_ENGINES, async_test, equal, replicas, until
 from tests.serving import TRANSPORTS, server_process
 from tests.serving import until as until_so
 
-from online.bus.redisbus import STREAM
 from online_client import Client, ConnectionFailed, LoadingError
 
 
+@ON_ALL_ENGINES
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("has_state", [False, True], ids=["memory", "state"])
 def test_an_answer_comes_when_the_bus_has_the_hit(broker, tmp_path, transport, has_state):
@@ -20,8 +20,7 @@ def test_an_answer_comes_when_the_bus_has_the_hit(broker, tmp_path, transport, h
         async with replicas(broker.url, bus_ack="yes", transport=transport, state=state) as (one, two):
             for number in range(20):
                 await one.hit(b"user%d" % number, b"/a")
-                stored = b"".join(fields.get(b"f", b"") for _, fields in broker.client.xrange(STREAM))
-                assert b"user%d" % number in stored
+                assert b"user%d" % number in broker.stored()
             await equal(one, two, users=20)
             # Hits that change nothing are answered as well.
             await one.hit(b"user1", b"/a", b"%d" % (one.server.clock.now_ms() - 1_000_000))
@@ -30,6 +29,7 @@ def test_an_answer_comes_when_the_bus_has_the_hit(broker, tmp_path, transport, h
     async_test(answer)()
 
 
+@ON_ALL_ENGINES
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_while_the_bus_is_away_hits_are_refused_and_questions_answered(broker, transport):
     async def refuse():
@@ -66,6 +66,7 @@ async def test_a_bus_without_memory_keeps_an_answer_back(broker):
         await until(lambda: not one.server.service.refusing)
 
 
+@ON_ALL_ENGINES
 def test_no_hit_that_was_answered_is_lost_when_a_server_is_killed(broker):
     answered = 0
     with (

@@ -6,7 +6,7 @@ import socket
 import msgpack
 import pytest
 import trio
-from tests.bus.servers import Broker, async_test, equal, quiet, replicas, until
+from tests.bus.servers import ON_ALL_ENGINES, async_test, equal, quiet, replicas, until
 from tests.serving import run_command, server_process
 from tests.serving import until as until_so
 
@@ -22,9 +22,10 @@ def entry(*hits, name=b"default", source=b"elsewhere"):
     return {b"s": source, b"f": site(name) + msgpack.packb([2, "hits", hits])}
 
 
+@ON_ALL_ENGINES
 @async_test
-async def test_a_bus_that_is_away_at_the_start(tmp_path):
-    broker = Broker(tmp_path)
+async def test_a_bus_that_is_away_at_the_start(broker):
+    broker.kill()
     async with replicas(broker.url) as (one, two):
         await one.hit(b"ada", b"/a")
         await two.hit(b"theo", b"/b")
@@ -34,7 +35,6 @@ async def test_a_bus_that_is_away_at_the_start(tmp_path):
         await trio.to_thread.run_sync(broker.start)
         await equal(one, two, users=2)
         assert "bus_status:ok" in await one.ask(b"INFO bus")
-    broker.close()
 
 
 @async_test
@@ -53,6 +53,7 @@ async def test_a_bus_that_goes_away_and_comes_back_empty(broker):
             await equal(one, two, later, users=3)
 
 
+@ON_ALL_ENGINES
 @async_test
 async def test_what_found_no_room_while_the_bus_was_away_is_counted_and_made_up_for(broker):
     async with replicas(broker.url) as (one, two):
@@ -207,13 +208,14 @@ async def test_a_bus_that_evicts_is_warned_of(broker, caplog):
     assert any("appendonly no" in record.message for record in caplog.records)
 
 
+@ON_ALL_ENGINES
 @async_test
 async def test_duplicates_and_any_order_change_nothing(broker):
     now_ms = wall_ms()
     async with replicas(broker.url) as (one, two):
         entries = [entry([b"ada", b"/%d" % n, now_ms - 1000 * n, "member"]) for n in (3, 0, 2, 1, 0, 3)]
         for fields in entries:
-            broker.client.xadd(STREAM, fields)
+            broker.add(fields)
         await one.hit(b"theo", b"/b")
         await equal(one, two, users=2)
         assert "/0" in await two.ask(b"SEEN ada")
@@ -229,13 +231,14 @@ BAD = {
 }
 
 
+@ON_ALL_ENGINES
 @pytest.mark.parametrize("frames", BAD.values(), ids=BAD)
 def test_a_poisoned_entry_is_skipped_and_counted(broker, frames):
     async def skip():
         async with replicas(broker.url, 1) as (one,):
-            broker.client.xadd(STREAM, {b"s": b"x", b"f": frames})
-            broker.client.xadd(STREAM, {b"other": b"fields"})
-            broker.client.xadd(STREAM, entry([b"ada", b"/a", wall_ms(), "member"]))
+            broker.add({b"s": b"x", b"f": frames})
+            broker.add({b"other": b"fields"})
+            broker.add(entry([b"ada", b"/a", wall_ms(), "member"]))
             await until(lambda: one.users == 1)
             assert one.bus.follower.poisoned == 1
             assert await one.ask(b"COUNT") == ":1"
@@ -243,11 +246,12 @@ def test_a_poisoned_entry_is_skipped_and_counted(broker, frames):
     async_test(skip)()
 
 
+@ON_ALL_ENGINES
 @async_test
 async def test_a_site_of_no_good_name_is_refused(broker):
     async with replicas(broker.url, 1) as (one,):
-        broker.client.xadd(STREAM, entry([b"kim", b"/a", wall_ms(), "member"], name=b"x" * 65))
-        broker.client.xadd(STREAM, entry([b"ada", b"/a", wall_ms(), "member"]))
+        broker.add(entry([b"kim", b"/a", wall_ms(), "member"], name=b"x" * 65))
+        broker.add(entry([b"ada", b"/a", wall_ms(), "member"]))
         await until(lambda: one.users == 1)
         assert list(one.server.sites) == [b"default"]
 

@@ -6,6 +6,9 @@ import pytest
 from tests.bus.servers import Broker, async_test, equal, free_port, replicas
 from tests.serving import run_command
 
+from online.bus.engines import check_url
+from online.errors import ConfigError
+
 
 @async_test
 async def share(url):
@@ -39,13 +42,23 @@ def test_one_over_tls(tmp_path):
 @pytest.mark.parametrize(("words", "problem"), [
     (["--bus", "http://127.0.0.1"], "--bus takes redis://HOST:PORT"),
     (["--bus", "redis://"], "--bus takes"),
-    (["--bus", "redis://a,b"], "redis:// takes one host"),
-    (["--bus", "redis+sentinel://a:26379,b"], "name the master that Sentinel watches"),
-    (["--bus", "redis+cluster://a?replicas=x"], "?replicas=x in the url of the bus is not a number"),
-    (["--bus", "rediss+cluster://:secret@a b"], "--bus takes"),
     (["--bus-ack", "yes"], "--bus-ack needs a bus, too"),
 ])  # fmt: skip
 def test_a_wrong_setting_is_told_at_once(words, problem):
     ended = run_command("serve", "--listen", "127.0.0.1:0", *words)
     assert ended.returncode != 0
     assert problem in ended.stderr
+
+
+@pytest.mark.parametrize(("url", "problem"), [
+    ("redis://a,b", "redis:// takes one host"),
+    ("redis+sentinel://a:26379,b", "name the master that Sentinel watches"),
+    ("redis+cluster://a?replicas=x", "replicas=x in the url of the bus is not a number"),
+    ("rediss+cluster://:secret@a b", "the bus must be"),
+    ("redis+other://a", "the bus must be"),
+    ("redis://[a", "the bus must be"),
+])  # fmt: skip
+def test_a_url_that_lacks_something_is_an_error_without_its_password(url, problem):
+    with pytest.raises(ConfigError, match=problem) as raised:
+        check_url(url)
+    assert "secret" not in str(raised.value)

@@ -3,8 +3,9 @@
 Whoever publishes needs no server, and every server that follows knows everybody: each is a full replica.
 
     entries     what a bus is: entries, and a class of a few methods
-    engines     which one a url names; loads redisbus                    -> entries
+    engines     which one a url names; loads redisbus or kafkabus        -> entries
     redisbus    the one in a stream of Redis or Valkey                    -> entries
+    kafkabus    the one in a topic of Kafka                               -> entries
     publisher   what waits for the bus, and how it gets there           -> entries
     forgetting  who is to be forgotten <-> frames
     places      where a state directory ends on the bus                 -> entries

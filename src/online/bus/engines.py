@@ -3,6 +3,7 @@
     redis://  rediss://                      one Redis or Valkey                       (redisbus)
     redis+sentinel://  rediss+sentinel://    the one that Sentinel says is the master
     redis+cluster://  rediss+cluster://      the node of a cluster that has the stream
+    kafka://                                 a topic of Kafka                          (kafkabus)
 
 Not its job: what is asked of a bus (entries). What an engine needs is imported only where its url is used.
 """
@@ -24,6 +25,7 @@ ENGINES = {
     "rediss+sentinel": ("redisbus", "bus"),
     "redis+cluster": ("redisbus", "bus"),
     "rediss+cluster": ("redisbus", "bus"),
+    "kafka": ("kafkabus", "kafka"),
 }
 
 _HOST = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?"
@@ -42,21 +44,15 @@ def check_url(url: str) -> str:
     if parts.scheme not in ENGINES or not _HOSTS.fullmatch(hosts):
         raise ConfigError(
             "the bus must be redis://HOST[:PORT][/DB], redis+sentinel://HOST[:PORT],.../MASTER[/DB], "
-            "redis+cluster://HOST[:PORT],..., with rediss for TLS"
+            "redis+cluster://HOST[:PORT],... (rediss for TLS) or kafka://HOST[:PORT],..."
         )
-    if "," in hosts and parts.scheme in ("redis", "rediss"):
-        raise ConfigError(f"{parts.scheme}:// takes one host; several are for redis+sentinel:// and redis+cluster://")
-    if parts.scheme.endswith("+sentinel") and not parts.path.strip("/"):
-        raise ConfigError("name the master that Sentinel watches: redis+sentinel://HOST[:PORT],.../MASTER[/DB]")
-    replicas = dict(parse_qsl(parts.query)).get("replicas", "0")
-    if not (replicas.isascii() and replicas.isdigit()):
-        raise ConfigError(f"?replicas={replicas} in the url of the bus is not a number")
     module, extra = ENGINES[parts.scheme]
     try:
-        import_module(f"online.bus.{module}")
+        engine: Any = import_module(f"online.bus.{module}")
     except ImportError as error:
         needs = f"--bus {parts.scheme}:// needs more packages ({error})"
         raise ConfigError(f"{needs}: pip install 'online[{extra}]'") from None
+    engine.check(url)
     return url
 
 

@@ -67,16 +67,18 @@ class Bus(ABC):
 def order(place: bytes) -> tuple[int, int]:
     """Return what places are ordered by. Raises ValueError.
 
-    >>> order(b"1700000000000-3")
-    (1700000000000, 3)
+    >>> order(b"1700000000000-3"), order(b"1700000000000@42")
+    ((1700000000000, 3), (42, 0))
     """
+    if b"@" in place:  # by number alone: times may go back (kafkabus)
+        return int(place.partition(b"@")[2]), 0
     at_ms, _, sequence = place.partition(b"-")
     return int(at_ms), int(sequence or 0)
 
 
 def time_of(place: bytes) -> int:
     """Return when the bus took an entry, in ms."""
-    return order(place)[0]
+    return int(place.partition(b"@" if b"@" in place else b"-")[0])
 
 
 def place_at(at_ms: int) -> bytes:

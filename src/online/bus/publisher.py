@@ -131,12 +131,12 @@ class Publisher:
         if not self._waiting.n_bytes:
             self.taken()
 
-    def take_rest(self) -> bytes:
-        """Return all that is not known to be on the bus."""
+    def take_rest(self) -> list[bytes]:
+        """Return all that is not known to be on the bus, in entries."""
         rest = list(self._pieces)
         while self._waiting.n_bytes:
             rest.append(self._waiting.take()[0])
-        return b"".join(rest)
+        return rest
 
     def bound(self) -> None:
         """Drop what waits if it is too much."""

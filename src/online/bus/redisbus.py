@@ -24,6 +24,7 @@ from coredis import PureToken, Redis
 from coredis.commands.constants import CommandName
 
 from online.bus.entries import BEGINNING, Bus, BusError, Entry, Look, place_at
+from online.errors import ConfigError
 
 #: How long is waited for an answer, beyond the time that was asked for.
 ANSWER_S = 3.0
@@ -45,6 +46,18 @@ def stream_of(partition: int) -> bytes:
 
 #: Of a site that is not divided.
 STREAM = stream_of(0)
+
+
+def check(url: str) -> None:
+    """See that a url of ours says all that it must. Raises ConfigError."""
+    parts = urlsplit(url)
+    if "," in parts.netloc.rpartition("@")[2] and "+" not in parts.scheme:
+        raise ConfigError(f"{parts.scheme}:// takes one host; several are for redis+sentinel:// and redis+cluster://")
+    if parts.scheme.endswith("+sentinel") and not parts.path.strip("/"):
+        raise ConfigError("name the master that Sentinel watches: redis+sentinel://HOST[:PORT],.../MASTER[/DB]")
+    replicas = dict(parse_qsl(parts.query)).get("replicas", "0")
+    if not (replicas.isascii() and replicas.isdigit()):
+        raise ConfigError(f"?replicas={replicas} in the url of the bus is not a number")
 
 
 async def connected(

@@ -105,10 +105,10 @@ class Relay(Part):
             await trio.sleep(CLOCK_S)
 
     async def _say_farewell(self) -> None:
-        frames = self.publisher.take_rest()
-        if frames:
+        rest = self.publisher.take_rest()
+        if rest:
             try:
-                await self._connected(lambda bus: bus.publish(self.source, frames))
+                await self._connected(lambda bus: bus.publish(self.source, *rest))
             except BusError as error:
                 logger.warning("bus: the newest hits are not on it: %s", error)
 

@@ -251,10 +251,10 @@ class Replica(Part):
 
     async def _say_farewell(self) -> None:
         """Publish what still waits."""
-        frames = self.publisher.take_rest() + b"".join(self._forgotten)
-        if frames and not self.is_away:
+        rest = [*self.publisher.take_rest(), *self._forgotten]
+        if rest and not self.is_away:
             try:
-                await self._connected(lambda bus: bus.publish(self.source, frames))
+                await self._connected(lambda bus: bus.publish(self.source, *rest))
             except BusError as error:
                 logger.warning("bus: the newest hits are not on it: %s", error)
 

@@ -218,7 +218,7 @@ def read_origin(value: Any) -> str:
 
 def read_bus(value: Any) -> str:
     """Make sure of the url of a bus."""
-    return _matched(r"rediss?(?:\+sentinel|\+cluster)?://\S+", value)[0]
+    return _matched(r"(?:rediss?(?:\+sentinel|\+cluster)?|kafka)://\S+", value)[0]
 
 
 def read_text(value: Any) -> str:
@@ -245,7 +245,7 @@ def shown_size(value: int) -> str:
 
 
 DIR = Kind("DIR", "the path of a directory", read_path)
-BUS = Kind("URL", "redis://HOST:PORT, redis+sentinel:// or redis+cluster://, rediss for TLS", read_bus, secret=True)
+BUS = Kind("URL", "redis://HOST:PORT, redis+sentinel://, redis+cluster:// or kafka://", read_bus, secret=True)
 SYNC = Kind("always|never|SECONDS", "always, never, or 0.01 to 3600 seconds", read_sync)
 FILE = Kind("FILE", "the path of a file", read_path)
 TOKEN = Kind("TOKEN", f"1 to {TOKEN_MAX_BYTES} bytes of text without spaces", read_token, secret=True)
@@ -303,7 +303,7 @@ SETTINGS = (
     Setting("on_disk_error", word("continue", "refuse"), "when the disk fails: go on in memory, or refuse hits"),
     Setting("history", DAYS, "how long counts of each minute are kept; 0: not at all; without --state: 30 hours"),
     Setting("last_seen", DAYS, "how long it is kept where members were last seen (personal data); 0: not at all"),
-    Setting("bus", BUS, "the Redis or Valkey over which servers share hits: its url, docs/scale.md"),
+    Setting("bus", BUS, "the Redis, Valkey or Kafka over which servers share hits: its url, docs/scale.md"),
     Setting("partition", number(0, MAX_PARTITION), "which part of the users is shared on the bus, docs/scale.md"),
     Setting("map", FILE, "the map of partitions (TOML): hits of users whom it gives to others are refused"),
     Setting("bus_ack", word("no", "yes"), "yes: hits are answered when the bus has them, and refused while it is away"),
