@@ -9,11 +9,18 @@ from pathlib import Path
 
 import pytest
 
+try:
+    import confluent_kafka
+    import confluent_kafka.admin
+except ImportError:
+    confluent_kafka = None
+
 TOPIC = "online.hits.0"
 
 
 def _library():
-    confluent_kafka = pytest.importorskip("confluent_kafka", reason="a bus of Kafka needs confluent-kafka")
+    if confluent_kafka is None:
+        pytest.skip("a bus of Kafka needs confluent-kafka, of the extra kafka")
     [path] = Path(confluent_kafka.__file__).parent.with_name("confluent_kafka.libs").glob("librdkafka*")
     library = ctypes.CDLL(str(path))
     for name in ("rd_kafka_new", "rd_kafka_mock_cluster_new"):
@@ -54,10 +61,8 @@ class Kafka:
 
     def add(self, fields, *, at_ms=0):
         """Append an entry, with the fields that it has in Redis, and return its place."""
-        from confluent_kafka import Producer
-
         places = []
-        producer = Producer({"bootstrap.servers": self.hosts, "linger.ms": 0})
+        producer = confluent_kafka.Producer({"bootstrap.servers": self.hosts, "linger.ms": 0})
         producer.produce(
             TOPIC,
             fields.get(b"f"),
@@ -72,10 +77,8 @@ class Kafka:
 
     def stored(self):
         """Return the frames of all entries, joined."""
-        from confluent_kafka import Consumer, TopicPartition
-
-        consumer = Consumer({"bootstrap.servers": self.hosts, "group.id": "test"})
-        partition = TopicPartition(TOPIC, 0, 0)
+        consumer = confluent_kafka.Consumer({"bootstrap.servers": self.hosts, "group.id": "test"})
+        partition = confluent_kafka.TopicPartition(TOPIC, 0, 0)
         _, end = consumer.get_watermark_offsets(partition, timeout=10)
         consumer.assign([partition])
         frames = [(message.value() or b"") for message in consumer.consume(end, 10)]

@@ -1,13 +1,15 @@
 """A bus of several nodes, of which one stands in for another: Sentinel, and a cluster."""
 
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
-from tests.bus.nodes import Cluster, Watched
+from tests.bus.nodes import Cluster, Watched, until_so
 from tests.bus.servers import async_test, share_while
 
 from online.bus.entries import BusError
 from online.bus.redisbus import STREAM, RedisBus, connected
+from online_client import ConnectionFailed, verbs
+from online_client.bus import BusClient
 
 
 @pytest.fixture
@@ -54,3 +56,18 @@ async def test_what_is_published_waits_for_replicas(watched):
 async def test_a_master_that_sentinel_does_not_know(watched):
     with pytest.raises(BusError, match="Sentinel knows no master 'other'"):
         await connected(watched.url.replace("/hits", "/other"), RedisBus.look)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Watched, Cluster], ids=["sentinel", "cluster"])
+def test_who_publishes_without_a_server_goes_to_who_takes_over(tmp_path, kind):
+    with closing(kind(tmp_path)) as nodes, closing(BusClient(nodes.start().url, timeout=1)) as client:
+
+        def is_published():
+            with suppress(ConnectionFailed):
+                client.call(verbs.batch([verbs.pack_hit("ada", "/a", None, "member")]))
+                return True
+
+        assert is_published()
+        nodes.fail()
+        until_so(is_published)

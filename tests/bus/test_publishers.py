@@ -1,11 +1,12 @@
 """Who publishes without an index: `Reporter(bus=...)` and `online feed --bus`."""
 
 import subprocess
+import sys
 import time
 
 import pytest
 import trio
-from tests.bus.servers import Broker, async_test, equal, replicas, until
+from tests.bus.servers import ON_ALL_ENGINES, Broker, async_test, equal, replicas, until
 from tests.serving import command, environment
 from tests.serving import until as until_so
 
@@ -15,6 +16,7 @@ from online_client import AddressError, CommandError, Reporter, verbs
 from online_client.bus import BusClient
 
 
+@ON_ALL_ENGINES
 @async_test
 async def test_a_reporter_reaches_all_replicas_over_the_bus(broker):
     async with replicas(broker.url) as (one, two):
@@ -46,6 +48,7 @@ def test_a_reporter_without_its_bus_does_not_wait_and_counts(tmp_path):
     broker.close()
 
 
+@ON_ALL_ENGINES
 def test_what_no_server_could_read_is_refused(broker):
     client = BusClient(broker.url)
     good, bad = verbs.pack_hit("ada", "/a", None, "member"), b"\x91\xa3ada"
@@ -56,7 +59,42 @@ def test_what_no_server_could_read_is_refused(broker):
     client.close()
 
 
-@pytest.mark.parametrize("url", ["http://x", "redis://", "redis://a?sites=b", "redis://a?site=" + "x" * 65])
+#: Publishes one hit before a fork, one in the child, and one in the parent after that.
+FORKS = """
+import os, sys, warnings
+from online_client import verbs
+from online_client.bus import BusClient
+warnings.simplefilter("ignore")
+client = BusClient(sys.argv[1], timeout=10)
+hit = lambda user: client.call(verbs.batch([verbs.pack_hit(user, "/a", None, "member")]))
+hit("before")
+child = os.fork()
+hit("after" if child else "child")
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@ON_ALL_ENGINES
+def test_forked_children_publish_too(broker):
+    subprocess.run([sys.executable, "-c", FORKS, broker.url], env=environment(), check=True, timeout=60)
+    stored = broker.stored()
+    assert all(user in stored for user in (b"before", b"child", b"after"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://x",
+        "redis://",
+        "redis://a?sites=b",
+        "redis://a?site=" + "x" * 65,
+        "redis://a,b",
+        "redis+sentinel://a",
+        "kafka://",
+        "kafka://a?acs=1",
+    ],
+)
 def test_a_wrong_address_of_a_bus_is_an_error_at_once(url):
     with pytest.raises(AddressError):
         Reporter(bus=url)

@@ -1,9 +1,11 @@
-"""Hits straight to the bus that servers share: Redis or Valkey Streams. Needs redis, the extra `bus`.
+"""Hits straight to the bus that servers share: Redis or Valkey Streams, or Kafka.
 
     redis://[[user]:password@]host[:port][/db][?site=NAME&partition=NUMBER]     rediss:// with TLS
+    redis+sentinel://host[:port],.../master[/db]    redis+cluster://host[:port],...    rediss+... with TLS
+    kafka://[user:password@]host[:port],...[?SETTING=VALUE]
 
 Whoever publishes needs no server, and no server has to run: those that start later read it. Not its job: to wait and
-to try again (Reporter, `online feed`).
+to try again (Reporter, `online feed`), and how a bus is spoken to (brokers).
 
 1. What is sent is what servers publish: one entry a batch, `SITE name` and then `hits` or `LEAVE`.
 2. Nobody answers for a hit but the bus: limits and windows are the servers' matter. Only what no server could read is
@@ -14,20 +16,14 @@ to try again (Reporter, `online feed`).
 import time
 import uuid
 from typing import TypeVar
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import msgpack
 
+from online_client import brokers
 from online_client.address import DEFAULT_SITE
-from online_client.errors import AddressError, CommandError, ConnectionFailed, cannot_connect
+from online_client.errors import AddressError, CommandError
 from online_client.verbs import MEMBER, Request
-
-try:
-    import redis
-except ImportError as error:
-    raise ImportError("a bus needs redis: pip install 'online-client[bus]'") from error
-
-STREAM = "online:hits:{}"  #: of a partition
 
 _KINDS = ("member", "guest", "hidden", "bot")
 
@@ -38,23 +34,18 @@ class BusClient:
     """Publishes the batches and leaves that a `Client` would send. Threads may share it, and forked children too."""
 
     def __init__(self, url: str, *, timeout: float | None = 2.0) -> None:
-        """Raises AddressError. Opens nothing yet."""
+        """Raises AddressError, and ImportError if what the bus needs is not installed. Opens nothing yet."""
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query))
         site = query.pop("site", DEFAULT_SITE)
         partition = query.pop("partition", "0")
-        if parts.scheme not in ("redis", "rediss") or not parts.hostname or query:
-            raise AddressError("the bus should be redis://HOST[:PORT][/DB][?site=NAME], or rediss:// for TLS")
         if not 1 <= len(site.encode()) <= 64:
             raise AddressError("the name of a site has 1 to 64 bytes")
         if not partition.isascii() or not partition.isdigit():
             raise AddressError("a partition is a number, 0 for a site that is not divided")
-        self._stream = STREAM.format(int(partition))
         host = parts.netloc.rpartition("@")[2]
         self.address = f"{parts.scheme}://{host}{parts.path} (site {site})"  #: without the password
-        self._redis = redis.Redis.from_url(
-            urlunsplit(parts._replace(query="")), socket_timeout=timeout, socket_connect_timeout=timeout
-        )
+        self._broker = brokers.named(parts, query, int(partition), timeout)
         self._source = uuid.uuid4().hex[:16]
         self._leading: bytes = msgpack.packb([2, "SITE", [site]])
 
@@ -75,17 +66,11 @@ class BusClient:
 
     def close(self) -> None:
         """Close all connections."""
-        self._redis.close()
+        self._broker.close()
 
     def _publish(self, frame: bytes) -> None:
-        if not frame:
-            return
-        try:
-            self._redis.xadd(self._stream, {"s": self._source, "f": self._leading + frame})
-        except redis.ConnectionError as error:
-            raise cannot_connect(self.address, error) from error
-        except redis.RedisError as error:
-            raise ConnectionFailed(f"{self.address} does not take hits: {error}") from error
+        if frame:
+            self._broker.add(self._source, self._leading + frame, self.address)
 
 
 def _whole(params: object, now_ms: int) -> list[object] | None:

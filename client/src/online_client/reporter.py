@@ -372,7 +372,7 @@ class _Sync:
 
 
 def _bus_client(url: str, timeout: float | None) -> "BusClient":
-    """Import what a bus needs, redis, only where there is one."""
+    """Import what a bus needs only where there is one."""
     from online_client.bus import BusClient
 
     return BusClient(url, timeout=timeout)

@@ -165,9 +165,10 @@ def _bus_client(url: str) -> "BusClient":
     """Import what a bus needs only where there is one. Raises AddressError and ConfigError."""
     try:
         from online_client.bus import BusClient
+
+        return BusClient(url, timeout=TIMEOUT_S)
     except ImportError as error:
         raise ConfigError(str(error)) from None
-    return BusClient(url, timeout=TIMEOUT_S)
 
 
 def _whence(source: Log | Pipe, args: argparse.Namespace, places: Places) -> str:

@@ -1,0 +1,136 @@
+"""How a bus is spoken to: one entry after the other, in a stream of Redis or Valkey, or a topic of Kafka.
+
+Not its job: what an entry is (bus). What a broker needs, redis or confluent-kafka, is imported where there is one.
+
+1. Threads may share a broker, and forked children, too. The library of Kafka has threads of its own, which no child
+   has: each process opens its own, and never touches its parent's.
+"""
+
+import os
+from abc import ABC, abstractmethod
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+from online_client.errors import AddressError, ConnectionFailed, cannot_connect
+
+
+class Broker(ABC):
+    """Takes entries."""
+
+    @abstractmethod
+    def add(self, source: str, frames: bytes, where: str) -> None:
+        """Append an entry. Raises ConnectionFailed, which speaks of `where`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close all connections."""
+
+
+def named(parts: SplitResult, query: dict[str, str], partition: int, timeout: float | None) -> Broker:
+    """Return the broker of a url, of which `query` is what follows `?`. Raises AddressError and ImportError."""
+    scheme, _, kind = parts.scheme.partition("+")
+    hosts = parts.netloc.rpartition("@")[2]
+    is_redis = scheme in ("redis", "rediss") and kind in ("", "sentinel", "cluster") and not query
+    is_whole = bool(parts.path.strip("/")) if kind == "sentinel" else bool(kind) or "," not in hosts
+    if not hosts or not (parts.scheme == "kafka" or (is_redis and is_whole)):
+        raise AddressError(
+            "the bus should be redis://HOST[:PORT][/DB], redis+sentinel://HOST,HOST/MASTER, redis+cluster://HOST,HOST "
+            "(rediss for TLS) or kafka://HOST,HOST, with ?site=NAME"
+        )
+    return _Kafka(parts, query, partition, timeout) if parts.scheme == "kafka" else _Redis(parts, partition, timeout)
+
+
+class _Redis(Broker):
+    """One Redis, the master that Sentinel names, or a cluster."""
+
+    def __init__(self, parts: SplitResult, partition: int, timeout: float | None) -> None:
+        try:
+            import redis.cluster
+            import redis.sentinel
+        except ImportError as error:
+            raise ImportError("a bus needs redis: pip install 'online-client[bus]'") from error
+        self._library: Any = redis
+        self._stream = f"online:hits:{partition}"
+        self._parts = parts._replace(query="")
+        self._times = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+        self._client: Any = None
+        if "+" not in parts.scheme:
+            self._client = redis.Redis.from_url(urlunsplit(self._parts), **self._times)
+
+    def add(self, source: str, frames: bytes, where: str) -> None:
+        library = self._library
+        try:
+            if self._client is None:
+                self._client = self._opened()
+            self._client.xadd(self._stream, {"s": source, "f": frames})
+        except library.ConnectionError as error:
+            raise cannot_connect(where, error) from error
+        except (library.RedisError, library.exceptions.RedisClusterException) as error:
+            raise ConnectionFailed(f"{where} does not take hits: {error}") from error
+
+    def _opened(self) -> Any:
+        """Return a client of several nodes. One of a cluster is connected."""
+        scheme, _, kind = self._parts.scheme.partition("+")
+        login, _, hosts = self._parts.netloc.rpartition("@")
+        user, _, password = login.partition(":")
+        addresses = [urlsplit(f"//{address}") for address in hosts.split(",")]
+        options = {**self._times, **({"ssl": True} if scheme == "rediss" else {})}
+        logged_in = {**options, "username": unquote(user) or None, "password": unquote(password) or None}
+        if kind == "cluster":
+            nodes = [self._library.cluster.ClusterNode(each.hostname, each.port or 6379) for each in addresses]
+            return self._library.cluster.RedisCluster(startup_nodes=nodes, **logged_in)
+        master, _, db = self._parts.path.strip("/").partition("/")
+        sentinels = [(each.hostname, each.port or 26379) for each in addresses]
+        watching = self._library.sentinel.Sentinel(sentinels, sentinel_kwargs=options)
+        return watching.master_for(master, db=int(db or 0), **logged_in)
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+
+class _Kafka(Broker):
+    """A topic of Kafka."""
+
+    def __init__(self, parts: SplitResult, query: dict[str, str], partition: int, timeout: float | None) -> None:
+        try:
+            import confluent_kafka
+        except ImportError as error:
+            raise ImportError("a bus of Kafka needs confluent-kafka: pip install 'online-client[kafka]'") from error
+        self._library: Any = confluent_kafka
+        self._topic = f"online.hits.{partition}"
+        self._timeout = timeout or 60.0
+        login, _, hosts = parts.netloc.rpartition("@")
+        self._settings: dict[str, Any] = {"bootstrap.servers": hosts, "log_level": 0, "acks": "all", "linger.ms": 0}
+        self._settings["message.timeout.ms"] = round(1000 * self._timeout)
+        if login:
+            user, _, password = login.partition(":")
+            self._settings |= {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN"}
+            self._settings |= {"sasl.username": unquote(user), "sasl.password": unquote(password)}
+        self._settings |= query
+        self._producers: dict[int, Any] = {}  #: of this process and its parents, by their ids
+        try:
+            self._library.Producer(self._settings)
+        except self._library.KafkaException as error:
+            raise AddressError(f"the url of the bus has a setting that Kafka does not take: {_told(error)}") from None
+
+    def add(self, source: str, frames: bytes, where: str) -> None:
+        if os.getpid() not in self._producers:
+            self._producers[os.getpid()] = self._library.Producer(self._settings)
+        producer = self._producers[os.getpid()]
+        reports: list[Any] = []
+        try:
+            producer.produce(self._topic, frames, source, 0, on_delivery=lambda error, _: reports.append(error))
+            producer.flush(self._timeout + 1)
+        except (self._library.KafkaException, BufferError) as error:
+            raise ConnectionFailed(f"{where} does not take hits: {_told(error)}") from error
+        if reports != [None]:
+            told = reports[0].str() if reports else f"no answer within {self._timeout:g} s"
+            raise ConnectionFailed(f"{where} does not take hits: {told}")
+
+    def close(self) -> None:
+        self._producers.pop(os.getpid(), None)
+
+
+def _told(error: Exception) -> str:
+    return str(error.args[0].str()) if hasattr(error.args[0], "str") else str(error)
