@@ -16,7 +16,7 @@ extra = $(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject
 help:
 	@echo "make run    a server on 127.0.0.1:8989 with a simulated site and its dashboard; PORT=... for another port"
 	@echo "make test   every test; installs what the tests need"
-	@echo "make check  ruff, mypy, stubtest and cython-lint"
+	@echo "make check  ruff, mypy, pyright, stubtest and cython-lint"
 	@echo "make docs   the documentation as a site, in build/site; every link is checked"
 	@echo "make reference  docs/reference anew, from the tables of the code"
 	@echo "make man    manual pages in build/man, from the options of the commands"
@@ -59,6 +59,7 @@ test: $(VENV)/tools
 check: $(VENV)/tools
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/pyright
 	$(BIN)/stubtest online.core --concise --mypy-config-file pyproject.toml --ignore-missing-stub \
 		--ignore-disjoint-bases --allowlist tests/stubtest.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint ext src/online/core bench/native tests/fuzz

@@ -222,7 +222,7 @@ def batches(hits: Iterable[Hit]) -> Iterator[Request[BatchResult]]:
     waiting: list[bytes] = []
     waiting_bytes = 0
     for each in hits:
-        packed = pack_hit(*each)
+        packed = pack_hit(*each)  # pyright: ignore[reportArgumentType]  # it does not tell the tuples of Hit apart
         if len(waiting) == MAX_BATCH_HITS or waiting_bytes + len(packed) > MAX_BATCH_BYTES:
             yield batch(waiting)
             waiting, waiting_bytes = [], 0

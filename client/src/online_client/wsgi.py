@@ -112,8 +112,9 @@ class WatchedBody:
 
     def close(self) -> None:
         try:
-            if hasattr(self._body, "close"):
-                self._body.close()
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
         finally:
             self._tell()
 

@@ -119,7 +119,7 @@ def online_last_seen(user: object) -> str:
 
     `user`: a name, or a user of Django's authentication.
     """
-    name = user.get_username() if hasattr(user, "get_username") else user
+    name = getattr(user, "get_username", lambda: user)()
     seen = presence().last(name) if isinstance(name, str | bytes | int) and name != "" else None
     if seen is None:
         return ""
