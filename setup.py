@@ -12,7 +12,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 CORE = (
-    "arena", "skiplist", "slots", "table", "core", "ahead", "sorting", "lists", "sections", "index",
+    "arena", "skiplist", "slots", "table", "core", "ahead", "nameorder", "lists", "sections", "index",
     "checksum", "journal", "replay", "logfields", "jsonfields", "tally", "usual", "crowd",
     "connection", "arguments", "verbs", "resp", "msgpack", "hits", "questions", "transactions", "frames", "observers",
     "states", "past", "merge",

@@ -26,7 +26,7 @@ from online.core.lists cimport (
     core_continue, core_cursor, core_cursor_bytes, core_has_more, core_list, core_list_page, core_list_recent,
     core_list_users,
 )
-from online.core.sorting cimport core_order_names
+from online.core.nameorder cimport core_order_names
 from online.core.sections cimport (
     ANSWERED, TOO_LONG, Asked, Ranked, core_section, core_top, sections_close, sections_retire,
 )

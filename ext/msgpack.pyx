@@ -1,7 +1,7 @@
 """MessagePack-RPC: [0, msgid, method, params] and [2, method, params], to arguments.
 
 Its job: to read the head of a message, then its params, and have it answered; or to hand the hits of a batch over as
-they come (hits). Not its job: what a method means (verbs), how values are written (codec, reply).
+they come (hits). Not its job: what a method means (verbs), how values are written (codec, msgpack_values).
 
 Invariants:
 1. Input before `scan.at`, counted from the frame's start, has been found well formed and is not looked at again until

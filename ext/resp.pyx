@@ -1,7 +1,7 @@
 """RESP, Redis' protocol: arrays of bulk strings, and inline commands, to arguments.
 
 Its job: to find the end of a command, its arguments on the way, and have it answered. Not its job: what it means
-(verbs), how replies are written (codec, reply).
+(verbs), how replies are written (codec, resp_values).
 
 Invariants:
 1. Input before `scan.at`, counted from the frame's start, has been found well formed and is not looked at again until

@@ -1,6 +1,6 @@
 """Draws a frame of `online top` as SVG, of a server that runs: python -m docs.site.picture > docs/images/top.svg
 
-Not here: the layout of a frame (online.cli.screen).
+Not here: the layout of a frame (online.cli.top_screen).
 """
 
 import io
@@ -10,8 +10,8 @@ import time
 
 from rich.console import Console
 
-from online.cli.screen import View, render
 from online.cli.top import Watcher
+from online.cli.top_screen import View, render
 from online_client import Client
 
 COLUMNS, LINES = 96, 26

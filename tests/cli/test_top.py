@@ -22,9 +22,10 @@ from rich.console import Console
 from tests.serving import command, environment, server_process
 
 from online.cli import main as cli
-from online.cli import screen, top
-from online.cli.screen import PAGES, USERS, Figures, Rate, Snapshot, View, keys, press, render
+from online.cli import top
+from online.cli import top_screen as screen
 from online.cli.top import Watcher, ask
+from online.cli.top_screen import PAGES, USERS, Figures, Rate, Snapshot, View, keys, press, render
 from online_client import Client, ConnectionFailed, Kinds, Listing, Peak, ProtocolError, Session, TopPage
 from online_client.address import Address
 

@@ -5,8 +5,8 @@
     query       ask a running server                                -> questions, answers, arguments, words
     questions   the verbs of `query`                                -> answers, arguments
     answers     answers of a server as text, tables and JSON        -> words
-    top         watch a running server on a terminal                -> screen, signals, arguments, words
-    screen      frames of `online top`, and its keys                -> words
+    top         watch a running server on a terminal                -> top_screen, signals, arguments, words
+    top_screen  frames of `online top`, and its keys                -> words
     report      a summary of a site, from its logs  -> reading, survey, report_text, picture, webpage, arguments, words
     reading     logs -> hits, for reports                           -> outcomes, browsers, jobs
     jobs        several processes that work on pieces, in order

@@ -1,6 +1,6 @@
 """`online top`: a live view of a running server on a terminal: people, hits, the top pages, the newest users.
 
-Not here: the layout of a frame and the keys (screen), requests and replies (online_client.verbs).
+Not here: the layout of a frame and the keys (top_screen), requests and replies (online_client.verbs).
 
 1. However it ends, it restores the terminal.
 2. One thread waits for keys, signals and the time of the next frame. Only a query to the server blocks it, for at most
@@ -27,8 +27,8 @@ from urllib.parse import quote
 from rich.console import Console
 
 from online.cli.arguments import add_server_argument, time_of
-from online.cli.screen import PAGES, USERS, Figures, Rate, Snapshot, View, keys, press, render
 from online.cli.signals import ENDING, IGNORED
+from online.cli.top_screen import PAGES, USERS, Figures, Rate, Snapshot, View, keys, press, render
 from online.cli.words import explained
 from online_client import AddressError, Client, OnlineError, ProtocolError, RangeError, ServerError, TopPage
 from online_client.verbs import MAX_LIMIT

@@ -11,10 +11,10 @@ source: its `.pxd` is the code.
     slots       whose users a server has, where they are divided        -> skiplist
     core        the rules: hit, leave, expire, count                    -> slots, table
     ahead       batches of hits, with memory waits overlapped           -> core
-    sorting     all names sorted at once, after a start                 -> core
+    nameorder   all names sorted at once, after a start                 -> core
     lists       lists of sessions, and their cursors                    -> core
     sections    sums over pages: SECTION and TOP                        -> lists
-    index       the Python surface of a core                            -> ahead, sorting, lists, sections
+    index       the Python surface of a core                            -> ahead, nameorder, lists, sections
     sites       all indexes by name, and the memory that they share     -> index
 
     codec       what both dialects share: buffers, arguments            -> skiplist

@@ -133,7 +133,7 @@ class Server:
         for part in self.parts:
             part.reload()
         if self.tls is not None and config.tls_cert and config.tls_key:
-            self.tls.load_cert_chain(config.tls_cert, config.tls_key)
+            tls.read_again(self.tls, config.tls_cert, config.tls_key)
         self.verbs.tokens = Tokens(config.grants)
         n_ended = self.connections.revoke(config.grants, now_ms=self.clock.now_ms())
         if n_ended:

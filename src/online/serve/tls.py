@@ -27,6 +27,11 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
+def read_again(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Use for connections from now on what the files hold by now (server_context checks them)."""
+    context.load_cert_chain(certificate, key)
+
+
 def _why_refused(certificate: Path, key: Path, error: ssl.SSLError) -> str:
     """Say in one line why OpenSSL refuses two files; of most it says no more than `PEM lib`."""
     if b"CERTIFICATE-----" not in certificate.read_bytes():

@@ -1,4 +1,4 @@
-"""All sessions into the order by name at once. See ext/sorting.pyx."""
+"""All sessions into the order by name at once. See ext/nameorder.pyx."""
 
 from online.core.core cimport Core
 
