@@ -156,6 +156,7 @@ check-hard: $(VENV)/tools
 	ONLINE_STARVE_GROWTH=1 $(BIN)/python -m pytest tests/core/test_starved.py
 	ONLINE_SEEDS=$(or $(SEEDS),10000) $(BIN)/python -m pytest -n 2 tests/simulation
 	ONLINE_KILL_CYCLES=$(or $(CYCLES),1000) $(BIN)/python -m pytest tests/keep/test_kill.py
+	ONLINE_THREAD_ROUNDS=$(or $(ROUNDS),2000) $(BIN)/python -m pytest client/tests/test_threads.py
 	ONLINE_BUS_KILL_SECONDS=$(or $(BUS_SECONDS),600) $(BIN)/python -m pytest tests/bus/test_kills.py
 	ONLINE_PACKAGES=1 $(BIN)/python -m pytest tests/test_packages.py tests/test_container.py
 	$(MAKE) sanitize
