@@ -72,6 +72,9 @@ child = os.fork()
 hit("after" if child else "child")
 if child:
     assert os.waitpid(child, 0)[1] == 0
+idle = os.fork()
+if idle:
+    assert os.waitpid(idle, 0)[1] == 0
 """
 
 

@@ -18,7 +18,7 @@ The map, for a newcomer. An arrow is an allowed import; nothing imports against 
     client      sockets around the protocol                         -> protocol, forks
     aio         anyio's streams around the protocol                 -> protocol, client
     buffer      hits that wait, within bounds
-    brokers     streams of Redis and topics of Kafka                -> errors
+    brokers     streams of Redis and topics of Kafka                -> errors, forks
     bus         batches and leaves -> the bus that servers share    -> verbs, brokers
     reporter    a buffer and a thread around a client               -> client, forks, buffer, bus
     members     the members on a page, without the guests           -> verbs

@@ -3,15 +3,16 @@
 Not its job: what an entry is (bus). What a broker needs, redis or confluent-kafka, is imported where there is one.
 
 1. Threads may share a broker, and forked children, too. The library of Kafka has threads of its own, which no child
-   has: each process opens its own, and never touches its parent's.
+   has: each process opens its own, and never touches its parent's, not even to free it.
 """
 
-import os
+import ctypes
 from abc import ABC, abstractmethod
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from online_client.errors import AddressError, ConnectionFailed, cannot_connect
+from online_client.forks import notice_fork, tell_after_fork
 
 
 class Broker(ABC):
@@ -108,16 +109,23 @@ class _Kafka(Broker):
             self._settings |= {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN"}
             self._settings |= {"sasl.username": unquote(user), "sasl.password": unquote(password)}
         self._settings |= query
-        self._producers: dict[int, Any] = {}  #: of this process and its parents, by their ids
+        self._producer: Any = None
         try:
             self._library.Producer(self._settings)
         except self._library.KafkaException as error:
             raise AddressError(f"the url of the bus has a setting that Kafka does not take: {_told(error)}") from None
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Keep what is the parent's for ever: freeing it waits for threads that are not here."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
+        self._producer = None
 
     def add(self, source: str, frames: bytes, where: str) -> None:
-        if os.getpid() not in self._producers:
-            self._producers[os.getpid()] = self._library.Producer(self._settings)
-        producer = self._producers[os.getpid()]
+        notice_fork()
+        if self._producer is None:
+            self._producer = self._library.Producer(self._settings)
+        producer = self._producer
         reports: list[Any] = []
         try:
             producer.produce(self._topic, frames, source, 0, on_delivery=lambda error, _: reports.append(error))
@@ -129,7 +137,7 @@ class _Kafka(Broker):
             raise ConnectionFailed(f"{where} does not take hits: {told}")
 
     def close(self) -> None:
-        self._producers.pop(os.getpid(), None)
+        self._producer = None
 
 
 def _told(error: Exception) -> str:
