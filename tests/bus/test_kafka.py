@@ -13,7 +13,7 @@ from tests.bus.test_faults import ask, entry
 from tests.serving import server_process
 
 from online.bus import engines
-from online.bus.entries import BEGINNING, BusError
+from online.bus.entries import BEGINNING, BusError, order
 from online.errors import ConfigError
 from online.serve.clock import wall_ms
 
@@ -45,6 +45,9 @@ async def test_a_bus_that_was_started_again_empty(kafka):
         other.kill()
         async with replicas(f"{kafka.url},{other.hosts}") as (one, two):
             await one.hit(b"ada", b"/a")
+            for number in range(30):  # more than a few entries, as an empty topic is noticed by its number of them
+                kafka.add(entry([b"ada", b"/%d" % number, wall_ms() - 5_000, "member"]))
+            await until(lambda: min(order(one.bus.place), order(two.bus.place)) > (30, 0))
             await equal(one, two, users=1)
             await trio.to_thread.run_sync(kafka.kill)
             await two.hit(b"kim", b"/a")

@@ -9,7 +9,8 @@ Invariants:
 1. The library blocks, so it is called in threads, one call at a time for a connection. No call is longer than ANSWER_S.
 2. Nothing but BusError comes out.
 3. Entries are not let go here: the broker does so, by `retention.ms`. `kept` says if that is too soon.
-4. Kafka has no clock to ask. An entry's time is the broker's (LogAppendTime), or that of who published it; then it is
+4. A topic that was deleted and made again is noticed as long as it has fewer entries than before.
+5. Kafka has no clock to ask. An entry's time is the broker's (LogAppendTime), or that of who published it; then it is
    never later than when it is read, so that nobody's clock moves index time ahead.
 """
 
