@@ -1,7 +1,8 @@
 """The questions that web pages ask, in C: counts, pages, lists, and who was seen where.
 
 Its job: one function a verb, and its row. Not its job: what is online (core), how a value is written (resp_values,
-msgpack_values), and the questions that are asked seldom (serve/verbs.py). A site without an index yet is answered like an empty one.
+msgpack_values), and the questions that are asked seldom (serve/verbs.py). A site without an index yet is answered like
+an empty one.
 """
 
 from libc.stdint cimport int64_t, uint32_t
