@@ -1,7 +1,8 @@
 """Plain TCP and Unix sockets served by C code over an epoll set of their own. Linux only.
 
-Its job: to accept, and whose turn it is. Not its job: what a peer does in its step (peers), to open listeners
-(listeners.py), and to wait (sockets.py).
+Its job: to accept, and whose turn it is; and to wait in the host's place, for peers and for whatever the host waits
+for. Not its job: what a peer does in its step (peers), to open listeners (listeners.py), and who the host is
+(sockets.py).
 
 A turn serves who is ready for about a millisecond, and what it does not get to is left for the next. A round is the
 events of one epoll_wait, and then the queue: those who have work left, and those whose last step took long. It ends
@@ -45,10 +46,13 @@ cdef enum:
     TURN_NS = 1_000_000
     LONG_NS = 10_000_000                                 # what takes so long is told (serve/delays.py)
     MEASURED_NS = 2_000_000                              # of turns so long, the processor time is counted, too
+    GUESSED_NS = 500_000                                 # so much of it is guessed, to save the system call
     LONG_STEP_NS = 50_000                                # whose step took so long is served after all others,
     LONG_WORK = 32                                       # if by its own work, not because the system ran others
     ACCEPTED_AT_ONCE = 16                                # 0.4 ms
     CHECK_EVERY_MS = 100                                 # deadlines are looked at, at most
+    LONGEST_WAIT_S = 60
+    HOST = 0xFFFFFFFF                                    # the slot of the host's set, whose serial number is 0
 
 cdef int64_t ACCEPT_PAUSE_MS = round(1000 * ACCEPT_PAUSE_S)
 
@@ -135,7 +139,8 @@ cdef class Reactor(Peers):
         self.now_ms = now_ms
         if self.left_at_ns:
             self.took(&self.waits, "wait", turn_ns - self.left_at_ns)
-        self.cpu_ns = processor_ns()
+        if not self.is_waiting or self.guessed_ns >= GUESSED_NS:
+            self.cpu_ns, self.guessed_ns = processor_ns(), 0
         if self.n_handled == self.n_ready and self.n_served:
             self.n_waiting = 0                           # the round is over
         if now_ms >= self.accept_at_ms:
@@ -166,7 +171,43 @@ cdef class Reactor(Peers):
         if now_ns - turn_ns >= MEASURED_NS:
             self.took(&self.turns_cpu, "turn_cpu", processor_ns() - self.cpu_ns)
         self.left_at_ns = now_ns if is_work_left else 0
+        if self.is_waiting:                              # next turn's beginning, if nothing else ran in this one
+            self.cpu_ns += now_ns - turn_ns
+            self.guessed_ns += now_ns - turn_ns
         return is_work_left
+
+    def host(self, int fd):
+        watch(self.epoll, EPOLL_CTL_ADD, fd, EPOLLIN, HOST)
+
+    def wait(self, double for_s, now_ms):
+        cdef int64_t until_ns = clock_ns() + <int64_t>(1e9 * min(for_s, LONGEST_WAIT_S))
+        cdef int64_t left_ms, due_ms
+        cdef int n_ready
+        cdef bint is_work_left = len(self.queue) > 0
+        self.is_host_ready = False
+        while not (is_work_left or self.is_host_ready or self.is_host_wanted or self.is_ending and not self.sockets):
+            left_ms = (until_ns - clock_ns() + 999_999) // 1_000_000
+            if left_ms <= 0:
+                break
+            due_ms = min(self.check_at_ms, self.accept_at_ms)
+            if due_ms != FOREVER:
+                left_ms = max(0, min(left_ms, due_ms - <int64_t>now_ms()))
+            with nogil:
+                n_ready = epoll_wait(self.epoll, self.ready, EVENTS_AT_ONCE, <int>left_ms)
+            if n_ready < 0:
+                if errno != EINTR:
+                    raise_errno()
+                break
+            if n_ready == 1 and self.ready[0].data.u64 == HOST:
+                return True
+            self.n_ready, self.n_handled, self.n_served, self.n_waiting = n_ready, 0, 0, 0
+            if n_ready > 0 or due_ms != FOREVER:
+                self.is_waiting = True                   # so a turn does not look for more
+                try:
+                    is_work_left = self.turn(now_ms())
+                finally:
+                    self.is_waiting = False
+        return self.is_host_ready
 
     cdef int took(self, Times* times, str name, int64_t ns) except -1:
         cdef uint64_t us = <uint64_t>ns // 1000
@@ -235,6 +276,8 @@ cdef class Reactor(Peers):
             peer.is_queued = False
             self.serve(peer)
             return True
+        if self.is_waiting and len(self.queue) == 0:
+            return False
         self.end_round()
         self.n_handled = self.n_served = 0
         self.n_ready = epoll_wait(self.epoll, self.ready, EVENTS_AT_ONCE, 0)
@@ -242,6 +285,8 @@ cdef class Reactor(Peers):
             self.n_ready = 0
             if errno != EINTR:
                 raise_errno()
+        if self.n_ready == 1 and self.ready[0].data.u64 == HOST:
+            self.n_ready = 0                             # it is for `wait`, and stays until the host has looked
         self.n_waiting = len(self.queue)
         return self.n_ready > 0 or self.n_waiting > 0
 
@@ -252,6 +297,7 @@ cdef class Reactor(Peers):
         """
         cdef Peer peer
         if serial == 0:
+            self.is_host_ready = self.is_host_ready or slot == HOST
             return self.accept(self.listeners[slot]) if slot < <uint32_t>len(self.listeners) else 0
         peer = self.slots[slot]
         if peer is None or peer.serial != serial:

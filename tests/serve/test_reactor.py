@@ -9,11 +9,23 @@ import select
 import socket
 import struct
 import time
+from contextlib import ExitStack
 from functools import wraps
 
 import pytest
 import trio
-from tests.serving import LOCAL, TRANSPORTS, Peer, join, join_by_socket, make_server, peer_of, run, unbuffered
+from tests.serving import (
+    LOCAL,
+    TRANSPORTS,
+    Peer,
+    join,
+    join_by_socket,
+    make_server,
+    peer_of,
+    run,
+    run_in_real_time,
+    unbuffered,
+)
 
 from online.errors import ConfigError
 from online.serve import sockets as sockets_module
@@ -343,3 +355,144 @@ async def test_turns_and_steps_are_counted(server):
     assert sum(events["turn"].counts) >= 3
     assert sum(events["step"].counts) >= sum(events["turn"].counts)
     assert events["turn"].longest_ns >= events["step"].longest_ns > 0
+
+
+# In Trio's place
+
+
+class Waiting:
+    """A reactor that waits in the place of a host, whose set is `host`; and a socket that it serves."""
+
+    def __init__(self, stack, server):
+        self.reactor = server.sockets.reactor
+        self.host = stack.enter_context(select.epoll())
+        self.news, self.bell = (stack.enter_context(each) for each in socket.socketpair())
+        self.host.register(self.news, select.EPOLLIN)
+        self.reactor.host(self.host.fileno())
+        self.client, theirs = socket.socketpair()
+        stack.enter_context(self.client)
+        self.client.settimeout(20)
+        self.now_ms = server.clock.now_ms
+        self.reactor.adopt(theirs.detach(), now_ms=self.now_ms())
+
+    def wait(self, for_s=20.0):
+        return self.reactor.wait(for_s, self.now_ms)
+
+
+def while_waiting(test):
+    """Run a test with a reactor that waits."""
+
+    @wraps(test)
+    def in_run():
+        async def with_server():
+            with ExitStack() as stack:
+                waiting = Waiting(stack, make_server(transport="reactor"))
+                stack.callback(waiting.reactor.close)
+                test(waiting)
+
+        run(with_server)
+
+    del in_run.__wrapped__
+    return in_run
+
+
+@while_waiting
+def test_peers_are_served_while_the_reactor_waits_in_the_hosts_place(waiting):
+    waiting.client.sendall(b"PING\r\n")
+    waiting.bell.send(b"!")
+    assert waiting.wait()
+    assert waiting.client.recv(100) == b"+PONG\r\n"
+    assert waiting.wait(), "as long as the host has not looked"
+    waiting.news.recv(1)
+    assert not waiting.wait(0.001)
+
+
+@while_waiting
+def test_a_host_that_is_wanted_goes_on_at_once(waiting):
+    waiting.reactor.is_host_wanted = True
+    waiting.client.sendall(b"PING\r\n")
+    assert not waiting.wait()
+    assert not select.select([waiting.client], [], [], 0)[0]
+    waiting.reactor.is_host_wanted = False
+    waiting.bell.send(b"!")
+    assert waiting.wait()
+    assert waiting.client.recv(100) == b"+PONG\r\n"
+
+
+@while_waiting
+def test_a_turn_that_leaves_work_ends_the_wait(waiting):
+    waiting.client.setblocking(False)
+    sent = waiting.client.send(b"KINDS\r\n" * 100_000)
+    assert sent > 64 * 1024, "more than one step takes"
+    assert not waiting.wait()
+    assert len(waiting.client.recv(1_000_000)) > 0
+
+
+@while_waiting
+def test_deadlines_pass_while_the_reactor_waits(waiting):
+    """The clock of the run stands still here, but for this."""
+    late_ms = waiting.now_ms() + 100_000_000
+    waiting.client.sendall(b"*2\r\n$4\r\nECHO")
+    assert not waiting.wait(0.001)
+    waiting.now_ms = lambda: late_ms
+    assert not waiting.wait(0.001)
+    assert waiting.client.recv(1_000).startswith(b"-")
+
+
+@while_waiting
+def test_the_wait_ends_when_the_last_has_gone_at_the_end(waiting):
+    assert not waiting.wait(0.001)
+    waiting.reactor.end(now_ms=waiting.now_ms())
+    assert not waiting.wait()
+    assert waiting.reactor.sockets == 0
+
+
+@pytest.mark.parametrize("n_servers", [1, 2])
+def test_servers_in_one_run_serve_while_trio_waits(n_servers):
+    """In real time, the first waits in Trio's place."""
+
+    async def test():
+        async with trio.open_nursery() as nursery:
+            servers = [make_server(listen=(LOCAL,), transport="reactor") for _ in range(n_servers)]
+            for server in servers:
+                await nursery.start(server.run)
+            for server in servers:
+                with connect(server) as client:
+                    client.settimeout(20)
+                    for _ in range(50):
+                        client.sendall(b"PING\r\n")
+                        assert await trio.to_thread.run_sync(client.recv, 100) == b"+PONG\r\n"
+                peer = peer_of(connect(server))
+                assert await peer.ask(b"COUNT") == b":0\r\n"
+            nursery.cancel_scope.cancel()
+
+    run_in_real_time(test)
+
+
+def test_a_turn_that_fails_while_trio_waits_ends_the_task():
+    class Failing:
+        is_host_wanted = False
+
+        def host(self, fd):
+            pass
+
+        def wait(self, for_s, now_ms):
+            raise OSError("no turn")
+
+    async def test():
+        instead = sockets_module._InPlaceOfTrio(Failing(), lambda: 0, sockets_module._epoll_of_trio())
+        try:
+            with pytest.raises(OSError, match="no turn"):
+                await instead.wait()
+        finally:
+            instead.end()
+
+    run_in_real_time(test)
+
+
+def test_trio_is_found_unless_its_clock_jumps():
+    async def test():
+        return sockets_module._epoll_of_trio()
+
+    assert run_in_real_time(test) > 0
+    assert run(test) == -1

@@ -19,10 +19,14 @@ cdef class Reactor(Peers):
     cdef Times turns
     cdef Times turns_cpu                                 # by the processor's clock, of those that were long
     cdef int64_t cpu_ns                                  # by that clock, when the turn began
+    cdef int64_t guessed_ns                              # so much of it was not read
     cdef Times steps
     cdef Times waits                                     # between two turns, where the first left work
     cdef int64_t left_at_ns                              # when a turn left work; 0: the last left none
     cdef object syncing                                  # whose answers wait for a sync, in the order of held_turn
+    cdef bint is_host_ready                              # something has come there
+    cdef public bint is_host_wanted                      # the host has something to do
+    cdef bint is_waiting                                 # for more, itself, after this turn
     cdef int64_t accept_at_ms                            # when the pause in accepting ends, or FOREVER
     cdef epoll_event ready[EVENTS_AT_ONCE]
     cdef int n_ready

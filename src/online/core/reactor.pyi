@@ -1,7 +1,8 @@
 """Serves plain TCP and Unix sockets in C, with its own epoll set. Linux only.
 
-A `Reactor` never blocks. Its owner waits until `fileno()` is readable, or for `rest_s()`, and then calls `turn` until
-no work is left.
+Its owner waits until `fileno()` is readable, or for `rest_s()`, and then calls `turn`, which does not block, until no
+work is left. Or its owner has an epoll set, too, and lets `wait` wait for both: that takes one system call for each
+question, where it takes four the other way.
 """
 
 from collections.abc import Callable
@@ -26,6 +27,19 @@ class Reactor(Peers):
 
     def rest_s(self, now_ms: int) -> float:
         """Return after how long a turn is needed even if the set is not readable; can be infinite."""
+
+    is_host_wanted: bool
+    """To be set when the host has something to do, so that `wait` returns."""
+
+    def host(self, fd: int) -> None:
+        """Say what the host waits at: an epoll set of which this one is no part. Once; raises OSError."""
+
+    def wait(self, for_s: float, now_ms: Callable[[], int]) -> bool:
+        """Wait in the host's place for `for_s`, and serve peers meanwhile, in turns.
+
+        Returns early if something has come where the host waits, which is what it returns; or if the host is wanted,
+        a turn leaves work, the last peer has gone at the end, or after a signal. Raises OSError as `turn` does.
+        """
 
     def end(self, *, now_ms: int) -> None:
         """Stop accepting, answer what has arrived, and end each connection when it is idle. O(connections)."""
