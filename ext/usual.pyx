@@ -40,6 +40,7 @@ cdef enum:
     WAY_SETS = 64
     URL_SETS = 16 * 1024                                 # 65,536 urls
     PEOPLE_SETS = 64 * 1024                              # 262,144 visitors, in 80 MB
+    MOST_NAME_BYTES = 64                                 # of who was just named; what is longer, rules may refuse
     VIEW_BYTES = 32                                      # of a packed page view, beside its names and its kind
 
 cdef int64_t MOST_SMALL = 1 << 32                        # smaller numbers have shorter forms; no time is so small
@@ -167,7 +168,7 @@ cdef class UsualRecords:
 
 
 cdef class UsualLines:
-    cdef object careful, judge, make, message_of
+    cdef object careful, judge, nameless, make, message_of
     cdef frozenset bad_ways, bad_urls
     cdef UsualRecords records
     cdef bint trusts_proxies, with_host, ignores_queries, guests_only
@@ -176,12 +177,12 @@ cdef class UsualLines:
     cdef object owner
 
     def __cinit__(
-        self, careful, judge, type make not None, *, UsualRecords records, message_of, bad_ways, bad_urls,
+        self, careful, judge, nameless, type make not None, *, UsualRecords records, message_of, bad_ways, bad_urls,
         bint trusts_proxies, bint with_host, bint ignores_queries, bint guests_only,
     ):
         if not issubclass(make, tuple):
             raise TypeError("a page view is a tuple")
-        self.careful, self.judge, self.make, self.message_of = careful, judge, make, message_of
+        self.careful, self.judge, self.nameless, self.make, self.message_of = careful, judge, nameless, make, message_of
         self.records = records
         self.bad_ways, self.bad_urls = frozenset(bad_ways), frozenset(bad_urls)
         self.trusts_proxies, self.with_host, self.guests_only = trusts_proxies, with_host, guests_only
@@ -329,7 +330,32 @@ cdef class UsualLines:
         self.write_person(&text, &self.last)
         slot = slot_of_text(&self.people, &text)
         if slot == NULL:
+            return self.meet(its_url, its_person)
+        its_person[0] = slot.verdict
+        return True
+
+    cdef object meet(self, PyObject** its_url, PyObject** its_person):
+        """Have the visitor of the line that was read last named, and remember it: True, or why there is no name.
+
+        None if that takes the careful way.
+        """
+        cdef Fields fields = self.last
+        cdef object _owner = self.owner                  # holds the fields, whatever is read meanwhile
+        cdef Text text
+        cdef Slot* slot
+        if self.is_named(&fields):
             return None
+        found = self.nameless(
+            text_of(fields.address), text_of(fields.agent), text_of(fields.visitor), text_of(fields.forwarded))
+        if isinstance(found, str):
+            return found
+        if PyBytes_GET_SIZE(<bytes?>(<tuple?>found)[0]) > MOST_NAME_BYTES:
+            return None
+        self.put_person(&fields, found)
+        self.write_person(&text, &fields)
+        slot = slot_of_text(&self.people, &text)
+        if slot == NULL:
+            return None                                  # it has too long a key to be remembered
         its_person[0] = slot.verdict
         return True
 

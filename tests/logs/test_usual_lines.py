@@ -15,6 +15,7 @@ from online.logs.lines import MAX_LINE_BYTES, TOO_LONG
 from online.logs.pages import FILE, METHOD, STATUS, Pages, PageView
 from online.logs.rules import Rules, read_network
 from online.logs.syslogheader import message_of
+from online_client.guests import guest_name
 
 KEY = bytes(16)
 N_KNOWN = 65_536  #: urls that are remembered at most
@@ -337,6 +338,8 @@ def test_what_was_seen_before_needs_no_care():
     assert pages.parse(line % (1, b"-", 59, b"GET", b"/b", 200)) == later
     assert pages.parse(line % (7, b"-", 59, b"GET", b"/x.js", 200)) == FILE
     assert pages.parse(line % (7, b"-", 59, b"GET", b"/new", 404)) == STATUS
+    newcomer = pages.parse(line % (8, b"-", 59, b"GET", b"/b", 200))
+    assert newcomer == later._replace(user=guest_name(KEY, b"192.0.2.8", b"Mozilla/5.0"))
     assert pages.n_careful == 5
 
 

@@ -30,6 +30,7 @@ class UsualLines(Generic[Made]):
         self,
         careful: Callable[[bytes], Made | str],
         judge: Callable[[Any], Made | str],
+        nameless: Callable[[bytes, bytes, bytes, bytes], tuple[bytes, str] | str],
         make: type[Made],
         *,
         records: UsualRecords | None,
@@ -44,7 +45,8 @@ class UsualLines(Generic[Made]):
         """`careful` turns a line into a page view or a reason; it says by `note` which record it has read. `judge`
         does so with the record of a usual line. It must say the same of the same parts: method and status (a reason in
         `bad_ways`), url (`bad_urls`, and the url of the view), and who it is (user and kind of the view). The host is
-        a part of the url `with_host`; its query, from the first `?` on, is none if it `ignores_queries`.
+        a part of the url `with_host`; its query, from the first `?` on, is none if it `ignores_queries`. `nameless`
+        says the same of who has no user name, by address, agent, visitor, X-Forwarded-For: user and kind, or why not.
 
         `make`: what a page view is made of, a tuple (user, url, seen_ms, kind).
         `records`: which lines are usual; None: none. Its records are what `careful` reads.

@@ -115,6 +115,7 @@ class Pages:
         self._usual = UsualLines(
             self.careful,
             self.judge,
+            self.nameless,
             PageView,
             records=read.usual if isinstance(read, Reader) else None,
             message_of=message_of,
@@ -174,24 +175,10 @@ class Pages:
         if self._rules.with_host:
             page = (read_target(url).host or normal_host(host)) + page
         if self._rules.guests_only or user in _NOBODY:
-            if forwarded and self._rules.trust_proxy:
-                address = self._client(address, forwarded)
-            if len(agent) > _MAX_CACHED_BYTES:  # a bot shows at the beginning
-                agent = agent[:_MAX_CACHED_BYTES]
-            is_bot = self._bots.get(agent)
-            if is_bot is None:
-                is_bot = self._is_bot(agent)
-            if is_bot:
-                kind = "bot"
-                user = self._bot_names.get((address, agent)) or self._bot(address, agent, visitor)
-            elif visitor not in _NOBODY:
-                kind = "guest"
-                user = self._visitors.get(visitor) or self._visitor(visitor)
-            else:
-                kind = "guest"
-                user = self._guests.get((address, agent)) or self._guest(address, agent)
-            if not user:
-                return NO_ADDRESS if address else NO_USER
+            found = self.nameless(address, agent, visitor, forwarded)
+            if isinstance(found, str):
+                return found
+            user, kind = found
         else:
             kind = "member"
             if not (self._members.get(user) or self._is_member(user)):
@@ -203,6 +190,28 @@ class Pages:
         if not SEEN_MIN_MS <= seen_ms <= SEEN_MAX_MS:
             return BAD_TIME
         return PageView(user, page, seen_ms, kind)
+
+    def nameless(self, address: bytes, agent: bytes, visitor: bytes, forwarded: bytes) -> tuple[bytes, str] | str:
+        """Return the name and kind of who is not logged in, or why there is none."""
+        if forwarded and self._rules.trust_proxy:
+            address = self._client(address, forwarded)
+        if len(agent) > _MAX_CACHED_BYTES:  # a bot shows at the beginning
+            agent = agent[:_MAX_CACHED_BYTES]
+        is_bot = self._bots.get(agent)
+        if is_bot is None:
+            is_bot = self._is_bot(agent)
+        if is_bot:
+            kind = "bot"
+            user = self._bot_names.get((address, agent)) or self._bot(address, agent, visitor)
+        elif visitor not in _NOBODY:
+            kind = "guest"
+            user = self._visitors.get(visitor) or self._visitor(visitor)
+        else:
+            kind = "guest"
+            user = self._guests.get((address, agent)) or self._guest(address, agent)
+        if not user:
+            return NO_ADDRESS if address else NO_USER
+        return user, kind
 
     # Cache misses
 
