@@ -26,9 +26,13 @@ from online.core.index cimport bytes_from, name_from
 from online.core.lists cimport (
     CURSOR_TAG_BYTES, OF_PAGE, OF_RECENT, OF_USERS, Listing, Scope,
     core_continue, core_cursor, core_has_more, core_list, core_list_page, core_list_recent, core_list_users,
+    first_from,
 )
 from online.core.sections cimport ANSWERED, NO_MEMORY, TOO_LONG, Asked, Ranked, core_section, core_top
-from online.core.skiplist cimport DEPARTED, MAX_NAME_BYTES, Name, Record, name_of, page_at, record_at
+from online.core.skiplist cimport (
+    BY_NAME, DEPARTED, MAX_NAME_BYTES, Name, Record,
+    begins_with, compare_names, name_of, next_of, page_at, record_at, same_name,
+)
 from online.core.verbs cimport ANY, ASKS, LATER, WHILE_LOADING, WHILE_SUBSCRIBED, verb
 
 cdef enum:
@@ -235,6 +239,19 @@ cdef int verb_seen(Connection c, Arg* args, int64_t n_args) except -1:
 
 
 cdef int verb_section(Connection c, Arg* args, int64_t n_args) except -1:
+    return put_section(c, args, 2)
+
+
+cdef int verb_pages(Connection c, Arg* args, int64_t n_args) except -1:
+    cdef Name prefix
+    if put_section(c, args, 4) == LATER:
+        return LATER
+    arg_name(&args[0], "prefix", core_of(c).max_url, True, &prefix)
+    return put_urls(c, core_of(c), prefix, args + 1, n_args - 1)
+
+
+cdef int put_section(Connection c, Arg* args, int64_t n_items) except -1:
+    """Write the people and pages of a section, as the first of some items."""
     cdef Core* core = core_of(c)
     cdef Name prefix
     cdef int64_t people, n_pages, left = PAGES_A_QUESTION
@@ -244,9 +261,35 @@ cdef int verb_section(Connection c, Arg* args, int64_t n_args) except -1:
     if asked != ANSWERED:
         return put_off(c, core, asked, prefix)
     c.work += (PAGES_A_QUESTION - left) // PAGES_A_UNIT
-    put_array(c, 2)
+    put_array(c, n_items)
     put_int(c, people)
     return put_int(c, n_pages)
+
+
+cdef int put_urls(Connection c, Core* core, Name prefix, Arg* args, int64_t n_args) except -1:
+    """Write urls of a section, in order, and the last one if there are more; `args` are `[limit [after]]`."""
+    cdef ref_t* listed = c.service.listed
+    cdef int64_t limit = min(<int64_t>DEFAULT_LIMIT, c.service.max_limit), n = 0, i
+    cdef Name after = prefix
+    cdef ref_t page
+    if is_given(args, n_args, 0):
+        arg_within(&args[0], "limit", 1, c.service.max_limit, &limit)
+    if is_given(args, n_args, 1):
+        arg_name(&args[1], "after", core.max_url, False, &after)
+    page = first_from(core, core.urls, after if compare_names(after, prefix) > 0 else prefix)
+    if page != core.urls and is_given(args, n_args, 1) and same_name(name_of(&core.skiplist, page), after):
+        page = next_of(&core.skiplist, BY_NAME, page)
+    while n < limit and page != core.urls and begins_with(name_of(&core.skiplist, page), prefix):
+        listed[n] = page
+        n += 1
+        page = next_of(&core.skiplist, BY_NAME, page)
+    c.work += n // USERS_A_UNIT
+    put_array(c, n)
+    for i in range(n):
+        put_text(c, name_of(&core.skiplist, listed[i]))
+    if n and page != core.urls and begins_with(name_of(&core.skiplist, page), prefix):
+        return put_text(c, name_of(&core.skiplist, listed[n - 1]))
+    return put_nil(c)
 
 
 cdef int verb_top(Connection c, Arg* args, int64_t n_args) except -1:
@@ -305,6 +348,7 @@ verb("RECENT [limit [cursor]]", verb_recent, 0, 2, ASKS)
 verb("USERS [prefix [limit [cursor]]]", verb_users, 0, 3, ASKS)
 verb("SEEN user [user ...]", verb_seen, 1, ANY, ASKS)
 verb("SECTION prefix", verb_section, 1, 1, ASKS)
+verb("PAGES prefix [limit [after]]", verb_pages, 1, 3, ASKS)
 verb("TOP [limit [prefix]]", verb_top, 0, 2, ASKS)
 verb("PING [text]", verb_ping, 0, 1, WHILE_LOADING | WHILE_SUBSCRIBED)
 verb("ECHO text", verb_echo, 1, 1)

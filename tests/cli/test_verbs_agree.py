@@ -46,11 +46,12 @@ def query_words(name):
 
 SERVER = server_usages()
 
-#: What our clients send by themselves, or need no method for, and what only Redis clients send.
+#: What our clients send by themselves, or need no method for, what only Redis clients send, and gateways.
 NOT_ASKED = {
     *("SITE", "SUBSCRIBE", "UNSUBSCRIBE", "ECHO", "QUIT", "RESET", "AUTH", "HELLO", "CLIENT", "SELECT", "CONFIG"),
     *("MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH", "COMMAND"),
     *("DBSIZE", "ROLE", "LATENCY", "SLOWLOG", "MEMORY", "WAIT", "CLUSTER"),
+    "PAGES",
 }
 ASKED = sorted(set(SERVER) - NOT_ASKED)
 

@@ -121,7 +121,7 @@ COMMANDS: list[list[str | int | bytes | None]] = [
     ["AUTH", "shop", "secret"],
     ["COUNT"],
     ["NOTHING", "x"],
-    ["PAGES", "/x"],
+    ["PAGEE", "/x"],
     ["RESET"],
     ["QUIT"],
 ]

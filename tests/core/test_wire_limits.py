@@ -81,6 +81,8 @@ BAD_INPUT = [
     ("SEEN", ["a", ""], "RANGE user is empty"),
     ("SEEN", ["a", "u" * 257], "RANGE user has 257 bytes"),
     ("USERS", ["u" * 257], "RANGE prefix has 257 bytes, the limit is 256"),
+    ("PAGES", ["/", 0], "RANGE limit takes 1 to 1000, not 0"),
+    ("PAGES", ["/", 1, "/" * 2049], "RANGE after has 2049 bytes, the limit is 2048"),
     ("SECTION", ["/" * 2049], "RANGE prefix has 2049 bytes, the limit is 2048"),
     # times
     ("HIT", ["a", "/x", -1], f"RANGE {NOT_SEEN_MS} -1"),

@@ -111,6 +111,8 @@ async def test_a_python_client_asks_a_gateway(tmp_path):
                 assert (became.accepted, became.ignored, became.refused) == (2, 1, 2)
                 assert (became.first_error or "").startswith("RANGE hit 3 of the batch: url")
                 assert await client.count("/b") == 2
+                section = await client.section("/")
+                assert (section.people, section.pages) == (4, 2)
                 assert (await client.seen(7))[0] is not None
 
 

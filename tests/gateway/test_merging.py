@@ -1,6 +1,7 @@
 """Random hits over some partitions: every answer is that of one index with all users."""
 
 import random
+from dataclasses import replace
 from zlib import crc32
 
 import msgpack
@@ -14,12 +15,13 @@ from online.gateway import merging
 from online.gateway.asking import Asking
 from online.gateway.cursors import Place, place_of, text_of
 from online.gateway.lines import AwayError
+from online.limits import Limits
 from online.partitions import Partition, PartitionMap
 
 NOW_MS = 1_700_000_000_000
 USERS = [b"user-%d" % number for number in range(40)]
 URLS = [b"/%s" % name for name in (b"a", b"b", b"c/1", b"c/2", b"d", b"e", b"f", b"g", b"h", b"i", b"j", b"k")]
-MAX_LIMIT = 1_000
+LIMITS = Limits(max_memory=2**30)
 
 
 class Divided:
@@ -27,6 +29,7 @@ class Divided:
 
     def __init__(self, n: int, seed: int) -> None:
         self.random = random.Random(seed)
+        self.limits = LIMITS
         self.owners = PartitionMap(
             1,
             tuple(Partition(number, ("online://127.0.0.1",)) for number in range(n)),
@@ -56,7 +59,7 @@ class Divided:
         return True
 
     def answer(self, verb, *args):
-        question = merging.answer(self.owners, verb, list(args), MAX_LIMIT, self.now_ms)
+        question = merging.answer(self.owners, verb, list(args), self.limits, self.now_ms)
         reply = Asking(self, b"default", question, writes=verb in merging.WRITES).begin().result(0)
         return msgpack.unpackb(reply, raw=True) if isinstance(reply, Packed) else reply
 
@@ -150,12 +153,23 @@ def answer_of(index, verb, args, now_ms):
             return index.kinds(args[0] if args else None, now_ms=now_ms)
         case "SEEN":
             return index.seen(args, now_ms=now_ms)
+        case "SECTION":
+            return index.section(args[0], now_ms=now_ms)
+        case "PAGES":
+            return [*index.section(args[0], now_ms=now_ms), *urls_of(index, *args, now_ms)]
         case "TOP":
             return index.top(int(args[0]), args[1], now_ms=now_ms)
         case "RECENT":
             return index.recent(int(args[0]), text(args[1:]), now_ms=now_ms)
         case _:
             return getattr(index, verb.lower())(args[0], int(args[1]), text(args[2:]), now_ms=now_ms)
+
+
+def urls_of(index, prefix, limit, after, now_ms):
+    """Return urls of a section in order, and the last one if there are more."""
+    found = (url for url in URLS if url.startswith(prefix) and url > after)
+    urls, most = sorted(url for url in found if sum(index.kinds(url, now_ms=now_ms))), int(limit)
+    return urls[:most], urls[most - 1] if len(urls) > most else None
 
 
 def batch(index, hits, now_ms):
@@ -204,6 +218,9 @@ def test_every_answer_is_that_of_one_index(n, seed):
         site.check("KINDS", url)
         site.check("SEEN", *USERS)
         site.check("TOP", b"%d" % limit, site.random.choice((b"", b"/c", b"/none")))
+        for max_limit in (1, 3, 1_000):
+            site.limits = replace(LIMITS, max_limit=max_limit)
+            site.check("SECTION", site.random.choice((b"", b"/", b"/c", b"/none")))
         site.check("PAGE", url, b"0", b"")
         site.check_list("PAGE", url, limit=limit)
         site.check_list("RECENT", limit=limit)
@@ -253,6 +270,16 @@ def test_what_is_missing_is_said():
 def test_what_cannot_be_merged_is_refused(verb):
     with pytest.raises(CommandError, match=f"a gateway cannot answer {verb}"):
         Divided(2, 0).answer(verb, b"/a")
+
+
+def test_a_section_of_too_many_pages_is_refused():
+    site = Divided(3, 0)
+    for user, url in zip(USERS, URLS, strict=False):
+        site.answer("HIT", user, url, b"", b"member")
+    site.limits = replace(LIMITS, max_scan=11, max_limit=2)
+    with pytest.raises(RangeError, match="more than 11 pages"):
+        site.answer("SECTION", b"/")
+    assert site.answer("SECTION", b"/c/") == [2, 2]
 
 
 def test_a_cursor_is_good_for_its_question():

@@ -85,7 +85,7 @@ class Gateway(Part):
         if verb == "FORGET" and not shared.connections.may(connection, ADMIN):
             raise errors.not_permitted("FORGET", ADMIN)
         self.asked += 1
-        question = merging.answer(self.owners, verb, args, self._verbs.limits.max_limit, self._wall_ms())
+        question = merging.answer(self.owners, verb, args, self._verbs.limits, self._wall_ms())
         reply = Asking(self._partitions, connection.site, question, writes=verb in merging.WRITES).begin()
         reply.add_done_callback(self._settled)
         return reply

@@ -15,11 +15,14 @@ Why an answer is exact. Each user is in one partition, the owner's.
   what partitions had at most in it, at different moments: there were no more. A step that a partition does not know, as
   its server was away, is left out; but a partition that never had anybody of the site counts as nobody.
 - FORGET goes to all, as users may have been elsewhere before the map changed.
+- SECTION: people add up, and pages may be in several partitions. So all list their urls in order (PAGES), as many as an
+  answer has. Up to the least of the last urls of those that have more, all were listed: the different ones are
+  counted, and all go on from there. Each round takes one partition further by max_limit urls: O(pages of all
+  partitions) together.
 - What cannot be added up is refused. The greatest numbers of partitions are of different moments: PEAK.
-  Pages may be in several: SECTION counts different ones, and does not tell which.
 
-The answers of a round are of one second (asking). PAGE, TOP and HISTORY may ask for more than one round. Rows of lists
-go out as they came, without being unpacked (core/merge).
+The answers of a round are of one second (asking). PAGE, TOP, SECTION and HISTORY may ask for more than one round. Rows
+of lists go out as they came, without being unpacked (core/merge).
 """
 
 import re
@@ -28,10 +31,12 @@ from typing import Any
 
 import msgpack
 
+from online import errors
 from online.core.merge import Listed, divide, merge
 from online.core.wire import OK, Packed
 from online.errors import CommandError, OnlineError, RangeError
 from online.gateway.cursors import Place, checksum, place_of, text_of
+from online.limits import Limits
 from online.partitions import PartitionMap
 from online.serve.given import number
 
@@ -50,8 +55,8 @@ class PartialError(OnlineError):
 
 #: What no gateway can answer, and why.
 REFUSED = {
-    "PEAK": "partitions had most people at different moments; HISTORY has their sums, by the minute",
-    "SECTION": "a page may be in several partitions, which do not tell which pages they count",
+    "PAGES": "each partition lists pages of its own; a gateway counts them (SECTION)",
+    "PEAK": "partitions had most people at different moments. Ask HISTORY, which adds them up for each minute",
     "SUBSCRIBE": "it does not follow channels; ask again when you want to know",
 }
 
@@ -60,7 +65,7 @@ _FOR_USERS = {"SEEN", "LAST"}
 _ADDED = {"COUNT", "DBSIZE", "FORGET"}
 _ADDED_EACH = {"COUNTS", "KINDS"}
 _LISTED = {"PAGE": 1, "RECENT": 2, "USERS": 0}  #: and what a list goes by: an item of its rows, 0 for their names
-_MERGED = {*_LISTED, "TOP", "SITES", "HISTORY"}
+_MERGED = {*_LISTED, "SECTION", "TOP", "SITES", "HISTORY"}
 
 VERBS = sorted(_TO_OWNER | _FOR_USERS | _ADDED | _ADDED_EACH | _MERGED | {"hits"})
 
@@ -71,10 +76,10 @@ WRITES = _TO_OWNER | {"hits", "FORGET"}
 _LONGEST_STEP_S = b"%d" % (366 * 86_400)
 
 _pack = msgpack.Packer().pack
-_VERB_PACKED = {verb: _pack(verb) for verb in VERBS}
+_VERB_PACKED = {verb: _pack(verb) for verb in (*VERBS, "PAGES")}
 
 
-def answer(owners: PartitionMap, verb: str, args: list[bytes], max_limit: int, wall_ms: int) -> Question:
+def answer(owners: PartitionMap, verb: str, args: list[bytes], limits: Limits, wall_ms: int) -> Question:
     """Answer a question with those of partitions. `wall_ms`: what time it is.
 
     Raises the OnlineError that is thrown in, or CommandError and RangeError.
@@ -82,7 +87,7 @@ def answer(owners: PartitionMap, verb: str, args: list[bytes], max_limit: int, w
     if verb in _ADDED:
         return sum(_values((yield _to_all(owners, verb, args))))
     if verb in _LISTED:
-        return (yield from _listing(owners, verb, args, max_limit))
+        return (yield from _listing(owners, verb, args, limits.max_limit))
     if verb == "hits":
         return (yield from _hits(owners, args[0]))
     if verb in _TO_OWNER:
@@ -95,7 +100,9 @@ def answer(owners: PartitionMap, verb: str, args: list[bytes], max_limit: int, w
     if verb == "SITES":
         return (yield from _sites(owners))
     if verb == "TOP":
-        return (yield from _top(owners, args, max_limit))
+        return (yield from _top(owners, args, limits.max_limit))
+    if verb == "SECTION":
+        return (yield from _section(owners, args, limits))
     if verb == "HISTORY":
         return (yield from _history(owners, args, wall_ms))
     raise CommandError(f"a gateway cannot answer {verb}: {REFUSED[verb]}")
@@ -126,9 +133,9 @@ def _hits(owners: PartitionMap, hits: bytes) -> Question:
         return [0, 0, 0, None]
     answers = yield {place: _batch(each) for place, each in by_owner.items()}
     became = {place: _value(each) for place, each in answers.items()}
-    errors = [_error_of(found, place, each[3]) for place, each in became.items() if each[3] is not None]
+    wrong = [_error_of(found, place, each[3]) for place, each in became.items() if each[3] is not None]
     sums = [sum(each[nth] for each in became.values()) for nth in range(3)]
-    return [*sums, min(errors)[1] if errors else None]
+    return [*sums, min(wrong)[1] if wrong else None]
 
 
 def _batch(hits: list[bytes]) -> bytes:
@@ -180,6 +187,20 @@ def _history(owners: PartitionMap, args: list[bytes], wall_ms: int) -> Question:
                 del found[place]
     steps = set.intersection(*map(set, found.values()))
     return [[at_ms, *map(sum, zip(*(rows[at_ms] for rows in found.values()), strict=True))] for at_ms in sorted(steps)]
+
+
+def _section(owners: PartitionMap, args: list[bytes], limits: Limits) -> Question:
+    """Add up people, and count different pages."""
+    prefix, after, pages = args[0], b"", 0
+    while True:
+        parts = list(_values((yield _to_all(owners, "PAGES", [prefix, b"%d" % limits.max_limit, after]))))
+        after = min((part[3] for part in parts if part[3] is not None), default=b"")
+        urls = set().union(*(part[2] for part in parts))
+        pages += sum(url <= after for url in urls) if after else len(urls)
+        if pages > limits.max_scan:
+            raise errors.scan_too_long(prefix, limits.max_scan)
+        if not after:
+            return [sum(part[0] for part in parts), pages]
 
 
 def _top(owners: PartitionMap, args: list[bytes], max_limit: int) -> Question:

@@ -24,6 +24,7 @@ SUMMARIES = {
     "USERS": "Lists the users whose name begins with a prefix.",
     "SEEN": "Shows where and when users were last seen.",
     "SECTION": "Adds up the people and pages of all urls that begin with a prefix.",
+    "PAGES": "Lists the urls that begin with a prefix, in order, for gateways.",
     "TOP": "Lists the pages with the most people.",
     "PEAK": "Shows the most people ever online at once, or since a time, and when.",
     "HISTORY": "Shows people, hits and visitors over time.",
