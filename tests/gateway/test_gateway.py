@@ -6,6 +6,7 @@ import socket
 import msgpack
 import pytest
 import trio
+import trustme
 from tests.bus.servers import Running, async_test
 from tests.serving import LOCAL
 
@@ -241,5 +242,31 @@ def test_sites_beyond_the_limit_have_no_connections(tmp_path):
                 async with AsyncClient(f"{at}/c", timeout=5) as client:
                     with pytest.raises(FullError, match="max_sites is reached: 2"):
                         await client.count()
+
+    run()
+
+
+def test_servers_are_asked_over_tls_and_only_those_that_are_trusted(tmp_path, monkeypatch):
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    config = Config(listen=(LOCAL,), http=(), tls_cert=tmp_path / "cert.pem", tls_key=tmp_path / "key.pem")
+
+    @async_test
+    async def run():
+        async with started(serve.assemble(config)) as one:
+            path = map_of(tmp_path / "map.toml", one.server.addresses[0].port)
+            path.write_text(path.read_text().replace("online://", "onlines://"))
+            async with started(gateway.assemble(path, Config(listen=(LOCAL,), http=()))) as asking:
+                answer = await asking.ask(b"COUNT")
+                assert answer.startswith("-PARTIAL no answer from partition 0 of 1: cannot connect to onlines://")
+                assert "certificate" in answer
+            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))  # as an operator does
+            async with started(gateway.assemble(path, Config(listen=(LOCAL,), http=()))) as asking:
+                assert await asking.ask(b"HIT ada /a") == "+OK"
+                assert await asking.ask(b"COUNT") == ":1"
+                assert one.users == 1
 
     run()
