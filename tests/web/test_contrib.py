@@ -1,4 +1,7 @@
-"""What contrib/ holds: the PHP class over a plain socket, and the two lines for Express, with real programs."""
+"""What contrib/ holds: the PHP class over a plain socket, and the plugin for WordPress; and the two lines for Express.
+
+PHP and Express are real; of WordPress there is only what the plugin calls.
+"""
 
 import json
 import os
@@ -22,8 +25,8 @@ NODE_PATH = os.pathsep.join(filter(None, [os.environ.get("NODE_PATH"), "/usr/sha
 def php(tmp_path):
     """Runs PHP with the class alone, without extensions; returns the value of an expression. Warnings are errors."""
 
-    def php(code, url, first=""):
-        begin = f"require '{ROOT}/contrib/php/Online.php'; $online = new Online('a long secret');"
+    def php(code, url, first="", online=True):
+        begin = f"require '{ROOT}/contrib/php/Online.php'; $online = new Online('a long secret');" if online else ""
         begin += "set_error_handler(fn (...$e) => error_reporting() & $e[0] && throw new Error($e[1]));"
         variables = {"PATH": os.environ["PATH"], "ONLINE_REDIS_URL": url, "TMPDIR": str(tmp_path)}
         command = [
@@ -108,6 +111,57 @@ def test_symfony_and_laravel_with_two_lines(php, here):
         f"require '{autoload}';",
     )
     assert told == {"people": 1, "here": 1, "members": ["ada"], "guests": 0}
+
+
+WORDPRESS = """
+define('ABSPATH', '/');
+$hooks = $shortcodes = $is = $done = [];
+function add_action($name, $call) { $GLOBALS['hooks'][$name][] = $call; }
+function add_shortcode($name, $call) { $GLOBALS['shortcodes'][$name] = $call; }
+function did_action($name) { return $GLOBALS['done'][$name] ?? 0; }
+function do_action($name) { $GLOBALS['done'][$name] = 1; foreach ($GLOBALS['hooks'][$name] as $call) $call(); }
+foreach (['is_feed', 'is_robots', 'is_trackback', 'is_preview'] as $name) {
+    eval("function $name() { return in_array('$name', \\$GLOBALS['is']); }");
+}
+function wp_salt($scheme) { return 'a long secret'; }
+function esc_html($text) { return htmlspecialchars($text, ENT_QUOTES); }
+final class WP_User {
+    public function __construct(public string $user_nicename) {}
+    public function exists() { return $this->user_nicename !== ''; }
+}
+function wp_get_current_user() { return new WP_User($GLOBALS['user']); }
+"""
+
+
+@pytest.fixture
+def wordpress(php, here, tmp_path):
+    """Looks at a page with the plugin, and returns what [online] shows there; `said`: what WordPress calls the page."""
+    for name in ("php/Online.php", "wordpress/who-is-online.php"):
+        (tmp_path / Path(name).name).write_bytes((ROOT / "contrib" / name).read_bytes())
+    plugin = f"{WORDPRESS} require '{tmp_path}/who-is-online.php';"
+
+    def wordpress(url, user="", said=(), action="do_action('template_redirect');"):
+        visitor = f"'REMOTE_ADDR' => '192.0.2.7', 'HTTP_USER_AGENT' => {FIREFOX!r}"
+        first = f"{plugin} $_SERVER = ['REQUEST_URI' => {url!r}, {visitor}];"
+        first += f" $user = {user!r}; $is = {list(said)!r}; {action}"
+        return php("$shortcodes['online']()", here, first, online=False)
+
+    return wordpress
+
+
+def test_wordpress_shows_who_is_online_by_a_shortcode(wordpress, client):
+    assert wordpress("/caf%C3%A9/?p=1") == "1 online, 1 on this page: 1 guest"
+    assert wordpress("/caf%C3%A9/", "ada") == "2 online, 2 on this page: ada, 1 guest"
+    assert wordpress("/other/", "<kim>") == "3 online, 1 on this page: &lt;kim&gt;"
+    guest = guest_name(KEY, b"192.0.2.7", FIREFOX.encode()).decode()
+    assert [user.user for user in client.page("/café/").users] == ["ada", guest]
+
+
+def test_wordpress_reports_no_feeds_and_nothing_but_pages(wordpress, client):
+    for said in ("is_feed", "is_robots", "is_trackback", "is_preview"):
+        assert wordpress("/a/", "ada", [said]) == ""
+    assert wordpress("/wp-admin/", "ada", action="") == ""
+    assert client.count() == 0
 
 
 def test_express_with_two_lines(server, url, client, tmp_path):
