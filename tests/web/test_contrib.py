@@ -1,6 +1,6 @@
-"""What contrib/ holds: the PHP class over a plain socket, and the plugin for WordPress; and the two lines for Express.
+"""What contrib/ holds, a PHP class and a plugin for WordPress; and the two lines for Express and Rails.
 
-PHP and Express are real; of WordPress there is only what the plugin calls.
+PHP, Express and Rails are real; of WordPress there is only what the plugin calls.
 """
 
 import json
@@ -162,6 +162,50 @@ def test_wordpress_reports_no_feeds_and_nothing_but_pages(wordpress, client):
         assert wordpress("/a/", "ada", [said]) == ""
     assert wordpress("/wp-admin/", "ada", action="") == ""
     assert client.count() == 0
+
+
+def test_rails_with_two_lines(server, url, client, tmp_path):
+    ruby = program("ruby")
+    wanted = "require 'action_controller/railtie'; require 'redis'"
+    if subprocess.run([ruby, "-e", wanted], capture_output=True).returncode:
+        pytest.skip("Rails or the gem redis is not installed; the packages stand in .ci/packages")
+    module, _, lines = (block.text for block in blocks("ruby.md") if block.language == "ruby")
+    initializer, action = lines.strip().split("\n")
+    (tmp_path / "online.rb").write_text(module)
+    (tmp_path / "app.rb").write_text(f"""
+require "action_controller/railtie"
+require_relative "online"
+class App < Rails::Application
+  config.secret_key_base = "a long secret"
+  config.eager_load = false
+  config.logger = Logger.new(nil)
+  routes.append {{ get "/*any", to: "pages#show", format: false }}
+end
+{initializer}
+class ApplicationController < ActionController::Base
+  def current_user = params[:login] && Struct.new(:name).new(params[:login])
+  {action}
+end
+class PagesController < ApplicationController
+  def show = render(json: [@online.people, @online.here, @online.members, @online.guests])
+end
+App.initialize!
+puts ARGV.map {{ |path|
+  visitor = {{"REMOTE_ADDR" => "192.0.2.7", "HTTP_USER_AGENT" => "{FIREFOX}"}}
+  App.call(Rack::MockRequest.env_for(path, visitor))[2].enum_for(:each).to_a.join
+}}
+""")
+    variables = {"ONLINE_REDIS_URL": f"redis://{url.rpartition('/')[2]}:token@127.0.0.1:{server.port}"}
+    variables["RAILS_ENV"] = "production"
+    asked = [ruby, "app.rb", "/caf%C3%A9?login=ada", "/caf%C3%A9", "/a+b.css"]
+    done = subprocess.run(
+        asked, cwd=tmp_path, env=os.environ | variables, capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = [json.loads(line) for line in done.stdout.splitlines()]
+    assert shown == [[1, 1, ["ada"], 0], [2, 2, ["ada"], 1], [2, 0, [], 0]]
+    guest = guest_name(KEY, b"192.0.2.7", FIREFOX.encode()).decode()
+    assert [user.user for user in client.page("/café").users] == [guest, "ada"]
 
 
 def test_express_with_two_lines(server, url, client, tmp_path):
