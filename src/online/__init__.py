@@ -22,4 +22,4 @@ Shared by all:
     partitions  the map of partitions: which servers know which users
 """
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

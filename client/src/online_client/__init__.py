@@ -79,7 +79,7 @@ from online_client.reporter import Reporter, ReporterStatistics
 if TYPE_CHECKING:
     from online_client.aio import AsyncClient as AsyncClient
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 # Without AsyncClient, so that `import *` works where anyio is missing.
 __all__ = [
