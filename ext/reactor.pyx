@@ -180,15 +180,14 @@ cdef class Reactor(Peers):
         watch(self.epoll, EPOLL_CTL_ADD, fd, EPOLLIN, HOST)
 
     def wait(self, double for_s, now_ms):
-        cdef int64_t until_ns = clock_ns() + <int64_t>(1e9 * min(for_s, LONGEST_WAIT_S))
+        cdef int64_t until_ns = clock_ns() + <int64_t>(1e9 * min(max(for_s, 0.0), LONGEST_WAIT_S))
         cdef int64_t left_ms, due_ms
         cdef int n_ready
-        cdef bint is_work_left = len(self.queue) > 0
+        cdef bint is_last = False, is_work_left = len(self.queue) > 0
         self.is_host_ready = False
-        while not (is_work_left or self.is_host_ready or self.is_host_wanted or self.is_ending and not self.sockets):
-            left_ms = (until_ns - clock_ns() + 999_999) // 1_000_000
-            if left_ms <= 0:
-                break
+        while not (is_last or is_work_left or self.is_host_ready or self.is_host_wanted or self.has_ended()):
+            left_ms = max(0, (until_ns - clock_ns() + 999_999) // 1_000_000)
+            is_last = left_ms == 0
             due_ms = min(self.check_at_ms, self.accept_at_ms)
             if due_ms != FOREVER:
                 left_ms = max(0, min(left_ms, due_ms - <int64_t>now_ms()))
@@ -201,13 +200,16 @@ cdef class Reactor(Peers):
             if n_ready == 1 and self.ready[0].data.u64 == HOST:
                 return True
             self.n_ready, self.n_handled, self.n_served, self.n_waiting = n_ready, 0, 0, 0
-            if n_ready > 0 or due_ms != FOREVER:
+            if n_ready > 0 or due_ms <= <int64_t>now_ms():
                 self.is_waiting = True                   # so a turn does not look for more
                 try:
                     is_work_left = self.turn(now_ms())
                 finally:
                     self.is_waiting = False
-        return self.is_host_ready
+        return self.is_host_ready or for_s <= 0 and not (is_work_left or self.has_ended())
+
+    cdef bint has_ended(self) noexcept:
+        return self.is_ending and not self.sockets
 
     cdef int took(self, Times* times, str name, int64_t ns) except -1:
         cdef uint64_t us = <uint64_t>ns // 1000

@@ -447,12 +447,29 @@ def test_the_wait_ends_when_the_last_has_gone_at_the_end(waiting):
     assert waiting.reactor.sockets == 0
 
 
+@while_waiting
+def test_a_host_that_does_not_wait_has_peers_served_once(waiting):
+    assert waiting.wait(0), "nobody is ready, and the host goes on"
+    waiting.client.sendall(b"PING\r\n")
+    assert waiting.wait(0)
+    assert waiting.client.recv(100) == b"+PONG\r\n"
+    waiting.client.sendall(b"KINDS\r\n" * 10_000)
+    assert not waiting.wait(0), "work is left for the owner"
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
 @pytest.mark.parametrize("n_servers", [1, 2])
-def test_servers_in_one_run_serve_while_trio_waits(n_servers):
-    """In real time, the first waits in Trio's place."""
+def test_servers_in_one_run_serve_while_trio_waits(n_servers, is_busy):
+    """In real time, the first waits in Trio's place; Trio may have something else to do, without an end."""
+
+    async def be_busy():
+        while True:
+            await trio.lowlevel.checkpoint()
 
     async def test():
         async with trio.open_nursery() as nursery:
+            if is_busy:
+                nursery.start_soon(be_busy)
             servers = [make_server(listen=(LOCAL,), transport="reactor") for _ in range(n_servers)]
             for server in servers:
                 await nursery.start(server.run)

@@ -10,6 +10,7 @@ import pytest
 import trio
 from tests.serving import LOCAL, START_MS, make_server, run_command, run_in_real_time, server_process, serving
 
+from online.core.wire import NOT_YET
 from online.errors import ConfigError
 from online.limits import Limits
 from online.logs.pages import PackedViews
@@ -28,9 +29,16 @@ def syslog_of(server):
     return next(part for part in server.parts if part.name == "syslog")
 
 
+def told_by(server):
+    """INFO's section on syslog, as text."""
+    text = NOT_YET
+    while text is NOT_YET:
+        text = server.verbs.call(server.connections.open()[0], "INFO", [b"syslog"], server.clock.now_ms())
+    return text
+
+
 def info_of(server):
-    """INFO's section on syslog."""
-    text = server.verbs.call(server.connections.open()[0], "INFO", [b"syslog"], server.clock.now_ms())
+    text = told_by(server)
     return dict(line.split(":") for line in text.split("\r\n") if ":" in line)
 
 
@@ -238,7 +246,7 @@ def test_address_that_is_taken_is_named(tmp_path):
 
 def test_server_without_syslog_says_nothing_of_it():
     server = make_server_at_rest()
-    assert server.verbs.call(server.connections.open()[0], "INFO", [b"syslog"], 0) == ""
+    assert told_by(server) == ""
 
 
 def make_server_at_rest():

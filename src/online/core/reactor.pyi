@@ -35,10 +35,11 @@ class Reactor(Peers):
         """Say what the host waits at: an epoll set of which this one is no part. Once; raises OSError."""
 
     def wait(self, for_s: float, now_ms: Callable[[], int]) -> bool:
-        """Wait in the host's place for `for_s`, and serve peers meanwhile, in turns.
+        """Wait in the host's place for `for_s`, and serve peers meanwhile, in turns. With 0, only see who is ready.
 
-        Returns early if something has come where the host waits, which is what it returns; or if the host is wanted,
-        a turn leaves work, the last peer has gone at the end, or after a signal. Raises OSError as `turn` does.
+        Returns early if something has come where the host waits; or if the host is wanted, a turn leaves work, the last
+        peer has gone at the end, or after a signal. Tells whether the host may go on as if it had waited itself: not if
+        its own time is over, or the owner is to take a turn. Raises OSError as `turn` does.
         """
 
     def end(self, *, now_ms: int) -> None:

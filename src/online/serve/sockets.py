@@ -91,7 +91,8 @@ class Sockets:
 class _InPlaceOfTrio(trio.abc.Instrument):
     """Lets a reactor wait for its own peers and for Trio at once, whenever Trio is about to wait.
 
-    Trio has computed before how long it may wait. So if anything but its own set ended the wait, it is woken.
+    Trio has computed before how long it may wait. So if anything but its own set ended the wait, it is woken. While it has
+    something to do, its waits take no time, but each lets peers be served: other tasks never keep them waiting.
     """
 
     def __init__(self, reactor: "Reactor", now_ms: Callable[[], int], descriptor: int) -> None:
@@ -125,8 +126,8 @@ class _InPlaceOfTrio(trio.abc.Instrument):
         self._reactor.is_host_wanted = True
 
     def before_io_wait(self, timeout: float) -> None:
-        """Wait, unless Trio or the task has something to do."""
-        if self._turn is None or timeout <= 0:
+        """Wait, unless the task has something to do; where Trio has, too, see who is ready."""
+        if self._turn is None:
             return
         self._reactor.is_host_wanted = False
         try:
