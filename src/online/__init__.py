@@ -9,7 +9,7 @@ end may import. Nothing imports against the arrows; a test reads these maps and 
     serve   the server: sockets, housekeeping, configuration        -> keep, logs, core
     http    seen in a browser: dashboard, JSON API, metrics         -> serve, core, logs
     bus     hits shared with other servers over Redis or Kafka      -> serve, core
-    gateway  one answer of servers that each know a part of the users  -> serve, core, online_client
+    gateway  one answer of servers that each know a part of the users  -> http, serve, core, online_client
     cli     the command line, and where the parts are put together  -> bus, gateway, http, online_client
 
 Shared by all:

@@ -7,6 +7,7 @@ import pytest
 import trio
 from tests.serving import START_MS, echo, in_memory, join, make_server, reached, serving, unbuffered, with_sockets
 
+from online.serve import push
 from online.serve.tokens import READ, grant
 
 
@@ -532,3 +533,73 @@ async def test_subscribers_of_a_server_that_keeps_what_it_hears(tmp_path):
         assert "subscriptions:1\r\nchannels:1\r\nevents:2\r\n" in info
         listed = (await other.ask(b"CLIENT LIST")).decode()
         assert "flags=P db=0 sub=1 " in listed
+
+
+# When others are asked
+
+
+def asking_elsewhere(nursery):
+    """A server that tells what others know, and the questions that they have not answered."""
+    server = telling(nursery)
+    asked = []
+    server.verbs.push.elsewhere = lambda site, name, tell: asked.append((name, tell))
+    return server, asked
+
+
+@in_memory
+async def test_a_channel_has_one_question_under_way(nursery):
+    server, asked = asking_elsewhere(nursery)
+    one, two = ear(server, nursery), ear(server, nursery)
+    await one.subscribe(b"count")
+    await one.hears_nothing_for(10.5)
+    (asked_first,) = asked
+    await two.subscribe(b"count")
+    await two.hears_nothing_for(10)
+    asked_first[1](b'{"people":1', 5)
+    assert await one.state() == ("count", {"people": 1})
+    began = trio.current_time()
+    await two.hears_nothing_for(0.1)
+    (_, again) = asked  # at once, for who came since then
+    again[1](b'{"people":2', 6)
+    assert await two.state() == ("count", {"people": 2})
+    assert trio.current_time() < began + 1
+    await one.hears_nothing_for(1)
+    asked[2][1](b'{"people":2', 7)
+    assert await one.state() == ("count", {"people": 2})
+    assert one.at_ms == 7
+    await two.hears_nothing_for(1)
+
+
+@in_memory
+async def test_who_has_gone_is_not_asked_for(nursery):
+    server, asked = asking_elsewhere(nursery)
+    one = ear(server, nursery)
+    await one.peer.send(b"SUBSCRIBE count\r\nUNSUBSCRIBE count\r\nSUBSCRIBE top\r\n")
+    await one.read(18)
+    await trio.sleep(0.1)
+    ((name, tell),) = asked
+    assert name == b"top"
+    await one.peer.send(b"UNSUBSCRIBE top\r\n")
+    await one.read(6)
+    tell(b'{"pages":[]', 5)
+    await one.hears_nothing_for(10)
+    assert len(asked) == 1
+
+
+@in_memory
+async def test_so_many_are_asked_and_the_others_come_first_at_the_next_interval(nursery, monkeypatch):
+    monkeypatch.setattr(push, "MOST_ASKED", 2)
+    server, asked = asking_elsewhere(nursery)
+    one = ear(server, nursery)
+    names = [b"user:%d" % n for n in range(4)]
+    await one.subscribe(*names)
+    await trio.sleep(0.1)
+    heard = []
+    for _ in range(3):
+        heard.append(sorted(name for name, _ in asked))
+        answers = asked.copy()
+        asked.clear()
+        for _, tell in answers:
+            tell(b'{"users":[]', 5)
+        await trio.sleep(1)
+    assert heard == [names, names[:2], names[2:]]

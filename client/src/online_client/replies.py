@@ -125,6 +125,7 @@ class State:
     channel: str
     value: Watched
     at: datetime  #: the moment that it describes, in UTC
+    error: str | None = None  #: why there is no value, such as `PARTIAL no answer from partition 1 of 2: ...`
 
 
 @dataclass(frozen=True, slots=True)

@@ -457,8 +457,9 @@ def state(params: object, now_ms: int) -> State:
     read = _STATES.get(name.partition(":")[0])
     if read is None or not isinstance(found, dict):
         raise wrong_shape("the state of a channel", params)
-    value = None if "code" in found else read(found, now_ms)
-    return State(name, value, _moment(found.get("at_ms"), now_ms)[0])
+    error = f"{found['code']} {found.get('detail', '')}" if "code" in found else None
+    value = read(found, now_ms) if error is None else None
+    return State(name, value, _moment(found.get("at_ms"), now_ms)[0], error)
 
 
 def _text_in_json(found: dict[str, object]) -> object:

@@ -1,6 +1,7 @@
 """A gateway: asks all partitions, and merges what they answer, exactly or not at all.
 
-    gateway     the part of a server that makes it a gateway        -> asking
+    gateway     the part of a server that makes it a gateway        -> asking, channels
+    channels    the states of channels: questions, and their replies as JSON  -> merging
     asking      a question on its way to partitions, and back       -> merging, partitions
     partitions  the lines to all partitions, by site                -> lines
     lines       a connection to the servers of a partition

@@ -4,7 +4,7 @@ Not its job: how answers are merged (merging), and connections to servers (parti
 
 Invariants:
 1. A client's verbs are carried out one after the other, as its connection waits for each answer.
-2. An answer is that of all partitions, or an error.
+2. An answer is that of all partitions, or an error. So is the state of a channel that somebody watches.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -16,8 +16,8 @@ import trio
 
 from online import errors
 from online.core.wire import Connection
-from online.errors import ConfigError
-from online.gateway import merging
+from online.errors import ConfigError, OnlineError
+from online.gateway import channels, merging
 from online.gateway.asking import Asking
 from online.gateway.partitions import Partitions
 from online.partitions import PartitionMap
@@ -51,6 +51,7 @@ class Gateway(Part):
         runs = {verb: partial(self._run, verb) for verb in (*merging.VERBS, *merging.REFUSED)}
         self._verbs.runs = self._verbs.runs | runs
         self._verbs.service.handing = True
+        self._verbs.push.elsewhere = self._look
         failure: BaseException | None = None
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._partitions.run)
@@ -84,9 +85,22 @@ class Gateway(Part):
     def _run(self, verb: str, shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> Future[object]:
         if verb == "FORGET" and not shared.connections.may(connection, ADMIN):
             raise errors.not_permitted("FORGET", ADMIN)
+        return self._ask(connection.site, verb, args)
+
+    def _look(self, site: bytes, name: bytes, tell: Callable[[bytes, int], None]) -> None:
+        """Ask what the state of a channel is, and `tell` it with its time, now or later."""
+        verb, args = channels.question(name)
+        try:
+            reply = self._ask(site, verb, args)
+        except OnlineError as error:
+            tell(channels.refused(error), self._wall_ms())
+        else:
+            reply.add_done_callback(lambda reply: tell(channels.state(verb, args, reply), self._wall_ms()))
+
+    def _ask(self, site: bytes, verb: str, args: list[bytes]) -> Future[object]:
         self.asked += 1
         question = merging.answer(self.owners, verb, args, self._verbs.limits, self._wall_ms())
-        reply = Asking(self._partitions, connection.site, question, writes=verb in merging.WRITES).begin()
+        reply = Asking(self._partitions, site, question, writes=verb in merging.WRITES).begin()
         reply.add_done_callback(self._settled)
         return reply
 

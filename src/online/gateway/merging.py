@@ -57,7 +57,6 @@ class PartialError(OnlineError):
 REFUSED = {
     "PAGES": "each partition lists pages of its own; a gateway counts them (SECTION)",
     "PEAK": "partitions had most people at different moments. Ask HISTORY, which adds them up for each minute",
-    "SUBSCRIBE": "it does not follow channels; ask again when you want to know",
 }
 
 _TO_OWNER = {"HIT", "LEAVE"}

@@ -101,15 +101,12 @@ def arguments_of(usage: str) -> tuple[Argument, ...]:
 
 def text(value: str | bytes) -> str | dict[str, str]:
     """Return text as it stands in JSON."""
-    return value if isinstance(value, str) else {"base64": b64encode(value).decode()}
-
-
-def name_of(value: bytes) -> str | dict[str, str]:
-    """Return a name of a request as it stands in JSON."""
+    if isinstance(value, str):
+        return value
     try:
         return value.decode()
     except UnicodeDecodeError:
-        return text(value)
+        return {"base64": b64encode(value).decode()}
 
 
 def _people(result: int, args: list[bytes]) -> dict[str, object]:
@@ -117,7 +114,7 @@ def _people(result: int, args: list[bytes]) -> dict[str, object]:
 
 
 def _counts(result: list[int], args: list[bytes]) -> dict[str, object]:
-    return {"pages": [{"url": name_of(url), "people": n} for url, n in zip(args, result, strict=True)]}
+    return {"pages": [{"url": text(url), "people": n} for url, n in zip(args, result, strict=True)]}
 
 
 COUNTED = ("members", "guests", "hidden", "bots")
@@ -129,7 +126,7 @@ def _kinds(result: list[int], args: list[bytes]) -> dict[str, object]:
 
 def _page(result: list[Any], args: list[bytes]) -> dict[str, object]:
     online, here, users, cursor = result
-    url = name_of(args[0])
+    url = text(args[0])
     listed = [{"user": text(user), "url": url, "seen_ms": seen_ms, "kind": kind} for user, seen_ms, kind in users]
     return {"online": online, "here": here, "users": listed, "cursor": cursor}
 
@@ -144,7 +141,7 @@ def _seen(result: list[Any], args: list[bytes]) -> dict[str, object]:
     rows = []
     for user, found in zip(args, result, strict=True):
         url, seen_ms = (None, None) if found is None else (text(found[0]), found[1])
-        rows.append({"user": name_of(user), "url": url, "seen_ms": seen_ms})
+        rows.append({"user": text(user), "url": url, "seen_ms": seen_ms})
     return {"users": rows}
 
 

@@ -24,7 +24,7 @@ from online.http import asking, events, metrics, openapi, posting, static
 from online.http.access import NOBODY, Access, Visitor, token_wanted
 from online.http.messages import JSON, Header, Request, Response, json_response, parse_form, problem, problem_of
 from online.http.public import Public, readable
-from online.http.questions import Question, name_of, questions
+from online.http.questions import Question, questions, text
 from online.serve.connections import Peer
 from online.serve.meter import Histogram
 from online.serve.slices import in_turns
@@ -270,7 +270,7 @@ class Routes:
         return json_response({
             "wants_token": bool(self._shared.tokens),
             "role": "admin" if grant is None else grant.role,
-            "site": None if grant is None or grant.site is None else name_of(grant.site),
+            "site": None if grant is None or grant.site is None else text(grant.site),
         })  # fmt: skip
 
     async def _login_page(self, exchange: Exchange) -> Response:

@@ -19,11 +19,13 @@ Invariants:
    here: a channel keeps a hash of its last one, and a subscriber the hash of what it was told.
 3. A connection has at most max_subscriptions, all together max_all_subscriptions.
 4. All of it is done in slices.
+5. Where others know the answers (`elsewhere`), a channel has one question under way, and at most MOST_ASKED have.
 """
 
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import msgpack
 import trio
@@ -43,6 +45,11 @@ PUBLIC_COUNT, PUBLIC_PAGE = PUBLIC = ("count", "page")
 #: Channels that are asked, or subscribers that are told, before others have their turn: 0.1 ms.
 PIECE = 16
 
+#: Channels with a question under way elsewhere. The others, asked longest ago, are the first of the next interval.
+MOST_ASKED = 8_192
+
+#: A state without its last brace, and the wall time that it is of, in ms.
+_Answer = tuple[bytes, int]
 
 #: What tells channels apart: site, name, and how it is asked.
 _Key = tuple[bytes, bytes, Callable[..., object]]
@@ -51,7 +58,7 @@ _Key = tuple[bytes, bytes, Callable[..., object]]
 class Channel:
     """What somebody watches on one site."""
 
-    __slots__ = ("ask", "is_owed", "known", "name", "of", "site", "subscribers")
+    __slots__ = ("ask", "is_asked", "is_owed", "known", "late", "name", "of", "site", "subscribers")
 
     def __init__(self, site: bytes, name: bytes, ask: Callable[..., object], of: bytes) -> None:
         self.site = site
@@ -61,6 +68,8 @@ class Channel:
         self.known = 0  # the hash of its last state; 0: there is none yet
         self.is_owed = False  # somebody was not told its last state
         self.subscribers: dict[Subscriber, int] = {}  # each with the hash of what it was told
+        self.is_asked = False  # a question is under way elsewhere
+        self.late: list[Subscriber] = []  # who has come since then
 
 
 class State:
@@ -154,6 +163,8 @@ class Push:
         self.events = 0  #: states that were sent
         self.skipped = 0  #: states that were not, because something sent before was still on its way
         self.n_subscriptions = 0
+        #: Asks for the state of a channel (its site, its name), and hands it over, now or later. None: sites know it.
+        self.elsewhere: Callable[[bytes, bytes, Callable[[bytes, int], None]], None] | None = None
         self._limits = service.limits
         self._service = service
         self._sites = sites
@@ -169,6 +180,8 @@ class Push:
         }
         self._channels: OrderedDict[_Key, Channel] = OrderedDict()  # the one asked last is the last
         self._new: OrderedDict[Channel, list[Subscriber]] = OrderedDict()  # who has been told nothing yet
+        self._answers: deque[tuple[Channel, _Answer, list[Subscriber] | None, int | None]] = deque()  # from elsewhere
+        self._n_asked = 0  # questions that are under way there
         self._news = trio.Event()
         self._round = 0
 
@@ -248,12 +261,14 @@ class Push:
         interval_s = self._limits.push_interval_s
         due_s = math.inf
         while True:
-            if not self._new:
+            if not self._new and not self._answers:
                 self._news = trio.Event()
                 with trio.move_on_at(due_s):
                     await self._news.wait()
             if self._new:
                 await slices.finish("push", self._tell_new(now_ms))
+            if self._answers:
+                await slices.finish("push", self._tell_answers(now_ms))
             if trio.current_time() >= due_s:
                 if self._service.loading is None:  # else nobody knows what is so
                     await slices.finish("push", self._tell_changes(now_ms))
@@ -274,7 +289,7 @@ class Push:
         """Ask each channel once, and tell whoever was told something else before."""
         self._round += 1
         for n in range(len(self._channels)):
-            if not self._channels:
+            if not self._channels or self._n_asked >= MOST_ASKED:
                 return
             key, channel = next(iter(self._channels.items()))
             self._channels.move_to_end(key)
@@ -285,9 +300,51 @@ class Push:
     def _look(
         self, channel: Channel, new: list[Subscriber] | None, now_ms: Callable[[], int], in_round: int | None
     ) -> Iterator[None]:
-        """Ask a channel; tell its state to those of `new`, or to all, who were told another, or nothing."""
+        """Ask a channel, and tell its state to those of `new`, or to all; later, if it is asked elsewhere."""
+        if self.elsewhere is not None:
+            self._ask_elsewhere(channel, new, in_round)
+            return
         while (answer := self._ask(channel, now_ms())) is None:
             yield
+        yield from self._tell(channel, answer, new, now_ms, in_round)
+
+    def _ask_elsewhere(self, channel: Channel, new: list[Subscriber] | None, in_round: int | None) -> None:
+        assert self.elsewhere is not None
+        if channel.is_asked:
+            channel.late += new or ()
+        elif channel.subscribers:
+            channel.is_asked = True
+            self._n_asked += 1
+            self.elsewhere(channel.site, channel.name, partial(self._answered, channel, new, in_round))
+
+    def _answered(
+        self, channel: Channel, new: list[Subscriber] | None, in_round: int | None, body: bytes, at_ms: int
+    ) -> None:
+        """Take an answer from elsewhere. Ask again for who came meanwhile: their state is of a time after that."""
+        channel.is_asked = False
+        self._n_asked -= 1
+        self._answers.append((channel, (body, at_ms), new, in_round))
+        if channel.late:
+            self._new.setdefault(channel, []).extend(channel.late)
+            channel.late = []
+        self._news.set()
+
+    def _tell_answers(self, now_ms: Callable[[], int]) -> Iterator[None]:
+        """Tell what has come from elsewhere."""
+        while self._answers:
+            channel, answer, new, in_round = self._answers.popleft()
+            yield from self._tell(channel, answer, new, now_ms, in_round)
+            yield
+
+    def _tell(
+        self,
+        channel: Channel,
+        answer: _Answer,
+        new: list[Subscriber] | None,
+        now_ms: Callable[[], int],
+        in_round: int | None,
+    ) -> Iterator[None]:
+        """Tell a state to those of `new`, or to all, who were told another, or nothing."""
         body, at_ms = answer
         known = hash(body)
         if new is None and known == channel.known and not channel.is_owed:
@@ -309,7 +366,7 @@ class Push:
             if n % PIECE == PIECE - 1:
                 yield
 
-    def _ask(self, channel: Channel, now_ms: int) -> tuple[bytes, int] | None:
+    def _ask(self, channel: Channel, now_ms: int) -> _Answer | None:
         index = self._sites.get(channel.site, self._nobody)
         return channel.ask(  # type: ignore[return-value]
             index, channel.of, now_ms=now_ms, step_ms=self._service.clock_step_ms
