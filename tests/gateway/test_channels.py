@@ -112,6 +112,10 @@ def test_states_are_those_of_one_server_with_all_users(site, n):
                     assert b'"cursor":"..."' in heard[b"page:/a"]
             assert all(part.users for part in parts)
             assert asking.users == 0
+            (asks,) = (part for part in asking.server.parts if part.name == "gateway")
+            told, asked = asking.server.verbs.push.events, asks.asked
+            await until(lambda: asks.asked >= asked + 2 * len(WATCHED))
+            assert asking.server.verbs.push.events == told, "what has not changed was told again"
             nursery.cancel_scope.cancel()
 
     run()
@@ -217,6 +221,6 @@ def test_a_site_beyond_the_limit_has_a_state_that_says_so(site):
 def test_a_reply_that_makes_no_sense_is_said():
     reply = Future()
     reply.set_result(Packed(b"\x91\x01"))
-    state = json.loads(channels.state("PAGE", [b"/a", b"30"], reply) + b"}")
+    state = json.loads(channels.state("PAGE", [b"/a"], reply) + b"}")
     assert state["code"] == "PARTIAL"
     assert state["detail"].startswith("an answer of a partition makes no sense: ")

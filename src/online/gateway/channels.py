@@ -14,21 +14,14 @@ from online.errors import OnlineError
 from online.gateway.merging import PartialError
 from online.http.questions import ANSWERS
 
-#: What the kinds of channels ask; the rest of a channel's name comes first, if there is any.
-_ASKED: dict[bytes, tuple[str, list[bytes]]] = {
-    b"count": ("COUNT", [b""]),
-    b"page": ("PAGE", [b"30"]),
-    b"section": ("SECTION", []),
-    b"top": ("TOP", [b"10"]),
-    b"user": ("SEEN", []),
-}
+#: What the kinds of channels ask. PAGE lists 30 users and TOP 10 pages, as states do, if they are not told how many.
+_ASKED = {b"count": "COUNT", b"page": "PAGE", b"section": "SECTION", b"top": "TOP", b"user": "SEEN"}
 
 
 def question(name: bytes) -> tuple[str, list[bytes]]:
     """Return the verb and the arguments that a channel asks."""
     kind, colon, of = name.partition(b":")
-    verb, args = _ASKED[kind]
-    return verb, [of, *args] if colon else args
+    return _ASKED[kind], [of] if colon else []
 
 
 def state(verb: str, args: list[bytes], reply: Future[object]) -> bytes:

@@ -303,6 +303,7 @@ class Push:
         """Ask a channel, and tell its state to those of `new`, or to all; later, if it is asked elsewhere."""
         if self.elsewhere is not None:
             self._ask_elsewhere(channel, new, in_round)
+            yield  # it takes as long as a piece
             return
         while (answer := self._ask(channel, now_ms())) is None:
             yield
