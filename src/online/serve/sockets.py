@@ -91,8 +91,8 @@ class Sockets:
 class _InPlaceOfTrio(trio.abc.Instrument):
     """Lets a reactor wait for its own peers and for Trio at once, whenever Trio is about to wait.
 
-    Trio has computed before how long it may wait. So if anything but its own set ended the wait, it is woken. While it has
-    something to do, its waits take no time, but each lets peers be served: other tasks never keep them waiting.
+    Trio has computed before how long it may wait. So if anything but its own set ended the wait, it is woken. While it
+    has something to do, its waits take no time, but each lets peers be served: other tasks never keep them waiting.
     """
 
     def __init__(self, reactor: "Reactor", now_ms: Callable[[], int], descriptor: int) -> None:
