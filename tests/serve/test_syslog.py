@@ -29,16 +29,16 @@ def syslog_of(server):
     return next(part for part in server.parts if part.name == "syslog")
 
 
-def told_by(server):
+def told_by(server, now_ms):
     """INFO's section on syslog, as text."""
     text = NOT_YET
     while text is NOT_YET:
-        text = server.verbs.call(server.connections.open()[0], "INFO", [b"syslog"], server.clock.now_ms())
+        text = server.verbs.call(server.connections.open()[0], "INFO", [b"syslog"], now_ms)
     return text
 
 
 def info_of(server):
-    text = told_by(server)
+    text = told_by(server, server.clock.now_ms())
     return dict(line.split(":") for line in text.split("\r\n") if ":" in line)
 
 
@@ -246,7 +246,7 @@ def test_address_that_is_taken_is_named(tmp_path):
 
 def test_server_without_syslog_says_nothing_of_it():
     server = make_server_at_rest()
-    assert told_by(server) == ""
+    assert told_by(server, 0) == ""
 
 
 def make_server_at_rest():
