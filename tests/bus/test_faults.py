@@ -123,6 +123,7 @@ async def test_a_start_goes_on_after_a_read_that_failed(broker, monkeypatch):
 async def test_a_stream_that_is_trimmed_past_our_place(broker):
     async with replicas(broker.url, 1) as (one,):
         with server_process("--bus", broker.url) as process:
+            await until(lambda: one.bus.follower.calls == 1)  # it found a young stream, and now rests
             await quiet(broker, one)
             place = f"place:{one.bus.place.decode()}\r\n"
             await until(lambda: place in ask(process.port, "INFO bus", whole=True))

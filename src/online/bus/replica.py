@@ -365,30 +365,36 @@ class Replica(Part):
                 await self._call_and_trim(bus)
             entries = await bus.read(self.place, FOLLOWED_ENTRIES, wait_ms=LOOK_MS)
             self._answered()
+            begins_anew = False
             if entries and time_of(entries[0].place) - time_of(self.place) > JUMP_MS:
-                self._check_place(await self._look_at(bus))
+                begins_anew = self._check_place(await self._look_at(bus))
             before, end = order(self.place), order(self._look.last) if self._look is not None else order(BEGINNING)
             await self._apply(entries)
+            if begins_anew:
+                self.place = BEGINNING
             if self._look is not None and before < end <= order(self.place):
                 self._compare(self._look, sum(order(entry.place) > end for entry in entries))
             if self.follower.calls > self._calls:
                 self._calls = self.follower.calls
                 self._want_dump()
 
-    def _check_place(self, look: Look) -> None:
-        """See if the log goes on where we are; if it does not, begin to heal."""
+    def _check_place(self, look: Look) -> bool:
+        """See if the log goes on where we are; if not, begin to heal, and return that it is read from its beginning."""
         if order(look.last) < order(self.place):
             self._gap("it has lost its end, or was started again empty")
             self.place = BEGINNING
             self._want_dump()
-        elif look.first != BEGINNING and order(look.first) > order(self.place) and self.place != BEGINNING:
+            return True
+        if look.first != BEGINNING and order(look.first) > order(self.place) and self.place != BEGINNING:
             self._gap("entries may have gone before we read them")
             self._want_dump()
             self._is_call_wanted = True
             # What is left is read from its beginning, and this gap is not seen again.
             self.place = BEGINNING
-        elif order(look.last) == order(self.place):
+            return True
+        if order(look.last) == order(self.place):
             self._compare(look)
+        return False
 
     def _compare(self, look: Look, n_newer: int = 0) -> None:
         """See if as many entries were applied as the log was given, up to its end as we saw it.
@@ -396,7 +402,7 @@ class Replica(Part):
         `n_newer` of those that were applied are behind that end.
         """
         entries = self.follower.entries - n_newer
-        n_lacking = self._not_applied(look) + n_newer
+        n_lacking = self._not_applied(look) + n_newer if self._level is not None else 0
         if n_lacking > 0:
             self._gap("entries have gone before we read them")
             self._want_dump()
