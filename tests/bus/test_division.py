@@ -5,9 +5,10 @@ from zlib import crc32
 
 import pytest
 import trio
-from tests.bus.servers import Running, async_test, equal, until
+from tests.bus.servers import Running, async_test, equal, quiet, until
 from tests.serving import LOCAL
 
+from online.bus.redisbus import STREAM
 from online.cli import gateway, serve
 from online.errors import ConfigError
 from online.partitions import SLOTS
@@ -35,9 +36,12 @@ class Site:
             lines += [f"came_from = {(came_from or {}).get(number, [])}"]
         self.path.write_text("\n".join(lines))
 
-    async def server(self, number, **settings):
+    async def loading_server(self, number, **settings):
         config = Config(listen=(LOCAL,), http=(), bus=self._url, partition=number, map=self.path, **settings)
-        running = await self._start(serve.assemble(config))
+        return await self._start(serve.assemble(config))
+
+    async def server(self, number, **settings):
+        running = await self.loading_server(number, **settings)
         self.ports.setdefault(number, []).append(running.server.addresses[0].port)
         await until(lambda: running.server.service.loading is None)
         return running
@@ -230,6 +234,53 @@ async def test_a_server_that_starts_again_drops_whom_its_state_has_of_others(tmp
         made.write({0: "0-99", 1: "100-16383"})
         one = await made.server(0, state=tmp_path / "state")
         assert one.users == owned(USERS, 0, 99)
+
+
+def figures(running):
+    return dict(division(running).info()["map"](0))
+
+
+@async_test
+async def test_a_new_owner_waits_for_a_bus_that_is_away_and_says_so(tmp_path, broker, caplog, monkeypatch):
+    monkeypatch.setattr("online.bus.replica.START_S", 0.1)
+    async with site(tmp_path, broker) as made:
+        made.write({0: "0-16383"})
+        old = await made.server(0)
+        for user in USERS[:20]:
+            await old.hit(user, b"/a")
+        broker.kill()
+        made.write({0: "0-8191", 1: "8192-16383"}, {1: [0]})
+        new = await made.loading_server(1)
+        loading = "the bus of partition 0 is away, trying again"
+        await until(lambda: loading in (new.server.service.loading or ""))
+        assert (await new.ask(b"COUNT")).startswith("-LOADING ")
+        assert loading in await new.ask(b"COUNT")
+        assert figures(new)["came_from_away"] == "0"
+        await trio.to_thread.run_sync(broker.start)
+        await until(lambda: new.server.service.loading is None)
+        await until(lambda: new.users == owned(USERS[:20], 8192, 16383))
+        await until(lambda: figures(new)["came_from_away"] == "")
+        assert figures(new)["came_from_gaps"] == 0
+    told = [record.message for record in caplog.records if "users of partition 0 cannot be read" in record.message]
+    assert len(told) == 1
+
+
+@async_test
+async def test_a_stream_that_was_trimmed_inside_the_window_is_told(tmp_path, broker, caplog):
+    async with site(tmp_path, broker) as made:
+        made.write({0: "0-16383"})
+        old = await made.server(0)
+        for user in USERS[:4]:
+            await old.hit(user, b"/a")
+            await quiet(broker, old)
+        made.write({0: "0-99", 1: "100-16383"}, {1: [0]})
+        whole = await made.server(1)
+        assert figures(whole)["came_from_gaps"] == 0
+        broker.client.xtrim(STREAM, maxlen=1, approximate=False)
+        new = await made.server(1)
+        assert figures(new)["came_from_gaps"] == 1
+        assert new.users < whole.users
+    assert "the stream of partition 0 does not reach back a whole window" in caplog.text
 
 
 @async_test

@@ -16,6 +16,8 @@ the rest. With two servers a partition, one goes first and the other answers unt
 Invariants:
 1. A server that is not LOADING has all users of its slots whom the streams hold, and nobody else.
 2. What is read here is not published again, and counted nowhere: it was, when it was taken.
+3. A stream that cannot be read is waited for, however long it takes, and LOADING says so. One that does not reach back
+   a window is a gap: it is told and counted, and the server goes on without what is missing.
 """
 
 import logging
@@ -29,7 +31,7 @@ import trio
 
 from online import partitions
 from online.bus import engines
-from online.bus.entries import BEGINNING, Bus, BusError, order
+from online.bus.entries import BEGINNING, Bus, BusError, Look, order
 from online.bus.follower import Follower
 from online.bus.replica import (
     FIRST_PAUSE_S,
@@ -81,7 +83,8 @@ class Division(Part):
         self._slots = Slots(*self._view())
         self._places: dict[int, bytes] = {}  #: in the streams of other partitions
         self._changed = trio.Event()
-        self._is_told = False  #: that the bus is away
+        self._away: set[int] = set()  #: partitions whose streams cannot be read now
+        self.gaps = 0  #: streams of others that had lost entries of the window
         sites.divide(self._slots)
         service.divide(self._slots)
         connections.layout = self._layout
@@ -132,6 +135,7 @@ class Division(Part):
                 await self._changed.wait()
                 nursery.cancel_scope.cancel()
             self._changed = trio.Event()
+            self._away.clear()
             if self._service.loading is not None:
                 await in_turns(self._drop())
                 self._places.clear()
@@ -151,17 +155,39 @@ class Division(Part):
         """Read the window from streams, up to their ends as they are now, however long it takes."""
         why = self._service.loading
         for number in numbers:
-            if why is not None:
-                self._service.loading = f"{why}; the stream of partition {number} is being read"
-            await self._connected(number, self._read_window)
+
+            async def read(number: int, bus: Bus) -> None:
+                if why is not None:
+                    self._service.loading = f"{why}; the stream of partition {number} is being read"
+                await self._read_window(number, bus)
+
+            def is_away(number: int) -> None:
+                if why is not None:
+                    self._service.loading = f"{why}; the bus of partition {number} is away, trying again"
+
+            await self._connected(number, read, is_away)
 
     async def _read_window(self, number: int, bus: Bus) -> None:
         look = await bus.look()
+        self._reached(number)
         begin = await bus.at(look.now_ms - 1000 * self._sites.window_s)
         self._places[number] = max(self._places.get(number, BEGINNING), begin, key=order)
+        self._check_reach(number, look)
         while order(self._places[number]) < order(look.last):
             if not await self._take(number, bus, REPLAYED_ENTRIES):
                 break  # the rest has been trimmed meanwhile
+
+    def _check_reach(self, number: int, look: Look) -> None:
+        """See if a stream has all that was published behind our place."""
+        place = order(self._places[number])
+        is_there = look.first != BEGINNING and order(look.first) <= place
+        if not is_there and order(look.last) > place and look.added > look.held:
+            self.gaps += 1
+            logger.warning(
+                "bus: the stream of partition %d does not reach back a whole window, as entries were deleted from it; "
+                "users who came from there may be missing until they are seen again",
+                number,
+            )
 
     async def _follow(self, number: int) -> None:
         """Apply what others still publish there, for ever."""
@@ -178,25 +204,36 @@ class Division(Part):
     async def _take(self, number: int, bus: Bus, most: int, *, wait_ms: int = 0) -> bool:
         """Apply the next entries of a partition; return whether there were any."""
         entries = await bus.read(self._places[number], most, wait_ms=wait_ms)
-        self._is_told = False
+        self._reached(number)
         if entries:
             await self._replica.apply_by(self.follower, entries)
             self._places[number] = entries[-1].place
         return bool(entries)
 
-    async def _connected(self, number: int, work: Callable[[int, Bus], Awaitable[None]]) -> None:
-        """Do some work with a connection to the bus of a partition, again until it is done."""
+    async def _connected(
+        self,
+        number: int,
+        work: Callable[[int, Bus], Awaitable[None]],
+        is_away: Callable[[int], None] = lambda number: None,
+    ) -> None:
+        """Do some work with a connection to the bus of a partition, until it is done; `is_away` hears failures."""
         pause_s = FIRST_PAUSE_S
         while True:
             try:
                 await engines.connected(self._replica.url, partial(work, number), partition=number)
                 return
             except BusError as error:
-                if not self._is_told:
+                if number not in self._away:
                     logger.warning("bus: users of partition %d cannot be read, trying again: %s", number, error)
-                self._is_told = True
+                self._away.add(number)
+                is_away(number)
             await trio.sleep(random.uniform(0.5, 1) * pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _reached(self, number: int) -> None:
+        if number in self._away:
+            logger.info("bus: users of partition %d are read again", number)
+            self._away.discard(number)
 
     def info(self) -> Mapping[str, Lines]:
         """Return the section `map`."""
@@ -209,6 +246,8 @@ class Division(Part):
         yield "moved_hits", self._slots.moved
         yield "dropped_users", self.dropped
         yield "came_from", ",".join(map(str, self._came_from))
+        yield "came_from_away", ",".join(map(str, sorted(self._away)))
+        yield "came_from_gaps", self.gaps
 
     def told(self) -> Iterator[str]:
         """Say which map it is."""

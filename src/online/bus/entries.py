@@ -34,6 +34,7 @@ class Look(NamedTuple):
     first: bytes  #: the place of the first entry; BEGINNING if there is none
     last: bytes  #: the place that was given last, even if its entry has gone
     added: int  #: entries so far
+    held: int  #: those that are still there
 
 
 class Bus(ABC):

@@ -267,6 +267,7 @@ class KafkaBus(Bus):
             first=_place(0, first + 1) if first < end else BEGINNING,
             last=_place(now_ms, end) if end else BEGINNING,
             added=end,
+            held=end - first,
         )
 
     # Letting go

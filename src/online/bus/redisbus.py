@@ -244,6 +244,7 @@ class RedisBus(Bus):
             first=first.identifier if first is not None else BEGINNING,
             last=info.get("last-generated-id") or BEGINNING,
             added=int(info.get("entries-added") or 0),
+            held=int(info.get("length") or 0),
         )
 
     async def kept(self) -> list[str]:

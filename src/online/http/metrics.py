@@ -108,6 +108,7 @@ METRICS: dict[tuple[str, str], tuple[Metric, str]] = {
     ("map", "slots"): _gauge("map_slots", "Slots of users that this server owns."),
     ("map", "moved_hits"): _counter("map_moved_hits", "Hits refused because their users are another server's."),
     ("map", "dropped_users"): _counter("map_dropped_users", "Users dropped because their slots went to others."),
+    ("map", "came_from_gaps"): _counter("map_came_from_gaps", "Streams of others that had lost a part of the window."),
     ("cpu", "used_cpu_sys"): (_CPU, "system"),
     ("cpu", "used_cpu_user"): (_CPU, "user"),
     ("persistence", "loading"): _gauge("loading", "1 while the server reads its state from disk."),
