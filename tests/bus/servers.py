@@ -205,15 +205,16 @@ async def hit_without_a_pause(running, counts, *, stopped):
 @async_test
 async def share_while(url, change, **settings):
     """See that nobody is lost while a bus changes and two servers take hits."""
-    async with replicas(url, **settings) as (one, two), trio.open_nursery() as nursery:
+    async with replicas(url, **settings) as (one, two):
         counts, stopped = ([], []), trio.Event()
-        nursery.start_soon(lambda: hit_without_a_pause(one, counts[0], stopped=stopped))
-        nursery.start_soon(lambda: hit_without_a_pause(two, counts[1], stopped=stopped))
-        await until(lambda: all(map(len, counts)) and one.users == two.users > 10)
-        await trio.to_thread.run_sync(change)
-        n_before = len(counts[0])
-        await until(lambda: not one.bus.is_away and not two.bus.is_away and len(counts[0]) > n_before + 10)
-        stopped.set()
+        async with trio.open_nursery() as visitors:
+            visitors.start_soon(lambda: hit_without_a_pause(one, counts[0], stopped=stopped))
+            visitors.start_soon(lambda: hit_without_a_pause(two, counts[1], stopped=stopped))
+            await until(lambda: all(map(len, counts)) and one.users == two.users > 10)
+            await trio.to_thread.run_sync(change)
+            n_before = len(counts[0])
+            await until(lambda: not one.bus.is_away and not two.bus.is_away and len(counts[0]) > n_before + 10)
+            stopped.set()
         await until(lambda: not one.bus.publisher.is_away and one.bus.publisher.is_idle)
         async with replicas(url, 1) as (later,):
             await equal(one, two, later, users=len(counts[0]) + len(counts[1]))

@@ -232,8 +232,8 @@ async def test_a_long_step_is_told_with_its_verb(server):
     peer = peer_of(connect(server))
     assert await peer.ask(b"COUNT") == b":0\r\n"
     assert await peer.ask(b"SITES") == b"$4\r\ndone\r\n"
-    [(name, ns, verb, cpu_ns), *_] = [about for about in told if about[0] == "step"]
-    assert (name, verb) == ("step", "SITES")
+    # On a busy machine others may be long as well.
+    [(_, ns, _, cpu_ns)] = [about for about in told if about[::2] == ("step", "SITES")]
     assert ns >= LONG_NS
     assert cpu_ns > 0
     assert server.verbs.delays.events()["turn_cpu"].longest_ns > 0
