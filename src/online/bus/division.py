@@ -84,6 +84,7 @@ class Division(Part):
         self._places: dict[int, bytes] = {}  #: in the streams of other partitions
         self._changed = trio.Event()
         self._away: set[int] = set()  #: partitions whose streams cannot be read now
+        self._torn: dict[int, bytes] = {}  #: where streams began that had lost entries
         self.gaps = 0  #: streams of others that had lost entries of the window
         sites.divide(self._slots)
         service.divide(self._slots)
@@ -181,7 +182,9 @@ class Division(Part):
         """See if a stream has all that was published behind our place."""
         place = order(self._places[number])
         is_there = look.first != BEGINNING and order(look.first) <= place
-        if not is_there and order(look.last) > place and look.added > look.held:
+        is_torn = not is_there and order(look.last) > place and look.added > look.held
+        if is_torn and self._torn.get(number) != look.first:  # a read that is tried again finds the same gap
+            self._torn[number] = look.first
             self.gaps += 1
             logger.warning(
                 "bus: the stream of partition %d does not reach back a whole window, as entries were deleted from it; "
