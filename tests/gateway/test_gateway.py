@@ -72,6 +72,11 @@ def test_a_gateway_answers_for_all_and_says_partial_while_one_is_away(tmp_path, 
                 assert asking.users == 0
                 assert await asking.ask(b"FORGET user-3 user-4 nobody") == ":2"
                 assert await asking.ask(b"COUNT") == ":18"
+                for each in (one, two):  # as after a change of the map: it stays with the owner before
+                    await each.hit(b"moved", b"/a")
+                assert await asking.ask(b"FORGET moved") == ":2"
+                for each in (one, two):
+                    assert await each.ask(b"SEEN moved") == await each.ask(b"SEEN nobody")
                 assert await asking.ask(b"HISTORY") == "*0"
                 for number in (3, 4):
                     assert await asking.ask(b"HIT user-%d /a" % number) == "+OK"
