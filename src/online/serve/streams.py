@@ -299,6 +299,12 @@ class Streams:
 
     async def _receive(self, peer: StreamPeer, by: float) -> bytes | None:
         """Receive something by that time, or what has come by now; None if there is nothing, or at the end."""
+        data = await self._receive_or_rest(peer, by - LOOK_S)
+        if data is None and not self._is_ending:  # after a standstill the system may say no more than that time is over
+            data = await self._receive_or_rest(peer, by)
+        return data
+
+    async def _receive_or_rest(self, peer: StreamPeer, by: float) -> bytes | None:
         with trio.CancelScope(deadline=max(by, trio.current_time() + LOOK_S)) as peer.rest:
             data = bytes(await peer.stream.receive_some(RECEIVE_BYTES))
         is_late = peer.rest.cancelled_caught
