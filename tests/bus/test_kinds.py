@@ -8,6 +8,8 @@ from tests.serving import run_command
 
 from online.bus.engines import check_url
 from online.errors import ConfigError
+from online_client import AddressError
+from online_client.bus import BusClient
 
 
 @async_test
@@ -57,8 +59,23 @@ def test_a_wrong_setting_is_told_at_once(words, problem):
     ("rediss+cluster://:secret@a b", "the bus must be"),
     ("redis+other://a", "the bus must be"),
     ("redis://[a", "the bus must be"),
+    ("redis://a/x", "the bus must be"),
+    ("redis+sentinel://a/m/x", "the bus must be"),
+    ("redis+sentinel://a/m/0/1", "the bus must be"),
+    ("redis+cluster://a/0", "the bus must be"),
+    ("kafka://a/x", "the bus must be"),
 ])  # fmt: skip
 def test_a_url_that_lacks_something_is_an_error_without_its_password(url, problem):
     with pytest.raises(ConfigError, match=problem) as raised:
         check_url(url)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", [
+    "redis://", "http://a", "redis+other://a", "redis://a,b", "redis://[a", "redis://a:x", "redis://a:99999", "redis://a/x",
+    "redis://a?x=y", "redis+sentinel://a", "redis+sentinel://a:x/m", "redis+sentinel://a/m/x", "redis+sentinel://a/m/0/1",
+    "redis+cluster://a,b:x", "redis+cluster://a/0", "kafka://", "kafka://a:x", "kafka://a/x",
+])  # fmt: skip
+def test_who_publishes_is_told_of_a_wrong_url_at_once(url):
+    with pytest.raises(AddressError, match="the bus should be"):
+        BusClient(url)

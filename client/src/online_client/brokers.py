@@ -14,6 +14,8 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from online_client.errors import AddressError, ConnectionFailed, cannot_connect
 from online_client.forks import notice_fork, tell_after_fork
 
+_SCHEMES = {"kafka", *(tls + kind for tls in ("redis", "rediss") for kind in ("", "+sentinel", "+cluster"))}
+
 
 class Broker(ABC):
     """Takes entries."""
@@ -29,16 +31,37 @@ class Broker(ABC):
 
 def named(parts: SplitResult, query: dict[str, str], partition: int, timeout: float | None) -> Broker:
     """Return the broker of a url, of which `query` is what follows `?`. Raises AddressError and ImportError."""
-    scheme, _, kind = parts.scheme.partition("+")
-    hosts = parts.netloc.rpartition("@")[2]
-    is_redis = scheme in ("redis", "rediss") and kind in ("", "sentinel", "cluster") and not query
-    is_whole = bool(parts.path.strip("/")) if kind == "sentinel" else bool(kind) or "," not in hosts
-    if not hosts or not (parts.scheme == "kafka" or (is_redis and is_whole)):
+    if not _is_good(parts, query):
         raise AddressError(
-            "the bus should be redis://HOST[:PORT][/DB], redis+sentinel://HOST,HOST/MASTER, redis+cluster://HOST,HOST "
-            "(rediss for TLS) or kafka://HOST,HOST, with ?site=NAME"
+            "the bus should be redis://HOST[:PORT][/DB], redis+sentinel://HOST,HOST/MASTER[/DB], "
+            "redis+cluster://HOST,HOST (rediss for TLS) or kafka://HOST,HOST, with ?site=NAME"
         )
     return _Kafka(parts, query, partition, timeout) if parts.scheme == "kafka" else _Redis(parts, partition, timeout)
+
+
+def _is_good(parts: SplitResult, query: dict[str, str]) -> bool:
+    if parts.scheme not in _SCHEMES or (query and parts.scheme != "kafka"):
+        return False
+    path = parts.path.strip("/").split("/")
+    if parts.scheme.endswith("+sentinel") and not path.pop(0):
+        return False
+    db = path.pop(0) if path and not parts.scheme.endswith(("+cluster", "kafka")) else ""
+    try:
+        addresses = _addresses(parts)
+    except ValueError:  # of a port
+        return False
+    return (
+        all(host and port != 0 for host, port in addresses)
+        and (len(addresses) == 1 or parts.scheme not in ("redis", "rediss"))
+        and (not db or (db.isascii() and db.isdigit()))
+        and not any(path)
+    )
+
+
+def _addresses(parts: SplitResult) -> list[tuple[str | None, int | None]]:
+    """Return the hosts of a url, each with its port. Raises ValueError."""
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    return [(each.hostname, each.port) for each in (urlsplit(f"//{host}") for host in hosts)]
 
 
 class _Redis(Broker):
@@ -72,16 +95,15 @@ class _Redis(Broker):
     def _opened(self) -> Any:
         """Return a client of several nodes. One of a cluster is connected."""
         scheme, _, kind = self._parts.scheme.partition("+")
-        login, _, hosts = self._parts.netloc.rpartition("@")
-        user, _, password = login.partition(":")
-        addresses = [urlsplit(f"//{address}") for address in hosts.split(",")]
+        user, _, password = self._parts.netloc.rpartition("@")[0].partition(":")
+        addresses = _addresses(self._parts)
         options = {**self._times, **({"ssl": True} if scheme == "rediss" else {})}
         logged_in = {**options, "username": unquote(user) or None, "password": unquote(password) or None}
         if kind == "cluster":
-            nodes = [self._library.cluster.ClusterNode(each.hostname, each.port or 6379) for each in addresses]
+            nodes = [self._library.cluster.ClusterNode(host, port or 6379) for host, port in addresses]
             return self._library.cluster.RedisCluster(startup_nodes=nodes, **logged_in)
         master, _, db = self._parts.path.strip("/").partition("/")
-        sentinels = [(each.hostname, each.port or 26379) for each in addresses]
+        sentinels = [(host, port or 26379) for host, port in addresses]
         watching = self._library.sentinel.Sentinel(sentinels, sentinel_kwargs=options)
         return watching.master_for(master, db=int(db or 0), **logged_in)
 
@@ -141,4 +163,4 @@ class _Kafka(Broker):
 
 
 def _told(error: Exception) -> str:
-    return str(error.args[0].str()) if hasattr(error.args[0], "str") else str(error)
+    return str(error.args[0].str()) if error.args and hasattr(error.args[0], "str") else str(error)

@@ -35,7 +35,10 @@ class BusClient:
 
     def __init__(self, url: str, *, timeout: float | None = 2.0) -> None:
         """Raises AddressError, and ImportError if what the bus needs is not installed. Opens nothing yet."""
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # of brackets without an end
+            parts = urlsplit("")
         query = dict(parse_qsl(parts.query))
         site = query.pop("site", DEFAULT_SITE)
         partition = query.pop("partition", "0")

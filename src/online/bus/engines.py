@@ -31,6 +31,9 @@ ENGINES = {
 _HOST = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?"
 _HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*", re.ASCII)
 
+#: What may follow the hosts, by what ends a scheme: `redis` and `rediss` have the rest.
+_PATHS = {"sentinel": r"(?:/[^/]*(?:/\d*)?)?", "cluster": r"/?", "kafka": r"/?", "": r"(?:/\d*)?"}
+
 _Result = TypeVar("_Result")
 
 
@@ -41,7 +44,8 @@ def check_url(url: str) -> str:
     except ValueError:
         parts = urlsplit("")
     hosts = parts.netloc.rpartition("@")[2]
-    if parts.scheme not in ENGINES or not _HOSTS.fullmatch(hosts):
+    path = next(path for kind, path in _PATHS.items() if parts.scheme.endswith(kind))
+    if parts.scheme not in ENGINES or not _HOSTS.fullmatch(hosts) or not re.fullmatch(path, parts.path, re.ASCII):
         raise ConfigError(
             "the bus must be redis://HOST[:PORT][/DB], redis+sentinel://HOST[:PORT],.../MASTER[/DB], "
             "redis+cluster://HOST[:PORT],... (rediss for TLS) or kafka://HOST[:PORT],..."
