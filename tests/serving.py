@@ -310,11 +310,27 @@ PATIENCE_S = 20.0
 
 
 def until(is_so):
-    """Wait until something is so."""
+    """Wait until something is so; return what was found."""
     deadline_s = time.monotonic() + PATIENCE_S
-    while not is_so():
+    while not (found := is_so()):
         assert time.monotonic() < deadline_s, "it does not come true"
         time.sleep(0.01)
+    return found
+
+
+async def until_turn(is_so):
+    """`until`, within Trio."""
+    with trio.fail_after(PATIENCE_S):
+        while not (found := is_so()):
+            await trio.sleep(0.01)
+    return found
+
+
+def listens(where):
+    """Whether somebody accepts connections at a port of this machine, or at a path."""
+    is_port = isinstance(where, int)
+    with socket.socket(socket.AF_INET if is_port else socket.AF_UNIX) as trial:
+        return trial.connect_ex(("127.0.0.1", where) if is_port else str(where)) == 0
 
 
 # Verbs without sockets

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import pytest
 from tests.clients.talking import program
-from tests.serving import server_process
+from tests.serving import listens, server_process
 
 PING = b"*1\r\n$4\r\nPING\r\n"
 
@@ -85,14 +85,6 @@ def redis_server(tmp_path_factory):
             time.sleep(0.01)
         yield path
         popen.terminate()
-
-
-def listens(path):
-    """Whether somebody accepts connections at a path: a socket has its file a moment before it listens."""
-    with socket.socket(socket.AF_UNIX) as trial, suppress(FileNotFoundError, ConnectionRefusedError):
-        trial.connect(str(path))
-        return True
-    return False
 
 
 def answers(connected, data, *, is_whole):

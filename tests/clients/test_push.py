@@ -37,16 +37,16 @@ def test_redis_py_hears(port, protocol):
         states = {}
         assert [heard.get_message(timeout=PATIENCE_S)["type"] for _ in CHANNELS] == ["subscribe"] * len(CHANNELS)
         client.execute_command("HIT", "ada", "/a")
-        while not (states.get("count", {}).get("people") == 1 and states.get("user:ada", {})["users"][0]["url"]):
+        channels = set(CHANNELS)
+        while states.keys() != channels or not (states["count"]["people"] and states["user:ada"]["users"][0]["url"]):
             message = heard.get_message(timeout=PATIENCE_S)
             assert message["type"] == "message"
             states[message["channel"]] = json.loads(message["data"])
-        assert states.keys() == set(CHANNELS)
         assert states["top"]["pages"] == [{"url": "/a", "people": 1}]
         heard.ping()
         assert heard.get_message(timeout=PATIENCE_S)["type"] == ("pong" if protocol == 2 else "P")
         heard.unsubscribe()
-        assert {heard.get_message(timeout=PATIENCE_S)["channel"] for _ in CHANNELS} == set(CHANNELS)
+        assert {heard.get_message(timeout=PATIENCE_S)["channel"] for _ in CHANNELS} == channels
         heard.close()
 
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import trustme
 from playwright.sync_api import expect
-from tests.serving import PATIENCE_S, server_process
+from tests.serving import PATIENCE_S, listens, server_process, until
 from tests.websites import GUIDES, free_port, program
 
 from online_client import Client
@@ -229,6 +229,7 @@ def behind_nginx(folder, upstream):
     (folder / "nginx.conf").write_text(NGINX.format(port=port, block=block))
     popen = subprocess.Popen([where, "-p", folder, "-c", "nginx.conf"], stderr=subprocess.DEVNULL)
     try:
+        until(lambda: listens(port))
         yield f"https://localhost:{port}/online/"
     finally:
         popen.terminate()
@@ -242,7 +243,7 @@ def test_behind_nginx_with_a_token(open_page, tmp_path, check_accessible):
         with Client(f"online://default:writing-is-what-it-may@{process.address}", timeout=PATIENCE_S) as client:
             client.hits([("a", "/"), ("b", "/")])
         with behind_nginx(tmp_path, process.http) as address:
-            page = open_when_ready(open_page, address)
+            page = open_page(address, trouble="status of 401|status of 403")
             assert page.url == f"{address}login"
             check_accessible(page)
             page.get_by_label("Token").fill("wrong")
@@ -264,14 +265,3 @@ def test_behind_nginx_with_a_token(open_page, tmp_path, check_accessible):
             page.get_by_role("button", name="Log out").click()
             expect(page.get_by_label("Token")).to_be_visible()
             assert page.context.cookies() == []
-
-
-def open_when_ready(open_page, address):
-    """Open a page once its web server listens."""
-    page = open_page("about:blank", trouble="status of 401|status of 403")
-    for _ in range(100):
-        with contextlib.suppress(Exception):
-            page.goto(address)
-            return page
-        page.wait_for_timeout(50)
-    raise AssertionError(f"nobody listens at {address}")

@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import subprocess
 from itertools import islice
 from urllib.error import HTTPError
@@ -10,7 +9,7 @@ from urllib.request import urlopen
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
-from tests.serving import PATIENCE_S, server_process, until
+from tests.serving import PATIENCE_S, listens, server_process, until
 from tests.websites import GUIDES, free_port, program
 
 from online_client import Client
@@ -252,11 +251,6 @@ def fetched(port, path):
 def events(stream, n):
     """The data of the next events."""
     return list(islice((line for line in stream if line.startswith(b"data: ")), n))
-
-
-def listens(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_the_plugin_for_wordpress_makes_elements(tmp_path):

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.serving import command, environment, run_command, until
+from tests.serving import command, environment, listens, run_command, until
 from tests.websites import free_port, program
 
 from online_client import Kinds
@@ -31,18 +31,9 @@ class Program:
         self._port = port
 
     def __enter__(self):
-        until(lambda: self._popen.poll() is not None or self._listens())
+        until(lambda: self._port is None or self._popen.poll() is not None or listens(self._port))
         assert self._popen.poll() is None
         return self._popen
-
-    def _listens(self):
-        if self._port is None:
-            return True
-        try:
-            with socket.create_connection(("127.0.0.1", self._port), 1):
-                return True
-        except OSError:
-            return False
 
     def __exit__(self, *_):
         self._popen.terminate()

@@ -8,7 +8,7 @@ import zlib
 import pytest
 import trio
 from tests.keep.killing import Server, free_port
-from tests.serving import make_server, run, run_in_real_time, server_process
+from tests.serving import make_server, run, run_in_real_time, server_process, until
 
 from online.core.index import Index
 from online.core.past import Past, estimate, merged, sketch
@@ -192,14 +192,6 @@ def test_what_was_forgotten_during_a_purge_waits_for_the_next(history):
 # A server
 
 
-def wait_for(condition):
-    until = time.monotonic() + 20
-    while not (found := condition()):
-        assert time.monotonic() < until, "it does not come about"
-        time.sleep(0.01)
-    return found
-
-
 def grep(folder, word):
     return [path.name for path in folder.rglob("*") if path.is_file() and word in path.read_bytes()]
 
@@ -247,10 +239,10 @@ def test_who_is_forgotten_leaves_no_trace_in_any_file(tmp_path, is_online):
                 client.leave("unforgettable")
             assert [seen and seen.url for seen in client.last("unforgettable", "theo")] == ["/here", "/here"]
             assert client.forget("unforgettable") == 1
-            wait_for(lambda: not grep(state, b"unforgettable"))
+            until(lambda: not grep(state, b"unforgettable"))
             assert client.last("unforgettable", "theo")[0] is None
             assert client.forget("unforgettable") == 0
-            wait_for(lambda: not grep(state, b"unforgettable"))
+            until(lambda: not grep(state, b"unforgettable"))
     finally:
         server.kill()
     server = Server(free_port(), "--state", str(state), "--last-seen", "90")

@@ -12,7 +12,18 @@ from functools import partial
 import pytest
 import trio
 import trustme
-from tests.serving import LOCAL, TRANSPORTS, make_server, reached, run, run_in_real_time, server_process, serving
+from tests.serving import (
+    LOCAL,
+    TRANSPORTS,
+    make_server,
+    reached,
+    run,
+    run_in_real_time,
+    server_process,
+    serving,
+    until,
+    until_turn,
+)
 
 from online.limits import Limits
 
@@ -40,11 +51,6 @@ def no_collector():
     gc.enable()
 
 
-async def until(is_so):
-    while not is_so():
-        await trio.sleep(0.01)
-
-
 @contextmanager
 def connected(server, *, receive_bytes=64 * 1024):
     """A connection to a server process."""
@@ -65,13 +71,6 @@ def figure(server, name):
     return int(told.split(b"\r\n%b:" % name.encode())[1].split(b"\r\n")[0])
 
 
-def wait_for(is_so):
-    by = time.monotonic() + 20
-    while not is_so():
-        assert time.monotonic() < by
-        time.sleep(0.05)
-
-
 # At the end of a connection
 
 
@@ -89,9 +88,9 @@ def test_a_connection_over_tls_gives_back_what_it_held(certificate, no_collector
                     await peer.send(b"ECHO " + b"x" * 60_000 + b"\r\n")
                 else:
                     await peer.send(b"*1\r\n$1000000\r\n" + b"x" * 900_000)
-                    await until(lambda: served.server.statistics().buffered_bytes > 500_000)
+                    await until_turn(lambda: served.server.statistics().buffered_bytes > 500_000)
                 await peer.stream.transport_stream.aclose()
-                await until(lambda: served.server.statistics().connections == 0)
+                await until_turn(lambda: served.server.statistics().connections == 0)
                 assert served.server.statistics().buffered_bytes == 0
                 assert served.server.service.connections == 0
 
@@ -127,7 +126,7 @@ def test_clients_that_go_with_much_unfinished_do_not_lock_others_out(certificate
                 for _ in range(240):
                     peer = greedy.enter_context(logged_in(server))
                     peer.sendall(b"*2\r\n$4\r\nECHO\r\n$1040000\r\n" + b"x" * 1_000_000)
-            wait_for(lambda: told(innocent[0], "connected_clients") == len(innocent))
+            until(lambda: told(innocent[0], "connected_clients") == len(innocent))
             assert told(innocent[0], "buffered_bytes") < 1024 * 1024
             with logged_in(server) as newcomer:
                 newcomer.sendall(b"COUNT\r\n")
@@ -145,8 +144,8 @@ def test_handshakes_that_are_not_done_count(certificate):
         async with serving(listen=(LOCAL,), limits=limits, **settings) as served:
             for _ in range(30):
                 await served.connect()
-            await until(lambda: served.server.connections.accepted == 30)
-            await until(lambda: served.server.statistics().buffered_bytes <= 1024 * 1024)
+            await until_turn(lambda: served.server.connections.accepted == 30)
+            await until_turn(lambda: served.server.statistics().buffered_bytes <= 1024 * 1024)
             assert reached(served.server)["max_buffers_reached"] >= 10
 
     run_in_real_time(test)
@@ -164,7 +163,7 @@ def test_a_limit_ends_only_who_holds_much(transport):
             for peer in greedy:
                 with trio.move_on_after(5):
                     await peer.send(b"*1\r\n$1000000\r\n" + b"x" * 400_000)
-            await until(lambda: "max_buffers_reached" in reached(served.server))
+            await until_turn(lambda: "max_buffers_reached" in reached(served.server))
             for peer in modest:
                 await peer.send(b"lo\r\n")
                 assert await peer.receive() == b"$5\r\nhello\r\n"
@@ -185,13 +184,13 @@ def test_who_does_not_read_is_counted_and_then_reset(transport):
                 while True:
                     unread.sendall(b"ECHO " + b"x" * 4_000 + b"\r\n")
             assert figure(server, "buffered_bytes") > 64 * 1024
-            wait_for(lambda: figure(server, "slow") == 1)
+            until(lambda: figure(server, "slow") == 1)
             unread.settimeout(20)
             with suppress(ConnectionError):
                 while unread.recv(65536):
                     pass
                 raise AssertionError("an end that waits for what was not read")
-        wait_for(lambda: figure(server, "buffered_bytes") < 64 * 1024)
+        until(lambda: figure(server, "buffered_bytes") < 64 * 1024)
 
 
 # Time that the server lost itself

@@ -8,7 +8,16 @@ import time
 import msgpack
 import pytest
 import trio
-from tests.serving import LOCAL, START_MS, make_server, run_command, run_in_real_time, server_process, serving
+from tests.serving import (
+    LOCAL,
+    START_MS,
+    make_server,
+    run_command,
+    run_in_real_time,
+    server_process,
+    serving,
+    until_turn,
+)
 
 from online.core.wire import NOT_YET
 from online.errors import ConfigError
@@ -42,11 +51,6 @@ def info_of(server):
     return dict(line.split(":") for line in text.split("\r\n") if ":" in line)
 
 
-async def until(condition):
-    while not condition():
-        await trio.sleep(0.005)
-
-
 async def send(server, *datagrams):
     address = syslog_of(server).addresses[0]
     unix = address.path is not None
@@ -75,7 +79,7 @@ def test_lines_become_hits_and_what_is_none_is_counted(tmp_path, is_unix):
                 b"\0" * 1000,
                 b"x" * 60_000,
             )
-            await until(lambda: syslog_of(server).counts.received == 9)
+            await until_turn(lambda: syslog_of(server).counts.received == 9)
             index = server.verbs.sites[b"default"]
             assert index.kinds(now_ms=server.clock.now_ms()) == [1, 0, 0, 1]
             assert index.seen([b"theo"], now_ms=server.clock.now_ms())[0][0] == b"/x"
@@ -101,7 +105,7 @@ def test_hits_go_to_the_site_that_is_named(site):
     async def test():
         async with serving(syslog=(LOCAL,), syslog_site=site) as running:
             await send(running.server, json_line("theo"), json_line("dora", host="www.example.com"))
-            await until(lambda: syslog_of(running.server).counts.hits == 2)
+            await until_turn(lambda: syslog_of(running.server).counts.hits == 2)
             assert people_by_site(running.server) == {b"default": 0, site.encode(): 2}
 
     run_in_real_time(test)
@@ -121,11 +125,11 @@ def test_each_host_can_be_a_site():
         limits = Limits(max_sites=3)
         async with serving(syslog=(LOCAL,), syslog_site="by-host", limits=limits) as running:
             await send(running.server, *lines)
-            await until(lambda: syslog_of(running.server).counts.received == len(lines))
+            await until_turn(lambda: syslog_of(running.server).counts.received == len(lines))
             sites = {b"default": 0, b"www.example.com": 2, b"blog.example.com": 1}
-            await until(lambda: people_by_site(running.server) == sites)
+            await until_turn(lambda: people_by_site(running.server) == sites)
             counts = syslog_of(running.server).counts
-            await until(lambda: counts.skipped == {"file": 1, "site": 4})
+            await until_turn(lambda: counts.skipped == {"file": 1, "site": 4})
             assert counts.hits == 3
 
     run_in_real_time(test)
@@ -146,7 +150,7 @@ def test_hostile_and_odd_times_push_nobody_out_and_keep_nobody_online():
             server = running.server
             text = b'<13>Nov 22 23:55:00 www httpd: ::1 - %s [%s] "GET /\xff\\"\\x22 HTTP/1.1" 200 5'
             await send(server, *(text % each for each in lines.items()))
-            await until(lambda: syslog_of(server).counts.received == 4)
+            await until_turn(lambda: syslog_of(server).counts.received == 4)
             now_ms = server.clock.now_ms()
             seen = dict(zip(lines, server.verbs.sites[b"default"].seen(list(lines), now_ms=now_ms), strict=True))
             assert abs(seen[b"future"][1] - now_ms) < 60_000
@@ -179,11 +183,11 @@ def test_others_have_their_turn_while_lines_come_without_end(monkeypatch):
             monkeypatch.setattr(receiving, "receive", lambda: line)
             monkeypatch.setattr(receiving, "receive_first", lambda: line)
             await send(running.server, line)
-            await until(lambda: counts.received > 1000)
+            await until_turn(lambda: counts.received > 1000)
             peer = await running.connect()
             assert await peer.ask(b"COUNT") == b":1\r\n"
             turns = counts.received
-            await until(lambda: counts.received > turns)
+            await until_turn(lambda: counts.received > turns)
 
     run_in_real_time(test)
 
@@ -199,11 +203,11 @@ def test_what_the_kernel_dropped_is_counted():
                 sender.connect((address.host, address.port))
                 for _ in range(500):  # without a turn for the server
                     sender.send(json_line("theo"))
-            await until(lambda: syslog_of(server).counts.received)
+            await until_turn(lambda: syslog_of(server).counts.received)
             await trio.sleep(0.05)
             await send(server, json_line("theo"))
             counts = syslog_of(server).counts
-            await until(lambda: counts.received + counts.dropped == 501)
+            await until_turn(lambda: counts.received + counts.dropped == 501)
             assert counts.dropped > 0
 
     run_in_real_time(test)
@@ -218,7 +222,7 @@ def test_beyond_this_machine_only_named_networks_may_send(network, is_taken):
             for _ in range(3):
                 await send(server, json_line("theo"))
             counts = syslog_of(server).counts
-            await until(lambda: counts.received + counts.foreign == 3)
+            await until_turn(lambda: counts.received + counts.foreign == 3)
             assert counts.received == (3 if is_taken else 0)
 
     run_in_real_time(test)

@@ -7,13 +7,12 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tests.serving import environment, run_command, until
+from tests.serving import environment, listens, run_command, until
 from tests.websites import free_port
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -61,17 +60,12 @@ def request(port, target, user=None, agent=BROWSER, address="127.0.0.1", **heade
     connection.close()
 
 
-def answers(port):
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-        return True
-
-
 @contextlib.contextmanager
 def running(*command, port):
     """A web server in the foreground, once it answers."""
     popen = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment())
     try:
-        until(lambda: popen.poll() is not None or answers(port))
+        until(lambda: popen.poll() is not None or listens(port))
         assert popen.poll() is None, popen.stderr.read().decode()
         yield
     finally:
