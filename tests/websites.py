@@ -20,6 +20,9 @@ from tests.serving import PATIENCE_S, environment
 
 GUIDES = Path(__file__).parent.parent / "docs"
 
+#: Where Debian keeps modules for Node; others are found besides.
+NODE_PATH = os.pathsep.join(filter(None, [os.environ.get("NODE_PATH"), "/usr/share/nodejs"]))
+
 
 # Servers that fail
 

@@ -2,20 +2,17 @@
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.websites import NODE_PATH, program
 
 CLIENTS = Path(__file__).parent
 
 TOKEN = "s3cret"
-
-#: Where Debian keeps modules for Node; others are found besides.
-NODE_PATH = os.pathsep.join(filter(None, [os.environ.get("NODE_PATH"), "/usr/share/nodejs"]))
 
 
 def wall_ms():
@@ -70,13 +67,6 @@ def check_replies(replies, expected):
             assert reply["error"].startswith(wanted["error"])
         else:
             assert reply == wanted
-
-
-def program(name):
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is not installed; .ci/packages names the package")
-    return path
 
 
 def run(*command, stdin=b"", **variables):
@@ -142,7 +132,7 @@ def talker(name, port, site, version=2):
     environment = os.environ | {"NODE_PATH": NODE_PATH}
     path = program(command)
     if subprocess.run([path, *probe], capture_output=True, env=environment).returncode:
-        pytest.skip(f"{name} is not installed; .ci/packages names the package, if Debian has it")
+        pytest.skip(f"{name} is not installed; .ci/run installs it")
     with subprocess.Popen(
         [path, CLIENTS / script, str(port), site, str(version)],
         stdin=subprocess.PIPE,

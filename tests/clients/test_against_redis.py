@@ -11,8 +11,8 @@ import time
 from contextlib import suppress
 
 import pytest
-from tests.clients.talking import program
 from tests.serving import listens, server_process
+from tests.websites import program
 
 PING = b"*1\r\n$4\r\nPING\r\n"
 

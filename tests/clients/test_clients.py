@@ -13,7 +13,8 @@ import redis
 import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from tests.clients.talking import TALKERS, TOKEN, check_replies, conversation, good, program, run, talker, wall_ms
+from tests.clients.talking import TALKERS, TOKEN, check_replies, conversation, good, run, talker, wall_ms
+from tests.websites import program
 
 # redis-py
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 import redis
-from tests.clients.talking import program, run
+from tests.clients.talking import run
+from tests.websites import program
 
 
 @contextmanager

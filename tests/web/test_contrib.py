@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 from tests.serving import PATIENCE_S
-from tests.websites import FIREFOX, Browser, blocks, free_port, hanging_url, program, website
+from tests.websites import FIREFOX, NODE_PATH, Browser, blocks, free_port, hanging_url, program, website
 
 from online_client import Kinds
 from online_client.guests import guest_key, guest_name
 
 ROOT = Path(__file__).parents[2]
 KEY = guest_key("a long secret")
-NODE_PATH = os.pathsep.join(filter(None, [os.environ.get("NODE_PATH"), "/usr/share/nodejs"]))
 
 
 @pytest.fixture

@@ -14,7 +14,18 @@ from pathlib import Path
 import pytest
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 from tests.serving import PATIENCE_S
-from tests.websites import FIREFOX, Browser, blocks, follow, free_port, hanging_url, program, shown_by_chromium, website
+from tests.websites import (
+    FIREFOX,
+    NODE_PATH,
+    Browser,
+    blocks,
+    follow,
+    free_port,
+    hanging_url,
+    program,
+    shown_by_chromium,
+    website,
+)
 
 from online_client import Kinds
 from online_client.agents import is_bot
@@ -23,9 +34,6 @@ from online_client.pageviews import FILES
 
 ROOT = Path(__file__).parents[2]
 KEY = guest_key("a long secret")
-
-#: Where Debian keeps modules for Node; others are found besides.
-NODE_PATH = os.pathsep.join(filter(None, [os.environ.get("NODE_PATH"), "/usr/share/nodejs"]))
 
 #: Guide, program, and a command that tells whether its Redis client is there.
 RECIPES = {
