@@ -217,7 +217,7 @@ class Reporter:
         self._put = self._sent = self._dropped = self._refused = self._invalid = 0
         self._last_error = None
         self._starting = False
-        self._told = ""  #: what was logged since a batch could be sent
+        self._told: set[str] = set()  #: what was logged since a batch could be sent
         self._causes: set[str] = set()  #: why hits were lost, as far as it was logged
         self._flushed = 0  #: the first so many hits of all that were put are to go without waiting for others
         self._flushes = 0
@@ -302,7 +302,7 @@ class Reporter:
             result = BatchResult(0, 0, len(batch), str(error))
         else:
             is_final = True
-            self._told = ""
+            self._told.clear()
             if result.refused:
                 self._tell_cause("refused", result.first_error or "no reason given")
         with self._sync.lock:
@@ -317,9 +317,9 @@ class Reporter:
         return is_final
 
     def _tell(self, why: str) -> None:
-        if why != self._told:
+        if why not in self._told and len(self._told) < MAX_CAUSES:
+            self._told.add(why)
             logger.warning("hits cannot be reported: %s", why)
-            self._told = why
 
     def _tell_cause(self, what: str, why: str) -> None:
         """Log why hits are lost, once a cause: numbers and quoted values make no other one."""
