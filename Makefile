@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 CORE := $(wildcard ext/*.pyx src/online/core/*.pxd) setup.py
 , := ,
 PROJECTS := pyproject.toml client/pyproject.toml
+
+# What Python has compiled is kept: the tests start it hundreds of times.
+unexport PYTHONDONTWRITEBYTECODE
+
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 # Installs the packages of an extra, without building the distribution again.
