@@ -40,13 +40,14 @@ class Divided:
         self.one = ReferenceIndex()
         self.now_ms = NOW_MS
         self.ahead_ms = [0] * n  # the clocks of partitions, before that of the gateway
-        self.histories: list[dict[bytes, list[list[int]]]] = [{} for _ in range(n)]  # rows, by the step that is asked
+        self.histories: dict[bytes, list[list[list[int]]]] = {b"default": [[]] * n}  # rows, by site and partition
+        self.lacks_default = False
         self.times = [0] * n  # and of their indexes
         self.latest_s = 0
         self.away: set[int] = set()
 
     def lines(self, site):
-        return [Answering(self, place) for place in self.numbers]
+        return [Answering(self, place, site) for place in self.numbers]
 
     def next_msgid(self):
         return 1
@@ -58,9 +59,9 @@ class Divided:
         self.latest_s = max(self.latest_s, second)
         return True
 
-    def answer(self, verb, *args):
+    def answer(self, verb, *args, site=b"default"):
         question = merging.answer(self.owners, verb, list(args), self.limits, self.now_ms)
-        reply = Asking(self, b"default", question, writes=verb in merging.WRITES).begin().result(0)
+        reply = Asking(self, site, question, writes=verb in merging.WRITES).begin().result(0)
         return msgpack.unpackb(reply, raw=True) if isinstance(reply, Packed) else reply
 
     def act(self) -> None:
@@ -109,18 +110,18 @@ class Divided:
 class Answering:
     """The line to a partition, which answers at once."""
 
-    def __init__(self, site, place):
-        self.site, self.place = site, place
+    def __init__(self, site, place, name):
+        self.site, self.place, self.name = site, place, name
 
     def ask(self, msgid, body, asker, *, is_shared):
         unpacker = msgpack.Unpacker(raw=True)
         unpacker.feed(body)
         verb, args = unpacker
-        if self.place in self.site.away:
+        if self.place in self.site.away or (self.site.lacks_default and self.name == b"default"):
             asker.failed(self.place, AwayError("refused"))
             return
         if verb == b"HISTORY":
-            rows = self.site.histories[self.place].get(args[2], [])
+            rows = self.site.histories[self.name][self.place]
             asker.answered(self.place, msgpack.packb(rows), 0, 0)
             return
         index = self.site.indexes[self.place]
@@ -372,10 +373,13 @@ def test_a_list_that_breaks_off_is_refused():
 def test_history_adds_up_steps_that_all_know():
     site = Divided(3, 0)
     assert site.answer("HISTORY") == []
-    year = b"%d" % (366 * 86_400)
     one = [[60_000, 5, 3, 1, 1, 20, 6], [120_000, 7, 7, 0, 0, 9, 7]]
     two = [[120_000, 1, 0, 1, 0, 2, 1], [180_000, 1, 0, 1, 0, 2, 1]]
-    site.histories = [{b"60": one}, {b"60": two}, {}]
-    assert site.answer("HISTORY", b"0", b"", b"60") == [[120_000, 8, 7, 1, 0, 11, 8]]
-    site.histories[2] = {year: [[0, 1, 1, 0, 0, 1, 1]]}  # it was there, but not in these minutes
-    assert site.answer("HISTORY", b"0", b"", b"60") == []
+    site.histories = {b"default": [[], [], []], b"shop": [one, two, []]}
+    assert site.answer("HISTORY", b"0", b"", b"60", site=b"shop") == []
+    # Where a server ran, but nobody had come to the site, there is a row of the site that is always there.
+    site.histories[b"default"] = [[], [[60_000, *[9] * 6]], [[at_ms, *[9] * 6] for at_ms in (0, 60_000, 120_000)]]
+    summed = [[60_000, 5, 3, 1, 1, 20, 6], [120_000, 8, 7, 1, 0, 11, 8]]
+    assert site.answer("HISTORY", b"0", b"", b"60", site=b"shop") == summed
+    site.lacks_default = True  # as the token is not for it
+    assert site.answer("HISTORY", b"0", b"", b"60", site=b"shop") == []

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 
 from online.errors import OnlineError
 from online.gateway.lines import AwayError
-from online.gateway.merging import PartialError, Question
+from online.gateway.merging import OfDefault, PartialError, Question
 from online.gateway.partitions import Partitions
 
 #: How often a round is begun, since a second may end while it is under way.
@@ -57,8 +57,9 @@ class Asking:
         self._answers, self._wrong, self._seconds = {}, {}, set()
         self._left = len(bodies)
         is_shared = self._is_shared()
+        lines = self._partitions.lines(b"default") if isinstance(bodies, OfDefault) else self._lines
         for place, body in bodies.items():
-            self._lines[place].ask(msgid, body, self, is_shared=is_shared)
+            lines[place].ask(msgid, body, self, is_shared=is_shared)
 
     def _is_shared(self) -> bool:
         """Whether all answers of this round are to be of one second."""

@@ -12,8 +12,10 @@ Why an answer is exact. Each user is in one partition, the owner's.
   which is 0 of a partition that listed all. If the last of the best `limit` sums is greater, no other page belongs
   there. Else m is doubled. At equal sums urls decide, so greater it must be, unless the threshold is 0.
 - HISTORY: hits and visitors add up, since users are in one partition each. The most people of a step are the sum of
-  what partitions had at most in it, at different moments: there were no more. A step that a partition does not know, as
-  its server was away, is left out; but a partition that never had anybody of the site counts as nobody.
+  what partitions had at most in it, at different moments: there were no more, and exactly so many in a minute in which
+  nobody went or became of another kind, as all had most at its end. A step that a partition does not know, as its
+  server was away, is left out. But a server has rows of the site `default` whenever it ran: where it has them, and none
+  of the site, nobody of the site had come to it yet.
 - FORGET goes to all, as users may have been elsewhere before the map changed.
 - SECTION: people add up, and pages may be in several partitions. So all list their urls in order (PAGES), as many as an
   answer has. Up to the least of the last urls of those that have more, all were listed: the different ones are
@@ -43,6 +45,11 @@ from online.serve.given import number
 #: Requests by place in the map: the verb and its arguments, packed.
 Bodies = Mapping[int, bytes]
 
+
+class OfDefault(dict[int, bytes]):
+    """Requests about the site `default`, whichever the question is about."""
+
+
 #: What a question does: yields requests, is sent their answers, and returns the reply.
 Question = Generator[Bodies, Mapping[int, bytes], object]
 
@@ -70,9 +77,6 @@ VERBS = sorted(_TO_OWNER | _FOR_USERS | _ADDED | _ADDED_EACH | _MERGED | {"hits"
 
 #: They need not be carried out by all at one moment.
 WRITES = _TO_OWNER | {"hits", "FORGET"}
-
-#: Of HISTORY: few rows have all that was.
-_LONGEST_STEP_S = b"%d" % (366 * 86_400)
 
 _pack = msgpack.Packer().pack
 _VERB_PACKED = {verb: _pack(verb) for verb in (*VERBS, "PAGES")}
@@ -173,18 +177,20 @@ def _sites(owners: PartitionMap) -> Question:
 def _history(owners: PartitionMap, args: list[bytes], wall_ms: int) -> Question:
     """Add up the rows of steps that all know."""
     from_ms, to_ms, step_s = [*args, b"", b"", b""][:3]
-    to_ms = to_ms or b"%d" % wall_ms  # the same for all
-    answers = yield _to_all(owners, "HISTORY", [from_ms, to_ms, step_s])
+    asked = _to_all(owners, "HISTORY", [from_ms, to_ms or b"%d" % wall_ms, step_s])  # until one time
+    answers = yield asked
     found = {place: {row[0]: row[1:] for row in _value(packed)} for place, packed in answers.items()}
-    silent = [place for place, rows in found.items() if not rows]
-    if len(silent) == len(found):
-        return []
-    if silent:  # was a server away, or was nobody of the site ever there?
-        ever = yield dict.fromkeys(silent, _body("HISTORY", [b"0", to_ms, _LONGEST_STEP_S]))
-        for place in silent:
-            if not _value(ever[place]):
-                del found[place]
-    steps = set.intersection(*map(set, found.values()))
+    known = set().union(*found.values())
+    lacking = {place: asked[place] for place, rows in found.items() if rows.keys() != known}
+    if lacking:  # was a server away, or had it nobody of the site yet?
+        try:
+            there = yield OfDefault(lacking)
+        except OnlineError:
+            there = {}
+        for place, packed in there.items():
+            for row in _value(packed):
+                found[place].setdefault(row[0], [0] * 6)
+    steps = known.intersection(*found.values())
     return [[at_ms, *map(sum, zip(*(rows[at_ms] for rows in found.values()), strict=True))] for at_ms in sorted(steps)]
 
 
