@@ -8,10 +8,12 @@ import trio
 from tests.bus.servers import Running, async_test, equal, quiet, until
 from tests.serving import LOCAL
 
+from online.bus.division import Division
 from online.bus.redisbus import STREAM
 from online.cli import gateway, serve
 from online.errors import ConfigError
 from online.partitions import SLOTS
+from online.serve.clock import wall_ms
 from online.serve.config import Address, Config
 
 USERS = [b"user-%d" % number for number in range(300)]
@@ -281,6 +283,35 @@ async def test_a_stream_that_was_trimmed_inside_the_window_is_told(tmp_path, bro
         assert figures(new)["came_from_gaps"] == 1
         assert new.users < whole.users
     assert "the stream of partition 0 does not reach back a whole window" in caplog.text
+
+
+@async_test
+async def test_a_stream_that_is_trimmed_while_others_read_it_is_told(tmp_path, broker, monkeypatch):
+    take = Division._take
+
+    async def take_late(part, number, bus, most, *, wait_ms=0):
+        taken = await take(part, number, bus, most, wait_ms=wait_ms)
+        if not wait_ms:
+            broker.client.xtrim(STREAM, maxlen=1, approximate=False)
+        return taken
+
+    async with site(tmp_path, broker) as made:
+        made.write({0: "0-16383"})
+        old = await made.server(0)
+        for user in USERS[:4]:
+            await old.hit(user, b"/a")
+            await quiet(broker, old)
+        monkeypatch.setattr("online.bus.division.REPLAYED_ENTRIES", 2)
+        monkeypatch.setattr(Division, "_take", take_late)
+        made.write({0: "0-99", 1: "100-16383"}, {1: [0]})
+        new = await made.server(1)
+        assert figures(new)["came_from_gaps"] == 1
+        with broker.client.pipeline() as at_once:
+            at_once.xadd(STREAM, {b"s": b"x", b"f": b""}, id=f"{wall_ms() + 500}-1")
+            at_once.xtrim(STREAM, maxlen=0, approximate=False)
+            at_once.xadd(STREAM, {b"s": b"x", b"f": b""}, id=f"{wall_ms() + 500}-2")
+            at_once.execute()
+        await until(lambda: figures(new)["came_from_gaps"] == 2)
 
 
 @async_test

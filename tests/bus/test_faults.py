@@ -137,6 +137,40 @@ async def test_a_stream_that_is_trimmed_past_our_place(broker):
             await until(lambda: "gaps:1" in ask(process.port, "INFO bus", whole=True))
 
 
+TRIMMED = {
+    "what_was_read": ({"maxlen": 3}, 1),
+    "what_is_to_be_read": ({"maxlen": 1}, 1),
+    "all": ({"maxlen": 0}, 1),
+    "what_is_older_than_the_window": ({"minid": 2}, 0),
+}
+
+
+@pytest.mark.parametrize(("trim", "gaps"), TRIMMED.values(), ids=TRIMMED)
+@async_test
+async def test_entries_that_go_while_the_window_is_read_are_a_gap(trim, gaps, broker, monkeypatch, caplog):
+    read, reads = RedisBus.read, []
+
+    async def read_late(bus, place, most, *, wait_ms=0):
+        reads.append(place)
+        if len(reads) == 2:
+            broker.client.xtrim(STREAM, approximate=False, **trim)
+        return await read(bus, place, most, wait_ms=wait_ms)
+
+    broker.client.xadd(STREAM, entry([b"old", b"/a", 10**12, "member"]), id=b"1-1")
+    async with replicas(broker.url, 1) as (one,):
+        for n in range(7):
+            broker.add(entry([b"user%d" % n, b"/a", wall_ms(), "member"]))
+        await until(lambda: one.users == 7)
+        await quiet(broker, one)
+        monkeypatch.setattr(replica, "REPLAYED_ENTRIES", 2)
+        monkeypatch.setattr(RedisBus, "read", read_late)
+        async with replicas(broker.url, 1) as (two,):
+            await equal(one, two, users=7)
+            await until(lambda: not (one.bus.is_healing or two.bus.is_healing))
+            assert two.bus.gaps == gaps
+    assert ("entries have gone while the window was read" in caplog.text) == bool(gaps)
+
+
 @async_test
 async def test_entries_that_go_soon_after_the_start_are_missed(broker, monkeypatch):
     """The stream never rests before they go, and all is in the same millisecond: only their number tells."""

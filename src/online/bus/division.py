@@ -31,11 +31,12 @@ import trio
 
 from online import partitions
 from online.bus import engines
-from online.bus.entries import BEGINNING, Bus, BusError, Look, order
+from online.bus.entries import BEGINNING, Bus, BusError, Entry, Look, order, time_of, were_trimmed
 from online.bus.follower import Follower
 from online.bus.replica import (
     FIRST_PAUSE_S,
     FOLLOWED_ENTRIES,
+    JUMP_MS,
     LONGEST_PAUSE_S,
     LOOK_MS,
     REPLAYED_ENTRIES,
@@ -174,23 +175,33 @@ class Division(Part):
         begin = await bus.at(look.now_ms - 1000 * self._sites.window_s)
         self._places[number] = max(self._places.get(number, BEGINNING), begin, key=order)
         self._check_reach(number, look)
+        first_read = b""
         while order(self._places[number]) < order(look.last):
-            if not await self._take(number, bus, REPLAYED_ENTRIES):
+            entries = await self._take(number, bus, REPLAYED_ENTRIES)
+            if not entries:
                 break  # the rest has been trimmed meanwhile
+            first_read = first_read or entries[0].place
+        now = await bus.look()
+        if were_trimmed(look, first_read or look.last, now):
+            self._gap(number, now)
 
     def _check_reach(self, number: int, look: Look) -> None:
         """See if a stream has all that was published behind our place."""
         place = order(self._places[number])
         is_there = look.first != BEGINNING and order(look.first) <= place
-        is_torn = not is_there and order(look.last) > place and look.added > look.held
-        if is_torn and self._torn.get(number) != look.first:  # a read that is tried again finds the same gap
-            self._torn[number] = look.first
-            self.gaps += 1
-            logger.warning(
-                "bus: the stream of partition %d does not reach back a whole window, as entries were deleted from it; "
-                "users who came from there may be missing until they are seen again",
-                number,
-            )
+        if not is_there and order(look.last) > place and look.added > look.held:
+            self._gap(number, look)
+
+    def _gap(self, number: int, look: Look) -> None:
+        if self._torn.get(number) == look.first:  # a read that is tried again finds the same gap
+            return
+        self._torn[number] = look.first
+        self.gaps += 1
+        logger.warning(
+            "bus: the stream of partition %d does not reach back a whole window, as entries were deleted from it; "
+            "users who came from there may be missing until they are seen again",
+            number,
+        )
 
     async def _follow(self, number: int) -> None:
         """Apply what others still publish there, for ever."""
@@ -204,14 +215,16 @@ class Division(Part):
 
         await self._connected(number, follow)
 
-    async def _take(self, number: int, bus: Bus, most: int, *, wait_ms: int = 0) -> bool:
-        """Apply the next entries of a partition; return whether there were any."""
+    async def _take(self, number: int, bus: Bus, most: int, *, wait_ms: int = 0) -> list[Entry]:
+        """Apply the next entries of a partition, and return them."""
         entries = await bus.read(self._places[number], most, wait_ms=wait_ms)
         self._reached(number)
         if entries:
+            if wait_ms and time_of(entries[0].place) - time_of(self._places[number]) > JUMP_MS:
+                self._check_reach(number, await bus.look())
             await self._replica.apply_by(self.follower, entries)
             self._places[number] = entries[-1].place
-        return bool(entries)
+        return entries
 
     async def _connected(
         self,

@@ -37,6 +37,15 @@ class Look(NamedTuple):
     held: int  #: those that are still there
 
 
+def were_trimmed(before: Look, read: bytes, after: Look) -> bool:
+    """Return whether entries of a window were deleted while it was read, of which that at `read` came first.
+
+    Entries that are older than the window may go at any time: then what was read is still there, behind others.
+    """
+    deleted = after.added - after.held - (before.added - before.held)
+    return deleted > 0 and (after.first == BEGINNING or order(after.first) > order(read))
+
+
 class Bus(ABC):
     """A connection to a bus. Every method raises BusError, and may then have been carried out or not."""
 

@@ -32,7 +32,7 @@ import trio
 
 from online import partitions
 from online.bus import engines, forgetting, told
-from online.bus.entries import BEGINNING, Bus, BusError, Entry, Look, order, time_of
+from online.bus.entries import BEGINNING, Bus, BusError, Entry, Look, order, time_of, were_trimmed
 from online.bus.follower import Follower
 from online.bus.places import Keeping, Places
 from online.bus.publisher import Publisher
@@ -341,6 +341,7 @@ class Replica(Part):
         began_s = trio.current_time()
         n_newer = 0
         entries = await bus.read(self.place, REPLAYED_ENTRIES) if order(self.place) < order(end) else []
+        first_read = entries[0].place if entries else end
         while entries:  # none: the rest has been trimmed meanwhile
             self._answered()
             is_last = order(entries[-1].place) >= order(end)
@@ -353,6 +354,11 @@ class Replica(Part):
         if not self.follower.entries:
             self.place = end
         self._level = (look.added, self.follower.entries - n_newer)
+        now = await self._look_at(bus)
+        if were_trimmed(look, first_read, now):
+            self._missed("entries have gone while the window was read")
+            if now.first == BEGINNING or order(now.first) > order(self.place):
+                self.place = BEGINNING  # as when this is found later
         self._calls = self.follower.calls  # those of the past were answered
         self._is_ready = True
 
@@ -386,9 +392,7 @@ class Replica(Part):
             self._want_dump()
             return True
         if look.first != BEGINNING and order(look.first) > order(self.place) and self.place != BEGINNING:
-            self._gap("entries may have gone before we read them")
-            self._want_dump()
-            self._is_call_wanted = True
+            self._missed("entries may have gone before we read them")
             # What is left is read from its beginning, and this gap is not seen again.
             self.place = BEGINNING
             return True
@@ -404,13 +408,17 @@ class Replica(Part):
         entries = self.follower.entries - n_newer
         n_lacking = self._not_applied(look) + n_newer if self._level is not None else 0
         if n_lacking > 0:
-            self._gap("entries have gone before we read them")
-            self._want_dump()
-            self._is_call_wanted = True
+            self._missed("entries have gone before we read them")
         elif n_lacking < 0:
             self._gap("it has lost entries that were read here")
             self._want_dump()
         self._level = (look.added, entries)
+
+    def _missed(self, what: str) -> None:
+        """Heal a gap of entries that were not read here: everybody publishes all sessions."""
+        self._gap(what)
+        self._want_dump()
+        self._is_call_wanted = True
 
     def _gap(self, what: str) -> None:
         self.gaps += 1
