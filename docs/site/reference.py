@@ -90,13 +90,14 @@ def verbs() -> Lines:
     yield "Any Redis client can send these; our clients have a method for each that applications need."
     yield "Trailing arguments in brackets are optional; pass `\"\"` to skip one. A link leads to the exact reply, its"
     yield "complexity and an example. Over MessagePack there is also [`hits`](../protocol.md#hits), a batch of hits.\n"
-    yield table("verb", "what it does", "writes", "before AUTH")
+    yield table("verb", "what it does", "since", "writes", "before AUTH")
     documented: Any = command(None, None, [b"DOCS"], 0)  # type: ignore[arg-type]
     described: Any = command(None, None, [b"INFO"], 0)  # type: ignore[arg-type]
     for (name, _, flags, *_), (usage, *_) in zip(described, verb_table.rows(), strict=True):
         known = {str(flag) for flag in flags}
         shown = f"[{code(usage)}](../protocol.md#{where.get(name.upper(), 'what-redis-clients-and-tools-ask')})"
-        yield row(shown, documented[name]["summary"], "yes" * ("write" in known), "yes" * ("no_auth" in known))
+        docs = documented[name]
+        yield row(shown, docs["summary"], docs["since"], "yes" * ("write" in known), "yes" * ("no_auth" in known))
 
 
 # HTTP

@@ -1,12 +1,15 @@
 """What clients, proxies and monitoring for Redis ask: CLIENT, CONFIG, COMMAND and verbs of features not found here."""
 
 import re
+from pathlib import Path
 
 import pytest
 from tests.serving import Line, serving, with_sockets
 
 from online.core import verbs as table
 from online.serve.verbs_command import SUMMARIES
+
+CHANGELOG = Path(__file__).parents[2] / "CHANGELOG.md"
 
 
 def test_a_client_may_have_a_name(line):
@@ -195,6 +198,14 @@ def test_the_arguments_of_a_verb_are_documented(line):
     assert {"summary", "since", "group"} <= set(docs["ping"])
     assert "arguments" not in line.ask("COMMAND", "DOCS", "sites")["sites"]
     assert len(line.ask("COMMAND", "DOCS")) == line.ask("COMMAND", "COUNT")
+
+
+def test_the_version_that_a_verb_came_with_is_documented(line):
+    docs = line.ask("COMMAND", "DOCS")
+    since = {name: docs[name]["since"] for name in docs}
+    assert {since[name] for name in ("hit", "page", "peak", "info", "command")} == {"0.1.0"}
+    assert {since[name] for name in ("history", "subscribe", "pages", "exec", "dbsize")} == {"1.0.0"}
+    assert set(since.values()) <= set(re.findall(r"^## (\d\S+)", CHANGELOG.read_text(), re.MULTILINE))
 
 
 # What is not found here

@@ -5,60 +5,70 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from online import __version__, errors
+from online import errors
 from online.core import verbs
 from online.core.wire import Connection, Status
 from online.serve.verb import Shared, verb
 
 _USAGE = "COUNT, LIST [FILTERBY PATTERN pattern], INFO [verb ...] or DOCS [verb ...]"
 
-#: What each verb does, in a line.
-SUMMARIES = {
-    "HIT": "Reports that a user has loaded a page.",
-    "LEAVE": "Takes a user offline, until a newer hit.",
-    "COUNT": "Counts the people on the site, on a page, or seen in the last so many seconds.",
-    "COUNTS": "Counts the people on each of several pages.",
-    "KINDS": "Counts members, guests, hidden users and bots.",
-    "PAGE": "Counts the people on a page, and lists its users, newest first.",
-    "RECENT": "Lists the users of the site, newest first.",
-    "USERS": "Lists the users whose name begins with a prefix.",
-    "SEEN": "Shows where and when users were last seen.",
-    "SECTION": "Adds up the people and pages of all urls that begin with a prefix.",
-    "PAGES": "Lists the urls that begin with a prefix, in order, for gateways.",
-    "TOP": "Lists the pages with the most people.",
-    "PEAK": "Shows the most people ever online at once, or since a time, and when.",
-    "HISTORY": "Shows people, hits and visitors over time.",
-    "LAST": "Shows where and when members were last seen, also those who are offline.",
-    "FORGET": "Erases users from memory and from all files.",
-    "SITE": "Chooses the site for this connection.",
-    "SITES": "Lists all sites with their people.",
-    "INFO": "Shows what the server is doing, and which limits were reached.",
-    "PING": "Answers PONG, or the text.",
-    "ECHO": "Answers the text.",
-    "TIME": "Shows the time of the server, which is a given one at least.",
-    "MULTI": "Begins a transaction.",
-    "EXEC": "Runs the verbs of a transaction.",
-    "DISCARD": "Drops the verbs of a transaction.",
-    "WATCH": "Does nothing: no key makes a transaction fail.",
-    "UNWATCH": "Does nothing.",
-    "SUBSCRIBE": "Sends the state of channels: now, and whenever it changes.",
-    "UNSUBSCRIBE": "Stops sending, for some channels or for all.",
-    "QUIT": "Closes the connection.",
-    "RESET": "Resets the connection to its initial state.",
-    "AUTH": "Sends the token, and chooses a site.",
-    "HELLO": "Chooses the version of the protocol.",
-    "CLIENT": "Names, lists and ends connections.",
-    "SELECT": "Goes back to the site that the connection began with.",
-    "CONFIG": "Shows settings, under the names that Redis has for them.",
-    "COMMAND": "Describes the verbs.",
-    "DBSIZE": "Counts the people on the site, as COUNT does.",
-    "ROLE": "Answers that this server is not a replica.",
-    "LATENCY": "Shows what took long, and how long everything took.",
-    "SLOWLOG": "Answers with an empty list: slow verbs are not recorded.",
-    "MEMORY": "Shows how much memory is used.",
-    "WAIT": "Answers 0: there are no replicas.",
-    "CLUSTER": "Answers that this server is not part of a cluster.",
+#: The verbs of each version: what each that came with it does, in a line.
+_CAME_WITH = {
+    "0.1.0": {
+        "HIT": "Reports that a user has loaded a page.",
+        "LEAVE": "Takes a user offline, until a newer hit.",
+        "COUNT": "Counts the people on the site, on a page, or seen in the last so many seconds.",
+        "COUNTS": "Counts the people on each of several pages.",
+        "KINDS": "Counts members, guests, hidden users and bots.",
+        "PAGE": "Counts the people on a page, and lists its users, newest first.",
+        "RECENT": "Lists the users of the site, newest first.",
+        "USERS": "Lists the users whose name begins with a prefix.",
+        "SEEN": "Shows where and when users were last seen.",
+        "SECTION": "Adds up the people and pages of all urls that begin with a prefix.",
+        "TOP": "Lists the pages with the most people.",
+        "PEAK": "Shows the most people ever online at once, or since a time, and when.",
+        "SITE": "Chooses the site for this connection.",
+        "SITES": "Lists all sites with their people.",
+        "INFO": "Shows what the server is doing, and which limits were reached.",
+        "PING": "Answers PONG, or the text.",
+        "ECHO": "Answers the text.",
+        "TIME": "Shows the time of the server, which is a given one at least.",
+        "QUIT": "Closes the connection.",
+        "RESET": "Resets the connection to its initial state.",
+        "AUTH": "Sends the token, and chooses a site.",
+        "HELLO": "Chooses the version of the protocol.",
+        "CLIENT": "Names, lists and ends connections.",
+        "SELECT": "Goes back to the site that the connection began with.",
+        "CONFIG": "Shows settings, under the names that Redis has for them.",
+        "COMMAND": "Describes the verbs.",
+    },
+    "1.0.0": {
+        "PAGES": "Lists the urls that begin with a prefix, in order, for gateways.",
+        "HISTORY": "Shows people, hits and visitors over time.",
+        "LAST": "Shows where and when members were last seen, also those who are offline.",
+        "FORGET": "Erases users from memory and from all files.",
+        "MULTI": "Begins a transaction.",
+        "EXEC": "Runs the verbs of a transaction.",
+        "DISCARD": "Drops the verbs of a transaction.",
+        "WATCH": "Does nothing: no key makes a transaction fail.",
+        "UNWATCH": "Does nothing.",
+        "SUBSCRIBE": "Sends the state of channels: now, and whenever it changes.",
+        "UNSUBSCRIBE": "Stops sending, for some channels or for all.",
+        "DBSIZE": "Counts the people on the site, as COUNT does.",
+        "ROLE": "Answers that this server is not a replica.",
+        "LATENCY": "Shows what took long, and how long everything took.",
+        "SLOWLOG": "Answers with an empty list: slow verbs are not recorded.",
+        "MEMORY": "Shows how much memory is used.",
+        "WAIT": "Answers 0: there are no replicas.",
+        "CLUSTER": "Answers that this server is not part of a cluster.",
+    },
 }
+
+#: What each verb does, in a line.
+SUMMARIES = {name: summary for summaries in _CAME_WITH.values() for name, summary in summaries.items()}
+
+#: The version that each verb came with.
+_SINCE = {name: version for version, summaries in _CAME_WITH.items() for name in summaries}
 
 _WRITES = {"HIT", "LEAVE", "FORGET"}
 
@@ -112,7 +122,7 @@ def _described(name: str) -> list[object]:
 def _documented(name: str) -> dict[str, object]:
     """Return what COMMAND DOCS answers of a verb."""
     arguments = list(_arguments(_VERBS[name].usage))
-    docs: dict[str, object] = {"summary": SUMMARIES[name], "since": __version__, "group": "online"}
+    docs: dict[str, object] = {"summary": SUMMARIES[name], "since": _SINCE[name], "group": "online"}
     return docs | ({"arguments": arguments} if arguments else {})
 
 
