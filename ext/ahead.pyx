@@ -15,8 +15,8 @@ from online.core.core cimport (
     core_look, core_settle_hit, core_tell, head_of, key_of, names, sessions_on,
 )
 from online.core.skiplist cimport (
-    BY_NAME, BY_PAGE, BY_TIME, DEPARTED, Link, Order, Record, Search, Skiplist,
-    height_of, is_behind, later_by, next_of, page_at, prefetch_link, prefetch_record, prev_of, record_at,
+    BY_NAME, BY_PAGE, BY_TIME, DEPARTED, Link, Order, Search, Skiplist,
+    height_of, highest_link, is_behind, later_by, newest_of, prefetch_link, prefetch_record, prev_of, record_at,
     search_name, search_page, search_time, skiplist_search,
 )
 from online.core.table cimport HashKey, table_guess, table_prefetch, table_settle
@@ -57,7 +57,7 @@ cdef inline void prefetch_links(const Core* core, Found found) noexcept nogil:
         if page != found.page:
             prefetch_record(&core.skiplist, page, 1)
     if found.page != NO_REF:
-        prefetch_record(&core.skiplist, page_at(&core.skiplist, found.page).newest, 1)
+        prefetch_record(&core.skiplist, newest_of(&core.skiplist, found.page), 1)
 
 
 cdef inline void prefetch_left(const Core* core, Found found) noexcept nogil:
@@ -67,7 +67,6 @@ cdef inline void prefetch_left(const Core* core, Found found) noexcept nogil:
         left = record_at(&core.skiplist, found.session).page
     if left != NO_REF and left != found.page and sessions_on(core, left) == 1:
         prefetch_neighbours(core, left, BY_NAME)
-        prefetch_neighbours(core, left, BY_PAGE)
         table_prefetch(&core.pages, record_at(&core.skiplist, left).hash)
 
 
@@ -104,73 +103,51 @@ cdef inline void begin_late(const Core* core, const Hit* hit, Found found, Searc
         search_time(skiplist, &searches.at[searches.n], head, key)
         searches.n += 1
     if found.page != NO_REF and names(hit.kind):
-        if not is_behind(skiplist, page_at(skiplist, found.page).newest, found.page, key):
+        if not is_behind(skiplist, newest_of(skiplist, found.page), found.page, key):
             search_page(skiplist, &searches.at[searches.n], found.page, key)
             searches.n += 1
 
 
 cdef void take_fingers(Core* core, const Searches* searches, int n_hits) noexcept nogil:
-    """Keep where new users and urls will stand, and fetch the ends of the runs that new pages will follow."""
+    """Keep where new users and urls will stand."""
     cdef int i
-    cdef ref_t finger
     core.n_fingers = 2 * n_hits
     memset(core.fingers, 0, core.n_fingers * sizeof(ref_t))
     for i in range(searches.n_fingers):
-        finger = searches.at[searches.of[i]].overshot
-        core.fingers[searches.fingers[i]] = finger
-        if searches.fingers[i] % 2 and finger != NO_REF:
-            prefetch_record(&core.skiplist, page_at(&core.skiplist, finger).newest, 1)
+        core.fingers[searches.fingers[i]] = searches.at[searches.of[i]].overshot
 
 
-cdef inline ref_t end_of_run(const Core* core, Found found, int nth) noexcept nogil:
-    """Return what a hit's session will stand behind by page, or, on a new page, what that page will; or NO_REF."""
-    if found.page != NO_REF:
-        return page_at(&core.skiplist, found.page).newest
-    if core.n_fingers == 0 or core.fingers[2 * nth + 1] == NO_REF:
-        return NO_REF
-    return page_at(&core.skiplist, core.fingers[2 * nth + 1]).newest
-
-
-cdef inline int highest_link(const Core* core, Found found, const Ahead* ahead) noexcept nogil:
-    """Return the height of the tallest record that a hit will link by page."""
-    cdef int height
-    if found.session != NO_REF:
-        height = record_at(&core.skiplist, found.session).height
-    else:
-        height = height_of(ahead.user_hash)
-    return max(height, height_of(ahead.url_hash)) if found.page == NO_REF else height
+cdef inline int height_for(const Core* core, Found found, const Ahead* ahead) noexcept nogil:
+    """Return the height of the session that a hit will link."""
+    return height_of(ahead.user_hash) if found.session == NO_REF else record_at(&core.skiplist, found.session).height
 
 
 cdef void climb_ahead(const Core* core, const Found* found, int n_hits, const Ahead* ahead) noexcept nogil:
-    """Fetch what linking sessions and pages by page will climb along, as far as CLIMB_STEPS."""
+    """Fetch what tall sessions will climb along, back from the ends of runs, as far as CLIMB_STEPS."""
     cdef ref_t at[HITS_AT_ONCE]
+    cdef ref_t pages[HITS_AT_ONCE]
     cdef int heights[HITS_AT_ONCE]
-    cdef Record* record
     cdef int i, n = 0, n_left, _step
     for i in range(n_hits):
-        at[n] = end_of_run(core, found[i], i)
-        heights[n] = highest_link(core, found[i], &ahead[i])
-        if at[n] != NO_REF:
-            at[n] = next_of(&core.skiplist, BY_PAGE, at[n])
-            if heights[n] > 1:
-                prefetch_record(&core.skiplist, at[n], 1)
-                n += 1
-            else:
-                prefetch_link(&core.skiplist, BY_PAGE, at[n])
+        if found[i].page == NO_REF:
+            continue
+        at[n] = newest_of(&core.skiplist, found[i].page)
+        pages[n] = found[i].page
+        heights[n] = height_for(core, found[i], &ahead[i])
+        n += heights[n] > 1
     for _step in range(CLIMB_STEPS):
-        if n == 0:
-            return
         n_left = 0
         for i in range(n):
-            record = record_at(&core.skiplist, at[i])
-            if record.height >= heights[i]:
-                prefetch_record(&core.skiplist, record.levels[heights[i] - 1].by[<int>BY_PAGE].prev, 1)
+            if at[i] == pages[i] or record_at(&core.skiplist, at[i]).height >= heights[i]:
                 continue
-            at[n_left] = record.levels[record.height - 1].by[<int>BY_PAGE].next
+            at[n_left] = highest_link(&core.skiplist, BY_PAGE, at[i]).prev
+            pages[n_left] = pages[i]
             heights[n_left] = heights[i]
             prefetch_record(&core.skiplist, at[n_left], 1)
             n_left += 1
         n = n_left
+        if n == 0:
+            return
 
 
 cdef void look_ahead(Core* core, const Hit* hits, int n_hits, const Ahead* ahead) noexcept nogil:

@@ -11,8 +11,8 @@ another order, and no list has to step over them.
 
 Invariants, beside those of the skiplist and the tables:
 1. Every session is in `users`, every page in `pages`; a page has at least one session, a departed session no page.
-2. A session stands by time under `named` or `unnamed` as its kind says; under `named` also by name, and by page
-   between its page's record and the next page's.
+2. A session stands by time under `named` or `unnamed` as its kind says; under `named` also by name, and by page in the
+   run of its page.
 3. `kinds`, `people` and `seconds` are sums over the sessions inside the window of `now_ms`, which never goes back.
    Every page's `counts` are sums over all its sessions.
 4. `overdue` sessions have left the window and are still linked. They stand at the oldest ends: of the two orders by
@@ -44,9 +44,9 @@ from online.terms import SKEW_MS as _SKEW_MS
 from online.core.arena cimport NO_REF, Purse, purse_give, purse_take, ref_t
 from online.core.skiplist cimport (
     BY_NAME, BY_PAGE, BY_TIME, DEPARTED, GUEST, HEAD, HIDDEN, MAX_HEIGHT, MEMBER, PAGE, Kind, Name, Page, Record,
-    Skiplist, height_of, name_of, next_of, page_at, prev_of, record_at, same_name, skiplist_close, skiplist_free,
-    skiplist_link, skiplist_new, skiplist_open, skiplist_seek_name, skiplist_seek_page, skiplist_seek_time,
-    skiplist_unlink, skiplist_walk_name,
+    Skiplist, height_of, name_of, next_of, page_at, prev_of, record_at, same_name, skiplist_close, skiplist_enter_run,
+    skiplist_free, skiplist_leave_run, skiplist_link, skiplist_new, skiplist_open, skiplist_seek_name,
+    skiplist_seek_page, skiplist_seek_time, skiplist_unlink, skiplist_walk_name,
 )
 from online.core.slots cimport owns
 from online.core.table cimport (
@@ -186,15 +186,13 @@ cdef void unlink_name(Core* core, ref_t ref) noexcept nogil:
 
 
 cdef void link_page(Core* core, ref_t page, ref_t finger) noexcept nogil:
-    """Give a new page its place among urls, which is its run's place in the order by page. O(log n)."""
+    """Give a new page its place among urls. O(log n)."""
     cdef ref_t before = seek_name(core, core.urls, finger, name_of(&core.skiplist, page))
     skiplist_link(&core.skiplist, BY_NAME, page, before)
-    skiplist_link(&core.skiplist, BY_PAGE, page, page_at(&core.skiplist, before).newest)
     table_add(&core.pages, record_at(&core.skiplist, page).hash, page)
 
 
 cdef void drop_page(Core* core, ref_t page) noexcept nogil:
-    skiplist_unlink(&core.skiplist, BY_PAGE, page)
     unlink_name(core, page)
     table_remove(&core.pages, record_at(&core.skiplist, page).hash, page)
     skiplist_free(&core.skiplist, page)
@@ -203,25 +201,19 @@ cdef void drop_page(Core* core, ref_t page) noexcept nogil:
 cdef void enter_page(Core* core, ref_t session) noexcept nogil:
     """Count the session on its page and, if lists may name it, put it into the page's run. O(1) in time order."""
     cdef Record* record = record_at(&core.skiplist, session)
-    cdef Page* page = page_at(&core.skiplist, record.page)
     cdef ref_t before
-    page.counts[record.kind] += 1
+    page_at(&core.skiplist, record.page).counts[record.kind] += 1
     if names(record.kind):
         before = skiplist_seek_page(&core.skiplist, record.page, record.key)
-        skiplist_link(&core.skiplist, BY_PAGE, session, before)
-        if before == page.newest:
-            page.newest = session
+        skiplist_enter_run(&core.skiplist, record.page, session, before)
 
 
 cdef void leave_page(Core* core, ref_t session) noexcept nogil:
     """Undo `enter_page`; the page may stay behind without sessions. O(1)."""
     cdef Record* record = record_at(&core.skiplist, session)
-    cdef Page* page = page_at(&core.skiplist, record.page)
-    page.counts[record.kind] -= 1
+    page_at(&core.skiplist, record.page).counts[record.kind] -= 1
     if names(record.kind):
-        if page.newest == session:
-            page.newest = prev_of(&core.skiplist, BY_PAGE, session)
-        skiplist_unlink(&core.skiplist, BY_PAGE, session)
+        skiplist_leave_run(&core.skiplist, record.page, session)
 
 
 # Sessions come, move and go

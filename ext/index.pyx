@@ -32,7 +32,7 @@ from online.core.sections cimport (
 )
 from online.core.skiplist cimport (
     BY_NAME, BY_PAGE, BY_TIME, DEPARTED, MAX_HEIGHT, MAX_NAME_BYTES, PAGE,
-    Name, Order, Record, Skiplist, later_by, name_of, page_at, record_at,
+    Link, Name, Order, Record, Skiplist, later_by, name_of, newest_of, next_of, page_at, record_at,
 )
 from online.core.slots cimport Slots
 from online.core.table cimport Table, table_find, table_used
@@ -447,6 +447,28 @@ cdef list ring(Core* core, Order order, ref_t head):
     return refs
 
 
+cdef list check_run(Core* core, ref_t page):
+    """Return the sessions of a page's run, oldest first, after checking its links at every level."""
+    cdef Skiplist* skiplist = &core.skiplist
+    cdef list refs = []
+    cdef ref_t at = next_of(skiplist, BY_PAGE, page), ref
+    cdef Link link
+    cdef int level
+    assert record_at(skiplist, page).kind == PAGE, "a run is a page's"
+    while at != page:
+        assert record_at(skiplist, at).page == page, "a session stands in its page's run"
+        refs.append(at)
+        at = next_of(skiplist, BY_PAGE, at)
+    assert newest_of(skiplist, page) == (refs[-1] if refs else page), "newest of the run"
+    for level in range(<int>MAX_HEIGHT):
+        chain = [page, *(ref for ref in refs if record_at(skiplist, ref).height > level), page]
+        for before, ref, behind in zip(chain, chain[1:], chain[2:], strict=False):
+            link = record_at(skiplist, ref).levels[level].by[<int>BY_PAGE]
+            assert link.prev == before, "each level of a run is linked back"
+            assert link.next == behind, "each level of a run is linked on"
+    return refs
+
+
 cdef check_table(Core* core, Table* table, set refs):
     """Check that a table holds exactly these records, each where a search finds it."""
     cdef ref_t ref
@@ -478,18 +500,10 @@ cdef check_pages(Core* core, list pages, set named, list unnamed):
             counts[record_at(skiplist, ref).page][record_at(skiplist, ref).kind] += 1
         else:
             assert record_at(skiplist, ref).page == NO_REF, "a departed session has no page"
-    runs = {}
-    for ref in ring(core, BY_PAGE, core.urls):
-        if record_at(skiplist, ref).kind == PAGE:
-            run = runs[ref] = []
-        else:
-            assert record_at(skiplist, ref).page == list(runs)[-1], "a session stands in its page's run"
-            run.append(ref)
-    assert list(runs) == pages, "the order by page is the order of urls"
+    runs = {page: check_run(core, page) for page in pages}
     assert {ref for run in runs.values() for ref in run} == named, "runs hold the named sessions"
     for ref, run in runs.items():
         check_rising(core, run, False)
-        assert page_at(skiplist, ref).newest == (run[-1] if run else ref), "newest of the run"
         assert [page_at(skiplist, ref).counts[kind] for kind in range(4)] == counts[ref], "counts of the page"
         assert any(counts[ref]), "a page has a session"
 

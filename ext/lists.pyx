@@ -13,7 +13,7 @@ from libc.stdint cimport int64_t, uint32_t, uint8_t, uint64_t
 from online.core.arena cimport NO_REF, ref_t
 from online.core.core cimport TIE_MASK, Core, core_is_online, core_is_overdue, core_seen_ms, expire_session, key_of
 from online.core.skiplist cimport (
-    BY_NAME, BY_PAGE, BY_TIME, MAX_NAME_BYTES, Name, begins_with, name_of, next_of, page_at, prev_of, record_at,
+    BY_NAME, BY_PAGE, BY_TIME, MAX_NAME_BYTES, Name, begins_with, name_of, newest_of, next_of, prev_of, record_at,
     same_name, skiplist_seek_name, skiplist_seek_page, skiplist_seek_time,
 )
 from online.core.table cimport HashKey, siphash
@@ -29,7 +29,7 @@ cdef Listing core_list_page(Core* core, ref_t page) noexcept nogil:
     listing.order = BY_PAGE
     listing.prefix = NO_NAME
     listing.end = page
-    listing.at = NO_REF if page == NO_REF else page_at(&core.skiplist, page).newest
+    listing.at = NO_REF if page == NO_REF else newest_of(&core.skiplist, page)
     return listing
 
 

@@ -3,20 +3,22 @@
 Its job: keep records linked by time, by name and by page, and find a place in an order. Not its job: when a record
 should move and what a kind means (core.pyx), or how a record is found by its name in O(1) (table.pyx).
 
-A record is a session or a page, its name inline behind its links. A page's record is the head of its own run: in the
-order by page it stands right before its sessions, so that a run has no header of its own, an empty one no special
-case, and a page's place among urls is its sessions' place too.
+A record is a session or a page, its name inline behind its links. The sessions of a page are its run. The page's record
+is the head of it, so that a run has no header of its own and an empty one no special case.
 
     by time     head <-> session <-> session <-> ...                    oldest first
     by name     head <-> session <-> session <-> ...                    in order of bytes; pages likewise, own head
-    by page     head <-> page <-> its sessions, oldest first <-> page <-> its sessions <-> ...
+    by page     page <-> its sessions, oldest first; a run for each page
+
+Runs are not linked to each other: most pages have one session or few, and whoever comes or goes there, or brings or
+ends the page, touches nobody else's.
 
 Invariants:
 1. Every order is a ring through its head, doubly linked at every level; level k holds the records of height > k.
    (So unlinking needs no search, and no link is ever NO_REF.)
-2. A head has MAX_HEIGHT levels and serves each order that begins at it.
-3. Along an order, keys (by time), names (by name), or keys within a run (by page) strictly increase.
-4. A page's `newest` is the last session of its run, or the page itself while the run is empty.
+2. A head has MAX_HEIGHT levels. A page has what its own height is, and sessions in its run may be taller. So a run is a
+   ring at level 0 alone; above it, the first and the last session of each level are linked to the page, and it to none.
+3. Along an order, keys (by time and by page) or names (by name) strictly increase.
 
 William Pugh, "Skip lists: a probabilistic alternative to balanced trees" (1990); the walk back from a known place is
 the finger search of his "A skip list cookbook" (1990), section 3.1.
@@ -76,6 +78,7 @@ cdef ref_t skiplist_new(Skiplist* skiplist, Kind kind, Name name, uint32_t hash,
     record.key = 0
     if kind == PAGE:
         record.levels[0].by[<int>BY_TIME].prev = record.levels[0].by[<int>BY_TIME].next = 0
+        record.levels[0].by[<int>BY_PAGE].prev = record.levels[0].by[<int>BY_PAGE].next = ref
     elif kind == HEAD:
         for level in range(height):
             for order in range(ORDERS):
@@ -92,13 +95,10 @@ cdef void skiplist_free(Skiplist* skiplist, ref_t ref) noexcept nogil:
 # Searches. One descent serves all orders; many searches go side by side, so that their waits for memory overlap.
 
 cdef inline bint is_after(const Skiplist* skiplist, ref_t ref, const Search* search) noexcept nogil:
-    """Whether a record (not a head) stands after the place. A page's record is never after a place in its run."""
-    cdef Record* record = record_at(skiplist, ref)
-    if search.order == BY_TIME:
-        return later_by(record.key, search.key) > 0
-    if search.order == BY_PAGE:
-        return record.page == search.page and later_by(record.key, search.key) > 0
-    return compare_names(name_of(skiplist, ref), search.name) > 0
+    """Whether a record (not a head) stands after the place."""
+    if search.order == BY_NAME:
+        return compare_names(name_of(skiplist, ref), search.name) > 0
+    return later_by(record_at(skiplist, ref).key, search.key) > 0
 
 
 cdef inline void choose_next(const Skiplist* skiplist, Search* search) noexcept nogil:
@@ -149,7 +149,6 @@ cdef void search_time(const Skiplist* skiplist, Search* search, ref_t head, uint
     """
     search.order = BY_TIME
     search.head = head
-    search.page = NO_REF
     search.key = key
     begin(skiplist, search, prev_of(skiplist, BY_TIME, head))
 
@@ -157,10 +156,9 @@ cdef void search_time(const Skiplist* skiplist, Search* search, ref_t head, uint
 cdef void search_page(const Skiplist* skiplist, Search* search, ref_t page, uint64_t key) noexcept nogil:
     """Begin a search in a page's run for the last session whose key is not later than `key`. As by time."""
     search.order = BY_PAGE
-    search.head = NO_REF
-    search.page = page
+    search.head = page
     search.key = key
-    begin(skiplist, search, page_at(skiplist, page).newest)
+    begin(skiplist, search, newest_of(skiplist, page))
 
 
 cdef inline ref_t finish(const Skiplist* skiplist, Search* search) noexcept nogil:

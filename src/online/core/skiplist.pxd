@@ -38,7 +38,7 @@ cdef packed struct Record:
     uint16_t name_bytes
     uint8_t height                                       # number of levels
     uint8_t kind
-    ref_t page                                           # of a session; in a page or head: `newest`, see Page
+    ref_t page                                           # of a session
     uint64_t key                                         # place in time, see key_of
     Level levels[MAX_HEIGHT]                             # `height` of them; the name follows at once
 
@@ -48,7 +48,7 @@ cdef packed struct Page:
     uint16_t name_bytes
     uint8_t height
     uint8_t kind
-    ref_t newest                                         # of its run; itself while the run is empty
+    ref_t page                                           # not used
     uint32_t counts[4]                                   # sessions by kind, MEMBER to BOT
 
 cdef struct Skiplist:
@@ -62,9 +62,8 @@ cdef struct Search:
     # A search on its way to the last record that is not after a place: by name, or by key, in one page or not.
     Order order
     Name name
-    ref_t page
     uint64_t key
-    ref_t head
+    ref_t head                                           # in a run, its page
     ref_t at                                             # the head, or a record after the place
     ref_t before                                         # the next record to look at, while level >= 0
     ref_t overshot                                       # not after the place; in the end, the answer
@@ -185,7 +184,11 @@ cdef inline int64_t later_by(uint64_t key, uint64_t other) noexcept nogil:
     """Return how far `key` is after `other`: keys wrap around, and are compared like TCP's sequence numbers."""
     return <int64_t>(key - other)
 
-# Links. Inline, as each hit unlinks and links its session in two orders.
+# Links. Inline, as each hit unlinks and links its session by time and in a run.
+
+cdef inline Link* highest_link(const Skiplist* skiplist, Order order, ref_t ref) noexcept nogil:
+    cdef Record* record = record_at(skiplist, ref)
+    return &record.levels[record.height - 1].by[<int>order]
 
 cdef inline void splice(Skiplist* skiplist, int order, int level, ref_t ref, ref_t prev, ref_t next) noexcept nogil:
     cdef Link* link = &record_at(skiplist, ref).levels[level].by[order]
@@ -195,24 +198,21 @@ cdef inline void splice(Skiplist* skiplist, int order, int level, ref_t ref, ref
     record_at(skiplist, next).levels[level].by[order].prev = ref
 
 cdef inline void skiplist_link(Skiplist* skiplist, Order order, ref_t ref, ref_t after) noexcept nogil:
-    """Put a record right behind `after`, a record or head of the order. O(1) expected.
+    """Put a record right behind `after`, a record or head of the order by time or by name. O(1) expected.
 
     The successors of a tall tower are found by climbing from the record behind `after` along its highest links: that
     is where a search for the place has just come by, and at the end of an order it is the head, which is tall enough.
     """
     cdef ref_t next = next_of(skiplist, order, after)
-    cdef Record* record
     cdef int level
     splice(skiplist, order, 0, ref, after, next)
     for level in range(1, record_at(skiplist, ref).height):
-        record = record_at(skiplist, next)
-        while record.height <= level:
-            next = record.levels[record.height - 1].by[<int>order].next
-            record = record_at(skiplist, next)
-        splice(skiplist, order, level, ref, record.levels[level].by[<int>order].prev, next)
+        while record_at(skiplist, next).height <= level:
+            next = highest_link(skiplist, order, next).next
+        splice(skiplist, order, level, ref, record_at(skiplist, next).levels[level].by[<int>order].prev, next)
 
 cdef inline void skiplist_unlink(Skiplist* skiplist, Order order, ref_t ref) noexcept nogil:
-    """Take a record out of an order. O(1) expected."""
+    """Take a record out of the order by time or by name. O(1) expected."""
     cdef Record* record = record_at(skiplist, ref)
     cdef int level
     cdef Link link
@@ -220,6 +220,49 @@ cdef inline void skiplist_unlink(Skiplist* skiplist, Order order, ref_t ref) noe
         link = record.levels[level].by[<int>order]
         record_at(skiplist, link.prev).levels[level].by[<int>order].next = link.next
         record_at(skiplist, link.next).levels[level].by[<int>order].prev = link.prev
+
+# Runs: rings through a page's record at level 0, and above it chains that end at the page.
+
+cdef inline ref_t newest_of(const Skiplist* skiplist, ref_t page) noexcept nogil:
+    """Return the last session of a page's run, or the page itself while the run is empty. O(1)."""
+    return prev_of(skiplist, BY_PAGE, page)
+
+cdef inline void skiplist_enter_run(Skiplist* skiplist, ref_t page, ref_t ref, ref_t after) noexcept nogil:
+    """Put a session right behind `after`, the page or a session of its run. O(1) expected.
+
+    The neighbours of a tall tower are found by climbing from its place both ways, as far as the page. Nearly always
+    the place is the run's end, so that only the way back is climbed.
+    """
+    cdef ref_t prev = after, next = next_of(skiplist, BY_PAGE, after)
+    cdef Link* link
+    cdef int level
+    splice(skiplist, BY_PAGE, 0, ref, prev, next)
+    for level in range(1, record_at(skiplist, ref).height):
+        while prev != page and record_at(skiplist, prev).height <= level:
+            prev = highest_link(skiplist, BY_PAGE, prev).prev
+        while next != page and record_at(skiplist, next).height <= level:
+            next = highest_link(skiplist, BY_PAGE, next).next
+        link = &record_at(skiplist, ref).levels[level].by[<int>BY_PAGE]
+        link.prev = prev
+        link.next = next
+        if prev != page:
+            record_at(skiplist, prev).levels[level].by[<int>BY_PAGE].next = ref
+        if next != page:
+            record_at(skiplist, next).levels[level].by[<int>BY_PAGE].prev = ref
+
+cdef inline void skiplist_leave_run(Skiplist* skiplist, ref_t page, ref_t ref) noexcept nogil:
+    """Take a session out of its page's run. O(1) expected."""
+    cdef Record* record = record_at(skiplist, ref)
+    cdef Link link = record.levels[0].by[<int>BY_PAGE]
+    cdef int level
+    record_at(skiplist, link.prev).levels[0].by[<int>BY_PAGE].next = link.next
+    record_at(skiplist, link.next).levels[0].by[<int>BY_PAGE].prev = link.prev
+    for level in range(1, record.height):
+        link = record.levels[level].by[<int>BY_PAGE]
+        if link.prev != page:
+            record_at(skiplist, link.prev).levels[level].by[<int>BY_PAGE].next = link.next
+        if link.next != page:
+            record_at(skiplist, link.next).levels[level].by[<int>BY_PAGE].prev = link.prev
 
 # Places by time, nearly all of them behind the newest record.
 
@@ -234,5 +277,5 @@ cdef inline ref_t skiplist_seek_time(const Skiplist* skiplist, ref_t head, uint6
 
 cdef inline ref_t skiplist_seek_page(const Skiplist* skiplist, ref_t page, uint64_t key) noexcept nogil:
     """Return the last session of a page's run whose key is not later than `key`, or the page. As by time."""
-    cdef ref_t newest = page_at(skiplist, page).newest
+    cdef ref_t newest = newest_of(skiplist, page)
     return newest if is_behind(skiplist, newest, page, key) else skiplist_seek_back_page(skiplist, page, key)
