@@ -1,7 +1,8 @@
 """Usual lines of access logs -> page views, by what is known of their parts.
 
 Its job: to remember what the careful way (online.logs.pages) has said of a part of a line, and to say it again. Not its
-job: what a page view is and whose, which is never decided here; and how a line is taken apart (logfields, jsonfields).
+job: what a page view is and whose, which is never decided here; how a line is taken apart (logfields, jsonfields); and
+what the names of guests are made of (guests).
 
 A line has three parts with a verdict each: its way (method and status), its url, and who it is (user, or address, agent
 and whatever else tells). If all three are known, a line becomes a page view without another object.
@@ -20,6 +21,7 @@ from libc.string cimport memchr, memcpy, memset
 
 from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
 
+from online.core.guests cimport MOST_ADDRESS_BYTES, MOST_GUEST_BYTES, GuestKey, guest_key_begin, guest_name, one_form
 from online.core.index cimport name_from
 from online.core.jsonfields cimport JsonShapes
 from online.core.known cimport (
@@ -40,6 +42,7 @@ cdef enum:
     WAY_SETS = 64
     URL_SETS = 16 * 1024                                 # 65,536 urls
     PEOPLE_SETS = 64 * 1024                              # 262,144 visitors, in 80 MB
+    AGENT_SETS = 4 * 1024                                # 16,384 agents
     MOST_NAME_BYTES = 64                                 # of who was just named; what is longer, rules may refuse
     VIEW_BYTES = 32                                      # of a packed page view, beside its names and its kind
 
@@ -168,21 +171,24 @@ cdef class UsualRecords:
 
 
 cdef class UsualLines:
-    cdef object careful, judge, nameless, make, message_of
+    cdef object careful, judge, nameless, is_bot, make, message_of
     cdef frozenset bad_ways, bad_urls
     cdef UsualRecords records
     cdef bint trusts_proxies, with_host, ignores_queries, guests_only
-    cdef Known ways, urls, people
+    cdef bint has_key
+    cdef GuestKey key
+    cdef Known ways, urls, people, agents
     cdef Fields last
     cdef object owner
 
     def __cinit__(
-        self, careful, judge, nameless, type make not None, *, UsualRecords records, message_of, bad_ways, bad_urls,
-        bint trusts_proxies, bint with_host, bint ignores_queries, bint guests_only,
+        self, careful, judge, nameless, is_bot, type make not None, *, UsualRecords records, message_of, bad_ways,
+        bad_urls, bytes key, bint trusts_proxies, bint with_host, bint ignores_queries, bint guests_only,
     ):
         if not issubclass(make, tuple):
             raise TypeError("a page view is a tuple")
-        self.careful, self.judge, self.nameless, self.make, self.message_of = careful, judge, nameless, make, message_of
+        self.careful, self.judge, self.nameless, self.is_bot = careful, judge, nameless, is_bot
+        self.make, self.message_of = make, message_of
         self.records = records
         self.bad_ways, self.bad_urls = frozenset(bad_ways), frozenset(bad_urls)
         self.trusts_proxies, self.with_host, self.guests_only = trusts_proxies, with_host, guests_only
@@ -190,11 +196,16 @@ cdef class UsualLines:
         known_begin(&self.ways, WAY_SETS)
         known_begin(&self.urls, URL_SETS)
         known_begin(&self.people, PEOPLE_SETS)
+        known_begin(&self.agents, AGENT_SETS)
+        self.has_key = key is not None
+        if self.has_key:
+            guest_key_begin(&self.key, key)
 
     def __dealloc__(self):
         known_end(&self.ways)
         known_end(&self.urls)
         known_end(&self.people)
+        known_end(&self.agents)
 
     def parse(self, bytes line not None):
         cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(line)
@@ -345,8 +356,10 @@ cdef class UsualLines:
         cdef Slot* slot
         if self.is_named(&fields):
             return None
-        found = self.nameless(
-            text_of(fields.address), text_of(fields.agent), text_of(fields.visitor), text_of(fields.forwarded))
+        found = self.name_at_once(&fields)
+        if found is None:
+            found = self.nameless(
+                text_of(fields.address), text_of(fields.agent), text_of(fields.visitor), text_of(fields.forwarded))
         if isinstance(found, str):
             return found
         if PyBytes_GET_SIZE(<bytes?>(<tuple?>found)[0]) > MOST_NAME_BYTES:
@@ -358,6 +371,27 @@ cdef class UsualLines:
             return None                                  # it has too long a key to be remembered
         its_person[0] = slot.verdict
         return True
+
+    cdef tuple name_at_once(self, const Fields* fields):
+        """Name who is known by a usual address and an agent, as `nameless` does: user and kind; None if another way."""
+        cdef char address[MOST_ADDRESS_BYTES]
+        cdef char name[MOST_GUEST_BYTES]
+        cdef Name agent = fields.agent, form
+        cdef Slot* slot
+        if not self.has_key or agent.n_bytes >= MOST_KEY_BYTES or not is_guest(fields.visitor):
+            return None
+        if (fields.forwarded.n_bytes and self.trusts_proxies) or (
+                agent.n_bytes and memchr(agent.at, c'\\', agent.n_bytes) != NULL):
+            return None
+        form.at, form.n_bytes = address, one_form(fields.address, address)
+        if not form.n_bytes:
+            return None
+        slot = slot_of(&self.agents, agent.at, agent.n_bytes)
+        if slot == NULL:
+            slot = put(&self.agents, agent.at, agent.n_bytes, <bint>self.is_bot(text_of(agent)))
+        is_bot = <object>slot.verdict
+        user = PyBytes_FromStringAndSize(name, guest_name(&self.key, is_bot, form, agent, name))
+        return user, "bot" if is_bot else "guest"
 
     cdef object learn(self):
         """Have the line that was read last judged with care, and remember what that says of its parts."""

@@ -276,13 +276,17 @@ RULES = {
 
 
 class Counted(Pages):
-    """Counts the records that were judged with care."""
+    """Counts the records that were judged, and the visitors that were named, with care."""
 
-    n_careful = 0
+    n_careful = n_named = 0
 
     def judge(self, record):
         self.n_careful += 1
         return super().judge(record)
+
+    def nameless(self, *known_by):
+        self.n_named += 1
+        return super().nameless(*known_by)
 
 
 @pytest.mark.parametrize("name", ["auto", "vhost", "caddy"])
@@ -340,7 +344,7 @@ def test_what_was_seen_before_needs_no_care():
     assert pages.parse(line % (7, b"-", 59, b"GET", b"/new", 404)) == STATUS
     newcomer = pages.parse(line % (8, b"-", 59, b"GET", b"/b", 200))
     assert newcomer == later._replace(user=guest_name(KEY, b"192.0.2.8", b"Mozilla/5.0"))
-    assert pages.n_careful == 5
+    assert (pages.n_careful, pages.n_named) == (5, 1)
 
 
 def test_memory_of_what_was_seen_is_bounded():

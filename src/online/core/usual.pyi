@@ -31,12 +31,14 @@ class UsualLines(Generic[Made]):
         careful: Callable[[bytes], Made | str],
         judge: Callable[[Any], Made | str],
         nameless: Callable[[bytes, bytes, bytes, bytes], tuple[bytes, str] | str],
+        is_bot: Callable[[bytes], bool],
         make: type[Made],
         *,
         records: UsualRecords | None,
         message_of: Callable[[bytes], bytes],
         bad_ways: Collection[str],
         bad_urls: Collection[str],
+        key: bytes | None,
         trusts_proxies: bool,
         with_host: bool,
         ignores_queries: bool,
@@ -47,6 +49,8 @@ class UsualLines(Generic[Made]):
         `bad_ways`), url (`bad_urls`, and the url of the view), and who it is (user and kind of the view). The host is
         a part of the url `with_host`; its query, from the first `?` on, is none if it `ignores_queries`. `nameless`
         says the same of who has no user name, by address, agent, visitor, X-Forwarded-For: user and kind, or why not.
+        With a `key`, it says of who has an address, an agent and nothing else what `online_client.guests` does with the
+        key, a bot's name if `is_bot` says so of the agent; whoever is usual is then named without it.
 
         `make`: what a page view is made of, a tuple (user, url, seen_ms, kind).
         `records`: which lines are usual; None: none. Its records are what `careful` reads.

@@ -12,7 +12,8 @@ Not here: parsing lines (formats), the settings (rules), and where lines come fr
 4. Memory is bounded: full caches are emptied.
 5. Patterns of rules only see urls that fit an index, so no request is expensive to match.
 6. All rules are here. Compiled code (online.core.usual) repeats what was said here of the parts of a usual line, and
-   whatever a line is, the answer is that of `careful`.
+   makes the names of guests and bots whose address is usual (online.core.guests). Whatever a line is, the answer is
+   that of `careful`.
 """
 
 import os
@@ -116,11 +117,13 @@ class Pages:
             self.careful,
             self.judge,
             self.nameless,
+            self._is_bot,
             PageView,
             records=read.usual if isinstance(read, Reader) else None,
             message_of=message_of,
             bad_ways={METHOD, STATUS},
             bad_urls={FILE, TARGET, DROPPED},
+            key=None if rules.keep_addresses else key,
             trusts_proxies=bool(rules.trust_proxy),
             with_host=rules.with_host,
             ignores_queries=self._ignores_queries,
