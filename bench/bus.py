@@ -1,4 +1,8 @@
-"""The bus, measured on this machine: `python -m bench.bus [HITS]`. Needs redis-server.
+"""The bus, measured on this machine: `python -m bench.bus [HITS [URL]]`. Without a URL it needs redis-server.
+
+A URL names a bus that runs, of any kind that servers take (`kafka://`, `redis+sentinel://` ...). Each measurement takes
+a partition of its own there, from PARTITION on, with whatever is in it. So use a bus where nobody else does, and run it
+once: what was published is left behind.
 
     publish   hits that wait, published by one connection as a server does it, in entries of 50 and of 500 hits
     replay    a window of HITS hits, in such entries, read and applied by a server that starts; 9,000,000 are 30 minutes
@@ -19,8 +23,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from typing import Any, TypeVar
 
 import msgpack
 import redis
@@ -44,6 +52,38 @@ USERS = 200_000
 RATE = 5_000
 BATCHES = 3_000
 LOAD = 20_000
+PARTITION = 1_000
+
+_partitions = count(PARTITION)
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Where:
+    """A bus, and a partition that nothing was published in."""
+
+    url: str
+    partition: int = 0
+    is_ours: bool = True  #: a redis-server of this process
+
+    def do(self, work: Callable[[Bus], Awaitable[_Result]]) -> _Result:
+        """Do some work with a connection."""
+        return trio.run(lambda: engines.connected(self.url, work, partition=self.partition))
+
+    def memory(self) -> int:
+        """The bytes of the stream, if somebody can be asked."""
+        return int(redis.Redis.from_url(self.url).memory_usage(STREAM) or 0) if self.is_ours else 0
+
+
+@contextmanager
+def on(url: str) -> Iterator[Where]:
+    """The next partition of a bus that runs already; without its url, a new redis-server."""
+    if url:
+        yield Where(url, next(_partitions), is_ours=False)
+    else:
+        with broker() as own:
+            yield Where(own)
 
 
 @contextmanager
@@ -94,11 +134,13 @@ async def publish(bus: Bus, made: list[bytes]) -> float:
     return time.perf_counter() - began_s
 
 
-async def read_all(bus: Bus) -> float:
+async def read_all(bus: Bus, n: int) -> float:
     began_s = time.perf_counter()
     place = BEGINNING
-    while found := await bus.read(place, 1_000):
-        place = found[-1].place
+    while n > 0:
+        found = await bus.read(place, 1_000, wait_ms=1_000)
+        n -= len(found)
+        place = found[-1].place if found else place
     return time.perf_counter() - began_s
 
 
@@ -112,11 +154,11 @@ def applied_alone_s(made: list[bytes]) -> float:
     return time.perf_counter() - began_s
 
 
-async def ready_s(url: str) -> float:
+async def ready_s(where: Where) -> float:
     """How long a server takes from its start until it answers, with a bus and less what it takes without one."""
 
-    async def start(bus: str | None) -> float:
-        server = assemble(Config(listen=(Address("127.0.0.1", 0),), http=(), bus=bus))
+    async def start(**bus: Any) -> float:
+        server = assemble(Config(listen=(Address("127.0.0.1", 0),), http=(), **bus))
         began_s = time.perf_counter()
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run)
@@ -126,7 +168,7 @@ async def ready_s(url: str) -> float:
             server.stop()
         return took_s
 
-    return await start(url) - await start(None)
+    return await start(bus=where.url, partition=where.partition) - await start()
 
 
 @contextmanager
@@ -156,9 +198,10 @@ while True:
 """
 
 
-async def visible_ms(url: str, rate: int, n: int = 400) -> list[float]:
+async def visible_ms(where: Where, rate: int, n: int = 400) -> list[float]:
     """Milliseconds from a hit on one replica until it is in the index of the other; both share one process."""
-    one, two = (assemble(Config(listen=(Address("127.0.0.1", 0),), http=(), bus=url)) for _ in range(2))
+    config = Config(listen=(Address("127.0.0.1", 0),), http=(), bus=where.url, partition=where.partition)
+    one, two = (assemble(config) for _ in range(2))
     times = []
     async with trio.open_nursery() as nursery:
         for server in (one, two):
@@ -183,11 +226,12 @@ async def visible_ms(url: str, rate: int, n: int = 400) -> list[float]:
     return sorted(times)
 
 
-def taken_s(url: str | None, *options: str) -> tuple[float, float]:
+def taken_s(where: Where | None = None) -> tuple[float, float]:
     """How long a server takes to answer batches of hits from one connection, and until the bus has them."""
     port = free_port()
-    words = [sys.executable, "-m", "online", "serve", "--listen", f"127.0.0.1:{port}", *options]
-    process = subprocess.Popen(words + (["--bus", url] if url else []), stderr=subprocess.DEVNULL)
+    words = [sys.executable, "-m", "online", "serve", "--listen", f"127.0.0.1:{port}"]
+    words += ["--bus", where.url, "--partition", str(where.partition)] if where else []
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     hits = [(b"user%d" % (n * 7919 % USERS), b"/forum/thread/%d" % (n % 5000)) for n in range(1_000)]
     batches = [msgpack.packb([0, number, "hits", hits]) for number in range(BATCHES)]
     unpacker = msgpack.Unpacker()
@@ -209,7 +253,7 @@ def taken_s(url: str | None, *options: str) -> tuple[float, float]:
             unpacker.feed(connection.recv(65_536))
             answered += sum(1 for _ in unpacker)
         answered_s = time.perf_counter() - began_s
-        is_on_the_bus = url is None
+        is_on_the_bus = where is None
         while not is_on_the_bus:
             connection.sendall(msgpack.packb([0, 0, "info", ["bus"]]))
             told = connection.recv(65_536)
@@ -224,34 +268,35 @@ def taken_s(url: str | None, *options: str) -> tuple[float, float]:
 def main() -> None:
     logging.disable(logging.WARNING)
     n_hits = int(sys.argv[1]) if len(sys.argv) > 1 else HITS
-    print(f"{n_hits:,} hits, {os.cpu_count()} cores")
+    url = sys.argv[2] if len(sys.argv) > 2 else ""
+    print(f"{n_hits:,} hits, {os.cpu_count()} cores, {engines.shown(url) or 'a redis-server'}")
     for hits_each in (50, 500):
         made = entries(n_hits, hits_each)
-        with broker() as url:
+        with on(url) as where:
             n_bytes = sum(map(len, made))
-            publishing_s = trio.run(engines.connected, url, lambda bus, made=made: publish(bus, made))
-            memory = redis.Redis.from_url(url).memory_usage(STREAM)
-            reading_s = trio.run(engines.connected, url, read_all)
-            starting_s = trio.run(ready_s, url)
+            publishing_s = where.do(partial(publish, made=made))
+            memory = where.memory()
+            reading_s = where.do(partial(read_all, n=len(made)))
+            starting_s = trio.run(ready_s, where)
             alone_s = applied_alone_s(made)
         print(
             f"entries of {hits_each} hits: publish {n_hits / publishing_s / 1e6:.2f} M hits/s, read "
             f"{n_hits / reading_s / 1e6:.2f} M hits/s, start {n_hits / starting_s / 1e6:.2f} M hits/s "
             f"({starting_s:.2f} s, {starting_s / alone_s:.1f} times what the index alone takes), "
-            f"{n_bytes / n_hits:.0f} bytes/hit sent, {(memory or 0) / n_hits:.0f} bytes/hit in Redis"
+            f"{n_bytes / n_hits:.0f} bytes/hit sent" + f", {memory / n_hits:.0f} bytes/hit in Redis" * bool(memory)
         )
     for n_a_second in (0, LOAD):
-        with broker() as url:
-            times = trio.run(visible_ms, url, n_a_second)
+        with on(url) as where:
+            times = trio.run(visible_ms, where, n_a_second)
         print(
             f"visible on another replica, at {n_a_second:,} hits/s: median {statistics.median(times):.1f} ms, "
             f"p99 {times[int(len(times) * 0.99)]:.1f} ms"
         )
     without_s, with_s = [], []
     for _ in range(3):
-        without_s.append(taken_s(None))
-        with broker() as url:
-            with_s.append(taken_s(url))
+        without_s.append(taken_s())
+        with on(url) as where:
+            with_s.append(taken_s(where))
     without = statistics.median(answered_s for answered_s, _ in without_s)
     for what, number in (("answered", 0), ("and on the bus", 1)):
         median_s = statistics.median(each[number] for each in with_s)

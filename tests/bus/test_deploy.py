@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.bus.brokers import Kafka
 from tests.serving import environment, until
 
 from online_client import Client, OnlineError
@@ -19,7 +20,7 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 
 def five_ports():
     """A port of which the next four are free, too."""
-    for first in range(20_000 + os.getpid() % 10_000, 60_000, 5):
+    for first in range(20_000 + os.getpid() % 2_000 * 5, 60_000, 5):
         with contextlib.ExitStack() as stack:
             try:
                 for number in range(5):
@@ -70,11 +71,37 @@ def test_the_group_answers_while_a_replica_is_killed(tmp_path):
         group.wait(20)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="needs HAProxy")
+def test_the_group_uses_a_bus_that_runs_already(tmp_path):
+    kafka, port = Kafka(), five_ports()
+    group = subprocess.Popen(
+        ["bash", DEPLOY / "replicas.sh", tmp_path, str(port)],
+        env=environment(ONLINE=f"{sys.executable} -m online", ONLINE_BUS=kafka.start().url),
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        with (
+            Client(f"online://127.0.0.1:{port + 3}/default", timeout=5) as second,
+            Client(f"online://127.0.0.1:{port + 4}/default", timeout=5) as relay,
+        ):
+            until(lambda: answered(second, lambda each: each.count() == 0))
+            until(lambda: answered(relay, lambda each: each.hit("theo", "/b") or True))
+            until(lambda: second.count() == 1)
+        assert not (tmp_path / "redis.pid").exists()
+    finally:
+        group.terminate()
+        group.wait(20)
+        kafka.close()
+
+
 def test_the_script_and_the_containers_run_the_same():
     script, containers = (DEPLOY / "replicas.sh").read_text(), (DEPLOY / "compose.yaml").read_text()
     for words in ("--appendonly yes", "noeviction", "serve --listen", "relay --listen", "--bus", "--state"):
         assert words in script, words
         assert words in containers, words
+    for text in (script, containers):
+        assert "${ONLINE_BUS:-redis://" in text
     for variable in ("ONLINE_LISTEN", "ONLINE_A", "ONLINE_B"):
         assert variable in script
         assert variable in containers

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from online.bus.engines import ENGINES
 from online.cli import measured
 from online.cli.main import main
-from online.cli.plan import Site, plan, warnings
+from online.cli.plan import BUSES, Site, plan, warnings
 from online.core.index import Index
 
 NOW_MS = 1_790_000_000_000
@@ -79,6 +80,16 @@ def test_more_of_anything_needs_more_of_something_and_less_of_nothing(more):
 def test_one_server_needs_no_bus():
     assert plan(SITE).bus == 0
     assert plan(replace(SITE, replicas=2)).bus == 2 * 1_800 * 100 * measured.BUS_HIT_BYTES
+
+
+@pytest.mark.parametrize("bus", BUSES)
+def test_every_kind_of_bus_has_a_size_and_machines(bus, capsys):
+    assert main(["plan", "--users", "300000", "--hits", "5000", "--replicas", "2", "--bus", bus]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert BUSES[bus].machines in told
+    assert BUSES[bus].what in told
+    assert plan(replace(SITE, replicas=2, bus=bus)).bus >= plan(replace(SITE, replicas=2)).bus
+    assert set(BUSES) == {scheme for scheme in ENGINES if not scheme.startswith("rediss")}
 
 
 @pytest.mark.parametrize(

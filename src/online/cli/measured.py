@@ -43,6 +43,9 @@ LAST_SEEN_BYTES = 25
 BUS_HIT_BYTES = 60
 BUS_WINDOWS = 2
 
+#: Kafka lets go of whole segments, which are a quarter as long as what is kept: that much more may be there.
+KAFKA_WINDOWS = 2.5
+
 #: Processor time of the server: a hit in a batch of 500, a lone question or hit of one of 50 connections, and how many
 #: times as much a batch costs where there is a bus (docs/performance.md; docs/scale.md: 0.31 of the rate).
 BATCHED_HIT_S = 0.26e-6

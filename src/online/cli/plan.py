@@ -34,7 +34,7 @@ measured on the machine that docs/performance.md describes; each is of the worst
 _EPILOG = """\
 examples:
   online plan --users 10000
-  online plan --users 300000 --hits 5000 --questions 5000 --replicas 2
+  online plan --users 300000 --hits 5000 --questions 5000 --replicas 2 --bus redis+sentinel
   online plan --users 50000 --window 24h --sites 200 --last-seen-members 1000000"""
 
 
@@ -55,6 +55,37 @@ class Site:
     url_bytes: int = 30
     history_days: int = 400
     last_seen_members: int = 0
+    bus: str = "redis"  #: one of BUSES
+
+
+class Bus(NamedTuple):
+    """What keeps the hits that replicas share."""
+
+    windows: float  #: that it keeps at most
+    what: str  #: is told of the size
+    machines: str  #: beside the servers
+
+
+#: By the schemes of --bus, without TLS.
+BUSES = {
+    "redis": Bus(measured.BUS_WINDOWS, "memory of Redis or Valkey: twice the window", "one for the bus"),
+    "redis+sentinel": Bus(
+        measured.BUS_WINDOWS,
+        "memory of each Redis or Valkey, the master and its replica: twice the window",
+        "two for a master and its replica, with a Sentinel each; the third Sentinel runs beside a server",
+    ),
+    "redis+cluster": Bus(
+        measured.BUS_WINDOWS,
+        "memory of the node that has the stream, and of its replica: twice the window. Each --partition has a stream "
+        "of its own, which may be on another node",
+        "the cluster",
+    ),
+    "kafka": Bus(
+        measured.KAFKA_WINDOWS,
+        "disk of each of three brokers, at most: twice the window, and the segment that is let go next",
+        "three brokers",
+    ),
+}
 
 
 class Plan(NamedTuple):
@@ -65,7 +96,7 @@ class Plan(NamedTuple):
     machine: int  #: memory of a machine that is good for it
     disk: int  #: of the state directory
     written_per_s: int  #: to the disk
-    bus: int  #: memory of Redis or Valkey; 0 where there is one server
+    bus: int  #: memory of Redis or Valkey, disk of Kafka, of each node that keeps all; 0 where there is one server
     core: float  #: share of a core if each hit comes alone
     core_batched: float  #: and if hits come in batches
     servers: int
@@ -111,7 +142,7 @@ def _disk(site: Site, hit_bytes: int) -> float:
 
 def _bus(site: Site) -> int:
     hit_bytes = max(measured.BUS_HIT_BYTES, site.name_bytes + site.url_bytes)
-    return measured.BUS_WINDOWS * site.window_s * site.hits * hit_bytes
+    return round(BUSES[site.bus].windows * site.window_s * site.hits * hit_bytes)
 
 
 # The command
@@ -135,6 +166,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="how long a visitor counts as online, 1min to 24h (default: 30min)",
     )
     add("--replicas", metavar="N", type=whole(1, 100), default=1, help="servers that share all hits (default: 1)")
+    add("--bus", choices=list(BUSES), default="redis", help="what replicas share hits over (default: redis)")
     add("--connections", metavar="N", type=number, default=100, help="open connections (default: 100)")
     add("--watchers", metavar="N", type=number, default=0, help="browsers that wait for events (default: 0)")
     add("--name-bytes", metavar="N", type=whole(1, 256), default=22, help="length of a user's name (default: 22)")
@@ -176,6 +208,7 @@ def site_of(args: Namespace) -> Site:
         url_bytes=args.url_bytes,
         history_days=args.history,
         last_seen_members=args.last_seen_members,
+        bus=args.bus,
     )
 
 
@@ -193,8 +226,9 @@ def rows(site: Site, found: Plan) -> Iterator[tuple[str, str, str]]:
     if site.replicas == 1:
         yield "machines", "1", "--replicas 2 for one that may fail; then all share their hits over a bus"
     else:
-        yield "machines", f"{found.servers}", "servers, each with all of this; and one for the bus"
-        yield "bus", size(found.bus), "memory of Redis or Valkey: twice the window"
+        bus = BUSES[site.bus]
+        yield "machines", f"{found.servers}", f"servers, each with all of this; and {bus.machines}"
+        yield "bus", size(found.bus), bus.what
     for warning in warnings(site, found):
         yield "mind", "", warning
 
