@@ -13,6 +13,7 @@ Its job: to read the map from a file of TOML, and to say who owns a user. Not it
     slots = "8192-16383"
     servers = ["online://10.0.0.7:8989"]
     came_from = [0]        # partitions that had some of these slots within the last window
+    began = 2026-11-29T12:00:00Z  # when it was new: nobody was there before
 
 Invariants:
 1. Every slot belongs to exactly one partition.
@@ -21,6 +22,7 @@ Invariants:
 
 import tomllib
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 from zlib import crc32
@@ -45,6 +47,7 @@ class Partition:
     number: int
     servers: tuple[str, ...] = field(repr=False)  #: urls; they may have tokens in them
     came_from: tuple[int, ...] = ()  #: numbers of partitions that had some of its slots not long ago
+    began_ms: int = 0  #: nobody was there before; 0: it has always been there
     layout: str = field(default="", compare=False)  #: see PartitionMap.layout
 
     @property
@@ -131,9 +134,9 @@ def parse(text: str) -> PartitionMap:
         table = tables[str(number)]
         if not isinstance(table, dict):
             raise ConfigError(f"partition.{number} takes a table with slots and servers")
-        _only(table, f"partition.{number}", {"slots", "servers", "came_from"})
+        _only(table, f"partition.{number}", {"slots", "servers", "came_from", "began"})
         servers, came_from = _servers(number, table.get("servers")), _came_from(number, table.get("came_from", []))
-        partitions.append(Partition(number, servers, came_from))
+        partitions.append(Partition(number, servers, came_from, _began_ms(number, table.get("began"))))
         spans += [(first, last, place) for first, last in _slots(number, table.get("slots"))]
     owners = _owners(spans, numbers)
     checksum = crc32(" ".join(str(numbers[place]) for place in owners).encode())
@@ -163,6 +166,14 @@ def _came_from(number: int, given: object) -> tuple[int, ...]:
     if not isinstance(given, list) or not all(type(each) is int and 0 <= each < SLOTS for each in given):
         raise ConfigError(f"partition.{number}: came_from takes numbers of partitions, such as [0, 1], not {given!r}")
     return tuple(sorted(set(given) - {number}))
+
+
+def _began_ms(number: int, given: object) -> int:
+    if given is None:
+        return 0
+    if not isinstance(given, datetime) or given.tzinfo is None:
+        raise ConfigError(f"partition.{number}: began takes a time with its zone, such as 2026-11-29T12:00:00Z")
+    return round(1000 * given.timestamp())
 
 
 def _slots(number: int, given: object) -> list[tuple[int, int]]:

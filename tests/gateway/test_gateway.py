@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+from zlib import crc32
 
 import msgpack
 import pytest
@@ -75,6 +76,10 @@ def test_a_gateway_answers_for_all_and_says_partial_while_one_is_away(tmp_path, 
                 for each in (one, two):  # as after a change of the map: it stays with the owner before
                     await each.hit(b"moved", b"/a")
                 assert await asking.ask(b"FORGET moved") == ":2"
+                for number in range(20, 30):  # whoever is asked about is asked of the owner alone
+                    await (one, two)[crc32(b"user-%d" % number) % 16_384 < 8_192].hit(b"user-%d" % number, b"/a")
+                    assert await asking.ask(b"LAST user-%d" % number) == "*1\r\n$-1"
+                    assert await asking.ask(b"FORGET user-%d" % number) == ":1"
                 for each in (one, two):
                     assert await each.ask(b"SEEN moved") == await each.ask(b"SEEN nobody")
                 assert await asking.ask(b"HISTORY") == "*0"

@@ -381,5 +381,11 @@ def test_history_adds_up_steps_that_all_know():
     site.histories[b"default"] = [[], [[60_000, *[9] * 6]], [[at_ms, *[9] * 6] for at_ms in (0, 60_000, 120_000)]]
     summed = [[60_000, 5, 3, 1, 1, 20, 6], [120_000, 8, 7, 1, 0, 11, 8]]
     assert site.answer("HISTORY", b"0", b"", b"60", site=b"shop") == summed
+    new = Partition(2, ("online://127.0.0.1",), began_ms=120_000)
+    site.owners = replace(site.owners, partitions=(*site.owners.partitions[:2], new))
+    site.histories[b"default"][2] = []  # a new partition
+    assert site.answer("HISTORY", b"0", b"", b"60", site=b"shop") == summed[:1]
+    assert site.answer("HISTORY", b"0", b"120000", site=b"shop") == summed[:1]
+    assert site.answer("HISTORY", b"0", b"", b"120", site=b"shop") == []  # it might have been there for a part
     site.lacks_default = True  # as the token is not for it
     assert site.answer("HISTORY", b"0", b"", b"60", site=b"shop") == []

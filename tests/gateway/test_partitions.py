@@ -41,6 +41,8 @@ WRONG = {
     "overlap": (changed("0-8191", "0-8192"), "slot 8192 is of two partitions: partition.0 and partition.3"),
     "backwards": (changed("0-8191", "8191-0"), "partition.0 needs slots"),
     "too many": (changed("16002-16383", "16002-16384"), "partition.3 needs slots"),
+    "began": (changed("[partition.3]", "[partition.3]\nbegan = 2026"), "3: began takes a time with its zone"),
+    "began nowhere": (changed("[partition.3]", "[partition.3]\nbegan = 2026-11-29T12:00:00"), "3: began takes a time"),
     "no slots": (changed('slots = "0-8191"', "slots = 5"), "partition.0 needs slots"),
 }
 
@@ -53,6 +55,11 @@ def test_every_user_has_one_owner() -> None:
     for number in range(1_000):
         user = b"user-%d" % number
         assert found.place(user) == (crc32(user) % 16_384 >= 8_192)
+
+
+def test_a_partition_may_say_when_it_began() -> None:
+    text = changed("[partition.3]", "[partition.3]\nbegan = 2026-11-29T13:00:00.5+01:00")
+    assert [each.began_ms for each in partitions.parse(text).partitions] == [0, 1_795_953_600_500]
 
 
 def test_tokens_in_a_map_are_not_shown() -> None:

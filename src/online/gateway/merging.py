@@ -15,7 +15,7 @@ Why an answer is exact. Each user is in one partition, the owner's.
   what partitions had at most in it, at different moments: there were no more, and exactly so many in a minute in which
   nobody went or became of another kind, as all had most at its end. A step that a partition does not know, as its
   server was away, is left out. But a server has rows of the site `default` whenever it ran: where it has them, and none
-  of the site, nobody of the site had come to it yet.
+  of the site, nobody of the site had come to it yet. Nor had anybody before its partition began, as the map says.
 - FORGET goes to all, as users may have been elsewhere before the map changed.
 - SECTION: people add up, and pages may be in several partitions. So all list their urls in order (PAGES), as many as an
   answer has. Up to the least of the last urls of those that have more, all were listed: the different ones are
@@ -38,6 +38,7 @@ from online.core.merge import Listed, divide, merge
 from online.core.wire import OK, Packed
 from online.errors import CommandError, OnlineError, RangeError
 from online.gateway.cursors import Place, checksum, place_of, text_of
+from online.keep.history import DAY, MINUTE_MS, fitting_step_ms
 from online.limits import Limits
 from online.partitions import PartitionMap
 from online.serve.given import number
@@ -177,7 +178,8 @@ def _sites(owners: PartitionMap) -> Question:
 def _history(owners: PartitionMap, args: list[bytes], wall_ms: int) -> Question:
     """Add up the rows of steps that all know."""
     from_ms, to_ms, step_s = [*args, b"", b"", b""][:3]
-    asked = _to_all(owners, "HISTORY", [from_ms, to_ms or b"%d" % wall_ms, step_s])  # until one time
+    to_ms = to_ms or b"%d" % wall_ms  # the same for all
+    asked = _to_all(owners, "HISTORY", [from_ms, to_ms, step_s])
     answers = yield asked
     found = {place: {row[0]: row[1:] for row in _value(packed)} for place, packed in answers.items()}
     known = set().union(*found.values())
@@ -190,6 +192,12 @@ def _history(owners: PartitionMap, args: list[bytes], wall_ms: int) -> Question:
         for place, packed in there.items():
             for row in _value(packed):
                 found[place].setdefault(row[0], [0] * 6)
+        step_ms = int(step_s or 0) * 1000 or fitting_step_ms(int(to_ms) - int(from_ms or int(to_ms) - DAY * MINUTE_MS))
+        for place in lacking:
+            was_new_ms = owners.partitions[place].began_ms - step_ms
+            for at_ms in known:
+                if at_ms <= was_new_ms:
+                    found[place].setdefault(at_ms, [0] * 6)
     steps = known.intersection(*found.values())
     return [[at_ms, *map(sum, zip(*(rows[at_ms] for rows in found.values()), strict=True))] for at_ms in sorted(steps)]
 
