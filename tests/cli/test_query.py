@@ -102,8 +102,9 @@ def test_info_of_a_site_is_a_row_a_value(ask, site, monkeypatch):
 
 
 def test_all_sections_of_info_may_be_asked_for(ask):
-    assert {name.lower() for name in json.loads(ask("info", "--json"))} == set(SECTIONS)
-    assert all(len(json.loads(ask("info", name, "--json"))) == 1 for name in SECTIONS)
+    told = {name.lower() for name in json.loads(ask("info", "--json"))}
+    assert told == set(SECTIONS) - {"bus", "map", "gateway"}  # of servers with others
+    assert all(len(json.loads(ask("info", name, "--json"))) == 1 for name in told)
     assert ask("info", "").splitlines()[1].startswith("Server")
 
 

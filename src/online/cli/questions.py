@@ -16,7 +16,7 @@ from online_client import Client
 #: What INFO tells of.
 SECTIONS = (
     *("server", "clients", "memory", "hits", "sites", "push", "limits", "latency", "syslog", "history"),
-    *("persistence", "stats", "replication", "cpu", "cluster", "keyspace"),
+    *("persistence", "bus", "map", "gateway", "stats", "replication", "cpu", "cluster", "keyspace"),
 )
 
 
