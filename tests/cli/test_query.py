@@ -112,6 +112,8 @@ def test_a_section_that_a_server_does_without_is_said(ask, monkeypatch):
     with server_process() as other:
         monkeypatch.setenv("ONLINE_URL", f"online://{other.address}")
         assert ask("info", "syslog") == "no section syslog: the server runs without --syslog\n"
+        assert ask("info", "Bus") == "no section bus: the server runs without --bus\n"
+        assert ask("info", "gateway") == "no section gateway: the server is no gateway\n"
 
 
 def test_a_site_without_hits(ask):

@@ -187,8 +187,10 @@ def info(reply: dict[str, dict[str, str]], args: argparse.Namespace) -> Answer:
         for name, value in values.items()
         for row in _info_rows(name, value)
     ]
-    if not rows:  # only the section syslog can be missing
-        return Answer(facts=[("", "no section syslog: the server runs without --syslog")])
+    if not rows:
+        section = args.section.lower()
+        why = "is no gateway" if section == "gateway" else f"runs without --{section}"
+        return Answer(facts=[("", f"no section {section}: the server {why}")])
     return Answer(columns=("section", "name", "value"), rows=rows)
 
 
