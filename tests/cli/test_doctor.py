@@ -91,6 +91,10 @@ def test_figures_that_a_server_does_not_have_are_no_trouble():
     assert problems(health.findings({})) == {(NOTE, "disk"), (PROBLEM, "hits")}
 
 
+def test_a_gateway_needs_neither_a_disk_nor_hits_of_its_own():
+    assert problems(health.findings({"Gateway": {}})) == set()
+
+
 # Logs
 
 

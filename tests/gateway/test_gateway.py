@@ -1,6 +1,7 @@
 """A gateway before real servers, over real sockets."""
 
 import contextlib
+import io
 import socket
 from zlib import crc32
 
@@ -8,16 +9,19 @@ import msgpack
 import pytest
 import trio
 import trustme
+from rich.console import Console
 from tests.bus.servers import Running, async_test
 from tests.serving import LOCAL
 
 from online.cli import gateway, serve
 from online.cli.main import main
+from online.cli.top import ask
+from online.cli.top_screen import Snapshot, View, render
 from online.errors import ConfigError
 from online.limits import Limits
 from online.serve.clock import Clock, wall_ms
 from online.serve.config import Address, Config
-from online_client import FullError, OnlineError
+from online_client import Client, FullError, OnlineError, TopPage
 from online_client.aio import AsyncClient
 from online_client.verbs import Request
 
@@ -150,6 +154,22 @@ async def test_clocks_that_differ_much_are_said(tmp_path):
         async with started(gateway.assemble(path, Config(listen=(LOCAL,), http=()))) as asking:
             assert (await asking.ask(b"COUNT")).startswith("-PARTIAL the clocks of partitions differ")
             assert await asking.ask(b"HIT ada /a") == "+OK"
+
+
+@async_test
+async def test_online_top_shows_what_a_gateway_knows(tmp_path):
+    async with started(server_at()) as one, started(server_at()) as two:
+        path = map_of(tmp_path / "map.toml", *(each.server.addresses[0].port for each in (one, two)))
+        async with started(gateway.assemble(path, Config(listen=(LOCAL,), http=()))) as asking:
+            for number in range(5):
+                assert await asking.ask(b"HIT user-%d /a" % number) == "+OK"
+            with Client(f"online://127.0.0.1:{asking.server.addresses[0].port}", timeout=5) as client:
+                figures = await trio.to_thread.run_sync(ask, client, View(), 10, None)
+    assert (figures.kinds.people, len(figures.users), figures.pages) == (5, 5, [TopPage("/a", 5)])
+    console = Console(width=80, file=io.StringIO())
+    console.print(render(Snapshot("online://gateway", figures), View(), 10))
+    assert "people 5" in console.file.getvalue()
+    assert "peak" not in console.file.getvalue()
 
 
 def test_a_gateway_keeps_nothing(tmp_path):

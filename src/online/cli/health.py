@@ -36,12 +36,13 @@ def findings(info: Info) -> Iterator[Finding]:
     """Yield what the figures say. Sections that a server does not have are passed over."""
     yield from _memory(info.get("Memory", {}))
     yield from _limits(info.get("Limits", {}))
-    yield from _disk(info.get("Persistence", {}), info.get("History", {}))
     yield from _bus(info.get("Bus", {}))
     yield from _clocks(info.get("Server", {}), info.get("Hits", {}))
     if "Syslog" in info:
         yield from _syslog(info["Syslog"])
-    yield from _hits(info)
+    if "Gateway" not in info:  # it keeps nothing, and the servers behind it count hits
+        yield from _disk(info.get("Persistence", {}), info.get("History", {}))
+        yield from _hits(info)
 
 
 def number(rows: Mapping[str, str], name: str) -> int:
@@ -78,7 +79,7 @@ def _disk(kept: Mapping[str, str], history: Mapping[str, str]) -> Iterator[Findi
         yield Finding(OK, "disk", "the journal is written")
     if number(kept, "damaged_files"):
         text = f"{many(number(kept, 'damaged_files'), 'file')} of the state directory could not be read as a whole"
-        yield Finding(PROBLEM, "disk", text, "look at them: online state DIRECTORY")
+        yield Finding(PROBLEM, "disk", text, "look at them: online state check DIRECTORY")
     if number(history, "history_errors"):
         text = f"it cannot be written: {history.get('last_history_error', '')}"
         yield Finding(PROBLEM, "history", text, "mend the disk or free space")

@@ -30,7 +30,7 @@ from online.cli.arguments import add_server_argument, time_of
 from online.cli.signals import ENDING, IGNORED
 from online.cli.top_screen import PAGES, USERS, Figures, Rate, Snapshot, View, keys, press, render
 from online.cli.words import explained
-from online_client import AddressError, Client, OnlineError, ProtocolError, RangeError, ServerError, TopPage
+from online_client import AddressError, Client, OnlineError, Peak, ProtocolError, RangeError, ServerError, TopPage
 from online_client.verbs import MAX_LIMIT
 
 TIMEOUT_S = 2.0
@@ -115,7 +115,8 @@ def ask(client: Client, view: View, rows: int, before: Rate | None) -> Figures:
     info = client.info()
     site = _site_info(info, client.address.site)
     accepted, now_s = int(site.get("accepted", 0)), time.monotonic()
-    peak = client.peak()
+    is_gateway = "Gateway" in info
+    peak = Peak(0, None) if is_gateway else client.peak()
     return Figures(
         uptime=timedelta(seconds=_number(info, "Server", "uptime_in_seconds")),
         memory_bytes=_number(info, "Memory", "used_memory"),
@@ -125,6 +126,7 @@ def ask(client: Client, view: View, rows: int, before: Rate | None) -> Figures:
         peak=peak.people,
         peak_age=None if peak.at is None else max(timedelta(0), datetime.now(UTC) - peak.at),
         hour=_last_hour(client),
+        is_gateway=is_gateway,
         pages=_pages(client, shown_pages.prefix, rows),
         users=_as_many(
             lambda limit: client.users(shown_users.prefix, limit) if view.users_by_name else client.recent(limit), rows

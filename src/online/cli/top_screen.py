@@ -192,6 +192,7 @@ class Figures:
     pages: Sequence[TopPage]  #: most people first
     users: Sequence[Session]
     hour: Sequence[int] = ()  #: people of each minute of the last hour; empty if that is not known
+    is_gateway: bool = False  #: which knows no rate, pages and peak of all its partitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +254,8 @@ def _head(snapshot: Snapshot, view: View) -> Iterator[Text]:
     rate = "-" if figures.rate.per_s is None else f"{figures.rate.per_s:,.0f}"
     rates = [("hits/s", rate)] if view.is_live else []  # a single frame has no rate
     ago = "" if figures.peak_age is None else f", {spoken_age(figures.peak_age)} ago"
-    yield _facts([*rates, ("pages", f"{figures.n_pages:,}"), ("peak", f"{figures.peak:,}{ago}")])
+    if not figures.is_gateway:
+        yield _facts([*rates, ("pages", f"{figures.n_pages:,}"), ("peak", f"{figures.peak:,}{ago}")])
     if any(figures.hour):
         yield _facts([("last hour", line_of(figures.hour)), ("at most", f"{max(figures.hour):,}")])
 
