@@ -306,16 +306,18 @@ def echoed(text):
 
 # Waiting for other processes
 
-PATIENCE_S = 20.0
+PATIENCE_S = 30.0
 
 
-def until(is_so):
-    """Wait until something is so; return what was found."""
+def until(is_so, *not_yet):
+    """Wait until something is so; return what was found. Errors of the types `not_yet` say that it is not so yet."""
     deadline_s = time.monotonic() + PATIENCE_S
-    while not (found := is_so()):
+    while True:
+        with contextlib.suppress(*not_yet):
+            if found := is_so():
+                return found
         assert time.monotonic() < deadline_s, "it does not come true"
         time.sleep(0.01)
-    return found
 
 
 async def until_turn(is_so):

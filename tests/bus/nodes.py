@@ -1,24 +1,17 @@
 """Several redis-servers that stand in for each other: a master that Sentinel watches, and a cluster."""
 
 import subprocess
-import time
 
 import redis
 from tests.bus.servers import Broker
+from tests.serving import until
 
 from online.bus.redisbus import STREAM
 
 
-def until_so(is_so, within_s=30):
-    deadline_s = time.monotonic() + within_s
-    while True:
-        try:
-            if is_so():
-                return
-        except redis.RedisError:
-            pass
-        assert time.monotonic() < deadline_s, "the nodes do not come to agree"
-        time.sleep(0.02)
+def agree(is_so):
+    """Wait until the nodes agree that something is so."""
+    return until(is_so, redis.RedisError)
 
 
 def bus_port(node):
@@ -42,20 +35,20 @@ class Watched:
     def start(self):
         self.master.start()
         self.replica.start("--replicaof", "127.0.0.1", str(self.master.port))
-        until_so(lambda: self.replica.client.info("replication")["master_link_status"] == "up")
+        agree(lambda: self.replica.client.info("replication")["master_link_status"] == "up")
         self._config.write_text(
             f"port {self._watcher.port}\nbind 127.0.0.1\nsentinel monitor hits 127.0.0.1 {self.master.port} 1\n"
             "sentinel down-after-milliseconds hits 300\nsentinel failover-timeout hits 2000\n"
         )
         words = ["redis-server", str(self._config), "--sentinel"]
         self._sentinel = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until_so(lambda: len(self._watcher.client.sentinel_slaves("hits")) == 1)
+        agree(lambda: len(self._watcher.client.sentinel_slaves("hits")) == 1)
         return self
 
     def fail(self):
         """Kill the master and wait until its replica has taken over."""
         self.master.kill()
-        until_so(lambda: self.replica.client.info("replication")["role"] == "master")
+        agree(lambda: self.replica.client.info("replication")["role"] == "master")
 
     def close(self):
         if self._sentinel is not None:
@@ -89,11 +82,11 @@ class Cluster:
         self.other = next(node for node in masters if node is not self.owner)
         for node in self._nodes[1:]:
             masters[0].client.execute_command("CLUSTER MEET", "127.0.0.1", node.port, bus_port(node))
-        until_so(self._is_whole)
+        agree(self._is_whole)
         spare = self._nodes[3].client
         spare.execute_command("CLUSTER REPLICATE", self._id(self.owner))
-        until_so(lambda: spare.info("replication")["master_link_status"] == "up")
-        until_so(lambda: all(len(self._replicas(node)) == 1 for node in masters))
+        agree(lambda: spare.info("replication")["master_link_status"] == "up")
+        agree(lambda: all(len(self._replicas(node)) == 1 for node in masters))
         return self
 
     def _is_whole(self):
@@ -118,8 +111,8 @@ class Cluster:
     def fail(self):
         """Kill the node that has the stream, and wait until its replica has taken over."""
         self.owner.kill()
-        until_so(lambda: self._nodes[3].client.info("replication")["role"] == "master")
-        until_so(lambda: self._nodes[3].client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+        agree(lambda: self._nodes[3].client.info("replication")["role"] == "master")
+        agree(lambda: self._nodes[3].client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
 
     def close(self):
         for node in self._nodes:

@@ -2,9 +2,7 @@
 
 import contextlib
 import shutil
-import socket
 import subprocess
-import time
 from functools import wraps
 
 import pytest
@@ -12,6 +10,9 @@ import redis
 import trio
 from tests.bus.brokers import Kafka
 from tests.serving import LOCAL, Peer
+from tests.serving import until as until_so
+from tests.serving import until_turn as until
+from tests.websites import free_port
 
 from online.bus.redisbus import STREAM
 from online.cli.serve import assemble
@@ -22,12 +23,6 @@ from online.serve.config import Config
 #: How long replicas may differ after a fault has healed: five seconds, and four times that on a machine whose cores run
 #: several tests at once.
 HEALED_S = 20.0
-
-
-def free_port():
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return bound.getsockname()[1]
 
 
 class Broker:
@@ -45,14 +40,8 @@ class Broker:
         words = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)]
         words += ["--save", "", "--daemonize", "no", *self._options, *options]
         self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline_s = time.monotonic() + 20
-        while True:
-            try:
-                self.client.ping()
-                return self
-            except redis.ConnectionError:
-                assert time.monotonic() < deadline_s, "redis-server does not start"
-                time.sleep(0.01)
+        until_so(self.client.ping, redis.ConnectionError)
+        return self
 
     def add(self, fields):
         """Append an entry, and return its place."""
@@ -137,24 +126,13 @@ class Running:
         return self.server.sites.statistics().users
 
 
-async def until(is_so, within_s=HEALED_S):
-    with trio.move_on_after(within_s):
-        while not is_so():
-            await trio.sleep(0.01)
-        return
-    raise AssertionError("it does not come true")
-
-
 async def equal(*replicas, users=None, within_s=HEALED_S):
     """Wait until all replicas hold the same sessions."""
-
-    def is_equal():
-        return len({each.digest for each in replicas}) == 1 and (users is None or replicas[0].users == users)
-
-    try:
-        await until(is_equal, within_s)
-    except AssertionError:
-        raise AssertionError(f"replicas differ: users {[each.users for each in replicas]}, wanted {users}") from None
+    with trio.move_on_after(within_s):
+        while len({each.digest for each in replicas}) > 1 or users not in (None, replicas[0].users):
+            await trio.sleep(0.01)
+        return
+    raise AssertionError(f"replicas differ: users {[each.users for each in replicas]}, wanted {users}")
 
 
 async def quiet(broker, *replicas):

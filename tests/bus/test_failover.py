@@ -3,7 +3,7 @@
 from contextlib import closing, suppress
 
 import pytest
-from tests.bus.nodes import Cluster, Watched, until_so
+from tests.bus.nodes import Cluster, Watched, agree
 from tests.bus.servers import async_test, share_while
 
 from online.bus.entries import BusError
@@ -70,4 +70,4 @@ def test_who_publishes_without_a_server_goes_to_who_takes_over(tmp_path, kind):
 
         assert is_published()
         nodes.fail()
-        until_so(is_published)
+        agree(is_published)

@@ -7,11 +7,10 @@ goes on. All bytes that come back are compared; of an error, that it is one, sin
 import re
 import socket
 import subprocess
-import time
 from contextlib import suppress
 
 import pytest
-from tests.serving import listens, server_process
+from tests.serving import listens, server_process, until
 from tests.websites import program
 
 PING = b"*1\r\n$4\r\nPING\r\n"
@@ -78,11 +77,7 @@ def redis_server(tmp_path_factory):
         [program("redis-server"), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(path.parent)],
         stdout=subprocess.DEVNULL,
     ) as popen:
-        until_s = time.monotonic() + 20
-        while not listens(path):
-            assert popen.poll() is None
-            assert time.monotonic() < until_s
-            time.sleep(0.01)
+        until(lambda: listens(path))
         yield path
         popen.terminate()
 

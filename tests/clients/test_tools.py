@@ -3,14 +3,14 @@
 import re
 import socket
 import subprocess
-import time
 import urllib.request
 from contextlib import contextmanager
 
 import pytest
 import redis
 from tests.clients.talking import run
-from tests.websites import program
+from tests.serving import until
+from tests.websites import free_port, program
 
 
 @contextmanager
@@ -21,23 +21,6 @@ def ended(popen):
         popen.terminate()
         popen.wait(20)
         popen.stdout.close()
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
-
-
-def eventually(look):
-    """Look until there is something to see."""
-    until_s = time.monotonic() + 20
-    while True:
-        try:
-            found = look()
-        except OSError:
-            found = None
-        if found or time.monotonic() > until_s:
-            return found
 
 
 @pytest.fixture
@@ -67,7 +50,7 @@ def test_prometheus_exporter(port, client):
     web = f"127.0.0.1:{free_port()}"
     command = [exporter, "-redis.addr", f"redis://127.0.0.1:{port}", "-web.listen-address", web, "-export-client-list"]
     with ended(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)) as running:
-        told = eventually(lambda: urllib.request.urlopen(f"http://{web}/metrics", timeout=5).read().decode())
+        told = until(lambda: urllib.request.urlopen(f"http://{web}/metrics", timeout=5).read().decode(), OSError)
         running.terminate()
         log = running.stdout.read()
     figures = dict(re.findall(r"^(redis_\S+) (\S+)$", told, re.MULTILINE))
@@ -153,7 +136,7 @@ def test_haproxy_finds_the_server_up(port, tmp_path):
         return found if all(check[1].startswith("L7") for check in found.values()) else None
 
     with ended(subprocess.Popen([haproxy, "-f", settings], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)):
-        assert eventually(checked) == {"built_in": ("UP", "L7OK"), "by_role": ("UP", "L7OK")}
+        assert until(checked, OSError) == {"built_in": ("UP", "L7OK"), "by_role": ("UP", "L7OK")}
         with socket.socket(socket.AF_UNIX) as talk:
             talk.connect(str(tmp_path / "by_role.sock"))
             talk.sendall(b"PING\r\n")

@@ -3,10 +3,10 @@
 import shutil
 import socket
 import subprocess
-import time
 
 import pytest
 from tests.core.conversation import Speaker
+from tests.serving import listens, until
 from tests.websites import free_port
 from tests.wiring import NOW, Wiring, feed, read_pack, read_resp, request, resp
 
@@ -41,14 +41,7 @@ def redis_port(tmp_path_factory):
     folder = tmp_path_factory.mktemp("redis")
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            break
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+    until(lambda: listens(port))
     yield port
     process.terminate()
     process.wait()

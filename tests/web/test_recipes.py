@@ -7,13 +7,12 @@ import contextlib
 import os
 import re
 import subprocess
-import time
 import urllib.error
 from pathlib import Path
 
 import pytest
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
-from tests.serving import PATIENCE_S, until
+from tests.serving import until
 from tests.websites import (
     FIREFOX,
     NODE_PATH,
@@ -99,19 +98,10 @@ def serve(request, tmp_path):
         line = f"echo begins; exec {command.replace('8000', str(port))}"
         with website("sh", "-c", line, cwd=folder, ready="begins", **variables):
             site = f"http://127.0.0.1:{port}"
-            wait_until_served(site)
+            until(lambda: Browser(site).get("/forum/0"), urllib.error.URLError)
             yield site
 
     return serving
-
-
-def wait_until_served(site):
-    deadline_s = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return Browser(site).get("/forum/0")
-        except urllib.error.URLError:
-            assert time.monotonic() < deadline_s, "it does not listen"
 
 
 @pytest.mark.slow
