@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.serving import PATIENCE_S, environment
+from tests.serving import PATIENCE_S, environment, listens, until
 
 GUIDES = Path(__file__).parent.parent / "docs"
 
@@ -42,6 +42,31 @@ def hanging_url():
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
+
+
+@contextlib.contextmanager
+def nginx(folder, inside, *, outside="", tls=False):
+    """The port of an nginx: `inside` is in its server block, and `outside`, which says what it logs, beside that."""
+    port = free_port()
+    (folder / "nginx.conf").write_text(f"""
+        daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;
+        events {{}}
+        http {{
+            client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
+            uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
+            {outside or "access_log off;"}
+            server {{
+                listen 127.0.0.1:{port}{" ssl" * tls};
+                {inside}
+            }}
+        }}""")
+    popen = subprocess.Popen([program("nginx"), "-c", folder / "nginx.conf", "-p", folder], stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: listens(port))
+        yield port
+    finally:
+        popen.terminate()
+        popen.wait(PATIENCE_S)
 
 
 # Websites

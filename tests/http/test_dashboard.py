@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import trustme
 from playwright.sync_api import expect
-from tests.serving import PATIENCE_S, listens, server_process, until
-from tests.websites import GUIDES, free_port, program
+from tests.serving import PATIENCE_S, server_process
+from tests.websites import GUIDES, free_port, nginx, program
 
 from online_client import Client
 
@@ -199,41 +199,18 @@ def test_the_page_of_the_api(open_page, server, check_accessible):
 
 # Behind nginx
 
-NGINX = """\
-daemon off; pid nginx.pid; error_log stderr warn;
-events {{ }}
-http {{
-  access_log off;
-  client_body_temp_path t; proxy_temp_path t; fastcgi_temp_path t; uwsgi_temp_path t; scgi_temp_path t;
-  gzip on; gzip_types *;
-  server {{
-    listen 127.0.0.1:{port} ssl;
-    ssl_certificate cert.pem; ssl_certificate_key key.pem;
-{block}
-  }}
-}}
-"""
-
-
 @contextlib.contextmanager
 def behind_nginx(folder, upstream):
     """The dashboard at /online/ of an nginx with TLS, set up as the guide says."""
-    where = program("nginx")
     [block] = re.findall(r"```\n(location /online/ .*?)```", (GUIDES / "http.md").read_text(), re.DOTALL)
     assert "http://127.0.0.1:8990/" in block
-    port = free_port()
     certificate = trustme.CA().issue_cert("localhost")
     certificate.private_key_pem.write_to_path(folder / "key.pem")
     certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
     block = block.replace("http://127.0.0.1:8990/", upstream)
-    (folder / "nginx.conf").write_text(NGINX.format(port=port, block=block))
-    popen = subprocess.Popen([where, "-p", folder, "-c", "nginx.conf"], stderr=subprocess.DEVNULL)
-    try:
-        until(lambda: listens(port))
+    inside = f"ssl_certificate cert.pem; ssl_certificate_key key.pem; gzip on; gzip_types *; {block}"
+    with nginx(folder, inside, tls=True) as port:
         yield f"https://localhost:{port}/online/"
-    finally:
-        popen.terminate()
-        popen.wait(PATIENCE_S)
 
 
 def test_behind_nginx_with_a_token(open_page, tmp_path, check_accessible):

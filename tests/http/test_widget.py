@@ -9,8 +9,8 @@ from urllib.request import urlopen
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
-from tests.serving import PATIENCE_S, listens, server_process, until
-from tests.websites import GUIDES, free_port, program
+from tests.serving import PATIENCE_S, server_process, until
+from tests.websites import GUIDES, nginx, program
 
 from online_client import Client
 
@@ -197,51 +197,32 @@ def test_it_goes_on_after_a_restart(browser):
 
 GUIDE = (GUIDES / "widget.md").read_text()
 
-NGINX = """\
-daemon off; pid nginx.pid; error_log stderr warn;
-events {{ }}
-http {{
-  access_log off;
-  client_body_temp_path t; proxy_temp_path t; fastcgi_temp_path t; uwsgi_temp_path t; scgi_temp_path t;
-  gzip on; gzip_types *;
-  server {{
-    listen 127.0.0.1:{port};
-{block}
-  }}
-}}
-"""
-
 
 def test_nginx_hands_on_what_is_public_and_nothing_else(tmp_path):
-    where = program("nginx")
     [block] = re.findall(r"```nginx\n(.*?)```", GUIDE, re.DOTALL)
     assert "access_log off;" in block  # or the log would tell that a visitor has left the page for the widget's url
-    port = free_port()
+    gzip = "gzip on; gzip_types *;"
     token = "a-token-of-16-bytes"
     options = ("--http", "127.0.0.1:0", "--token", token, "--public", "count", "--push-interval", "0.1")
-    with server_process(*options) as server, Client(f"online://default:{token}@{server.address}") as client:
-        block = block.replace("http://127.0.0.1:8990", server.http.rstrip("/"))
-        (tmp_path / "nginx.conf").write_text(NGINX.format(port=port, block=block))
-        popen = subprocess.Popen([where, "-p", tmp_path, "-c", "nginx.conf"], stderr=subprocess.DEVNULL)
-        try:
-            until(lambda: listens(port))
-            assert b"online-count" in fetched(port, "online.js").read()
-            assert json.load(fetched(port, "api/v1/states?channel=count"))["states"][0]["people"] == 0
-            for path in ("", "metrics", "api/v1/top", "api/v1/page?url=/", "login"):
-                with pytest.raises(HTTPError, match=r"40[34]"):  # nginx has no such file, or lists none
-                    fetched(port, path)
-            with fetched(port, "api/v1/events?channel=count&channel=page:/a") as stream:
-                assert {json.loads(line[6:])["channel"] for line in events(stream, 2)} == {"count", "page:/a"}
-                client.hit("ada", "/a")
-                told = [json.loads(line[6:]) for line in events(stream, 2)]
-                assert {each["channel"]: each.get("people", each.get("here")) for each in told} == {
-                    "count": 1,
-                    "page:/a": 1,
-                }
-                assert all("ada" not in str(each) for each in told)
-        finally:
-            popen.terminate()
-            popen.wait(PATIENCE_S)
+    with (
+        server_process(*options) as server,
+        Client(f"online://default:{token}@{server.address}") as client,
+        nginx(tmp_path, gzip + block.replace("http://127.0.0.1:8990", server.http.rstrip("/"))) as port,
+    ):
+        assert b"online-count" in fetched(port, "online.js").read()
+        assert json.load(fetched(port, "api/v1/states?channel=count"))["states"][0]["people"] == 0
+        for path in ("", "metrics", "api/v1/top", "api/v1/page?url=/", "login"):
+            with pytest.raises(HTTPError, match=r"40[34]"):  # nginx has no such file, or lists none
+                fetched(port, path)
+        with fetched(port, "api/v1/events?channel=count&channel=page:/a") as stream:
+            assert {json.loads(line[6:])["channel"] for line in events(stream, 2)} == {"count", "page:/a"}
+            client.hit("ada", "/a")
+            told = [json.loads(line[6:]) for line in events(stream, 2)]
+            assert {each["channel"]: each.get("people", each.get("here")) for each in told} == {
+                "count": 1,
+                "page:/a": 1,
+            }
+            assert all("ada" not in str(each) for each in told)
 
 
 def fetched(port, path):

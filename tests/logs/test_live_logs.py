@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.serving import command, environment, listens, run_command, until
-from tests.websites import free_port, program
+from tests.websites import free_port, nginx, program
 
 from online_client import Kinds
 
@@ -184,22 +184,12 @@ def test_rsyslog_writes_a_file_and_forwards(tmp_path, syslog_server, syslog_clie
 
 
 def test_nginx_sees_a_person_and_a_bot_of_one_address_as_two(tmp_path, syslog_server, syslog_client):
-    port = free_port()
     form = (
         """log_format online escape=json '{"time":$msec,"url":"$request_uri","status":"$status",' """
         """'"method":"$request_method","address":"$remote_addr","agent":"$http_user_agent"}';"""
     )
-    (tmp_path / "nginx.conf").write_text(f"""
-        daemon off; master_process off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}
-        http {{
-            client_body_temp_path {tmp_path}/1; proxy_temp_path {tmp_path}/2; fastcgi_temp_path {tmp_path}/3;
-            uwsgi_temp_path {tmp_path}/4; scgi_temp_path {tmp_path}/5;
-            {form}
-            access_log syslog:server={syslog_server.syslog},tag=nginx online;
-            access_log {tmp_path}/access.log;
-            server {{ listen 127.0.0.1:{port}; location / {{ return 200 "hello"; }} }}
-        }}""")
-    with Program(program("nginx"), "-c", tmp_path / "nginx.conf", "-p", tmp_path, port=port):
+    logs = f"access_log syslog:server={syslog_server.syslog},tag=nginx online; access_log {tmp_path}/access.log;"
+    with nginx(tmp_path, 'location / { return 200 "hello"; }', outside=f"{form} {logs}") as port:
         for turn in range(3):
             get(port, f"/{turn}")
             get(port, "/health", agent=MONITOR)

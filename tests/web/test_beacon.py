@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from tests.serving import PATIENCE_S, until
-from tests.websites import blocks, free_port, program, website
+from tests.websites import blocks, nginx, program
 
 from online.logs.formats import reader_of
 from online.logs.pages import DROPPED, Pages
@@ -26,36 +26,19 @@ addEventListener("load", () => setTimeout(() => {
 </script>"""
 
 
-def nginx_configuration(folder, port, syslog):
-    """The guide's, but for the address of syslog, and so slow a rate that it does not matter how fast a test is."""
-    outside, inside = OUTSIDE.replace("rate=5r/s", "rate=1r/m"), INSIDE.replace("127.0.0.1:5140", syslog)
-    assert outside != OUTSIDE
-    assert inside != INSIDE
-    return f"""
-        daemon off; master_process off; pid {folder}/pid; error_log stderr notice;
-        events {{}}
-        http {{
-            client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
-            uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5; access_log off;
-            {outside}
-            server {{
-                listen 127.0.0.1:{port};
-                location / {{ root {folder}; default_type text/html; }}
-                {inside}
-            }}
-        }}"""
-
-
 @pytest.fixture
 def site(syslog_server, tmp_path):
     """A site whose pages are files, and the port that nginx serves it at."""
     (tmp_path / "forum").mkdir()
     for name in ("1", "2"):
         (tmp_path / "forum" / name).write_text(f"<!doctype html><title>{name}</title>{SCRIPT}{WAYS}")
-    port = free_port()
-    (tmp_path / "nginx.conf").write_text(nginx_configuration(tmp_path, port, syslog_server.syslog))
-    nginx = [program("nginx"), "-c", f"{tmp_path}/nginx.conf", "-p", tmp_path]
-    with website(*nginx, cwd=tmp_path, ready="event method"):
+    # The guide's, but for the address of syslog, and so slow a rate that it does not matter how fast a test is.
+    outside = OUTSIDE.replace("rate=5r/s", "rate=1r/m")
+    inside = INSIDE.replace("127.0.0.1:5140", syslog_server.syslog)
+    assert outside != OUTSIDE
+    assert inside != INSIDE
+    pages = f"location / {{ root {tmp_path}; default_type text/html; }}"
+    with nginx(tmp_path, pages + inside, outside=f"access_log off; {outside}") as port:
         yield port
 
 

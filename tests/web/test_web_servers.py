@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.serving import environment, listens, run_command, until
-from tests.websites import free_port
+from tests.websites import free_port, nginx
 
 DOCS = Path(__file__).parents[2] / "docs"
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:121.0) Gecko/20100101 Firefox/121.0"
@@ -80,20 +80,8 @@ def assert_all_came(client, *, theo="member"):
     assert client.seen("nobody1", "nobody2") == [None, None]
 
 
-def nginx_configuration(folder, port, inside):
-    return f"""
-        daemon off; pid {folder}/pid; error_log {folder}/error.log;
-        events {{}}
-        http {{
-            client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
-            uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
-            {inside}
-            server {{
-                listen 127.0.0.1:{port};
-                location / {{ return 200 "hello"; }}
-                location = /gone {{ return 404; }}
-            }}
-        }}"""
+#: What nginx answers here.
+PAGES = 'location / { return 200 "hello"; } location = /gone { return 404; }'
 
 
 def test_help_of_feed_has_the_format_of_the_guide():
@@ -102,13 +90,10 @@ def test_help_of_feed_has_the_format_of_the_guide():
     assert [line.strip() for line in lines] == [line.strip() for line in told.splitlines()[-3:]]
 
 
-@wanted("nginx")
 @pytest.mark.parametrize(("nth", "theo"), [(0, "guest"), (1, "member")])
 def test_nginx_over_syslog(tmp_path, syslog_server, syslog_client, nth, theo):
-    port = free_port()
-    inside = from_guide("nginx.md", "log_format online", nth, syslog=syslog_server.syslog)
-    (tmp_path / "nginx.conf").write_text(nginx_configuration(tmp_path, port, inside))
-    with running(found("nginx"), "-c", f"{tmp_path}/nginx.conf", "-p", tmp_path, port=port):
+    outside = from_guide("nginx.md", "log_format online", nth, syslog=syslog_server.syslog)
+    with nginx(tmp_path, PAGES, outside=outside) as port:
         for target, user, agent, address in REQUESTS:
             request(port, target, user, agent, "127.0.0.5" if user == "theo" else address)
         assert_all_came(syslog_client, theo=theo)
@@ -117,12 +102,9 @@ def test_nginx_over_syslog(tmp_path, syslog_server, syslog_client, nth, theo):
     assert (told["received"], told["hits"], told["skipped_file"], told["skipped_status"]) == ("6", "4", "1", "1")
 
 
-@wanted("nginx")
 def test_nginx_by_its_own_log_file(tmp_path, syslog_server, syslog_client):
-    port = free_port()
     log = tmp_path / "access.log"
-    (tmp_path / "nginx.conf").write_text(nginx_configuration(tmp_path, port, f"access_log {log};"))
-    with running(found("nginx"), "-c", f"{tmp_path}/nginx.conf", "-p", tmp_path, port=port):
+    with nginx(tmp_path, PAGES, outside=f"access_log {log};") as port:
         arguments = ("feed", log, "--from-start", "--url", syslog_server.url)
         with feed(*arguments):
             for each in REQUESTS:
