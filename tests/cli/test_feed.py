@@ -387,7 +387,7 @@ def test_state_that_is_none_is_left_alone(tmp_path, text):
     ("arguments", "message"),
     [
         (["-", "--wait", "5s"], "--wait needs --once"),
-        (["-", "--state", "/nowhere/state"], "guest_key /nowhere/.state.key: No such file"),
+        (["-", "--state", "/nowhere/state"], "state file /nowhere/state: there is no folder /nowhere"),
         (["-", "--url", "http://x"], "should begin with online://"),
         (["-", "--rewrite", "(", ""], "takes regular expressions"),
     ],

@@ -134,6 +134,8 @@ def run(args: argparse.Namespace) -> int:
 
     Raises ConfigError and StateError before anything is read.
     """
+    if args.state and not args.check and not args.state.parent.is_dir():
+        raise StateError(f"state file {args.state}: there is no folder {args.state.parent}")
     rules = rules_from(args)
     key = guest_key(rules.guest_key or (key_beside(args.state) if args.state and not args.check else None))
     how = argparse.Namespace(**{name: getattr(args, name) for name in READ_BY})
