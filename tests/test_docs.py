@@ -14,6 +14,7 @@ from tests.cli.test_verbs_agree import NOT_ASKED, SERVER
 from tests.serving import server_process
 from tests.wiring import RespError, read_pack, read_resp, request, resp
 
+from online.cli import main
 from online.serve.settings import LIMITS
 from online_client import Client
 from online_client import verbs as client_verbs
@@ -63,6 +64,21 @@ def test_every_page_can_be_reached_from_the_front_door():
 def test_every_page_is_in_the_menu_of_the_site():
     pages = {ROOT / f"{name}.md" for names in NAVIGATION.values() for name in names.split()}
     assert set(DOCUMENTS) - pages == {ROOT / "README.md"}
+
+
+# Commands
+
+#: A command in a block, and what the shell takes of it.
+COMMAND = re.compile(r"^(?:[A-Z_]+=\S+ )*(?:\S+/)?online ([a-z].*?)(?: [|>&].*)?$", re.MULTILINE)
+
+
+def test_the_commands_of_the_documents_are_taken_as_they_stand():
+    text = "\n".join(document.read_text() for document in DOCUMENTS).replace("\\\n", "")
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [*COMMAND.findall("\n".join(blocks)), *re.findall(r"`online (query [a-z][^`\n]*)`", text)]
+    assert len(lines) > 50
+    for command, *rest in (shlex.split(line, comments=True) for line in lines):
+        assert main.parser_of(command).parse_args([command, *rest]).command == command, rest
 
 
 # The reference
