@@ -12,7 +12,7 @@ from online.core.reference import ReferenceIndex
 from online.core.wire import Packed
 from online.errors import CommandError, OnlineError, RangeError
 from online.gateway import merging
-from online.gateway.asking import Asking
+from online.gateway.asking import Asking, Reply
 from online.gateway.cursors import Place, place_of, text_of
 from online.gateway.lines import AwayError
 from online.limits import Limits
@@ -253,6 +253,21 @@ def test_who_does_not_move_is_listed_once_while_others_do():
         site.now_ms += 1
         site.answer("HIT", site.random.choice(USERS[20:]), b"/b", b"", b"member")
     assert [user for user in listed if user in staying] == staying[::-1]
+
+
+def test_a_reply_tells_who_waits_for_it_and_waits_for_nobody():
+    given, refused, told = Reply(), Reply(), []
+    given.add_done_callback(told.append)
+    with pytest.raises(TimeoutError):
+        given.result()
+    given.set_result(7)
+    refused.set_exception(CommandError("no"))
+    refused.add_done_callback(told.append)
+    assert told == [given, refused]
+    assert (given.done(), given.result(), given.exception()) == (True, 7, None)
+    with pytest.raises(CommandError, match="no"):
+        refused.result()
+    assert [repr(each) for each in (Reply(), given)] == ["<Reply: none yet>", "<Reply: 7>"]
 
 
 def test_what_is_missing_is_said():

@@ -8,7 +8,7 @@ Invariants:
 3. The reply is that of all, or an error: PARTIAL if somebody is away, else that of the first partition that refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 
 from online.errors import OnlineError
@@ -18,6 +18,59 @@ from online.gateway.partitions import Partitions
 
 #: How often a round is begun, since a second may end while it is under way.
 MOST_TRIES = 8
+
+
+class Reply(Future[object]):
+    """A reply that one thread gives and takes: without the lock of a Future, which took 6 % of a question's time."""
+
+    def __init__(self) -> None:
+        """Begin without a result."""
+        self._given: object = None
+        self._error: BaseException | None = None
+        self._is_done = False
+        self._told: list[Callable[[Future[object]], object]] = []
+
+    def __repr__(self) -> str:
+        return f"<Reply: {self._error or self._given!r}>" if self._is_done else "<Reply: none yet>"
+
+    def done(self) -> bool:
+        """Return whether there is a result, or an error."""
+        return self._is_done
+
+    def result(self, timeout: float | None = None) -> object:
+        """Return the result, or raise the error. Raises TimeoutError if neither has come: nobody can wait here."""
+        if not self._is_done:
+            raise TimeoutError
+        if self._error is not None:
+            raise self._error
+        return self._given
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return the error that has come, if it is one."""
+        return self._error
+
+    def add_done_callback(self, fn: Callable[[Future[object]], object]) -> None:
+        """Call `fn` when this is done."""
+        if self._is_done:
+            fn(self)
+        else:
+            self._told.append(fn)
+
+    def set_result(self, result: object) -> None:
+        """Be done."""
+        self._given = result
+        self._end()
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Be done, with an error."""
+        self._error = exception
+        self._end()
+
+    def _end(self) -> None:
+        self._is_done = True
+        for fn in self._told:
+            fn(self)
+        self._told.clear()
 
 
 class Asking:
@@ -34,7 +87,7 @@ class Asking:
         self._partitions = partitions
         self._lines = partitions.lines(site)
         self._question = question
-        self._reply: Future[object] = Future()
+        self._reply = Reply()
         self._bodies: Mapping[int, bytes] = {}
         self._tries = 0
         self._seconds: set[int] = set()
@@ -68,7 +121,8 @@ class Asking:
     def answered(self, place: int, result: bytes, since_s: int, until_s: int) -> None:
         """Take the answer of a partition, and of which second it is."""
         self._answers[place] = result
-        self._seconds |= {since_s, until_s}
+        self._seconds.add(since_s)
+        self._seconds.add(until_s)
         self._left -= 1
         if not self._left:
             self._go_on()

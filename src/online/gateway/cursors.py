@@ -14,6 +14,8 @@ import msgpack
 
 from online import errors
 
+_pack = msgpack.Packer().pack
+
 
 @dataclass
 class Place:
@@ -32,7 +34,7 @@ class Place:
 
 def text_of(place: Place, question: bytes) -> bytes:
     """Return the cursor of a place in the answer to a question."""
-    packed: bytes = msgpack.packb([place.last, place.listed, place.begins])
+    packed: bytes = _pack([place.last, place.listed, place.begins])
     return urlsafe_b64encode(_sum(packed + question) + packed)
 
 

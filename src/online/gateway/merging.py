@@ -260,7 +260,7 @@ def _listing(
     parts = [Listed(_LISTED[verb]) for _ in owners.partitions]
     begins = {each: place.begins.get(each, b"") for each in range(len(parts))}
     wanted = {each: b"" if anew else begin for each, begin in begins.items() if begin is not None}
-    ended = [each for each, begin in begins.items() if begin is None and verb == "PAGE"]  # asked for their counts
+    ended = [each for each in begins if each not in wanted and verb == "PAGE"]  # asked for their counts
     while wanted or ended:
         bodies = {cursor: _body(verb, [*leading, b"%d" % limit, cursor]) for cursor in set(wanted.values())}
         requests = {each: bodies[cursor] for each, cursor in wanted.items()}
@@ -279,13 +279,16 @@ def _listing(
             parts[each].add(answers[each], b"")
             parts[each].cursor = None
         ended = []
-        short = {each: parts[each].cursor for each in wanted if len(parts[each]) < limit}
-        wanted = {each: cursor for each, cursor in short.items() if cursor is not None}
+        wanted = {
+            each: after
+            for each in wanted
+            if (after := parts[each].cursor) is not None and len(parts[each]) < limit
+        }
     rows, then = _merged(parts, limit, place)
     cursor = _pack(None if then is None else text_of(then, question).decode())
     if verb != "PAGE":
         return Packed(b"\x92" + rows + cursor)
-    online, here = (sum(part.counts[nth] for part in parts) for nth in range(2))
+    online, here = map(sum, zip(*[part.counts for part in parts], strict=True))
     return Packed(b"\x94" + _pack(online) + _pack(here) + rows + cursor)
 
 
@@ -293,9 +296,10 @@ def _merged(parts: list[Listed], limit: int, before: Place) -> tuple[bytes, Plac
     """Return the first rows of all, packed, and where the rest begins; None if there is none."""
     rows, taken = merge(parts, limit)
     ends = [(part, n) for part, n in zip(parts, taken, strict=True) if n]
-    if not ends or all(len(part) == n and part.cursor is None for part, n in zip(parts, taken, strict=True)):
+    has_more = [part for part in parts if part.cursor is not None] or sum(taken) < sum(map(len, parts))
+    if not ends or not has_more:
         return rows, None
-    last = max(part.key(n - 1) for part, n in ends)
+    last = max([part.key(n - 1) for part, n in ends])
     listed = before.listed.copy() if before.last == last else []
     for part, n in ends:
         for nth in range(n - 1, -1, -1):

@@ -7,6 +7,8 @@ from online.core.sites import SITE_MAX_BYTES
 
 CLIENT_NAME_MAX_BYTES = 256
 
+_NUMBER = re.compile(rb"-?[0-9]{1,18}")
+
 
 def site_name(name: bytes) -> bytes:
     """Check the name of a site. Raises RangeError."""
@@ -29,7 +31,7 @@ def number(what: str, args: list[bytes], place: int, *, low: int, high: int, def
     text = args[place] if place < len(args) else b""
     if not text:
         return default
-    if not re.fullmatch(rb"-?[0-9]{1,18}", text):
+    if not _NUMBER.fullmatch(text):
         raise errors.not_a_number(what, text)
     if not low <= int(text) <= high:
         raise errors.bad_number(what, int(text), low, high)
