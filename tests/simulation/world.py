@@ -220,10 +220,15 @@ class World:
             self.path = after
             self.scope.cancel()
             await self.ended.wait()
-            if not (is_whole and (has_power or self.settings["sync"] == 0)):
-                for key, states in self.history.items():
-                    self.unsure[key] |= states | {None}
+            is_surely_kept = is_whole and (has_power or self.settings["sync"] == 0)
+            before_ms = self.offset_ms
         await self.start(nursery)
+        if what != "restart" and not is_surely_kept:
+            # If the clock was set, and that was not written either, ages have changed by as much.
+            moved_ms = before_ms - self.offset_ms
+            for key, states in self.history.items():
+                states |= {(seen_ms + moved_ms, url, kind) for seen_ms, url, kind in states}
+                self.unsure[key] |= states | {None}
         report = self.keeper.report
         assert not report.damage, report.damage
         assert not report.missing, report.missing
