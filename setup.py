@@ -13,7 +13,7 @@ from setuptools.command.build_ext import build_ext
 
 CORE = (
     "arena", "skiplist", "slots", "table", "core", "ahead", "nameorder", "lists", "sections", "index",
-    "checksum", "journal", "replay", "guests", "logfields", "jsonfields", "tally", "usual", "crowd",
+    "checksum", "journal", "replay", "guests", "datagrams", "logfields", "jsonfields", "tally", "usual", "crowd",
     "connection", "arguments", "verbs", "resp", "msgpack", "hits", "questions", "transactions", "frames", "observers",
     "states", "past", "merge",
 )

@@ -10,7 +10,7 @@ and whatever else tells). If all three are known, a line becomes a page view wit
 Invariants:
 1. A verdict is what the careful way said of a line with the same part, to the byte. Keys are compared whole.
 2. Memory is bounded: what is known is, see known.pxd.
-3. `last` stands in `owner`, or is empty.
+3. `last` stands in `owner`, or is empty. Datagrams that are an owner are not received anew while a line is read.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -21,6 +21,7 @@ from libc.string cimport memchr, memcpy, memset
 
 from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
 
+from online.core.datagrams cimport Datagrams
 from online.core.guests cimport MOST_ADDRESS_BYTES, MOST_GUEST_BYTES, GuestKey, guest_key_begin, guest_name, one_form
 from online.core.index cimport name_from
 from online.core.jsonfields cimport JsonShapes
@@ -224,43 +225,61 @@ cdef class UsualLines:
         return self.careful(self.message_of(datagram))
 
     def pack(self, list lines not None, Py_ssize_t most_bytes, str too_long not None, LineTally tally=None):
-        return self.pack_all(lines, most_bytes, too_long, False, tally)
+        return self.pack_all(lines, None, 0, len(lines), most_bytes, too_long, tally)
 
     def pack_messages(self, list datagrams not None):
-        return self.pack_all(datagrams, PY_SSIZE_T_MAX, None, True, None)
+        return self.pack_all(datagrams, None, 0, len(datagrams), PY_SSIZE_T_MAX, None, None)
 
-    cdef tuple pack_all(self, list lines, Py_ssize_t most_bytes, str too_long, bint are_messages, LineTally tally):
+    def pack_received(self, Datagrams datagrams not None, Py_ssize_t begin, Py_ssize_t end):
+        if not 0 <= begin <= end <= datagrams.n_taken:
+            raise IndexError("no such datagrams")
+        return self.pack_all(None, datagrams, begin, end, PY_SSIZE_T_MAX, None, None)
+
+    cdef tuple pack_all(
+        self, list lines, Datagrams datagrams, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t most_bytes, str too_long,
+        LineTally tally,
+    ):
+        """Pack the page views of some `lines` or, without these, of some `datagrams`. Lines that cannot be `too_long`
+        are messages of syslog.
+        """
         cdef Packed packed
         cdef list reasons = [], places = []
-        cdef bytes line
-        cdef Py_ssize_t place = 0
+        cdef object owner = datagrams
+        cdef const char* at
+        cdef Py_ssize_t place, n_bytes
         memset(&packed, 0, sizeof(Packed))
         try:
-            for line in lines:
+            for place in range(begin, end):
+                if lines is not None:
+                    owner = lines[place]
+                    at, n_bytes = PyBytes_AS_STRING(<bytes?>owner), PyBytes_GET_SIZE(<bytes>owner)
+                else:
+                    at, n_bytes = datagrams.taken[place].at, datagrams.taken[place].n_bytes
                 found = too_long
-                if PyBytes_GET_SIZE(line) <= most_bytes:
-                    found = self.pack_one(line, are_messages, &packed, tally)
+                if n_bytes <= most_bytes:
+                    found = self.pack_one(owner, at, n_bytes, too_long is None, &packed, tally)
                 if found is not None:
                     reasons.append(found)
-                    places.append(place)
-                place += 1
+                    places.append(place - begin)
             return (
                 PyBytes_FromStringAndSize(packed.at, packed.n_bytes), packed.n_views, packed.newest_ms, reasons, places)
         finally:
             free(packed.at)
 
-    cdef object pack_one(self, bytes line, bint is_message, Packed* packed, LineTally tally):
+    cdef object pack_one(
+        self, owner, const char* text, Py_ssize_t n_bytes, bint is_message, Packed* packed, LineTally tally
+    ):
         """Write the page view of a line, or of a syslog message, or return why there is none. What it says is counted
-        in `tally`.
+        in `tally`. The text stands in `owner`.
         """
-        cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(line)
-        cdef const uint8_t* end = at + PyBytes_GET_SIZE(line)
+        cdef const uint8_t* at = <const uint8_t*>text
+        cdef const uint8_t* end = at + n_bytes
         cdef PyObject* known_url
         cdef PyObject* person
         cdef int64_t seen_ms
         if is_message:
             at = inside(at, &end)
-        if at != NULL and self.scan(line, at, end):
+        if at != NULL and self.scan(owner, at, end):
             found = self.known(&known_url, &person)
             if found is True:
                 user, kind = <tuple>person
@@ -268,9 +287,9 @@ cdef class UsualLines:
             elif found is None:
                 found = self.learn()
         elif is_message:
-            found = self.parse(self.message_of(line))
+            found = self.parse(self.message_of(PyBytes_FromStringAndSize(text, n_bytes)))
         else:
-            found = self.careful(line)
+            found = self.careful(PyBytes_FromStringAndSize(text, n_bytes))
         if tally is not None:
             tally.take_status(&self.last)
         if found is not True:
@@ -295,7 +314,7 @@ cdef class UsualLines:
     def host(self):
         return text_of(self.last.host)
 
-    cdef bint scan(self, bytes owner, const uint8_t* at, const uint8_t* end) noexcept:
+    cdef bint scan(self, object owner, const uint8_t* at, const uint8_t* end) noexcept:
         """Read the fields of a line; False, and none, if it is not usual."""
         cdef bint is_usual = self.records is not None and self.records.scan(at, end, &self.last)
         self.owner = owner

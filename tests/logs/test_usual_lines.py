@@ -5,10 +5,12 @@ Records are compared one by one, since a page view may be the same although a pa
 
 import json
 import random
+import socket
 
 import msgpack
 import pytest
 
+from online.core.datagrams import Datagrams
 from online.logs.formats import reader_of
 from online.logs.jsonlines import JsonFields
 from online.logs.lines import MAX_LINE_BYTES, TOO_LONG
@@ -391,6 +393,14 @@ def test_messages_of_syslog_give_the_same_as_with_care(seed):
     assert packed.items == b"".join(msgpack.packb(each) for each in found if not isinstance(each, str))
     assert packed.reasons == [each for each in found if isinstance(each, str)]
     assert packed.places == [place for place, each in enumerate(found) if isinstance(each, str)]
+    datagrams = Datagrams()
+    with socket.socket(type=socket.SOCK_DGRAM) as receiving, socket.socket(type=socket.SOCK_DGRAM) as sending:
+        receiving.bind(("127.0.0.1", 0))
+        for message in messages[:60]:
+            sending.sendto(message, receiving.getsockname())
+        datagrams.receive(receiving.fileno())
+    assert pages.pack_received(datagrams, 10, 50) == pages.pack_messages(messages[10:50])
+    assert pages.pack_received(datagrams) == pages.pack_messages(messages[:60])
 
 
 def test_a_line_that_was_not_understood_tells_nothing():

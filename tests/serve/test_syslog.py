@@ -180,8 +180,12 @@ def test_others_have_their_turn_while_lines_come_without_end(monkeypatch):
             counts = syslog_of(running.server).counts
             receiving = syslog_of(running.server)._sockets[0]
             line = json_line("theo")
-            monkeypatch.setattr(receiving, "receive", lambda: line)
-            monkeypatch.setattr(receiving, "receive_first", lambda: line)
+            await send(running.server, line)
+            await until_turn(lambda: counts.received)
+            await send(running.server, *[line] * 10)
+            await until_turn(lambda: counts.received == 11)
+            assert len(receiving.datagrams)
+            monkeypatch.setattr(receiving, "receive", lambda: True)  # the same again
             await send(running.server, line)
             await until_turn(lambda: counts.received > 1000)
             peer = await running.connect()

@@ -45,10 +45,11 @@ source: its `.pxd` is the code.
 
     logfields   a usual line of an access log -> its fields             -> skiplist
     jsonfields  a usual JSON object -> its fields                       -> logfields, index
+    datagrams   datagrams, received together                            -> skiplist
     guests      addresses and agents -> names of guests and bots        -> index
     known       what was said of parts of lines, found again, inline    -> checksum, skiplist
     tally       what lines say beside page views, counted               -> known, logfields
-    usual       usual lines -> page views, by what is known of them     -> guests, jsonfields, tally
+    usual       usual lines -> page views, by what is known of them     -> datagrams, guests, jsonfields, tally
     crowd       page views of a log -> who was online when, for reports  -> table
 
     reference   the rules in plain Python: the specification that the index is tested against

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from typing import Any, Generic, TypeVar
 
+from online.core.datagrams import Datagrams
 from online.core.jsonfields import JsonShapes
 from online.core.tally import LineTally
 
@@ -76,6 +77,14 @@ class UsualLines(Generic[Made]):
 
     def pack_messages(self, datagrams: list[bytes]) -> tuple[bytes, int, int, list[str], list[int]]:
         """Return the page views of syslog messages as `pack` does those of lines. O(length)."""
+
+    def pack_received(
+        self, datagrams: Datagrams, begin: int, end: int
+    ) -> tuple[bytes, int, int, list[str], list[int]]:
+        """Return the page views of some of the datagrams that were received last, as `pack_messages` does. O(length).
+
+        What `url` and `host` say of the last of them holds until others are received.
+        """
 
     def note(self, record: tuple[Any, ...]) -> None:
         """Keep what the careful way has read of the line: an `online.logs.records.Record`."""

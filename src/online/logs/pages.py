@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from online import errors, files
+from online.core.datagrams import Datagrams
 from online.core.tally import LineTally
 from online.core.usual import UsualLines
 from online.errors import ConfigError
@@ -144,6 +145,10 @@ class Pages:
     def pack_messages(self, datagrams: list[bytes]) -> PackedViews:
         """Parse many syslog messages at once, as `parse_message` does. O(length)."""
         return PackedViews(*self._usual.pack_messages(datagrams))
+
+    def pack_received(self, datagrams: Datagrams, begin: int = 0, end: int | None = None) -> PackedViews:
+        """Parse the syslog messages that were received last, or some of them, as `pack_messages` does. O(length)."""
+        return PackedViews(*self._usual.pack_received(datagrams, begin, len(datagrams) if end is None else end))
 
     @property
     def host(self) -> bytes:

@@ -4,7 +4,7 @@ Not here: to open sockets (listeners), what lines say (formats), which are page 
 mean (index).
 
 1. A datagram is one line. It gives one hit or is counted, by why not; none ends the task.
-2. A turn takes about TURN_S and up to TAKEN_AT_ONCE lines; then everybody else has theirs.
+2. A turn takes about TURN_S and up to as many lines as are received at once; then everybody else has theirs.
 3. Nobody answers for who sends: syslog has no token. So an address beyond this machine is opened only together
    with the networks that may send, and what comes from elsewhere is counted alone. (An address can be forged
    where the network lets it; a firewall has to see to that.)
@@ -13,7 +13,6 @@ mean (index).
 """
 
 import socket
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -21,11 +20,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
-from typing import Any
 
 import msgpack
 import trio
 
+from online.core.datagrams import Datagrams
 from online.core.sites import SITE_MAX_BYTES, Sites
 from online.core.wire import Service, apply_hits
 from online.errors import FullError
@@ -43,8 +42,11 @@ SKIPPED = ("method", "status", "file", "target", "rewrite", "aside", "site", "no
 #: How long a turn may take, but for its last lines.
 TURN_S = 0.001
 
-#: Datagrams that are received before they are read, all at once.
-TAKEN_AT_ONCE = 32
+#: How long lines gather once all were taken: so that a wake-up serves many, on a busy site.
+PAUSE_S = 0.002
+
+#: A pause needs this much room in the kernel for what comes meanwhile.
+ROOM_FOR_A_PAUSE_BYTES = 1024 * 1024
 
 _FRAME_OF_HITS = b"\x93\x02\xa4hits"  #: a notification, up to its parameters
 
@@ -52,14 +54,8 @@ _FRAME_OF_HITS = b"\x93\x02\xa4hits"  #: a notification, up to its parameters
 #: give less (net.core.rmem_max).
 RECEIVE_BUFFER_BYTES = 16 * 1024 * 1024
 
-#: The longest datagram that UDP carries.
-DATAGRAM_BYTES = 64 * 1024
-
 #: Linux: with what is received comes how many datagrams this socket has dropped. Python has no name for it.
 SO_RXQ_OVFL = 40
-
-#: Senders whose networks were looked up, kept.
-MAX_KNOWN = 4096
 
 #: Sizes of SO_RCVBUF beyond net.core.rmem_max, for those who may (CAP_NET_ADMIN).
 SO_RCVBUFFORCE = 33
@@ -138,45 +134,38 @@ class Syslog(Part):
             await trio.lowlevel.wait_readable(receiving.socket)
             while self._turn(receiving):
                 await trio.lowlevel.checkpoint()
+            await trio.sleep(receiving.pause_s)
 
     def _turn(self, receiving: "_Socket") -> bool:
         """Take datagrams for about TURN_S; tell if more may be waiting."""
         until_s = time.perf_counter() + TURN_S
         hits: dict[bytes, list[PackedViews]] = {}
-        datagrams: list[bytes] = []
         is_left = True
-        receive = receiving.receive_first
         while is_left and time.perf_counter() < until_s:
-            try:
-                for _ in range(TAKEN_AT_ONCE):
-                    datagrams.append(receive())
-                    receive = receiving.receive
-            except BlockingIOError:
-                is_left = False
-            self._take(datagrams, hits)
-            datagrams.clear()
+            is_left = receiving.receive()
+            self._take(receiving.datagrams, hits)
         for site, each in hits.items():
             self._give(site, each)
         return is_left
 
-    def _take(self, datagrams: list[bytes], hits: dict[bytes, list[PackedViews]]) -> None:
+    def _take(self, datagrams: Datagrams, hits: dict[bytes, list[PackedViews]]) -> None:
         """Add the hits of datagrams to those of their sites, or count why there are none."""
         self.counts.received += len(datagrams)
         for site, views in self._packed(datagrams):
-            for reason in views.reasons:
-                self.counts.skipped[NO_PAGE_VIEW.get(reason, "not_understood")] += 1
+            for reason, number in Counter(views.reasons).items():
+                self.counts.skipped[NO_PAGE_VIEW.get(reason, "not_understood")] += number
             if site:
                 hits.setdefault(site, []).append(views)
             else:
                 self.counts.skipped["site"] += views.number
 
-    def _packed(self, datagrams: list[bytes]) -> Iterator[tuple[bytes, PackedViews]]:
+    def _packed(self, datagrams: Datagrams) -> Iterator[tuple[bytes, PackedViews]]:
         """Yield sites with page views: all at once, unless each datagram names its own."""
         if self._site:
-            yield self._site, self._pages.pack_messages(datagrams)
+            yield self._site, self._pages.pack_received(datagrams)
             return
-        for datagram in datagrams:
-            views = self._pages.pack_messages([datagram])
+        for place in range(len(datagrams)):
+            views = self._pages.pack_received(datagrams, place, place + 1)
             yield self._host(), views
 
     def _host(self) -> bytes:
@@ -210,42 +199,24 @@ class _Socket:
     def __init__(self, receiving: socket.socket, senders: Sequence[Network], counts: SyslogCounts) -> None:
         """Without `senders` everybody may send who can."""
         self.socket = receiving
-        self.receive = self._receive_from_known if senders else partial(receiving.recv, DATAGRAM_BYTES)
-        self._senders = senders
+        self.datagrams = Datagrams(partial(_may_send, senders) if senders else None)
+        self.pause_s = PAUSE_S if counts.buffer_bytes >= ROOM_FOR_A_PAUSE_BYTES else 0.0
         self._counts = counts
-        self._dropped = 0
-        self._known: dict[str, bool] = {}
 
-    def receive_first(self) -> bytes:
-        """Receive the first datagram of a turn, and with it the number of those dropped. Raises BlockingIOError."""
-        datagram, extra, _, sender = self.socket.recvmsg(DATAGRAM_BYTES, socket.CMSG_SPACE(4))
-        for level, kind, value in extra:
-            if (level, kind) == (socket.SOL_SOCKET, SO_RXQ_OVFL):
-                dropped = int.from_bytes(value[:4], sys.byteorder)
-                self._counts.dropped += (dropped - self._dropped) % 2**32
-                self._dropped = dropped
-        if self._senders and not self._may_send(sender):
-            return self.receive()
-        return datagram
+    def receive(self) -> bool:
+        """Receive datagrams, and count those of others and those that were dropped; tell if more may be waiting."""
+        datagrams = self.datagrams
+        before = datagrams.dropped
+        is_left = datagrams.receive(self.socket.fileno())
+        self._counts.foreign += datagrams.foreign
+        self._counts.dropped += (datagrams.dropped - before) % 2**32
+        return is_left
 
-    def _receive_from_known(self) -> bytes:
-        while True:
-            datagram, sender = self.socket.recvfrom(DATAGRAM_BYTES)
-            if self._may_send(sender):
-                return datagram
 
-    def _may_send(self, sender: tuple[Any, ...]) -> bool:
-        """Tell if a sender is within the networks that may; count it if not."""
-        host = sender[0].partition("%")[0]  # without the zone of a link-local address
-        may_send = self._known.get(host)
-        if may_send is None:
-            if len(self._known) >= MAX_KNOWN:
-                self._known.clear()
-            address = ip_address(host)
-            may_send = self._known[host] = any(address in network for network in self._senders)
-        if not may_send:
-            self._counts.foreign += 1
-        return may_send
+def _may_send(senders: Sequence[Network], address: bytes) -> bool:
+    """Tell if an address is within the networks of those who may send."""
+    sender = ip_address(address)
+    return any(sender in network for network in senders)
 
 
 def _make_room(receiving: socket.socket) -> int:
