@@ -46,7 +46,9 @@ cdef extern from *:
     static union { char bytes[CONTROL_BYTES]; struct cmsghdr aligned; } controls[MOST_AT_ONCE];
 
     /* Receive up to MOST_AT_ONCE datagrams; return how many, or -1 with errno. */
-    static int receive_many(int fd, char* room, size_t stride, size_t most_bytes, int one_by_one) {
+    static int receive_many(
+        int fd, char* room, size_t stride, size_t most_bytes, int with_senders, int one_by_one
+    ) {
         int n;
         for (int i = 0; i < MOST_AT_ONCE; i++) {
             struct msghdr* header = &many[i].msg_hdr;
@@ -55,8 +57,8 @@ cdef extern from *:
             pieces[i].iov_len = most_bytes;
             header->msg_iov = &pieces[i];
             header->msg_iovlen = 1;
-            header->msg_name = &senders[i];
-            header->msg_namelen = sizeof(senders[i]);
+            header->msg_name = with_senders ? &senders[i] : NULL;
+            header->msg_namelen = with_senders ? sizeof(senders[i]) : 0;
             header->msg_control = &controls[i];
             header->msg_controllen = CONTROL_BYTES;
             senders[i].any.sa_family = AF_UNSPEC;
@@ -96,7 +98,7 @@ cdef extern from *:
         return 0;
     }
     """
-    int receive_many(int fd, char* room, size_t stride, size_t most_bytes, bint one_by_one)
+    int receive_many(int fd, char* room, size_t stride, size_t most_bytes, bint with_senders, bint one_by_one)
     unsigned length_of(int nth)
     int sender_of(int nth, const char** at)
     bint dropped_before(int nth, uint32_t* dropped)
@@ -116,7 +118,7 @@ cdef class Datagrams:
         cdef const char* sender
         cdef uint32_t dropped
         cdef int i, n_bytes
-        cdef int n = receive_many(fd, self.room, STRIDE_BYTES, DATAGRAM_BYTES, one_by_one)
+        cdef int n = receive_many(fd, self.room, STRIDE_BYTES, DATAGRAM_BYTES, self.may_send is not None, one_by_one)
         self.n_taken = self.foreign = 0
         if n < 0:
             if errno != EAGAIN and errno != EINTR:

@@ -132,13 +132,13 @@ class Syslog(Part):
     async def _receive(self, receiving: "_Socket") -> None:
         while True:
             await trio.lowlevel.wait_readable(receiving.socket)
-            while self._turn(receiving):
-                await trio.lowlevel.checkpoint()
-            await trio.sleep(receiving.pause_s)
+            while (pause_s := self._turn(receiving)) is not None:
+                await trio.sleep(pause_s)
 
-    def _turn(self, receiving: "_Socket") -> bool:
-        """Take datagrams for about TURN_S; tell if more may be waiting."""
+    def _turn(self, receiving: "_Socket") -> float | None:
+        """Take datagrams for about TURN_S; return when to look again, or None if nothing came."""
         until_s = time.perf_counter() + TURN_S
+        before = self.counts.received + self.counts.foreign
         hits: dict[bytes, list[PackedViews]] = {}
         is_left = True
         while is_left and time.perf_counter() < until_s:
@@ -146,7 +146,9 @@ class Syslog(Part):
             self._take(receiving.datagrams, hits)
         for site, each in hits.items():
             self._give(site, each)
-        return is_left
+        if self.counts.received + self.counts.foreign == before:
+            return None
+        return 0.0 if is_left else receiving.pause_s
 
     def _take(self, datagrams: Datagrams, hits: dict[bytes, list[PackedViews]]) -> None:
         """Add the hits of datagrams to those of their sites, or count why there are none."""
