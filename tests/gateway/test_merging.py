@@ -288,6 +288,11 @@ def test_what_cannot_be_merged_is_refused(verb):
         Divided(2, 0).answer(verb, b"/a")
 
 
+def test_the_peak_of_several_partitions_is_not_known():
+    with pytest.raises(CommandError, match="Ask HISTORY from_ms to_ms step_s: no step had more people"):
+        Divided(2, 0).answer("PEAK")
+
+
 def test_a_section_of_too_many_pages_is_refused():
     site = Divided(3, 0)
     for user, url in zip(USERS, URLS, strict=False):

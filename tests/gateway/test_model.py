@@ -59,9 +59,9 @@ class Asked:
 class Compared:
     """A gateway, and one server that has all users."""
 
-    def __init__(self, merged, one, seed):
-        self._merged, self._one = merged, one
-        self.random = random.Random(seed)
+    def __init__(self, merged, one, n):
+        self._merged, self._one, self._n = merged, one, n
+        self.random = random.Random(n)
         self._wall = Wall()
         self.asked: set[str] = set()  #: verbs that were compared
         self.falls: set[int] = set()  #: minutes in which somebody went, or became another kind
@@ -142,6 +142,9 @@ class Compared:
             await self.check(*question)
         merged, one = await self.both("EXEC")
         assert merged == one
+        for since_ms in (b"", self.now_ms - 90_000):
+            merged, one = await self.both("PEAK", since_ms)
+            assert merged == one if self._n == 1 else merged[0] == b"ERR"
         for step_s in (60, 600, 3_600):
             await self.history(step_s)
 
@@ -189,7 +192,7 @@ def test_every_answer_is_that_of_one_server(n, tmp_path, monkeypatch):
         async with trio.open_nursery() as nursery:
             for server in (one, *partitions, asking):
                 await nursery.start(server.run)
-            compared = Compared(Asked(asking, nursery), Asked(one, nursery), seed=n)
+            compared = Compared(Asked(asking, nursery), Asked(one, nursery), n)
             for _ in range(8):
                 await compared.choose_site()
                 for _ in range(compared.random.randint(1, 12)):

@@ -21,7 +21,10 @@ Why an answer is exact. Each user is in one partition, the owner's.
   answer has. Up to the least of the last urls of those that have more, all were listed: the different ones are
   counted, and all go on from there. Each round takes one partition further by max_limit urls: O(pages of all
   partitions) together.
-- What cannot be added up is refused. The greatest numbers of partitions are of different moments: PEAK.
+- PEAK is passed on where there is one partition, and refused where there are more, as what partitions keep does not
+  decide it: of each minute they know the most people, not when each came and went. Say that each of two had 5 at most
+  in a minute. If they came one after the other, 5 were there at once; if together, 10. Both partitions have the same
+  rows either way. The sum, which HISTORY has, is the least bound that holds for all that may have been.
 
 The answers of a round are of one second (asking). PAGE, TOP, SECTION and HISTORY may ask for more than one round. Rows
 of lists go out as they came, without being unpacked (core/merge).
@@ -64,15 +67,20 @@ class PartialError(OnlineError):
 #: What no gateway can answer, and why.
 REFUSED = {
     "PAGES": "each partition lists pages of its own; a gateway counts them (SECTION)",
-    "PEAK": "partitions had most people at different moments. Ask HISTORY, which adds them up for each minute",
 }
+
+#: Why PEAK is not known of several partitions, and what is.
+_NO_PEAK = (
+    "a gateway cannot answer PEAK of several partitions: each had most people at a moment of its own, and the sum may "
+    "be more than were ever there at once. Ask HISTORY from_ms to_ms step_s: no step had more people than its row says"
+)
 
 _TO_OWNER = {"HIT", "LEAVE"}
 _FOR_USERS = {"SEEN", "LAST"}
 _ADDED = {"COUNT", "DBSIZE", "FORGET"}
 _ADDED_EACH = {"COUNTS", "KINDS"}
 _LISTED = {"PAGE": 1, "RECENT": 2, "USERS": 0}  #: and what a list goes by: an item of its rows, 0 for their names
-_MERGED = {*_LISTED, "SECTION", "TOP", "SITES", "HISTORY"}
+_MERGED = {*_LISTED, "SECTION", "TOP", "SITES", "HISTORY", "PEAK"}
 
 VERBS = sorted(_TO_OWNER | _FOR_USERS | _ADDED | _ADDED_EACH | _MERGED | {"hits"})
 
@@ -109,6 +117,11 @@ def answer(owners: PartitionMap, verb: str, args: list[bytes], limits: Limits, w
         return (yield from _section(owners, args, limits))
     if verb == "HISTORY":
         return (yield from _history(owners, args, wall_ms))
+    if verb == "PEAK":
+        if len(owners.partitions) > 1:
+            raise CommandError(_NO_PEAK)
+        [peak] = _values((yield _to_all(owners, verb, args)))
+        return peak
     raise CommandError(f"a gateway cannot answer {verb}: {REFUSED[verb]}")
 
 
