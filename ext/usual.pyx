@@ -51,6 +51,7 @@ cdef int64_t MOST_SMALL = 1 << 32                        # smaller numbers have 
 
 cdef int64_t SEEN_MIN_MS = _SEEN_MIN_MS
 cdef int64_t SEEN_MAX_MS = _SEEN_MAX_MS
+cdef tuple KINDS = ("member", "guest", "bot")             # what `n` says in the slot of a visitor
 cdef dict SHAPES = {"plain": NO_HOST, "host": WITH_HOST, "any": PERHAPS_HOST}
 
 
@@ -275,14 +276,14 @@ cdef class UsualLines:
         cdef const uint8_t* at = <const uint8_t*>text
         cdef const uint8_t* end = at + n_bytes
         cdef PyObject* known_url
-        cdef PyObject* person
+        cdef Slot* person
         cdef int64_t seen_ms
         if is_message:
             at = inside(at, &end)
         if at != NULL and self.scan(owner, at, end):
             found = self.known(&known_url, &person)
             if found is True:
-                user, kind = <tuple>person
+                user, kind = <object>person.verdict, KINDS[person.n]
                 url, seen_ms = <object>known_url, self.last.seen_ms
             elif found is None:
                 found = self.learn()
@@ -326,14 +327,13 @@ cdef class UsualLines:
     cdef object view(self):
         """Return what is known of the line that was read last: a page view, or why it is none; None if not all is."""
         cdef PyObject* url
-        cdef PyObject* person
+        cdef Slot* person
         found = self.known(&url, &person)
         if found is not True:
             return found
-        user, kind = <tuple>person
-        return made(self.make, (user, <object>url, self.last.seen_ms, kind))
+        return made(self.make, (<object>person.verdict, <object>url, self.last.seen_ms, KINDS[person.n]))
 
-    cdef object known(self, PyObject** its_url, PyObject** its_person):
+    cdef object known(self, PyObject** its_url, Slot** its_person):
         """Find what is known of the line that was read last: True if all is, until more is learned; why it is no page
         view; None if not all is known.
         """
@@ -358,37 +358,28 @@ cdef class UsualLines:
             return <object>slot.verdict
         its_url[0] = slot.verdict
         self.write_person(&text, &self.last)
-        slot = slot_of_text(&self.people, &text)
-        if slot == NULL:
-            return self.meet(its_url, its_person)
-        its_person[0] = slot.verdict
-        return True
+        if text.n_bytes == MOST_KEY_BYTES:
+            return None                                  # nobody can be remembered by that
+        its_person[0] = slot_of_text(&self.people, &text)
+        return True if its_person[0] != NULL else self.meet(&text, its_person)
 
-    cdef object meet(self, PyObject** its_url, PyObject** its_person):
-        """Have the visitor of the line that was read last named, and remember it: True, or why there is no name.
-
-        None if that takes the careful way.
+    cdef object meet(self, const Text* key, Slot** its_person):
+        """Have the visitor of the line that was read last named, and remember it by its key: True, or why there is no
+        name. None if that takes the careful way.
         """
         cdef Fields fields = self.last
         cdef object _owner = self.owner                  # holds the fields, whatever is read meanwhile
-        cdef Text text
-        cdef Slot* slot
         if self.is_named(&fields):
             return None
         found = self.name_at_once(&fields)
         if found is None:
             found = self.nameless(
                 text_of(fields.address), text_of(fields.agent), text_of(fields.visitor), text_of(fields.forwarded))
-        if isinstance(found, str):
-            return found
+            if isinstance(found, str):
+                return found
         if PyBytes_GET_SIZE(<bytes?>(<tuple?>found)[0]) > MOST_NAME_BYTES:
             return None
-        self.put_person(&fields, found)
-        self.write_person(&text, &fields)
-        slot = slot_of_text(&self.people, &text)
-        if slot == NULL:
-            return None                                  # it has too long a key to be remembered
-        its_person[0] = slot.verdict
+        its_person[0] = self.put_person(key, found[0], found[1])
         return True
 
     cdef tuple name_at_once(self, const Fields* fields):
@@ -416,6 +407,7 @@ cdef class UsualLines:
         """Have the line that was read last judged with care, and remember what that says of its parts."""
         cdef Fields fields = self.last
         cdef object _owner = self.owner                  # holds the fields, whatever is read meanwhile
+        cdef Text text
         found = self.judge(self.records.record(&fields))
         if isinstance(found, str):
             if found in self.bad_ways:
@@ -427,7 +419,9 @@ cdef class UsualLines:
             self.put_way(&fields, True)
             self.put_url(&fields, found[1])
             if self.is_named(&fields) == (found[3] == "member"):    # `None` names nobody: careful each time
-                self.put_person(&fields, (found[0], found[3]))
+                self.write_person(&text, &fields)
+                if text.n_bytes < MOST_KEY_BYTES:
+                    self.put_person(&text, found[0], found[3])
         return found
 
     cdef void write_way(self, Text* text, const Fields* fields) noexcept:
@@ -480,7 +474,10 @@ cdef class UsualLines:
             put(&self.urls, target.at, target.n_bytes, verdict)
         return 0
 
-    cdef int put_person(self, const Fields* fields, verdict) except -1:
-        cdef Text text
-        self.write_person(&text, fields)
-        return put_text(&self.people, &text, verdict)
+    cdef Slot* put_person(self, const Text* key, user, kind) except NULL:
+        """Remember who has a key, unless it is known. It is not too long."""
+        cdef Slot* slot = slot_of(&self.people, key.at, key.n_bytes)
+        if slot == NULL:
+            slot = put(&self.people, key.at, key.n_bytes, user)
+            slot.n = <uint32_t>KINDS.index(kind)
+        return slot
