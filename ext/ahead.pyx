@@ -16,8 +16,8 @@ from online.core.core cimport (
 )
 from online.core.skiplist cimport (
     BY_NAME, BY_PAGE, BY_TIME, DEPARTED, Link, Order, Search, Skiplist,
-    height_of, highest_link, is_behind, later_by, newest_of, prefetch_link, prefetch_record, prev_of, record_at,
-    search_name, search_page, search_time, skiplist_search,
+    height_at, height_of, highest_link, is_behind, later_by, link_at, newest_of, page_at, prefetch_link,
+    prefetch_record, prev_of, record_at, search_name, search_page, search_time, skiplist_search,
 )
 from online.core.table cimport HashKey, table_guess, table_prefetch, table_settle
 
@@ -42,7 +42,7 @@ cdef struct Searches:
 
 cdef inline void prefetch_neighbours(const Core* core, ref_t ref, Order order) noexcept nogil:
     """Fetch what unlinking a record will touch."""
-    cdef Link link = record_at(&core.skiplist, ref).levels[0].by[<int>order]
+    cdef Link link = link_at(&core.skiplist, order, 0, ref)[0]
     prefetch_link(&core.skiplist, order, link.prev)
     prefetch_link(&core.skiplist, order, link.next)
 
@@ -67,7 +67,7 @@ cdef inline void prefetch_left(const Core* core, Found found) noexcept nogil:
         left = record_at(&core.skiplist, found.session).page
     if left != NO_REF and left != found.page and sessions_on(core, left) == 1:
         prefetch_neighbours(core, left, BY_NAME)
-        table_prefetch(&core.pages, record_at(&core.skiplist, left).hash)
+        table_prefetch(&core.pages, page_at(&core.skiplist, left).hash)
 
 
 cdef void begin_names(const Core* core, const Hit* hit, int nth, Found found, Searches* searches) noexcept nogil:
@@ -119,7 +119,7 @@ cdef void take_fingers(Core* core, const Searches* searches, int n_hits) noexcep
 
 cdef inline int height_for(const Core* core, Found found, const Ahead* ahead) noexcept nogil:
     """Return the height of the session that a hit will link."""
-    return height_of(ahead.user_hash) if found.session == NO_REF else record_at(&core.skiplist, found.session).height
+    return height_of(ahead.user_hash) if found.session == NO_REF else height_at(&core.skiplist, found.session)
 
 
 cdef void climb_ahead(const Core* core, const Found* found, int n_hits, const Ahead* ahead) noexcept nogil:
@@ -138,7 +138,7 @@ cdef void climb_ahead(const Core* core, const Found* found, int n_hits, const Ah
     for _step in range(CLIMB_STEPS):
         n_left = 0
         for i in range(n):
-            if at[i] == pages[i] or record_at(&core.skiplist, at[i]).height >= heights[i]:
+            if at[i] == pages[i] or height_at(&core.skiplist, at[i]) >= heights[i]:
                 continue
             at[n_left] = highest_link(&core.skiplist, BY_PAGE, at[i]).prev
             pages[n_left] = pages[i]

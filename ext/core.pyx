@@ -34,7 +34,7 @@ the predecessor's within the same millisecond, so that arrival orders equal time
 window of at most 24 hours, keys compare right though they wrap around, and `now_ms` gives back the whole time.
 """
 
-from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MIN, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -44,9 +44,9 @@ from online.terms import SKEW_MS as _SKEW_MS
 from online.core.arena cimport NO_REF, Purse, purse_give, purse_take, ref_t
 from online.core.skiplist cimport (
     BY_NAME, BY_PAGE, BY_TIME, DEPARTED, GUEST, HEAD, HIDDEN, MAX_HEIGHT, MEMBER, PAGE, Kind, Name, Page, Record,
-    Skiplist, height_of, name_of, next_of, page_at, prev_of, record_at, same_name, skiplist_close, skiplist_enter_run,
-    skiplist_free, skiplist_leave_run, skiplist_link, skiplist_new, skiplist_open, skiplist_seek_name,
-    skiplist_seek_page, skiplist_seek_time, skiplist_unlink, skiplist_walk_name,
+    Skiplist, height_of, kind_at, name_of, next_of, page_at, prev_of, record_at, same_name, set_kind, skiplist_close,
+    skiplist_enter_run, skiplist_free, skiplist_leave_run, skiplist_link, skiplist_new, skiplist_open,
+    skiplist_seek_name, skiplist_seek_page, skiplist_seek_time, skiplist_unlink, skiplist_walk_name,
 )
 from online.core.slots cimport owns
 from online.core.table cimport (
@@ -124,7 +124,7 @@ cdef int64_t core_seen_ms(const Core* core, ref_t session) noexcept nogil:
 
 cdef bint core_is_named(const Core* core, ref_t session) noexcept nogil:
     """Whether lists may name this session. O(1)."""
-    return names(record_at(&core.skiplist, session).kind)
+    return names(kind_at(&core.skiplist, session))
 
 
 # Finding
@@ -178,10 +178,14 @@ cdef inline ref_t seek_name(const Core* core, ref_t head, ref_t finger, Name nam
 cdef void unlink_name(Core* core, ref_t ref) noexcept nogil:
     """Take a record out of its order by name; fingers that pointed at it step back. O(1) expected."""
     cdef ref_t before = prev_of(&core.skiplist, BY_NAME, ref)
+    cdef bint is_pointed_at = False
     cdef int i
-    for i in range(core.n_fingers):
-        if core.fingers[i] == ref:
-            core.fingers[i] = before
+    for i in range(core.n_fingers):  # nearly always none does: without a branch, it takes a quarter
+        is_pointed_at |= core.fingers[i] == ref
+    if is_pointed_at:
+        for i in range(core.n_fingers):
+            if core.fingers[i] == ref:
+                core.fingers[i] = before
     skiplist_unlink(&core.skiplist, BY_NAME, ref)
 
 
@@ -189,31 +193,31 @@ cdef void link_page(Core* core, ref_t page, ref_t finger) noexcept nogil:
     """Give a new page its place among urls. O(log n)."""
     cdef ref_t before = seek_name(core, core.urls, finger, name_of(&core.skiplist, page))
     skiplist_link(&core.skiplist, BY_NAME, page, before)
-    table_add(&core.pages, record_at(&core.skiplist, page).hash, page)
+    table_add(&core.pages, page_at(&core.skiplist, page).hash, page)
 
 
 cdef void drop_page(Core* core, ref_t page) noexcept nogil:
     unlink_name(core, page)
-    table_remove(&core.pages, record_at(&core.skiplist, page).hash, page)
+    table_remove(&core.pages, page_at(&core.skiplist, page).hash, page)
     skiplist_free(&core.skiplist, page)
 
 
-cdef void enter_page(Core* core, ref_t session) noexcept nogil:
+cdef inline void enter_page(Core* core, ref_t session, int kind) noexcept nogil:
     """Count the session on its page and, if lists may name it, put it into the page's run. O(1) in time order."""
     cdef Record* record = record_at(&core.skiplist, session)
     cdef ref_t before
-    page_at(&core.skiplist, record.page).counts[record.kind] += 1
-    if names(record.kind):
+    page_at(&core.skiplist, record.page).counts[kind] += 1
+    if names(kind):
         before = skiplist_seek_page(&core.skiplist, record.page, record.key)
         skiplist_enter_run(&core.skiplist, record.page, session, before)
 
 
-cdef void leave_page(Core* core, ref_t session) noexcept nogil:
+cdef inline void leave_page(Core* core, ref_t session, int kind) noexcept nogil:
     """Undo `enter_page`; the page may stay behind without sessions. O(1)."""
-    cdef Record* record = record_at(&core.skiplist, session)
-    page_at(&core.skiplist, record.page).counts[record.kind] -= 1
-    if names(record.kind):
-        skiplist_leave_run(&core.skiplist, record.page, session)
+    cdef ref_t page = record_at(&core.skiplist, session).page
+    page_at(&core.skiplist, page).counts[kind] -= 1
+    if names(kind):
+        skiplist_leave_run(&core.skiplist, page, session)
 
 
 # Sessions come, move and go
@@ -247,12 +251,12 @@ cdef void attach(Core* core, ref_t session, int kind, ref_t page, int64_t seen_m
     if before != head and record_at(skiplist, before).key >> TIE_BITS == key >> TIE_BITS:
         # A tie ends at 2^36 - 1: at ten million hits a second, all within one millisecond, after two hours.
         key = record_at(skiplist, before).key + 1
-    record.kind = <uint8_t>kind
+    set_kind(record, kind)
     record.page = page
     record.key = key
     skiplist_link(skiplist, BY_TIME, session, before)
     if page != NO_REF:
-        enter_page(core, session)
+        enter_page(core, session, kind)
     count_session(core, kind, seen_ms, 1)
     note_change(core, page, kind, 1)
 
@@ -261,14 +265,15 @@ cdef void detach(Core* core, ref_t session) noexcept nogil:
     """Undo `attach`; the page may stay behind without sessions."""
     cdef Record* record = record_at(&core.skiplist, session)
     cdef int64_t seen_ms = ms_of(core, record.key)
+    cdef int kind = kind_at(&core.skiplist, session)
     if core_is_online(core, seen_ms):
-        count_session(core, record.kind, seen_ms, -1)
+        count_session(core, kind, seen_ms, -1)
     else:
-        forget_overdue(core, record.kind)
+        forget_overdue(core, kind)
     if record.page != NO_REF:
-        leave_page(core, session)
+        leave_page(core, session, kind)
     skiplist_unlink(&core.skiplist, BY_TIME, session)
-    note_change(core, record.page, record.kind, -1)
+    note_change(core, record.page, kind, -1)
 
 
 cdef void link_name(Core* core, ref_t session, ref_t finger) noexcept nogil:
@@ -294,7 +299,8 @@ cdef void tell_gone(Core* core, ref_t session) noexcept nogil:
     cdef Name url = NO_NAME
     if record.page != NO_REF:
         url = name_of(&core.skiplist, record.page)
-    core.gone(core.past, record.kind, name_of(&core.skiplist, session), url, ms_of(core, record.key))
+    core.gone(
+        core.past, kind_at(&core.skiplist, session), name_of(&core.skiplist, session), url, ms_of(core, record.key))
 
 
 cdef void expire_session(Core* core, ref_t session) noexcept nogil:
@@ -306,14 +312,13 @@ cdef void expire_session(Core* core, ref_t session) noexcept nogil:
 
 cdef void core_forget(Core* core, ref_t session) noexcept nogil:
     """Drop a session, and its page if it was the last one there, and tell nobody whose it was. O(1) expected."""
-    cdef Record* record = record_at(&core.skiplist, session)
-    cdef ref_t page = record.page
+    cdef ref_t page = record_at(&core.skiplist, session).page
     detach(core, session)
-    if names(record.kind):
+    if core_is_named(core, session):
         leave_names(core, session)
     if page != NO_REF and sessions_on(core, page) == 0:
         drop_page(core, page)
-    table_remove(&core.users, record.hash, session)
+    table_remove(&core.users, core_hash(core, name_of(&core.skiplist, session)), session)
     skiplist_free(&core.skiplist, session)
 
 
@@ -392,7 +397,7 @@ cdef bint core_settle_page(Core* core, Name url, bint with_bots, int64_t* left, 
         page[0] = core_find_page(core, url)
     while page[0] != NO_REF:
         oldest = next_of(&core.skiplist, BY_PAGE, page[0])
-        if record_at(&core.skiplist, oldest).kind > <int>GUEST or not core_is_overdue(core, oldest):
+        if kind_at(&core.skiplist, oldest) > <int>GUEST or not core_is_overdue(core, oldest):
             return True
         if left[0] == 0:
             return False
@@ -439,10 +444,10 @@ cdef inline void count_outcome(Core* core, const Hit* hit, Outcome outcome) noex
 
 cdef inline bint is_repeat(const Core* core, ref_t session, const Hit* hit) noexcept nogil:
     """Whether a hit of the same time as the session is the session's own hit."""
-    cdef Record* record = record_at(&core.skiplist, session)
-    if record.kind != hit.kind:
+    if kind_at(&core.skiplist, session) != hit.kind:
         return False
-    return hit.kind == DEPARTED or same_name(name_of(&core.skiplist, record.page), hit.url)
+    return hit.kind == DEPARTED or same_name(
+        name_of(&core.skiplist, record_at(&core.skiplist, session).page), hit.url)
 
 
 cdef inline ref_t new_record(

@@ -16,7 +16,7 @@ from online.core.connection cimport MSGPACK, Connection, Service, connection_spe
 from online.core.core cimport Core, core_later, core_seen_ms
 from online.core.index cimport Index
 from online.core.notes cimport Notes, notes_end_batch, notes_hit, notes_leave
-from online.core.skiplist cimport DEPARTED, Name, Record, name_of, record_at, skiplist_seek_time
+from online.core.skiplist cimport DEPARTED, Name, kind_at, name_of, record_at, skiplist_seek_time
 
 __all__ = ["apply_hits", "dump"]
 
@@ -66,13 +66,14 @@ cdef class Walk:
 
 
 cdef void note_session(Walk walk, const Core* core, ref_t session) noexcept:
-    cdef Record* record = record_at(&core.skiplist, session)
+    cdef int kind = kind_at(&core.skiplist, session)
+    cdef ref_t page = record_at(&core.skiplist, session).page
     cdef Name user = name_of(&core.skiplist, session)
     cdef int64_t seen_ms = core_seen_ms(core, session)
-    if record.kind == DEPARTED:
+    if kind == DEPARTED:
         notes_leave(&walk.leaves, user, seen_ms)
     else:
-        notes_hit(&walk.hits, user, name_of(&core.skiplist, record.page), seen_ms, record.kind)
+        notes_hit(&walk.hits, user, name_of(&core.skiplist, page), seen_ms, kind)
 
 
 cdef bytes take(Notes* notes):

@@ -32,7 +32,7 @@ from online.core.sections cimport (
 )
 from online.core.skiplist cimport (
     BY_NAME, BY_PAGE, BY_TIME, DEPARTED, MAX_HEIGHT, MAX_NAME_BYTES, PAGE,
-    Link, Name, Order, Record, Skiplist, later_by, name_of, newest_of, next_of, page_at, record_at,
+    Link, Name, Order, Skiplist, height_at, kind_at, later_by, link_at, name_of, newest_of, next_of, page_at, record_at,
 )
 from online.core.slots cimport Slots
 from online.core.table cimport Table, table_find, table_used
@@ -174,15 +174,14 @@ cdef tuple listed(Index self, Listing listing, Scope scope, Name of, int64_t lim
 cdef tuple list_sessions(Core* core, Listing* listing, Scope scope, Name of, int64_t limit):
     cdef ref_t session, last = NO_REF
     cdef int64_t left = INT64_MAX
-    cdef Record* record
     cdef list sessions = []
     cdef bytes room
     while len(sessions) < limit:
         if core_list(core, listing, &session, 1, &left) == 0:
             break
-        record = record_at(&core.skiplist, session)
-        user, url = bytes_from(name_of(&core.skiplist, session)), bytes_from(name_of(&core.skiplist, record.page))
-        sessions.append((user, url, core_seen_ms(core, session), KINDS[record.kind]))
+        user = bytes_from(name_of(&core.skiplist, session))
+        url = bytes_from(name_of(&core.skiplist, record_at(&core.skiplist, session).page))
+        sessions.append((user, url, core_seen_ms(core, session), KINDS[kind_at(&core.skiplist, session)]))
         last = session
     if last == NO_REF or not core_has_more(core, listing):
         return sessions, None
@@ -336,7 +335,7 @@ cdef class Index:
             return None
         seen = seen_of(self, user)
         url, seen_ms = seen if seen is not None else (b"", core_seen_ms(core, session))
-        return url, seen_ms, (*KINDS, "departed")[record_at(&core.skiplist, session).kind]
+        return url, seen_ms, (*KINDS, "departed")[kind_at(&core.skiplist, session)]
 
     def forget(self, bytes user not None, *, now_ms):
         cdef Core* core = &self.core
@@ -429,16 +428,16 @@ cdef list ring(Core* core, Order order, ref_t head):
     cdef ref_t at = head, following
     cdef int level
     for level in range(<int>MAX_HEIGHT):
-        above = [ref for ref in refs if record_at(skiplist, ref).height > level] if level else None
+        above = [ref for ref in refs if height_at(skiplist, ref) > level] if level else None
         found = []
         at = head
         while True:
-            following = record_at(skiplist, at).levels[level].by[<int>order].next
-            assert record_at(skiplist, following).levels[level].by[<int>order].prev == at, "links of both directions"
+            following = link_at(skiplist, order, level, at).next
+            assert link_at(skiplist, order, level, following).prev == at, "links of both directions"
             at = following
             if at == head:
                 break
-            assert record_at(skiplist, at).height > level, "a record stands above its height"
+            assert height_at(skiplist, at) > level, "a record stands above its height"
             found.append(at)
         if level == 0:
             refs = found
@@ -454,16 +453,16 @@ cdef list check_run(Core* core, ref_t page):
     cdef ref_t at = next_of(skiplist, BY_PAGE, page), ref
     cdef Link link
     cdef int level
-    assert record_at(skiplist, page).kind == PAGE, "a run is a page's"
+    assert kind_at(skiplist, page) == PAGE, "a run is a page's"
     while at != page:
         assert record_at(skiplist, at).page == page, "a session stands in its page's run"
         refs.append(at)
         at = next_of(skiplist, BY_PAGE, at)
     assert newest_of(skiplist, page) == (refs[-1] if refs else page), "newest of the run"
     for level in range(<int>MAX_HEIGHT):
-        chain = [page, *(ref for ref in refs if record_at(skiplist, ref).height > level), page]
+        chain = [page, *(ref for ref in refs if height_at(skiplist, ref) > level), page]
         for before, ref, behind in zip(chain, chain[1:], chain[2:], strict=False):
-            link = record_at(skiplist, ref).levels[level].by[<int>BY_PAGE]
+            link = link_at(skiplist, BY_PAGE, level, ref)[0]
             assert link.prev == before, "each level of a run is linked back"
             assert link.next == behind, "each level of a run is linked on"
     return refs
@@ -475,7 +474,8 @@ cdef check_table(Core* core, Table* table, set refs):
     assert table_used(table) == len(refs), "a table holds what stands in the orders"
     for ref in refs:
         name = bytes_from(name_of(&core.skiplist, ref))
-        assert record_at(&core.skiplist, ref).hash == core_hash(core, name_from(name)), "the hash is the name's"
+        if kind_at(&core.skiplist, ref) == PAGE:
+            assert page_at(&core.skiplist, ref).hash == core_hash(core, name_from(name)), "the hash is the name's"
         assert table_find(table, &core.skiplist, core_hash(core, name_from(name)), name_from(name)) == ref, name
     if table.old.at != NULL:
         for i in range(table.moved):
@@ -496,8 +496,8 @@ cdef check_pages(Core* core, list pages, set named, list unnamed):
     cdef ref_t ref
     counts = {page: [0, 0, 0, 0] for page in pages}
     for ref in [*named, *unnamed]:
-        if record_at(skiplist, ref).kind != DEPARTED:
-            counts[record_at(skiplist, ref).page][record_at(skiplist, ref).kind] += 1
+        if kind_at(skiplist, ref) != DEPARTED:
+            counts[record_at(skiplist, ref).page][kind_at(skiplist, ref)] += 1
         else:
             assert record_at(skiplist, ref).page == NO_REF, "a departed session has no page"
     runs = {page: check_run(core, page) for page in pages}
@@ -533,7 +533,7 @@ cdef check_core(Core* core):
     seconds, overdue = {}, [0, 0]
     for ref in [*by_time, *unnamed]:
         if core_is_online(core, core_seen_ms(core, ref)):
-            second, kind = core_seen_ms(core, ref) // 1000 % core.window_s, record_at(skiplist, ref).kind
+            second, kind = core_seen_ms(core, ref) // 1000 % core.window_s, kind_at(skiplist, ref)
             seconds[second, kind] = seconds.get((second, kind), 0) + 1
         else:
             overdue[core_is_named(core, ref)] += 1

@@ -24,7 +24,7 @@ from online.core.core cimport (
 )
 from online.core.index cimport Index
 from online.core.skiplist cimport (
-    BOT, DEPARTED, GUEST, HIDDEN, MEMBER, Name, name_of, record_at, skiplist_seek_time,
+    BOT, DEPARTED, GUEST, HIDDEN, MEMBER, Name, kind_at, name_of, skiplist_seek_time,
 )
 from online.core.table cimport HashKey, siphash
 
@@ -350,7 +350,7 @@ cdef class Past:
                 key_of(max(from_ms, core.first_ms) - 1, TIE_MASK))
             at = core_later(core, at, named)
             while at != NO_REF and core_seen_ms(core, at) < to_ms:
-                if record_at(&core.skiplist, at).kind <= <int>HIDDEN:
+                if kind_at(&core.skiplist, at) <= <int>HIDDEN:
                     sketch_add(self.noted.registers, name_of(&core.skiplist, at))
                     self.noted.is_touched = True
                 at = core_later(core, at, named)

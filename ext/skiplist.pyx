@@ -3,8 +3,9 @@
 Its job: keep records linked by time, by name and by page, and find a place in an order. Not its job: when a record
 should move and what a kind means (core.pyx), or how a record is found by its name in O(1) (table.pyx).
 
-A record is a session or a page, its name inline behind its links. The sessions of a page are its run. The page's record
-is the head of it, so that a run has no header of its own and an empty one no special case.
+A record is a session or a page. A reference names its header, which is small and of odd length; its levels stand before
+it, where they are aligned, and its name behind it. The sessions of a page are its run. The page's record is the head of
+it, so that a run has no header of its own and an empty one no special case.
 
     by time     head <-> session <-> session <-> ...                    oldest first
     by name     head <-> session <-> session <-> ...                    in order of bytes; pages likewise, own head
@@ -24,9 +25,9 @@ William Pugh, "Skip lists: a probabilistic alternative to balanced trees" (1990)
 the finger search of his "A skip list cookbook" (1990), section 3.1.
 """
 
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
-from online.core.arena cimport NO_REF, arena_close, arena_give, arena_open, arena_take
+from online.core.arena cimport NO_REF, UNIT_SHIFT, arena_close, arena_give, arena_open, arena_take
 
 cdef extern from *:
     """
@@ -42,6 +43,10 @@ cdef extern from *:
     """
     void count_step() noexcept nogil
     long long steps_taken() noexcept nogil
+
+
+cdef enum:
+    LEVEL_UNITS = sizeof(Level) >> UNIT_SHIFT            # of the arena
 
 
 def steps():
@@ -61,35 +66,43 @@ cdef void skiplist_close(Skiplist* skiplist) noexcept nogil:
 cdef ref_t skiplist_new(Skiplist* skiplist, Kind kind, Name name, uint32_t hash, int height) noexcept nogil:
     """Make a record that stands in no order yet; a head, of MAX_HEIGHT, stands in all, empty ones. O(1).
 
-    `name` has at most MAX_NAME_BYTES and is copied. Returns NO_REF if there is no memory.
+    `name` has at most MAX_NAME_BYTES and is copied; a page keeps `hash`. Returns NO_REF if there is no memory.
     """
-    cdef size_t fixed = sizeof(Record) - (MAX_HEIGHT - height) * sizeof(Level)
-    cdef ref_t ref = arena_take(&skiplist.arena, fixed + name.n_bytes)
+    cdef uint16_t n_bytes = <uint16_t>name.n_bytes
+    cdef bint is_long = n_bytes >= LONG_NAME
+    cdef size_t n_fixed = height * sizeof(Level) + sizeof(Record) + is_long * sizeof(n_bytes)
+    cdef ref_t ref = arena_take(&skiplist.arena, n_fixed + n_bytes)
     cdef Record* record
+    cdef Page* page
+    cdef char* at
     cdef int level, order
     if ref == NO_REF:
         return NO_REF
+    ref += height * LEVEL_UNITS
     record = record_at(skiplist, ref)
-    record.hash = hash
-    record.name_bytes = <uint16_t>name.n_bytes
-    record.height = <uint8_t>height
-    record.kind = <uint8_t>kind
-    record.page = ref
-    record.key = 0
+    record.shape = <uint8_t>(height | kind << KIND_SHIFT)
+    record.name_bytes = LONG_NAME if is_long else <uint8_t>n_bytes
     if kind == PAGE:
-        record.levels[0].by[<int>BY_TIME].prev = record.levels[0].by[<int>BY_TIME].next = 0
-        record.levels[0].by[<int>BY_PAGE].prev = record.levels[0].by[<int>BY_PAGE].next = ref
+        page = page_at(skiplist, ref)
+        memset(page.counts, 0, sizeof(page.counts))
+        page.hash = hash
+        link_at(skiplist, BY_PAGE, 0, ref).prev = link_at(skiplist, BY_PAGE, 0, ref).next = ref
     elif kind == HEAD:
         for level in range(height):
             for order in range(ORDERS):
-                record.levels[level].by[order].prev = record.levels[level].by[order].next = ref
-    memcpy(<char*>record + fixed, name.at, name.n_bytes)
+                link_at(skiplist, <Order>order, level, ref).prev = ref
+                link_at(skiplist, <Order>order, level, ref).next = ref
+    at = <char*>record + sizeof(Record)
+    if is_long:
+        memcpy(at, &n_bytes, sizeof(n_bytes))
+        at += sizeof(n_bytes)
+    memcpy(at, name.at, n_bytes)
     return ref
 
 
 cdef void skiplist_free(Skiplist* skiplist, ref_t ref) noexcept nogil:
     """Free a record that stands in no order any more. O(1)."""
-    arena_give(&skiplist.arena, ref)
+    arena_give(&skiplist.arena, ref - height_at(skiplist, ref) * LEVEL_UNITS)
 
 
 # Searches. One descent serves all orders; many searches go side by side, so that their waits for memory overlap.
@@ -101,36 +114,43 @@ cdef inline bint is_after(const Skiplist* skiplist, ref_t ref, const Search* sea
     return later_by(record_at(skiplist, ref).key, search.key) > 0
 
 
+cdef inline void look_from(const Skiplist* skiplist, Search* search, ref_t ref) noexcept nogil:
+    """Let a search be at the highest link of a record."""
+    search.link = highest_link(skiplist, search.order, ref)
+    search.level = height_at(skiplist, ref) - 1
+
+
+cdef inline void go_down(Search* search) noexcept nogil:
+    search.link = <const Link*>(<const Level*>search.link + 1)  # lower levels stand behind higher ones
+    search.level -= 1
+
+
 cdef inline void choose_next(const Skiplist* skiplist, Search* search) noexcept nogil:
     """Let `before` be the next record to look at, and fetch it; at the end, let `level` be less than 0."""
-    cdef int order = search.order
-    cdef const Record* at = record_at(skiplist, search.at)
     while search.level >= 0:
-        search.before = at.levels[search.level].by[order].prev
+        search.before = search.link.prev
         if search.before != search.head and search.before != search.overshot:
             prefetch_record(skiplist, search.before, search.level + 1)
             return
         search.overshot = search.before
-        search.level -= 1
+        go_down(search)
 
 
 cdef inline void step(const Skiplist* skiplist, Search* search) noexcept nogil:
     """Look at one record: walk on to it, or find that its link overshoots and go down a level."""
     count_step()
     if is_after(skiplist, search.before, search):
-        search.at = search.before
-        search.level = record_at(skiplist, search.at).height - 1
+        look_from(skiplist, search, search.before)
     else:
         search.overshot = search.before
-        search.level -= 1
+        go_down(search)
     choose_next(skiplist, search)
 
 
 cdef inline void begin(const Skiplist* skiplist, Search* search, ref_t finger) noexcept nogil:
     """Begin at the head, or at a record after the place."""
-    search.at = finger
     search.overshot = NO_REF
-    search.level = record_at(skiplist, finger).height - 1
+    look_from(skiplist, search, finger)
     choose_next(skiplist, search)
 
 

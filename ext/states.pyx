@@ -30,7 +30,7 @@ from online.core.lists cimport (
 )
 from online.core.resp_values cimport MOST_LINE_BYTES, resp_line
 from online.core.sections cimport ANSWERED, NO_MEMORY, TOO_LONG, Asked, Ranked, core_section, core_top
-from online.core.skiplist cimport MAX_NAME_BYTES, MEMBER, Name, name_of, record_at
+from online.core.skiplist cimport MAX_NAME_BYTES, MEMBER, Name, kind_at, name_of, record_at
 
 cdef enum:
     MOST_LOOKED_AT = 500                                 # users of a page, to find its newest members
@@ -110,7 +110,7 @@ cdef class States:
         self.put_int(core_page_people(core, page))
         self.put(b',"users":[')
         for i in range(n):
-            if n_written == MOST_USERS or only_members and record_at(&core.skiplist, listed[i]).kind != <int>MEMBER:
+            if n_written == MOST_USERS or only_members and kind_at(&core.skiplist, listed[i]) != <int>MEMBER:
                 continue
             self.put(b',{"user":' if n_written else b'{"user":')
             self.put_name(name_of(&core.skiplist, listed[i]))
@@ -119,7 +119,7 @@ cdef class States:
             self.put(b',"seen_ms":')
             self.put_int(core_seen_ms(core, listed[i]) + step_ms)
             self.put(b',"kind":"')
-            self.put(kind_name(record_at(&core.skiplist, listed[i]).kind))
+            self.put(kind_name(kind_at(&core.skiplist, listed[i])))
             self.put(b'"}')
             n_written += 1
         self.put(b'],"cursor":')

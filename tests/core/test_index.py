@@ -75,3 +75,20 @@ def test_a_time_before_a_window_has_passed_since_1970_is_counted_right():
         index.hit(b"%d" % nth, b"/", kind=kind, seen_ms=early_ms + nth * 1000, now_ms=early_ms + 3_000)
     counted = [index.count(within_s=within_s, now_ms=early_ms + 3_000) for within_s in (1, 2, 3, 4, 86_400)]
     assert counted == [0, 1, 2, 3, 3]  # the bot, seen last, is nobody
+
+
+@pytest.mark.parametrize("n_bytes", [1, 7, 8, 254, 255, 256, 257, 16_384])
+def test_names_of_every_length_are_found_listed_and_expire(n_bytes):
+    """Lengths up to 254 stand in one byte of a record, longer ones in two that follow."""
+    index = Index(max_user=16_384, max_url=16_384)
+    users = [bytes([97 + n]) * n_bytes for n in range(20)]
+    url = b"/" * n_bytes
+    for n, user in enumerate(users):
+        index.hit(user, url, now_ms=NOW + n)
+        index.hit(user[:-1] + b"z", b"u", now_ms=NOW + n)
+    index._check()
+    assert index.seen(users[3:4], now_ms=NOW + 20) == [(url, NOW + 3)]
+    assert [item[0] for item in index.page(url, 30, now_ms=NOW + 20)[2]] == users[::-1]
+    index.expire(now_ms=LATER)
+    index._check()
+    assert (index.statistics().users, index.statistics().pages) == (0, 0)

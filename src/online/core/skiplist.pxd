@@ -9,12 +9,15 @@ cdef enum:
     MAX_HEIGHT = 12                                      # towers of 4^12 records are served well
     HEIGHT_BITS = 2 * (MAX_HEIGHT - 1)                   # that a height is drawn from
     MAX_NAME_BYTES = 16 * 1024
+    LONG_NAME = 255
+    HEIGHT_MASK = 15
+    KIND_SHIFT = 4
     MAX_SEARCHES = 128                                   # side by side
 
 cdef enum Order:
-    BY_TIME
     BY_NAME
     BY_PAGE
+    BY_TIME
     ORDERS
 
 cdef enum Kind:
@@ -34,22 +37,18 @@ cdef struct Level:
     Link by[ORDERS]                                      # indexed by Order
 
 cdef packed struct Record:
-    uint32_t hash                                        # of the name
-    uint16_t name_bytes
-    uint8_t height                                       # number of levels
-    uint8_t kind
-    ref_t page                                           # of a session
+    # Its levels stand before it, the lowest one next to it; its name follows at once, or its length does.
     uint64_t key                                         # place in time, see key_of
-    Level levels[MAX_HEIGHT]                             # `height` of them; the name follows at once
+    ref_t page                                           # of a session
+    uint8_t shape                                        # number of levels, and from HEIGHT_MASK on the kind
+    uint8_t name_bytes                                   # LONG_NAME: two bytes follow that say how many
 
 cdef packed struct Page:
-    # A record with kind PAGE: it stands in no order by time, so that counts have the room of its key and first link.
-    uint32_t hash
-    uint16_t name_bytes
-    uint8_t height
-    uint8_t kind
-    ref_t page                                           # not used
+    # A record with kind PAGE: it stands in no order by time, so that counts have the room of its key and lowest link.
     uint32_t counts[4]                                   # sessions by kind, MEMBER to BOT
+    uint32_t hash                                        # of the url
+    uint8_t shape
+    uint8_t name_bytes
 
 cdef struct Skiplist:
     Arena arena
@@ -64,7 +63,7 @@ cdef struct Search:
     Name name
     uint64_t key
     ref_t head                                           # in a run, its page
-    ref_t at                                             # the head, or a record after the place
+    const Link* link                                     # of the head, or of a record after the place, at `level`
     ref_t before                                         # the next record to look at, while level >= 0
     ref_t overshot                                       # not after the place; in the end, the answer
     int level
@@ -105,31 +104,48 @@ cdef inline Record* record_at(const Skiplist* skiplist, ref_t ref) noexcept nogi
     return <Record*>arena_at(&skiplist.arena, ref)
 
 cdef inline Page* page_at(const Skiplist* skiplist, ref_t ref) noexcept nogil:
-    return <Page*>arena_at(&skiplist.arena, ref)
+    return <Page*>(arena_at(&skiplist.arena, ref) - (sizeof(Page) - sizeof(Record)))
+
+cdef inline int height_at(const Skiplist* skiplist, ref_t ref) noexcept nogil:
+    return record_at(skiplist, ref).shape & HEIGHT_MASK
+
+cdef inline int kind_at(const Skiplist* skiplist, ref_t ref) noexcept nogil:
+    return record_at(skiplist, ref).shape >> KIND_SHIFT
+
+cdef inline void set_kind(Record* record, int kind) noexcept nogil:
+    record.shape = <uint8_t>(record.shape & HEIGHT_MASK | kind << KIND_SHIFT)
+
+cdef inline Link* link_at(const Skiplist* skiplist, Order order, int level, ref_t ref) noexcept nogil:
+    return &(<Level*>arena_at(&skiplist.arena, ref) - (level + 1)).by[<int>order]
 
 cdef inline ref_t next_of(const Skiplist* skiplist, Order order, ref_t ref) noexcept nogil:
-    return record_at(skiplist, ref).levels[0].by[<int>order].next
+    return link_at(skiplist, order, 0, ref).next
 
 cdef inline ref_t prev_of(const Skiplist* skiplist, Order order, ref_t ref) noexcept nogil:
-    return record_at(skiplist, ref).levels[0].by[<int>order].prev
+    return link_at(skiplist, order, 0, ref).prev
 
 cdef inline Name name_of(const Skiplist* skiplist, ref_t ref) noexcept nogil:
     """Return a record's name; it stands in the record, and is valid as long as that."""
     cdef Record* record = record_at(skiplist, ref)
+    cdef uint16_t n_bytes
     cdef Name name
-    name.at = <const char*>record + (sizeof(Record) - MAX_HEIGHT * sizeof(Level) + record.height * sizeof(Level))
+    name.at = <const char*>record + sizeof(Record)
     name.n_bytes = record.name_bytes
+    if name.n_bytes == LONG_NAME:
+        memcpy(&n_bytes, name.at, sizeof(n_bytes))
+        name.n_bytes = n_bytes
+        name.at += sizeof(n_bytes)
     return name
 
 cdef inline void prefetch_record(const Skiplist* skiplist, ref_t ref, int height) noexcept nogil:
-    """Fetch what a search reads of a record that is probably of this height: its beginning, and that of its name."""
+    """Fetch what a search reads of a record that is probably of this height: its links there, and its name."""
     cdef const char* at = arena_at(&skiplist.arena, ref)
-    prefetch(at)
-    prefetch(at + (sizeof(Record) - MAX_HEIGHT * sizeof(Level) + height * sizeof(Level) + 15))
+    prefetch(at - height * <int>sizeof(Level))
+    prefetch(at + (sizeof(Record) + 9))
 
 cdef inline void prefetch_link(const Skiplist* skiplist, Order order, ref_t ref) noexcept nogil:
     """Fetch the lowest link of a record: most neighbours have no other."""
-    prefetch(&record_at(skiplist, ref).levels[0].by[<int>order])
+    prefetch(link_at(skiplist, order, 0, ref))
 
 cdef inline bint same_word(const char* one, const char* other) noexcept nogil:
     """Whether eight bytes are the same."""
@@ -187,15 +203,14 @@ cdef inline int64_t later_by(uint64_t key, uint64_t other) noexcept nogil:
 # Links. Inline, as each hit unlinks and links its session by time and in a run.
 
 cdef inline Link* highest_link(const Skiplist* skiplist, Order order, ref_t ref) noexcept nogil:
-    cdef Record* record = record_at(skiplist, ref)
-    return &record.levels[record.height - 1].by[<int>order]
+    return link_at(skiplist, order, height_at(skiplist, ref) - 1, ref)
 
-cdef inline void splice(Skiplist* skiplist, int order, int level, ref_t ref, ref_t prev, ref_t next) noexcept nogil:
-    cdef Link* link = &record_at(skiplist, ref).levels[level].by[order]
+cdef inline void splice(Skiplist* skiplist, Order order, int level, ref_t ref, ref_t prev, ref_t next) noexcept nogil:
+    cdef Link* link = link_at(skiplist, order, level, ref)
     link.prev = prev
     link.next = next
-    record_at(skiplist, prev).levels[level].by[order].next = ref
-    record_at(skiplist, next).levels[level].by[order].prev = ref
+    link_at(skiplist, order, level, prev).next = ref
+    link_at(skiplist, order, level, next).prev = ref
 
 cdef inline void skiplist_link(Skiplist* skiplist, Order order, ref_t ref, ref_t after) noexcept nogil:
     """Put a record right behind `after`, a record or head of the order by time or by name. O(1) expected.
@@ -206,20 +221,19 @@ cdef inline void skiplist_link(Skiplist* skiplist, Order order, ref_t ref, ref_t
     cdef ref_t next = next_of(skiplist, order, after)
     cdef int level
     splice(skiplist, order, 0, ref, after, next)
-    for level in range(1, record_at(skiplist, ref).height):
-        while record_at(skiplist, next).height <= level:
+    for level in range(1, height_at(skiplist, ref)):
+        while height_at(skiplist, next) <= level:
             next = highest_link(skiplist, order, next).next
-        splice(skiplist, order, level, ref, record_at(skiplist, next).levels[level].by[<int>order].prev, next)
+        splice(skiplist, order, level, ref, link_at(skiplist, order, level, next).prev, next)
 
 cdef inline void skiplist_unlink(Skiplist* skiplist, Order order, ref_t ref) noexcept nogil:
     """Take a record out of the order by time or by name. O(1) expected."""
-    cdef Record* record = record_at(skiplist, ref)
     cdef int level
     cdef Link link
-    for level in range(record.height):
-        link = record.levels[level].by[<int>order]
-        record_at(skiplist, link.prev).levels[level].by[<int>order].next = link.next
-        record_at(skiplist, link.next).levels[level].by[<int>order].prev = link.prev
+    for level in range(height_at(skiplist, ref)):
+        link = link_at(skiplist, order, level, ref)[0]
+        link_at(skiplist, order, level, link.prev).next = link.next
+        link_at(skiplist, order, level, link.next).prev = link.prev
 
 # Runs: rings through a page's record at level 0, and above it chains that end at the page.
 
@@ -237,32 +251,31 @@ cdef inline void skiplist_enter_run(Skiplist* skiplist, ref_t page, ref_t ref, r
     cdef Link* link
     cdef int level
     splice(skiplist, BY_PAGE, 0, ref, prev, next)
-    for level in range(1, record_at(skiplist, ref).height):
-        while prev != page and record_at(skiplist, prev).height <= level:
+    for level in range(1, height_at(skiplist, ref)):
+        while prev != page and height_at(skiplist, prev) <= level:
             prev = highest_link(skiplist, BY_PAGE, prev).prev
-        while next != page and record_at(skiplist, next).height <= level:
+        while next != page and height_at(skiplist, next) <= level:
             next = highest_link(skiplist, BY_PAGE, next).next
-        link = &record_at(skiplist, ref).levels[level].by[<int>BY_PAGE]
+        link = link_at(skiplist, BY_PAGE, level, ref)
         link.prev = prev
         link.next = next
         if prev != page:
-            record_at(skiplist, prev).levels[level].by[<int>BY_PAGE].next = ref
+            link_at(skiplist, BY_PAGE, level, prev).next = ref
         if next != page:
-            record_at(skiplist, next).levels[level].by[<int>BY_PAGE].prev = ref
+            link_at(skiplist, BY_PAGE, level, next).prev = ref
 
 cdef inline void skiplist_leave_run(Skiplist* skiplist, ref_t page, ref_t ref) noexcept nogil:
     """Take a session out of its page's run. O(1) expected."""
-    cdef Record* record = record_at(skiplist, ref)
-    cdef Link link = record.levels[0].by[<int>BY_PAGE]
+    cdef Link link = link_at(skiplist, BY_PAGE, 0, ref)[0]
     cdef int level
-    record_at(skiplist, link.prev).levels[0].by[<int>BY_PAGE].next = link.next
-    record_at(skiplist, link.next).levels[0].by[<int>BY_PAGE].prev = link.prev
-    for level in range(1, record.height):
-        link = record.levels[level].by[<int>BY_PAGE]
+    link_at(skiplist, BY_PAGE, 0, link.prev).next = link.next
+    link_at(skiplist, BY_PAGE, 0, link.next).prev = link.prev
+    for level in range(1, height_at(skiplist, ref)):
+        link = link_at(skiplist, BY_PAGE, level, ref)[0]
         if link.prev != page:
-            record_at(skiplist, link.prev).levels[level].by[<int>BY_PAGE].next = link.next
+            link_at(skiplist, BY_PAGE, level, link.prev).next = link.next
         if link.next != page:
-            record_at(skiplist, link.next).levels[level].by[<int>BY_PAGE].prev = link.prev
+            link_at(skiplist, BY_PAGE, level, link.next).prev = link.prev
 
 # Places by time, nearly all of them behind the newest record.
 
