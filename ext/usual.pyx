@@ -37,6 +37,8 @@ cdef extern from "Python.h":
         object (*tp_new)(type, tuple, PyObject*)
     PyTypeObject PyTuple_Type
     const Py_ssize_t PY_SSIZE_T_MAX
+    PyObject* PyList_GET_ITEM(list items, Py_ssize_t place)
+    PyObject* PyTuple_GET_ITEM(tuple items, Py_ssize_t place)
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* n_bytes) except NULL
 
 cdef enum:
@@ -252,7 +254,7 @@ cdef class UsualLines:
         try:
             for place in range(begin, end):
                 if lines is not None:
-                    owner = lines[place]
+                    owner = <object>PyList_GET_ITEM(lines, place)
                     at, n_bytes = PyBytes_AS_STRING(<bytes?>owner), PyBytes_GET_SIZE(<bytes>owner)
                 else:
                     at, n_bytes = datagrams.taken[place].at, datagrams.taken[place].n_bytes
@@ -283,7 +285,7 @@ cdef class UsualLines:
         if at != NULL and self.scan(owner, at, end):
             found = self.known(&known_url, &person)
             if found is True:
-                user, kind = <object>person.verdict, KINDS[person.n]
+                user, kind = <object>person.verdict, <object>PyTuple_GET_ITEM(KINDS, person.n)
                 url, seen_ms = <object>known_url, self.last.seen_ms
             elif found is None:
                 found = self.learn()
@@ -331,7 +333,7 @@ cdef class UsualLines:
         found = self.known(&url, &person)
         if found is not True:
             return found
-        return made(self.make, (<object>person.verdict, <object>url, self.last.seen_ms, KINDS[person.n]))
+        return made(self.make, (<object>person.verdict, <object>url, self.last.seen_ms, <object>PyTuple_GET_ITEM(KINDS, person.n)))
 
     cdef object known(self, PyObject** its_url, Slot** its_person):
         """Find what is known of the line that was read last: True if all is, until more is learned; why it is no page
