@@ -333,7 +333,8 @@ cdef class UsualLines:
         found = self.known(&url, &person)
         if found is not True:
             return found
-        return made(self.make, (<object>person.verdict, <object>url, self.last.seen_ms, <object>PyTuple_GET_ITEM(KINDS, person.n)))
+        kind = <object>PyTuple_GET_ITEM(KINDS, person.n)
+        return made(self.make, (<object>person.verdict, <object>url, self.last.seen_ms, kind))
 
     cdef object known(self, PyObject** its_url, Slot** its_person):
         """Find what is known of the line that was read last: True if all is, until more is learned; why it is no page
