@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import shutil
+import socket
 
 import pytest
 import trio
@@ -16,6 +17,7 @@ from tests.serving import START_MS, Wall, join, make_server, memory_line, unbuff
 from tests.simulation.disks import SimulatedDisk
 from tests.wiring import read_resp
 
+from online.core.datagrams import Datagrams
 from online.errors import ConfigError
 from online.limits import Limits
 from online.serve import keeper as keeper_module
@@ -183,7 +185,12 @@ async def log_stream(cell):
         b'<190>Nov 14 22:13:20 web nginx: ::1 - %b [14/Nov/2023:22:13:%02d +0000] "GET /z HTTP/1.1" 200 1 "-" "Mozilla"'
     )
     found = {}
-    cell.syslog._take([line % (b"cleo", 20)], found)
+    sending, receiving = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with sending, receiving:
+        sending.send(line % (b"cleo", 20))
+        datagrams = Datagrams()
+        datagrams.receive(receiving.fileno())
+    cell.syslog._take(datagrams, found)
     cell.syslog._give(b"default", found[b"default"])
     now_ms = cell.server.clock.now_ms()
     if cell.refusal != b"-FULL" or cell.server.sites[b"default"].seen([b"cleo"], now_ms=now_ms) != [None]:
