@@ -169,7 +169,7 @@ cdef class Reactor(Peers):
         now_ns = clock_ns()
         self.took(&self.turns, "turn", now_ns - turn_ns)
         if now_ns - turn_ns >= MEASURED_NS:
-            self.took(&self.turns_cpu, "turn_cpu", processor_ns() - self.cpu_ns)
+            self.took(&self.turns_cpu, "turn_cpu", self.processor_time(now_ns - turn_ns))
         self.left_at_ns = now_ns if is_work_left else 0
         if self.is_waiting:                              # next turn's beginning, if nothing else ran in this one
             self.cpu_ns += now_ns - turn_ns
@@ -218,8 +218,12 @@ cdef class Reactor(Peers):
             times.longest_ns = ns
         if ns >= LONG_NS and self.noted is not None:
             verb = None if self.service.last_verb == NULL else self.service.last_verb.decode()
-            self.noted(name, ns, verb, processor_ns() - self.cpu_ns)
+            self.noted(name, ns, verb, self.processor_time(ns))
         return 0
+
+    cdef int64_t processor_time(self, int64_t ns) noexcept:
+        """Return how much of the last `ns` of this turn the processor worked for us; a guessed beginning may be early."""
+        return min(ns, processor_ns() - self.cpu_ns)
 
     def take_times(self):
         told = {

@@ -35,6 +35,7 @@ cdef class Reactor(Peers):
     cdef Py_ssize_t n_served                             # of `queue`, in this round
 
     cdef bint has_ended(self) noexcept
+    cdef int64_t processor_time(self, int64_t ns) noexcept
     cdef int took(self, Times* times, str name, int64_t ns) except -1
     cdef int accept(self, int fd) except -1
     cdef int watch_listeners(self, uint32_t events) except -1
