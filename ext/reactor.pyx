@@ -222,7 +222,7 @@ cdef class Reactor(Peers):
         return 0
 
     cdef int64_t processor_time(self, int64_t ns) noexcept:
-        """Return how much of the last `ns` of this turn the processor worked for us; a guessed beginning may be early."""
+        """Return how much of the last `ns` of this turn the processor worked for us; its beginning may be guessed."""
         return min(ns, processor_ns() - self.cpu_ns)
 
     def take_times(self):
