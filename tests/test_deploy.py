@@ -5,11 +5,11 @@ Not here: units of systemd (cli/test_units), replicas (bus/test_deploy), metrics
 """
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from tests.programs import program
 
 from online.serve import syslog
 
@@ -18,9 +18,7 @@ SETTINGS = dict(re.findall(r"^([\w.]+) = (\d+)$", (DEPLOY / "sysctl.conf").read_
 
 
 def checked(*command):
-    if shutil.which(command[0]) is None:
-        pytest.skip(f"no {command[0]}")
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60)
+    return subprocess.run([program(command[0]), *map(str, command[1:])], capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -1,18 +1,17 @@
 """What the targets of the Makefile install."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from tests.programs import program
 
 ROOT = Path(__file__).parent.parent
 
 
 def steps(target):
     """The commands of a target in a folder where nothing is built."""
-    make = shutil.which("make") or pytest.skip("make is not installed")
-    command = [make, "--no-print-directory", "--dry-run", "--always-make", target]
+    command = [program("make"), "--no-print-directory", "--dry-run", "--always-make", target]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
 
 

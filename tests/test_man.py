@@ -2,12 +2,12 @@
 
 import argparse
 import re
-import shutil
 import subprocess
 
 import pytest
 from docs.site import man
 from docs.site.reference import parser_of, subparsers_of
+from tests.programs import program
 
 from online.cli.main import COMMANDS
 
@@ -42,12 +42,13 @@ def test_the_first_page_names_all_others(pages):
     assert all(f"online-{name}(1)" in plain(pages["online.1"]).replace("\\fR", "") for name in COMMANDS)
 
 
-@pytest.mark.skipif(shutil.which("groff") is None, reason="no groff")
 def test_groff_has_nothing_to_say_about_the_pages(tmp_path, pages):
     man.write(tmp_path)
     files = sorted(map(str, (tmp_path / "man1").iterdir()))
     assert len(files) == len(pages)
-    ran = subprocess.run(["groff", "-man", "-Tutf8", "-ww", *files], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(
+        [program("groff"), "-man", "-Tutf8", "-ww", *files], capture_output=True, text=True, timeout=60
+    )
     told = [line for line in ran.stderr.splitlines() if "cannot adjust" not in line and "can't break" not in line]
     assert (ran.returncode, told) == (0, [])
     assert "ONLINE-SERVE(1)" in ran.stdout

@@ -4,7 +4,6 @@ import contextlib
 import http.cookiejar
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from tests.programs import program
 from tests.serving import PATIENCE_S, environment, listens, until
 
 GUIDES = Path(__file__).parent.parent / "docs"
@@ -148,13 +147,6 @@ def site_environment(**variables):
     """The environment of a website: the programs beside this Python come first."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return environment(PATH=path, PYTHONUNBUFFERED="1", **{name: str(value) for name, value in variables.items()})
-
-
-def program(name):
-    path = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], "/usr/sbin"]))  # where Debian keeps servers
-    if path is None:
-        pytest.skip(f"{name} is not installed; the package stands in .ci/packages")
-    return path
 
 
 # Middleware

@@ -4,6 +4,7 @@ import subprocess
 
 import redis
 from tests.bus.servers import Broker
+from tests.programs import program
 from tests.serving import until
 
 from online.bus.redisbus import STREAM
@@ -40,7 +41,7 @@ class Watched:
             f"port {self._watcher.port}\nbind 127.0.0.1\nsentinel monitor hits 127.0.0.1 {self.master.port} 1\n"
             "sentinel down-after-milliseconds hits 300\nsentinel failover-timeout hits 2000\n"
         )
-        words = ["redis-server", str(self._config), "--sentinel"]
+        words = [program("redis-server"), str(self._config), "--sentinel"]
         self._sentinel = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         agree(lambda: len(self._watcher.client.sentinel_slaves("hits")) == 1)
         return self

@@ -1,7 +1,6 @@
 """What the tests of the bus share: a real redis-server or brokers of Kafka, and servers that are replicas on it."""
 
 import contextlib
-import shutil
 import subprocess
 from functools import wraps
 
@@ -9,6 +8,7 @@ import pytest
 import redis
 import trio
 from tests.bus.brokers import Kafka
+from tests.programs import program
 from tests.serving import LOCAL, Peer
 from tests.serving import until as until_so
 from tests.serving import until_turn as until
@@ -37,7 +37,8 @@ class Broker:
         self._process = None
 
     def start(self, *options):
-        words = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)]
+        listen = ["--port", str(self.port), "--bind", "127.0.0.1"]
+        words = [program("redis-server"), *listen, "--dir", str(self._directory)]
         words += ["--save", "", "--daemonize", "no", *self._options, *options]
         self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until_so(self.client.ping, redis.ConnectionError)
@@ -73,8 +74,6 @@ def broker(request, tmp_path, monkeypatch):
     if getattr(request, "param", "redis") == "kafka":
         monkeypatch.setattr("online.bus.kafkabus.ANSWER_S", 0.5)  # its library notices only so that nobody is there
         made = Kafka()
-    elif shutil.which("redis-server") is None:
-        pytest.fail("these tests need redis-server, of the Debian package of this name")
     else:
         made = Broker(tmp_path)
     yield made.start()

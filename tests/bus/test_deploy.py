@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.bus.brokers import Kafka
+from tests.programs import program
 from tests.serving import environment, until
 
 from online_client import Client, OnlineError
@@ -31,6 +31,15 @@ def five_ports():
     raise AssertionError("no five ports are free")
 
 
+def group_of(directory, port, *programs, **given):
+    """Start the group that deploy/ describes; the programs that it takes from the PATH have to be there."""
+    for name in programs:
+        program(name)
+    command = ["bash", DEPLOY / "replicas.sh", directory, str(port)]
+    told = environment(ONLINE=f"{sys.executable} -m online", **given)
+    return subprocess.Popen(command, env=told, stdout=subprocess.DEVNULL)
+
+
 def answered(client, ask):
     """Whether a question is answered, and right."""
     try:
@@ -40,14 +49,9 @@ def answered(client, ask):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("haproxy") is None, reason="needs HAProxy")
 def test_the_group_answers_while_a_replica_is_killed(tmp_path):
     port = five_ports()
-    group = subprocess.Popen(
-        ["bash", DEPLOY / "replicas.sh", tmp_path, str(port)],
-        env=environment(ONLINE=f"{sys.executable} -m online"),
-        stdout=subprocess.DEVNULL,
-    )
+    group = group_of(tmp_path, port, "haproxy", "redis-server")
     try:
         with (
             Client(f"online://127.0.0.1:{port}/default", timeout=5) as client,
@@ -72,14 +76,9 @@ def test_the_group_answers_while_a_replica_is_killed(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("haproxy") is None, reason="needs HAProxy")
 def test_the_group_uses_a_bus_that_runs_already(tmp_path):
     kafka, port = Kafka(), five_ports()
-    group = subprocess.Popen(
-        ["bash", DEPLOY / "replicas.sh", tmp_path, str(port)],
-        env=environment(ONLINE=f"{sys.executable} -m online", ONLINE_BUS=kafka.start().url),
-        stdout=subprocess.DEVNULL,
-    )
+    group = group_of(tmp_path, port, "haproxy", ONLINE_BUS=kafka.start().url)
     try:
         with (
             Client(f"online://127.0.0.1:{port + 3}/default", timeout=5) as second,

@@ -1,9 +1,9 @@
 """`online completion`: scripts that the shells take, and that know every command."""
 
-import shutil
 import subprocess
 
 import pytest
+from tests.programs import program
 
 from online.cli.completion import SHELLS
 from online.cli.main import COMMANDS, main
@@ -11,8 +11,7 @@ from online.cli.main import COMMANDS, main
 
 @pytest.fixture(params=SHELLS)
 def shell(request):
-    if shutil.which(request.param) is None:
-        pytest.skip(f"no {request.param}")
+    program(request.param)
     return request.param
 
 

@@ -2,11 +2,11 @@
 
 import re
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from tests.programs import program
 
 from online.cli.main import parser_of
 
@@ -15,7 +15,6 @@ UNITS = sorted([*DEPLOY.glob("*.service"), *DEPLOY.glob("*.socket")])
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
 def test_systemd_understands_the_unit(unit, tmp_path):
     # Programs and users of the machine that it is for are not there.
     text = re.sub(r"^ExecStart=.*$", "ExecStart=/bin/true", unit.read_text(), flags=re.MULTILINE)
@@ -26,7 +25,10 @@ def test_systemd_understands_the_unit(unit, tmp_path):
         )
     (tmp_path / unit.name).write_text(text)
     ran = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(tmp_path / unit.name)], capture_output=True, text=True, timeout=60
+        [program("systemd-analyze"), "verify", "--man=no", str(tmp_path / unit.name)],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (ran.returncode, [line for line in ran.stderr.splitlines() if unit.name in line]) == (0, [])
 

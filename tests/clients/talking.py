@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.websites import NODE_PATH, program
+from tests.programs import program
+from tests.websites import NODE_PATH
 
 CLIENTS = Path(__file__).parent
 

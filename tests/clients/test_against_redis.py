@@ -10,8 +10,8 @@ import subprocess
 from contextlib import suppress
 
 import pytest
+from tests.programs import program
 from tests.serving import listens, server_process, until
-from tests.websites import program
 
 PING = b"*1\r\n$4\r\nPING\r\n"
 

@@ -14,8 +14,8 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from tests.clients.talking import TALKERS, TOKEN, check_replies, conversation, good, run, talker, wall_ms
+from tests.programs import program
 from tests.serving import until
-from tests.websites import program
 
 # redis-py
 

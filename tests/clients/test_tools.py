@@ -9,8 +9,9 @@ from contextlib import contextmanager
 import pytest
 import redis
 from tests.clients.talking import run
+from tests.programs import program
 from tests.serving import until
-from tests.websites import free_port, program
+from tests.websites import free_port
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def test_prometheus_exporter(port, client):
         log = running.stdout.read()
     figures = dict(re.findall(r"^(redis_\S+) (\S+)$", told, re.MULTILINE))
     assert figures["redis_up"] == "1"
-    assert figures["redis_exporter_last_scrape_error{err=\"\"}"] == "0"
+    assert figures['redis_exporter_last_scrape_error{err=""}'] == "0"
     for name in (
         "redis_commands_processed_total",
         "redis_connections_received_total",

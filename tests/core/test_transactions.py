@@ -1,11 +1,11 @@
 """MULTI and EXEC: the same bytes as a real Redis, bounded, of one moment, and whole or not at all."""
 
-import shutil
 import socket
 import subprocess
 
 import pytest
 from tests.core.conversation import Speaker
+from tests.programs import program
 from tests.serving import listens, until
 from tests.websites import free_port
 from tests.wiring import NOW, Wiring, feed, read_pack, read_resp, request, resp
@@ -35,11 +35,9 @@ def bytes_of(pipeline):
 
 @pytest.fixture(scope="module")
 def redis_port(tmp_path_factory):
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
     port = free_port()
     folder = tmp_path_factory.mktemp("redis")
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    command = [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     until(lambda: listens(port))
     yield port

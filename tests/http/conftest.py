@@ -5,8 +5,8 @@ import re
 import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 from playwright.sync_api import sync_playwright
+from tests.programs import program
 from tests.serving import PATIENCE_S
-from tests.websites import program
 
 #: Violations of WCAG A and AA are counted, as axe-core finds them.
 AXE_OPTIONS = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}

@@ -9,8 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import trustme
 from playwright.sync_api import expect
+from tests.programs import program
 from tests.serving import PATIENCE_S, server_process
-from tests.websites import GUIDES, free_port, nginx, program
+from tests.websites import GUIDES, free_port, nginx
 
 from online_client import Client
 
@@ -198,6 +199,7 @@ def test_the_page_of_the_api(open_page, server, check_accessible):
 
 
 # Behind nginx
+
 
 @contextlib.contextmanager
 def behind_nginx(folder, upstream):

@@ -9,8 +9,9 @@ from urllib.request import urlopen
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
+from tests.programs import program
 from tests.serving import PATIENCE_S, server_process, until
-from tests.websites import GUIDES, nginx, program
+from tests.websites import GUIDES, nginx
 
 from online_client import Client
 

@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.programs import program
 from tests.serving import command, environment, listens, run_command, until
-from tests.websites import free_port, nginx, program
+from tests.websites import free_port, nginx
 
 from online_client import Kinds
 

@@ -5,8 +5,9 @@ import re
 import subprocess
 
 import pytest
+from tests.programs import program
 from tests.serving import PATIENCE_S, until
-from tests.websites import blocks, nginx, program
+from tests.websites import blocks, nginx
 
 from online.logs.formats import reader_of
 from online.logs.pages import DROPPED, Pages

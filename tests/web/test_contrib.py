@@ -10,8 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.programs import program
 from tests.serving import PATIENCE_S
-from tests.websites import FIREFOX, NODE_PATH, Browser, blocks, free_port, hanging_url, program, website
+from tests.websites import FIREFOX, NODE_PATH, Browser, blocks, free_port, hanging_url, website
 
 from online_client import Kinds
 from online_client.guests import guest_key, guest_name

@@ -3,15 +3,14 @@
 import base64
 import contextlib
 import http.client
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.programs import program
 from tests.serving import environment, listens, run_command, until
 from tests.websites import free_port, nginx
 
@@ -27,15 +26,6 @@ REQUESTS = [
     ("/style.css", "nobody1", BROWSER, "127.0.0.1"),
     ("/gone", "nobody2", BROWSER, "127.0.0.1"),
 ]
-
-
-def found(program):
-    """Where a program is; a user's PATH may lack the folder of servers."""
-    return shutil.which(program, path=os.pathsep.join([os.environ["PATH"], "/usr/sbin"]))
-
-
-def wanted(program):
-    return pytest.mark.skipif(found(program) is None, reason=f"{program} is not installed")
 
 
 def from_guide(guide, mark, nth=0, **given):
@@ -111,7 +101,9 @@ def test_nginx_by_its_own_log_file(tmp_path, syslog_server, syslog_client):
                 request(port, *each)
             assert_all_came(syslog_client)
             log.rename(tmp_path / "access.log.1")
-            subprocess.run([found("nginx"), "-c", f"{tmp_path}/nginx.conf", "-p", tmp_path, "-s", "reopen"], check=True)
+            subprocess.run(
+                [program("nginx"), "-c", f"{tmp_path}/nginx.conf", "-p", tmp_path, "-s", "reopen"], check=True
+            )
             until(log.exists)
             request(port, "/after", "theo")
             until(lambda: syslog_client.seen("theo")[0].url == "/after")
@@ -145,7 +137,6 @@ def apache_configuration(folder, port, inside):
         {inside}"""
 
 
-@wanted("apache2")
 @pytest.mark.parametrize("way", ["syslog", "pipe", "cookie"])
 def test_apache(tmp_path, syslog_server, syslog_client, way):
     """Nobody is logged in: Apache is not set up to ask for passwords, and then cannot be sent any."""
@@ -158,14 +149,13 @@ def test_apache(tmp_path, syslog_server, syslog_client, way):
         command = f"{sys.executable} -m online feed - --url {syslog_server.url}"
         inside = from_guide("apache.md", mark, feed=command)
     (tmp_path / "apache.conf").write_text(apache_configuration(tmp_path, port, inside))
-    with running(found("apache2"), "-f", f"{tmp_path}/apache.conf", "-DFOREGROUND", port=port):
+    with running(program("apache2"), "-f", f"{tmp_path}/apache.conf", "-DFOREGROUND", port=port):
         for target, user, agent, address in REQUESTS:
             who = {"cookie": "session=theo"} if way == "cookie" and user == "theo" else {}
             request(port, target, None, agent, "127.0.0.5" if user == "theo" and not who else address, **who)
         assert_all_came(syslog_client, theo="guest")
 
 
-@wanted("haproxy")
 def test_haproxy_over_syslog(tmp_path, syslog_server, syslog_client):
     port = free_port()
     (tmp_path / "haproxy.cfg").write_text(f"""
@@ -180,7 +170,7 @@ frontend www
     http-request return status 404 if {{ path /gone }}
     http-request return status 200 content-type text/plain string hello
 """)
-    with running(found("haproxy"), "-db", "-f", f"{tmp_path}/haproxy.cfg", port=port):
+    with running(program("haproxy"), "-db", "-f", f"{tmp_path}/haproxy.cfg", port=port):
         for target, user, agent, address in REQUESTS:
             request(port, target, user, agent, "127.0.0.5" if user == "theo" else address)
         assert_all_came(syslog_client, theo="guest")
