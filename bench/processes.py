@@ -38,6 +38,24 @@ def huge_page_bytes(pid: int | None = None) -> int:
     return int(found[1]) * 1024
 
 
+@contextlib.contextmanager
+def placed(*pids: int) -> Iterator[None]:
+    """Hold servers on one processor, and this process with those that it starts on another.
+
+    What wakes a server on its own processor pays a third of what it costs to wake one on another: without this, two
+    servers that do the same can differ by that much.
+    """
+    before = os.sched_getaffinity(0)
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(task.name), {max(before)})
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 class Server(NamedTuple):
     port: int
     pid: int

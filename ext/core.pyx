@@ -225,7 +225,7 @@ cdef inline void leave_page(Core* core, ref_t session, int kind) noexcept nogil:
 cdef void count_session(Core* core, int kind, int64_t seen_ms, int by) noexcept nogil:
     core.kinds[kind] += by
     core.people += by * are_people(kind)
-    core.seconds[(seen_ms // 1000) % core.window_s].kinds[kind] += <uint32_t>by
+    core.seconds[<uint64_t>seen_ms // 1000 % <uint64_t>core.window_s].kinds[kind] += <uint32_t>by
 
 
 cdef inline void forget_overdue(Core* core, int kind) noexcept nogil:
@@ -261,10 +261,9 @@ cdef void attach(Core* core, ref_t session, int kind, ref_t page, int64_t seen_m
     note_change(core, page, kind, 1)
 
 
-cdef void detach(Core* core, ref_t session) noexcept nogil:
+cdef void detach(Core* core, ref_t session, int64_t seen_ms) noexcept nogil:
     """Undo `attach`; the page may stay behind without sessions."""
     cdef Record* record = record_at(&core.skiplist, session)
-    cdef int64_t seen_ms = ms_of(core, record.key)
     cdef int kind = kind_at(&core.skiplist, session)
     if core_is_online(core, seen_ms):
         count_session(core, kind, seen_ms, -1)
@@ -313,7 +312,7 @@ cdef void expire_session(Core* core, ref_t session) noexcept nogil:
 cdef void core_forget(Core* core, ref_t session) noexcept nogil:
     """Drop a session, and its page if it was the last one there, and tell nobody whose it was. O(1) expected."""
     cdef ref_t page = record_at(&core.skiplist, session).page
-    detach(core, session)
+    detach(core, session, core_seen_ms(core, session))
     if core_is_named(core, session):
         leave_names(core, session)
     if page != NO_REF and sessions_on(core, page) == 0:
@@ -411,7 +410,7 @@ cdef bint core_settle_page(Core* core, Name url, bint with_bots, int64_t* left, 
 
 # Hits
 
-cdef Outcome core_check_hit(const Core* core, const Hit* hit) noexcept nogil:
+cdef inline Outcome check_hit(const Core* core, const Hit* hit) noexcept nogil:
     """Return what is wrong with a hit in itself, or ACCEPTED. O(1), or O(bytes) of the user if users are divided."""
     if not 0 < hit.user.n_bytes <= core.max_user:
         return BAD_USER
@@ -424,6 +423,11 @@ cdef Outcome core_check_hit(const Core* core, const Hit* hit) noexcept nogil:
     if core.owned != NULL and not owns(core.owned, hit.user):
         return MOVED
     return ACCEPTED
+
+
+cdef Outcome core_check_hit(const Core* core, const Hit* hit) noexcept nogil:
+    """As `check_hit`, for other modules: what each hit passes is inline."""
+    return check_hit(core, hit)
 
 
 cdef inline void count_outcome(Core* core, const Hit* hit, Outcome outcome) noexcept nogil:
@@ -476,17 +480,12 @@ cdef void core_begin_minute(Core* core) noexcept nogil:
         core.most_kinds[kind] = core.kinds[kind]
 
 
-cdef Outcome apply_hit(Core* core, const Hit* hit, Ahead* ahead, ref_t session, int64_t seen_ms) noexcept nogil:
-    """Make a hit its user's session (NO_REF: a new one), or change nothing if a limit does not let it."""
-    cdef bint is_new = session == NO_REF
-    cdef bint was_named = not is_new and core_is_named(core, session)
-    cdef ref_t left = NO_REF if is_new else record_at(&core.skiplist, session).page
-    cdef ref_t page = NO_REF
-    cdef bint is_new_page = False
-    cdef int64_t freed = 0
-    if hit.kind != DEPARTED:
-        page = table_find(&core.pages, &core.skiplist, <uint32_t>ahead.url_hash, hit.url)
-        is_new_page = page == NO_REF
+cdef Outcome make_records(Core* core, const Hit* hit, const Ahead* ahead, ref_t* session, ref_t* page) noexcept nogil:
+    """Make the records that a hit wants and has not (NO_REF), or none if a limit does not let it."""
+    cdef bint is_new = session[0] == NO_REF
+    cdef bint is_new_page = page[0] == NO_REF and hit.kind != DEPARTED
+    cdef ref_t left = NO_REF if is_new else record_at(&core.skiplist, session[0]).page
+    cdef int64_t freed
     if is_new and (table_used(&core.users) >= core.max_users
                    or hit.kind == DEPARTED and core.kinds[<int>DEPARTED] >= core.max_strangers):
         return FULL_USERS
@@ -495,22 +494,46 @@ cdef Outcome apply_hit(Core* core, const Hit* hit, Ahead* ahead, ref_t session, 
         if table_used(&core.pages) - freed >= core.max_pages:
             return FULL_PAGES
     if is_new:
-        session = new_record(core, &core.users, <Kind>hit.kind, hit.user, ahead.user_hash)
-        if session == NO_REF:
+        session[0] = new_record(core, &core.users, <Kind>hit.kind, hit.user, ahead.user_hash)
+        if session[0] == NO_REF:
             return FULL_MEMORY
     if is_new_page:
-        page = new_record(core, &core.pages, PAGE, hit.url, ahead.url_hash)
-        if page == NO_REF:
+        page[0] = new_record(core, &core.pages, PAGE, hit.url, ahead.url_hash)
+        if page[0] == NO_REF:
             if is_new:
-                skiplist_free(&core.skiplist, session)
+                skiplist_free(&core.skiplist, session[0])
             return FULL_MEMORY
-        link_page(core, page, ahead.url_finger)
+        link_page(core, page[0], ahead.url_finger)
     if is_new:
-        table_add(&core.users, <uint32_t>ahead.user_hash, session)
-    else:
+        table_add(&core.users, <uint32_t>ahead.user_hash, session[0])
+    return ACCEPTED
+
+
+cdef Outcome apply_hit(
+    Core* core, const Hit* hit, Ahead* ahead, ref_t session, int64_t newest_ms, int64_t seen_ms
+) noexcept nogil:
+    """Make a hit its user's session, or change nothing if a limit does not let it.
+
+    `session` is the one until now, of `newest_ms`, or NO_REF.
+    """
+    cdef bint is_new = session == NO_REF
+    cdef bint was_named = not is_new and core_is_named(core, session)
+    cdef ref_t left = NO_REF if is_new else record_at(&core.skiplist, session).page
+    cdef ref_t page = NO_REF, made = session, made_page
+    cdef Outcome outcome
+    if hit.kind != DEPARTED:
+        page = table_find(&core.pages, &core.skiplist, <uint32_t>ahead.url_hash, hit.url)
+    if is_new or page == NO_REF:
+        made_page = page
+        outcome = make_records(core, hit, ahead, &made, &made_page)
+        if outcome != ACCEPTED:
+            return outcome
+        session = made
+        page = made_page
+    if not is_new:
         if hit.kind == DEPARTED and core.gone != NULL:
             tell_gone(core, session)
-        detach(core, session)
+        detach(core, session, newest_ms)
     attach(core, session, hit.kind, page, seen_ms)
     if left != NO_REF and sessions_on(core, left) == 0:
         drop_page(core, left)
@@ -560,12 +583,12 @@ cdef Outcome judge_hit(Core* core, const Hit* hit, Ahead* ahead) noexcept nogil:
     elif core.keeps_nothing:
         ahead.written_ms = seen_ms
         return ACCEPTED
-    outcome = apply_hit(core, hit, ahead, session, seen_ms)
+    outcome = apply_hit(core, hit, ahead, session, newest_ms, seen_ms)
     while outcome >= FULL_USERS and core_expire_some(core, EXPIRED_AT_ONCE):
         again = ahead[0]
         again.user_finger = again.url_finger = NO_REF  # they may have gone
         session = table_find(&core.users, &core.skiplist, <uint32_t>ahead.user_hash, hit.user)
-        outcome = apply_hit(core, hit, &again, session, seen_ms)
+        outcome = apply_hit(core, hit, &again, session, newest_ms, seen_ms)
     if newest_ms < core.visits_from_ms and outcome == ACCEPTED:
         core.visit(core.past, hit, seen_ms, newest_ms)
     return outcome
@@ -573,7 +596,7 @@ cdef Outcome judge_hit(Core* core, const Hit* hit, Ahead* ahead) noexcept nogil:
 
 cdef Outcome core_settle_hit(Core* core, const Hit* hit, Ahead* ahead) noexcept nogil:
     """Carry out a hit unless something is wrong with it in itself, and count what became of it. `core_tell` follows."""
-    cdef Outcome outcome = core_check_hit(core, hit)
+    cdef Outcome outcome = check_hit(core, hit)
     if outcome == ACCEPTED:
         outcome = judge_hit(core, hit, ahead)
     count_outcome(core, hit, outcome)

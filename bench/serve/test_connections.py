@@ -5,7 +5,6 @@ Each server is a process of its own. What is compared is measured in turn, quest
 
 import contextlib
 import json
-import os
 import re
 import resource
 import socket
@@ -20,6 +19,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from bench.processes import placed
 from bench.workloads import FORUM
 
 IDLE = 10_000
@@ -94,17 +94,6 @@ def crowd(port: int, n: int) -> Iterator[None]:
         for _ in range(n):
             ask(stack.enter_context(connect(port)))
         yield
-
-
-@contextlib.contextmanager
-def placed(*pids: int) -> Iterator[None]:
-    """Hold these processes on one processor and this one on another: a wake-up costs three times as much to some."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    for pid in pids:
-        os.sched_setaffinity(pid, {max(before)})
-    yield
-    os.sched_setaffinity(0, before)
 
 
 @pytest.fixture

@@ -20,7 +20,9 @@ from bench.peers.online_server import OnlineBatches, OnlineServer
 from bench.peers.postgres_table import PostgresTable
 from bench.peers.redis_recipe import RedisRecipe, ValkeyRecipe
 from bench.peers.reference_index import ReferencePeer
+from bench.peers.serving import Serving
 from bench.peers.sqlite_table import SqliteTable
+from bench.processes import placed
 from bench.recording import Recorder
 from bench.workloads import FORUM, FRAME_HITS, Workload, sized, warmed
 
@@ -153,9 +155,10 @@ def test_questions(ring: Ring, question: Question, record: Recorder, quick: bool
     peers = (ring.rival, ring.commands)
     asks = {peer: peer.asking(question, url) for peer in peers}
     took: dict[Peer, list[Asked]] = {peer: [] for peer in peers}
-    for _round in range(ROUNDS):
-        for peer, ask in asks.items():
-            took[peer].append(go_on_asking(peer, ask, ASKING_S / (5 if quick else 1)))
+    with placed(*(peer.pid for peer in peers if isinstance(peer, Serving))):
+        for _round in range(ROUNDS):
+            for peer, ask in asks.items():
+                took[peer].append(go_on_asking(peer, ask, ASKING_S / (5 if quick else 1)))
 
     record.version(ring.rival.name, ring.rival.version())
     group = ASKED[question].format(ring.workload.n_users)

@@ -18,6 +18,7 @@ from bench.peers import LISTED
 from bench.peers.online_server import OnlineServer, OnlineStreams
 from bench.peers.redis_recipe import RedisRecipe
 from bench.peers.serving import Speaking, program
+from bench.processes import placed
 from bench.recording import Recorder
 
 USERS, URLS = 100_000, 10_000
@@ -121,10 +122,11 @@ def check_answers(court: Court) -> None:
 def test_redis_benchmark(match: Match, court: Court, asker: Path, record: Recorder, quick: bool) -> None:
     n_asked = match.n_asked // (5 if quick else 1)
     asked: dict[Speaking, list[Asked]] = {server: [] for server in court}
-    for _round in range(ROUNDS):
-        for server, found in asked.items():
-            question = match.theirs if server is court.redis else match.ours
-            found.append(run(asker, server, question, match.pipelined, n_asked))
+    with placed(*(server.pid for server in court)):
+        for _round in range(ROUNDS):
+            for server, found in asked.items():
+                question = match.theirs if server is court.redis else match.ours
+                found.append(run(asker, server, question, match.pipelined, n_asked))
 
     record.version("Redis", court.redis.version())
     waiting = "one question each" if match.pipelined == 1 else f"{match.pipelined} questions each"
