@@ -8,7 +8,7 @@ once: what was published is left behind.
     replay    a window of HITS hits, in such entries, read and applied by a server that starts; 9,000,000 are 30 minutes
               at 5,000 hits/s
     visible   from a hit on one replica to its being seen on another, on an idle site and at LOAD hits/s
-    taken     hits/s that a server takes by batches, with a bus and without
+    taken     hits that a server takes by batches in a second, and in a second of its processor, with a bus and without
 
 Cores may be shared with others, and redis-server shares them with the servers: ratios within one run are worth more
 than the figures. Prints one line each.
@@ -27,13 +27,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
-from typing import Any, TypeVar
+from itertools import count, cycle, islice
+from typing import Any, NamedTuple, TypeVar
 
 import msgpack
 import redis
 import trio
 from bench.peers.serving import free_port
+from bench.processes import cpu_ns
 
 from online.bus import engines
 from online.bus.entries import BEGINNING, Bus
@@ -226,14 +227,23 @@ async def visible_ms(where: Where, rate: int, n: int = 400) -> list[float]:
     return sorted(times)
 
 
-def taken_s(where: Where | None = None) -> tuple[float, float]:
-    """How long a server takes to answer batches of hits from one connection, and until the bus has them."""
+class Taken(NamedTuple):
+    """What batches of hits from one connection took, in seconds."""
+
+    answered_s: float
+    on_the_bus_s: float  #: until it has them, and the server has read them there
+    cpu_s: float  #: of the server, until then
+
+
+def taken(where: Where | None = None) -> Taken:
+    """Let a server take batches of hits, each of other users than those before it: none of them is a repeat."""
     port = free_port()
     words = [sys.executable, "-m", "online", "serve", "--listen", f"127.0.0.1:{port}"]
     words += ["--bus", where.url, "--partition", str(where.partition)] if where else []
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
-    hits = [(b"user%d" % (n * 7919 % USERS), b"/forum/thread/%d" % (n % 5000)) for n in range(1_000)]
-    batches = [msgpack.packb([0, number, "hits", hits]) for number in range(BATCHES)]
+    hits = [(b"user%d" % (n * 7919 % USERS), b"/forum/thread/%d" % (n % 5000)) for n in range(USERS)]
+    packed = [msgpack.packb([0, 1, "hits", hits[n : n + 1_000]]) for n in range(0, USERS, 1_000)]
+    batches = list(islice(cycle(packed), BATCHES))
     unpacker = msgpack.Unpacker()
     try:
         while True:
@@ -244,7 +254,7 @@ def taken_s(where: Where | None = None) -> tuple[float, float]:
                     break
             except OSError:
                 time.sleep(0.02)
-        began_s = time.perf_counter()
+        cpu_before_ns, began_s = cpu_ns(process.pid), time.perf_counter()
         answered = sent = 0
         while answered < len(batches):
             while sent < len(batches) and sent - answered < 8:
@@ -258,7 +268,8 @@ def taken_s(where: Where | None = None) -> tuple[float, float]:
             connection.sendall(msgpack.packb([0, 0, "info", ["bus"]]))
             told = connection.recv(65_536)
             is_on_the_bus = b"waiting_bytes:0" in told and b"lag_entries:0" in told
-        return answered_s, time.perf_counter() - began_s
+        on_the_bus_s = time.perf_counter() - began_s
+        return Taken(answered_s, on_the_bus_s, (cpu_ns(process.pid) - cpu_before_ns) / 1e9)
     finally:
         connection.close()
         process.kill()
@@ -292,16 +303,16 @@ def main() -> None:
             f"visible on another replica, at {n_a_second:,} hits/s: median {statistics.median(times):.1f} ms, "
             f"p99 {times[int(len(times) * 0.99)]:.1f} ms"
         )
-    without_s, with_s = [], []
-    for _ in range(3):
-        without_s.append(taken_s())
+    without, with_bus = [], []
+    for _ in range(5):
+        without.append(taken())
         with on(url) as where:
-            with_s.append(taken_s(where))
-    without = statistics.median(answered_s for answered_s, _ in without_s)
-    for what, number in (("answered", 0), ("and on the bus", 1)):
-        median_s = statistics.median(each[number] for each in with_s)
-        rate = BATCHES / 1000 / median_s
-        print(f"hits {what}: {without / median_s:.2f} of those without a bus ({rate:.2f} M hits/s)")
+            with_bus.append(taken(where))
+    alone, beside = (Taken(*map(statistics.median, zip(*each, strict=True))) for each in (without, with_bus))
+    for what, took_s in (("answered", beside.answered_s), ("and on the bus", beside.on_the_bus_s)):
+        rate = BATCHES / 1000 / took_s
+        print(f"hits {what}: {alone.answered_s / took_s:.2f} of those without a bus ({rate:.2f} M hits/s)")
+    print(f"hits of a second of the server's processor: {alone.cpu_s / beside.cpu_s:.2f} of those without a bus")
 
 
 if __name__ == "__main__":

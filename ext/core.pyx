@@ -578,8 +578,10 @@ cdef Outcome judge_hit(Core* core, const Hit* hit, Ahead* ahead) noexcept nogil:
         newest_ms = core_seen_ms(core, session)
         if seen_ms < newest_ms:
             return STALE
-        if seen_ms == newest_ms and is_repeat(core, session, hit):
-            return ACCEPTED
+        if seen_ms == newest_ms:
+            if is_repeat(core, session, hit):
+                return ACCEPTED
+            core.tally.tied += 1
     elif core.keeps_nothing:
         ahead.written_ms = seen_ms
         return ACCEPTED

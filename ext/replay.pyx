@@ -88,6 +88,7 @@ cdef class Replay:
     cdef readonly int64_t records
     cdef readonly int64_t n_applied
     cdef readonly int64_t refused
+    cdef readonly int64_t ties
     cdef readonly int64_t first_ms
     cdef readonly int64_t last_ms
 
@@ -290,8 +291,9 @@ cdef class Replay:
             core_advance(&self.index.core, seen_ms)
 
     cdef inline void count(self, const Tally* before) noexcept:
-        """Forget what was counted of an echo, but for sessions that it expired."""
+        """Count ties, and forget what was counted of an echo, but for sessions that it expired."""
         cdef int64_t expired = self.index.core.tally.expired
+        self.ties += self.index.core.tally.tied - before.tied
         if self.is_echo:
             self.index.core.tally = before[0]
             self.index.core.tally.expired = expired

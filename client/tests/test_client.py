@@ -380,7 +380,8 @@ def told(people: int) -> bytes:
 def test_a_watched_connection_that_is_silent_is_asked(
     serve: Any, scripts: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(online_client.client, "SILENCE_S", SHORT_S)
+    silence_s = 0.5  # longer than a thread waits for its turn on a busy machine
+    monkeypatch.setattr(online_client.client, "SILENCE_S", silence_s)
     monkeypatch.setattr(online_client.client, "FIRST_PAUSE_S", SHORT_S)
 
     def script(talk: Any) -> None:
@@ -394,7 +395,7 @@ def test_a_watched_connection_that_is_silent_is_asked(
         talk.request()
 
     server = serve(script)
-    with Client(server.url, timeout=SHORT_S) as client:
+    with Client(server.url, timeout=silence_s) as client:
         states = client.watch("count")
         assert [next(states).value for _ in range(5)] == [1, 2, 10, 11, 12]
         states.close()

@@ -50,7 +50,7 @@ async def test_who_was_away_forgets_when_it_starts(broker, tmp_path):
             await one.hit(b"unforgettable", b"/a")
             await until_answer(other, b"COUNT", ":1")
         assert await one.ask(b"FORGET unforgettable") == ":1"
-        await until(lambda: one.bus.follower.own >= 3)  # the hit, that the user left, and whom to forget
+        await until(lambda: one.bus.follower.entries >= 3)  # the hit, that the user left, and whom to forget
         async with replicas(broker.url, 1, **kept) as (other,):
             await until_answer(other, b"LAST unforgettable", "*1\r\n$-1")
             assert await other.ask(b"COUNT") == ":0"

@@ -19,7 +19,7 @@ async def test_partitions_have_streams_of_their_own(broker):
         await other.hit(b"kim", b"/a")
         for server in (one, two):
             await until(lambda server=server: server.users == 2)
-        await until(lambda: other.bus.publisher.is_idle and other.bus.follower.hits >= 1)
+        await until(lambda: other.bus.publisher.is_idle and other.bus.follower.entries >= 1)
         assert other.users == 1
         assert broker.client.exists("online:hits:0", "online:hits:3") == 2
 

@@ -199,7 +199,7 @@ def test_the_guide_as_it_is_written(client, tmp_path):
     site = command.replace("8000", "0")
     with website("sh", "-c", f"exec {site}", cwd=folder, ready=r"running on (\S+)", ONLINE_URL=client.address) as ready:
         ada, theo = Browser(ready[1]), Browser(ready[1], agent="Chrome")
-        assert "1 online. On this page: <" in ada.get("/forum/1")
+        ada.get_until("/forum/1", "1 online. On this page: <")
         ada.get("/login/ada")
         ada.get_until("/forum/1", "1 online. On this page: ada<")  # and no guest who had no name yet
         theo.get_until("/forum/1", "2 online. On this page: ada<")

@@ -2,13 +2,13 @@
 
 Not its job: to read entries, and what is done about gaps (replica).
 
-Why a server may read its own entries, entries twice, and entries in any order:
+Why a server may apply its own entries again, entries twice, and entries in any order:
 
 - An index holds of each user the newest hit alone. An older one that comes later changes nothing, and neither does
   the same hit again. So hits can be merged in any order, any number of times; the result is the newest of each user.
 - Of two hits of one user in the same millisecond, the one that comes later wins. There the order does matter. It is
-  that of the log: a server that took one of the two has applied it before, and applies it once more at its place in
-  the log. That is why a server does not skip its own entries. All replicas end with what the log has last.
+  that of the log: a server that took one of the two has applied it before, and if another's has come between, it
+  applies its own once more at its place in the log (echoes). All replicas end with what the log has last.
 - A time is the same on all replicas. A hit from the future is usually taken as happening now, which is another moment
   on each replica. A hit of an entry may be AHEAD_MS later than the bus's clock was, and index time goes on with it;
   what is later still is taken as of then, which is the same moment for all.
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 
 from online.bus import forgetting
+from online.bus.echoes import Echoes
 from online.bus.entries import Entry, time_of
 from online.core.index import Index
 from online.core.replay import Replay
@@ -56,17 +57,24 @@ class Follower:
     """Applies entries."""
 
     def __init__(
-        self, sites: Sites, source: bytes, now_ms: Callable[[], int], *, counts_others: bool = True
+        self,
+        sites: Sites,
+        source: bytes,
+        now_ms: Callable[[], int],
+        *,
+        echoes: Echoes | None = None,
+        counts_others: bool = True,
     ) -> None:
         """`source` is how this server signs its own entries, whose hits were counted before.
 
-        Without `counts_others` no hits are counted.
+        `echoes` knows which of them may be passed over. Without `counts_others` no hits are counted.
         """
-        self.entries = self.own = self.poisoned = self.calls = 0
+        self.entries = self.own = self.poisoned = self.calls = self._ties = 0
         self.forget: Callable[[bytes, bytes, int], object] = lambda site, user, at_ms: None  #: others were asked to
         self._host = _Host(sites)
         self._replay = Replay(self._host)
         self._source = source
+        self._echoes = echoes
         self._counts_others = counts_others
         self._now_ms = now_ms
 
@@ -87,6 +95,8 @@ class Follower:
 
     def step_to(self, step_ms: int) -> None:
         """Change `step_ms`."""
+        if step_ms != self._replay.clock_step_ms and self._echoes is not None:
+            self._echoes.tied()
         self._replay.clock_step_ms = step_ms
 
     def apply(
@@ -109,14 +119,19 @@ class Follower:
     def _take(self, entry: Entry) -> None:
         self.entries += 1
         is_own = entry.source == self._source
-        self.own += is_own
         if not entry.frames:
             self.calls += not is_own
             return
+        if is_own and self._echoes is not None and self._echoes.may_pass(entry.place):
+            return
+        self.own += is_own
         latest_ms = time_of(entry.place) + AHEAD_MS
         is_echo = is_own or not self._counts_others
         if not self._replay.apply(entry.frames, now_ms=self._now_ms(), latest_ms=latest_ms, is_echo=is_echo):
             self.poisoned += 1
+        if self._echoes is not None and (self._replay.ties != self._ties or self._host.forgotten):
+            self._echoes.tied()
+        self._ties = self._replay.ties
         if self._host.forgotten:
             for forgotten in self._host.forgotten if not is_own else ():
                 self.forget(*forgotten)

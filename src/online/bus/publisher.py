@@ -15,7 +15,7 @@ from typing import Protocol
 
 import trio
 
-from online.bus.entries import Bus, BusError
+from online.bus.entries import BEGINNING, Bus, BusError
 
 #: How long hits are collected for an entry: the cost is per entry, and hits a server are then at most 100 entries/s.
 PACK_S = 0.01
@@ -64,6 +64,7 @@ class Publisher:
         self.sent: Callable[[], object] = lambda: None  #: called when what was taken last is on the bus
         self.failed: Callable[[BusError], object] = lambda error: None  #: called after an attempt
         self.lost: Callable[[], object] = lambda: None  #: called when something was dropped
+        self.place = BEGINNING  #: of the last entry
         self._source = source
         self._waiting = waiting
         self._most_bytes = most_bytes
@@ -109,7 +110,7 @@ class Publisher:
         while True:
             if not self._pieces:
                 await self._take()
-            await bus.publish(self._source, *self._pieces)
+            self.place = await bus.publish(self._source, *self._pieces)
             self.is_away = False
             self.counts.entries += len(self._pieces)
             self.counts.hits += self._hits

@@ -32,13 +32,15 @@ import trio
 
 from online import partitions
 from online.bus import engines, forgetting, told
+from online.bus.echoes import Echoes
 from online.bus.entries import BEGINNING, Bus, BusError, Entry, Look, order, time_of, were_trimmed
 from online.bus.follower import Follower
+from online.bus.gate import Answers, Gate
 from online.bus.places import Keeping, Places
 from online.bus.publisher import Publisher
 from online.core.frames import dump
 from online.core.index import Index
-from online.core.journal import Journal, site
+from online.core.journal import site
 from online.core.observers import Trail
 from online.core.sites import Sites
 from online.core.wire import Service
@@ -79,14 +81,6 @@ MARGIN_MS = 30_000
 DUMP_REST_S = 1.0
 
 
-class Answers(Protocol):
-    """Who lets answers leave that wait for the journal: the keeper, or `_Gate` where there is none."""
-
-    journal: Journal
-
-    def answers_may_leave(self) -> None: ...
-
-
 class Keeper(Answers, Keeping, Protocol):
     """Who writes the state directory (serve/keeper.py)."""
 
@@ -97,26 +91,6 @@ class Forgetting(Protocol):
     share: Callable[[bytes, list[bytes], int], object]
 
     def forget(self, site: bytes, users: list[bytes], at_ms: int | None = None) -> object: ...
-
-
-class _Gate:
-    """Lets answers wait for the bus alone, with a journal that has no file."""
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self.journal = Journal()
-        self.journal.settled = self._wait
-        self._wake = wake
-        self._settled = trio.lowlevel.ParkingLot()
-
-    async def _wait(self) -> None:
-        self.journal.flush()
-        turn = self.journal.turn
-        while not self.journal.may_leave(turn):
-            await self._settled.park()
-
-    def answers_may_leave(self) -> None:
-        self._settled.unpark_all()
-        self._wake()
 
 
 class Replica(Part):
@@ -148,7 +122,8 @@ class Replica(Part):
         self.publisher = Publisher(self.source, self.trail)
         self.publisher.taken, self.publisher.sent = self._taken, self._sent
         self.publisher.failed, self.publisher.lost = self._not_sent, self._lost
-        self.follower = Follower(sites, self.source, now_ms)
+        self._echoes = Echoes()
+        self.follower = Follower(sites, self.source, now_ms, echoes=self._echoes)
         self._past, self._forgotten = past, list[bytes]()  #: frames that are not on the bus yet
         if past is not None:
             past.share = self._share_forgotten
@@ -161,7 +136,7 @@ class Replica(Part):
         self.waits = config.bus_ack == "yes"
         self._taken_turn = 0  #: of the journal, when hits were taken to be sent
         self._sites, self._service, self._now_ms, self._slices = sites, service, now_ms, slices
-        self._gate: Answers | None = (keeper or _Gate(wake)) if self.waits else None
+        self._gate: Answers | None = (keeper or Gate(wake)) if self.waits else None
         self._own_journal = self.waits and keeper is None
         self._places = Places(keeper, self._what_is_taken(config)) if keeper is not None else None
         self._seen_s = -1.0  #: when the bus answered last
@@ -526,15 +501,19 @@ class Replica(Part):
             self._service.refusing = self._refusal
 
     def _not_sent(self, error: BusError) -> None:
+        self._echoes.failed()
         if not self.is_away:
             self._refuse()
 
     def _taken(self) -> None:
+        if not self._is_dump_wanted:
+            self._echoes.taken()
         if self._gate is not None:
             self._gate.journal.flush()
             self._taken_turn = self._gate.journal.turn
 
     def _sent(self) -> None:
+        self._echoes.sent(self.publisher.place)
         if self._gate is not None and not self._is_dump_wanted:
             self._gate.journal.published(self._taken_turn)
             self._gate.answers_may_leave()
@@ -555,6 +534,7 @@ class Replica(Part):
         self._want_dump()
 
     def _want_dump(self) -> None:
+        self._echoes.tied()
         self._is_dump_wanted = True
         self._dump_wanted.set()
 
@@ -583,6 +563,7 @@ class Replica(Part):
             except BusError as error:
                 self.retries += 1
                 self.last_error = str(error)
+                self._echoes.failed()
                 self._dump_wanted.set()
             await trio.sleep(DUMP_REST_S)
 

@@ -44,6 +44,7 @@ cdef struct Tally:
     int64_t late
     int64_t stale
     int64_t skewed
+    int64_t tied                                         # accepted: took the place of another of the same millisecond
     int64_t refused
     int64_t expired                                      # sessions
     int64_t full[3]                                      # of these, by limit: FULL_USERS, FULL_PAGES, FULL_MEMORY

@@ -37,6 +37,9 @@ class Replay:
     def refused(self) -> int:
         """Hits and leaves that found no room."""
     @property
+    def ties(self) -> int:
+        """Those that took the place of another hit of the same user and millisecond."""
+    @property
     def first_ms(self) -> int:
         """The earliest wall time of a hit; beyond `last_ms` if there was none."""
     @property
