@@ -19,8 +19,8 @@ ROUNDS = 41
 class Side:
     """A process with the code of one tree, which times a round of a work when it is told to."""
 
-    def __init__(self, tree: Path) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("ab_side.py")), str(tree)]
+    def __init__(self, tree: Path, *arguments: str) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("ab_side.py")), str(tree), *arguments]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, work: str) -> str:
@@ -66,10 +66,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make ab", description=__doc__)
     parser.add_argument("commit", nargs="?", default="HEAD", help="what to compare with (HEAD)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"rounds of each work ({ROUNDS})")
+    parser.add_argument("--users", type=int, help="compare a hit in a batch alone, with so many users online")
     args = parser.parse_args()
-    before, after = Side(compiled(args.commit)), Side(ROOT)
+    given = [str(args.users)] if args.users else []
+    before, after = Side(compiled(args.commit), *given), Side(ROOT, *given)
     works = after.ask("works").split(",")
     assert before.ask("works").split(",") == works
+    works = works[:1] if args.users else works
     print(f"{'':<28}{'before':>10}{'after':>10}   ratio (range)")
     for work in works:
         times = [pair(before, after, work, is_swapped=bool(n % 2)) for n in range(args.rounds + 1)][1:]

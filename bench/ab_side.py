@@ -1,6 +1,7 @@
 """One side of `make ab`: runs a round of a work for each line that it reads, and writes its nanoseconds a unit.
 
-It takes the tree to import from as its argument, and knows where things were before they moved.
+It takes as arguments the tree to import from, and how many users are online if others than those of the rounds. It
+knows where things were before they moved.
 """
 
 import random
@@ -18,7 +19,8 @@ sys.path[:0] = [str(TREE / "src"), str(TREE / "client" / "src")]
 import msgpack  # noqa: E402  the trees come first
 
 NOW_MS = 1_700_000_000_000
-N_USERS, N_URLS = 10_000, 400
+N_USERS = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
+N_URLS = min(N_USERS // 25, 10_000)
 N_HITS, N_QUESTIONS, N_LINES = 40_000, 10_000, 5_000
 
 #: The one work whose input is made anew for each round: hits in time order.
@@ -60,9 +62,9 @@ class Works:
     """Every work, with its input made beforehand. Each returns how many units it has done."""
 
     def __init__(self) -> None:
-        draw = random.Random(1)
-        users = [f"user-{n:05}" for n in range(N_USERS)]
-        urls = [f"/forum/thread-{n}" for n in range(N_URLS)]
+        self.draw = draw = random.Random(1)
+        self.users = users = [f"user-{n:05}" for n in range(N_USERS)]
+        self.urls = urls = [f"/forum/thread-{n}" for n in range(N_URLS)]
         self.index = index_module.Index()
         self.service = wire.Service(Host(), limits.Limits())
         hits = [(draw.choice(users), draw.choice(urls)) for _ in range(N_HITS)]
@@ -87,13 +89,25 @@ class Works:
         self.pages = made
         self.parse = made.parse
         self.parse_message = getattr(made, "parse_message", lambda datagram: made.parse(syslog.message_of(datagram)))
+        self._fill()
         self._make_batches()
         self.batched()
 
-    def _make_batches(self) -> None:
+    def _fill(self) -> None:
+        """Let users be online whom a round may not come to."""
+        for at in range(0, N_USERS, N_HITS) if N_USERS > N_HITS else ():
+            self._make_batches([(user, self.draw.choice(self.urls)) for user in self.users[at : at + N_HITS]])
+            self.batched()
+
+    def draw_hits(self) -> None:
+        """Let the next hits be of others, if there are more users than hits in a round."""
+        if N_USERS > N_HITS:
+            self.hits = [(self.draw.choice(self.users), self.draw.choice(self.urls)) for _ in range(N_HITS)]
+
+    def _make_batches(self, hits: list[tuple[str, str]] | None = None) -> None:
         """Batches in time order: each round is later than the last."""
         self.now_ms += 1_000
-        timed = [(user, url, self.now_ms - 1_000 + n // 50) for n, (user, url) in enumerate(self.hits)]
+        timed = [(user, url, self.now_ms - 1_000 + n // 50) for n, (user, url) in enumerate(hits or self.hits)]
         self.batches = [msgpack.packb([2, "hits", timed[at : at + 500]]) for at in range(0, N_HITS, 500)]
 
     def _feed(self, connection: Any, data: bytes) -> None:
@@ -143,6 +157,7 @@ def main() -> None:
             print(",".join(table), flush=True)
             continue
         if name == BATCHED:
+            works.draw_hits()
             works._make_batches()
         begin_ns = time.thread_time_ns()
         n = table[name]()
