@@ -246,6 +246,10 @@ async def test_a_name_that_leads_here_is_none_of_ours(host, is_own):
     async with web(http_host=("stats.example.org",)) as site:
         for path in ("/", f"{API}/count"):
             assert (await site.join().get(path, host=host)).status == (200 if is_own else 421)
+            if host:  # the host before a target takes the place of the header
+                assert (await site.join().get(f"http://{host}{path}")).status == (200 if is_own else 421)
+                answer = await site.join().get(f"HTTP://{host}{path}", host="evil.example")
+                assert answer.status == (200 if is_own else 421)
         assert (await site.join().get("/healthz", host=host)).status == 200
 
 

@@ -28,7 +28,7 @@ GOOD = [
     b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
     b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nTrailer: t\r\n\r\n",  # noqa: E501
     b"OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-    b"GET http://b/path?q=http://c/ HTTP/1.1\r\nHost: b\r\n\r\n",
+    b"GET http://b/path?q=http://c/ HTTP/1.1\r\nHost: a\r\n\r\n",
 ]
 
 
@@ -47,6 +47,7 @@ def test_a_request_is_what_was_sent():
     assert b"trailer" not in request.headers
     [request] = read(GOOD[6])
     assert (request.path, request.query()) == (b"/path", {"q": [b"http://c/"]})
+    assert request.headers[b"host"] == b"b"
     [request] = read(GOOD[1])
     assert request.query() == {"url": [b"/a\xff"]}
 
@@ -98,6 +99,7 @@ BAD = {
     "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     "two tokens": b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n",
     "raw bytes in the target": b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
+    "target without a host": b"GET http:///a HTTP/1.1\r\nHost: a\r\n\r\n",
     "target without a slash": b"GET a HTTP/1.1\r\nHost: a\r\n\r\n",
 }
 

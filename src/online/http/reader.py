@@ -156,11 +156,14 @@ class Reader:
         self.wants_continue = bool(expected) and version == "1.1"
 
     def _origin_form(self, method: str) -> bytes:
-        """Return the target from its first slash on. Proxies send it with the host before it."""
+        """Return the target from its first slash on. A host before it takes the place of Host (RFC 9112, 3.2.2)."""
         target = bytes(self._target).partition(b"#")[0]
         if target.lower().startswith((b"http://", b"https://")):
             rest = target.partition(b"://")[2].partition(b"?")
-            target = b"/" + rest[0].partition(b"/")[2] + rest[1] + rest[2]
+            self._headers[b"host"], _, path = rest[0].partition(b"/")
+            if not self._headers[b"host"]:
+                self._give_up(Refusal(400, "the target names no host", "target"))
+            target = b"/" + path + rest[1] + rest[2]
         if not target.startswith(b"/") and not (target == b"*" and method == "OPTIONS") and method != "CONNECT":
             self._give_up(Refusal(400, "the target begins with a slash", "target"))
         return target
