@@ -298,6 +298,11 @@ def not_permitted(what: str, role: str) -> NotPermittedError:
     return NotPermittedError(f"a token with the role {role} is needed for {what}")
 
 
+def not_public(what: str) -> NotPermittedError:
+    """Something that strangers may not have."""
+    return NotPermittedError(f"{what} are not public; strangers may have count, page:URL and section:PREFIX")
+
+
 def other_site(site: bytes, own: bytes) -> NotPermittedError:
     """A site other than the one that the token is for."""
     return NotPermittedError(f"the token is for the site {quote(own)}, not {quote(site)}")

@@ -54,7 +54,8 @@ async def test_strangers_are_told_what_is_public(level, named):
         for channel in ("top", "user:ada"):
             for path in (EVENTS, STATES):
                 answer = await browser.get(f"{path}?channel={channel}")
-                assert (answer.status, answer.json["code"]) == (403, "NOPERM")
+                assert (answer.status, answer.json["code"]) == (401, "NOAUTH")
+                assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
 @jumping
@@ -91,8 +92,21 @@ async def test_pages_of_other_sites_that_are_named_read_what_is_public(tokens):
         assert "access-control-allow-origin" not in answer.headers
         answer = await browser.get(f"{STATES}?channel=page:/a", origin="https://example.org")
         assert (answer.json["states"][0]["here"], answer.json["states"][0]["users"]) == (3, [])
+        answer = await browser.get(f"{STATES}?channel=user:ada", origin="https://example.org", **BEARER)
+        assert (answer.status, answer.json["code"]) == (403, "NOPERM")  # a token is of no use there
+        assert answer.json["detail"].startswith("the channels top and user:NAME are not public")
         head = await Source(site.join()).open(b"count", origin="https://example.org")
         assert b"Access-Control-Allow-Origin: https://example.org" in head
+
+
+@pytest.mark.parametrize("level", [None, "count", "page"])
+@pytest.mark.parametrize("tokens", [{}, {"token": TOKEN}], ids=["open", "with-token"])
+@jumping
+async def test_who_makes_something_public_and_has_no_token_is_warned(level, tokens, caplog):
+    async with web(public=level, **tokens):
+        warned = [each.getMessage() for each in caplog.records if "restricts nobody" in each.getMessage()]
+    assert len(warned) == (level is not None and not tokens)
+    assert all(f"public = {level}" in each and "--token-file" in each for each in warned)
 
 
 @jumping

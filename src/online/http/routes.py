@@ -37,6 +37,9 @@ FORM = "application/x-www-form-urlencoded"
 #: Hits of a body that are carried out before others have their turn: about a millisecond's work.
 HITS_A_TURN = 500
 
+#: What a stranger may not have: a token might help.
+NOT_PERMITTED = 403
+
 _SEE_OTHER = 303
 
 
@@ -128,6 +131,8 @@ class Routes:
             if not visitor.may_ask and request.path not in self._for_strangers:
                 return token_wanted()
             exchange.visitor = visitor
+            response = await self._carry_out(exchange, methods)
+            return response if visitor.may_ask or response.status != NOT_PERMITTED else token_wanted()
         return await self._carry_out(exchange, methods)
 
     async def _carry_out(self, exchange: Exchange, methods: dict[str, Handler]) -> Response:

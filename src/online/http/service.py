@@ -77,6 +77,12 @@ class Http(Part):
                     raise
                 logger.warning("%s; so there is no dashboard and no HTTP, unless --http names another address", error)
                 opened = []
+            if self.config.public is not None and not self._shared.tokens:
+                logger.warning(
+                    "public = %s restricts nobody: without a token everybody who connects may read and write all; "
+                    "--token-file sets one",
+                    self.config.public,
+                )
             self.addresses = tuple(address for address, _ in opened)
             self._listeners = [listener for _, listener in opened]
             key = guest_key(None if self.config.state is None else key_beside(self.config.state))

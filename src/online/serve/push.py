@@ -37,7 +37,6 @@ from online.core.states import States, quoted
 from online.core.wire import Service
 from online.serve.connections import Peer
 from online.serve.slices import Slices
-from online.serve.tokens import READ
 
 #: What strangers may know: how many people are on the site, a page or a section; on a page also which members.
 PUBLIC_COUNT, PUBLIC_PAGE = PUBLIC = ("count", "page")
@@ -251,7 +250,7 @@ class Push:
         if not least <= len(of) <= most:
             raise errors.bad_name({b"user": "user", b"page": "url"}.get(kind, "prefix"), of, most)
         if public is not None and kind in (b"top", b"user"):
-            raise errors.not_permitted("the channels top and user:NAME", READ)
+            raise errors.not_public("the channels top and user:NAME")
         return self._pages[public] if public is not None and kind == b"page" else ask, of
 
     # Telling
