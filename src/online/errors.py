@@ -171,8 +171,8 @@ def not_a_number(what: str, value: bytes) -> RangeError:
 
 
 def not_text(what: str) -> RangeError:
-    """An array, a map or a fraction instead of a name or number."""
-    return RangeError(f"{what} takes text or a whole number, not an array, map or fraction")
+    """A boolean, a fraction, an array or a map instead of a name or number."""
+    return RangeError(f"{what} takes text or a whole number, not a boolean, fraction, array or map")
 
 
 def bad_kind(kind: bytes) -> RangeError:
@@ -195,9 +195,10 @@ def too_many(what: str, count: int, limit: int) -> RangeError:
     return with_facts(RangeError(f"{count} {what} in one question, max_limit is {limit}"), what, limit, count)
 
 
-def within_one_page() -> RangeError:
+def within_one_page(remedy: str = 'leave the url empty: COUNT "" within_s') -> RangeError:
     """`within_s` together with a url."""
-    message = 'within_s counts the whole site only; leave the url empty: COUNT "" within_s'
+    # `remedy` says in the words of who asks how to leave the url out.
+    message = f"within_s counts the whole site only; {remedy}"
     return with_facts(RangeError(message), "within_s", None, None)
 
 

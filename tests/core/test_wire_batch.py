@@ -102,7 +102,7 @@ def test_an_odd_item_of_a_batch_is_refused_wherever_it_is_cut(name):
 def test_a_hit_with_a_value_that_is_no_text_is_refused(hit):
     accepted, _, refused, error = one_pack(feed(Wiring().connect(), request("hits", hit, ["b", "/x"])))
     assert (accepted, refused) == (1, 1)
-    assert error[1].endswith("takes text or a whole number, not an array, map or fraction")
+    assert error[1].endswith("takes text or a whole number, not a boolean, fraction, array or map")
 
 
 def test_odd_items_a_byte_at_a_time():

@@ -203,7 +203,7 @@ def test_a_value_that_is_neither_text_nor_number_is_refused(method, place, param
     params = [*params[:place], value, *params[place + 1 :]]
     error = one_pack(feed(connection, request(method, *params)))
     assert error.startswith("RANGE ")
-    assert error.endswith("takes text or a whole number, not an array, map or fraction")
+    assert error.endswith("takes text or a whole number, not a boolean, fraction, array or map")
     assert wiring.index.statistics().users == 0
     assert one_pack(feed(connection, request("PING"))) == "PONG"
 

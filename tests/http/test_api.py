@@ -1,6 +1,7 @@
 """The JSON API: every answer fits openapi.json, names of any bytes come and go, and errors say what they are about."""
 
 import base64
+import gzip
 from urllib.parse import quote, urlencode
 
 import jsonschema
@@ -134,7 +135,7 @@ async def test_what_is_no_user_to_forget_is_named(body):
     async with web() as site:
         answer = await site.join().post(f"{API}/forget", body)
         assert (answer.status, answer.json["code"]) == (400, "RANGE")
-        assert answer.json["field"].startswith("users")
+        assert answer.json["field"].startswith("users") or answer.json["field"] == "x"
 
 
 def test_arguments_follow_from_the_usage():
@@ -217,7 +218,8 @@ WRONG = [
     ("page", {"url": "/", "cursor": "x"}, {"code": "RANGE", "field": "cursor", "value": "x"}),
     ("page", {"url": ["/", "/"]}, {"code": "ERR", "field": "url"}),
     ("count", {"user": "a"}, {"code": "ERR", "field": "user"}),
-    ("count", {"url": "/", "within_s": "5"}, {"code": "RANGE", "field": "within_s"}),
+    ("count", {"url": "/", "within_s": "5"}, {
+        "code": "RANGE", "field": "within_s", "detail": "within_s counts the whole site only; leave out url"}),
     ("count", {"within_s": "9" * 18}, {"code": "RANGE", "field": "within_s", "limit": [1, 1800]}),
     ("counts", {"url": ["/"] * 1001}, {"code": "RANGE", "field": "urls", "limit": 1000, "value": 1001}),
 ]
@@ -231,17 +233,14 @@ async def test_an_error_names_the_field_the_limit_and_the_value(path, query, tol
         assert {name: answer[name] for name in told} == told
 
 
+#: What is no list of hits, with the field that is wrong.
 BODIES = [
     (b"{", "body"),
+    (b"null", "hits"),
     (b'{"hits": 5}', "hits"),
-    (b"[5]", "hits[0]"),
-    (b'[["a", "/"], ["b"]]', "hits[1]"),
-    (b'[["a", "/", null, "guest", 5]]', "hits[0]"),
-    (b'[{"user": "a", "url": "/", "ulr": "/"}]', "hits[0]"),
-    (b'[{"user": ["a"], "url": "/"}]', "hits[0].user"),
-    (b'[{"user": true, "url": "/"}]', "hits[0].user"),
-    (b'[{"user": {"base64": "?"}, "url": "/"}]', "hits[0].user"),
-    (b'[["a", "/", 1.5]]', "hits[0].seen_ms"),
+    (b'{"hit": [["a", "/"]]}', "hit"),
+    (b'{"hits": [["a", "/"]], "site": "shop"}', "site"),
+    (b'{"site": "shop", "hits": [["a", "/"]]}', "site"),
     (b"[" * 10_000, "body"),
 ]
 
@@ -256,14 +255,85 @@ async def test_a_body_that_is_wrong_changes_nothing(body, field):
         assert (await browser.get(f"{API}/count")).json["people"] == 0
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("hits", {"hits": [["a", "/"]]}), ("leave", {"user": "a"}), ("forget", {"users": ["a"]})],
+)
+@pytest.mark.parametrize("pack", [orjson.dumps, msgpack.packb])
 @jumping
-async def test_each_hit_stands_for_itself():
+async def test_a_field_that_is_not_known_is_named(path, body, pack):
+    kind = "application/json" if pack is orjson.dumps else "application/msgpack"
+    async with web() as site:
+        for field, told in (("site", "?site=NAME"), ("sitte", f"it takes {next(iter(body))}")):
+            answer = await site.join().post(f"{API}/{path}", pack(body | {field: "shop"}), content_type=kind)
+            assert (answer.status, answer.json["field"]) == (400, field)
+            assert f'the body has no field "{field}"' in answer.json["detail"]
+            assert told in answer.json["detail"]
+
+
+#: What is no hit, and what the answer says of it.
+NO_HITS = [
+    (5, "a hit is an object or array of user, url, seen_ms, kind"),
+    (None, "a hit is an object or array"),
+    ([], "a hit is an object or array"),
+    (["b"], "a hit is an object or array"),
+    (["a", "/", None, "guest", 5], "a hit is an object or array"),
+    ({"user": "a"}, "url is empty"),
+    ({}, "user is empty"),
+    ({"user": "a", "url": "/", "knd": "x"}, 'a hit has no field "knd"; it takes user, url, seen_ms, kind'),
+    ({"user": "a", "url": "/", "site": "x"}, "the site goes into the query, as ?site=NAME"),
+    ({"user": ["a"], "url": "/"}, 'user takes text, {"base64": ...} or a whole number, not an array'),
+    ({"user": True, "url": "/"}, "or a whole number, not true"),
+    (["a", {"url": "/"}], "url takes text, "),
+    (["a", {"base64": "!!"}], 'url is not base64: "!!"'),
+    (["a", "/", 1.5], "seen_ms takes milliseconds since 1970, a whole number from 100000000000 to "),
+    (["a", "/", 1e30], "to 100000000000000, not 1e+30"),
+    (["a", "/", "9" * 23], f"to 100000000000000, not {'9' * 23}"),
+    (["a", "/", False], "not false"),
+    (["a", "/", None, "gost"], "kind takes member, guest, hidden or bot"),
+    (["a", "/", None, ["bot"]], "kind takes text"),
+]
+
+
+@pytest.mark.parametrize(("hit", "told"), NO_HITS)
+@pytest.mark.parametrize("kind", ["application/json", "application/msgpack"])
+@jumping
+async def test_each_hit_is_refused_on_its_own(hit, told, kind):
+    pack = msgpack.packb if kind.endswith("msgpack") else orjson.dumps
     async with web() as site:
         browser = site.join()
         judge = Judge((await browser.get("/openapi.json")).json)
-        answer = await browser.post(f"{API}/hits", [["a", "/"], ["", "/"], ["c", "/", 5], ["d", "/", START_MS, "bot"]])
-        judge.check(f"{API}/hits", "post", answer)
-        assert (answer.json["accepted"], answer.json["refused"], answer.json["error"]["code"]) == (2, 2, "RANGE")
+        for body in ({"hits": [["good", "/"], hit, ["fine", "/"], 5]}, [["good", "/"], hit, ["fine", "/"], 5]):
+            answer = await browser.post(f"{API}/hits", pack(body), content_type=kind)
+            judge.check(f"{API}/hits", "post", answer)
+            found = answer.json
+            assert (found["accepted"] + found["ignored"], found["refused"], found["error"]["code"]) == (2, 2, "RANGE")
+            assert found["error"]["detail"].startswith("hit 2 of the batch: ")
+            assert told in found["error"]["detail"]
+        assert (await browser.get(f"{API}/count")).json["people"] == 2
+        assert (await browser.get(f"{API}/info?section=hits")).json["sections"]["hits"]["refused"] == 4
+
+
+@jumping
+async def test_a_time_of_more_digits_than_any_has_is_told_the_range():
+    async with web() as site:
+        answer = await site.join().post(f"{API}/hits", b'[["a", "/", 99999999999999999999999], ["b", "/"]]')
+        assert (answer.json["accepted"], answer.json["refused"]) == (1, 1)
+        assert answer.json["error"]["detail"].endswith("whole number from 100000000000 to 100000000000000, not 1e+23")
+
+
+@jumping
+async def test_the_first_reason_is_that_of_the_first_bad_hit():
+    async with web() as site:
+        browser = site.join()
+        for hits, told in (
+            ([["", "/"], 5], "hit 1 of the batch: user is empty"),
+            ([["a", "/"]] * HITS_A_TURN + [5, ["", "/"]], f"hit {HITS_A_TURN + 1} of the batch: a hit is an object"),
+            ([["a", "/"]] * HITS_A_TURN + [["", "/"], 5], f"hit {HITS_A_TURN + 1} of the batch: user is empty"),
+        ):
+            answer = await browser.post(f"{API}/hits", hits)
+            assert answer.json["refused"] == 2
+            assert answer.json["error"]["detail"].startswith(told)
 
 
 @jumping
@@ -324,6 +394,20 @@ async def test_forms_of_other_sites_are_no_posts(kind, path):
         answer = await site.join().post(f"{API}/{path}", b"[]", content_type=kind)
         assert answer.status == 415
         assert "application/json" in answer.headers["accept-post"]
+
+
+@pytest.mark.parametrize("path", ["api/v1/hits", "api/v1/leave", "api/v1/forget", "login"])
+@jumping
+async def test_bodies_are_not_compressed(path):
+    kind = "application/x-www-form-urlencoded" if path == "login" else "application/json"
+    async with web() as site:
+        browser = site.join()
+        for body, coding in ((gzip.compress(b"[]"), "gzip"), (b"[]", "gzip"), (b"[]", "identity, br")):
+            answer = await browser.post(f"/{path}", body, content_type=kind, content_encoding=coding)
+            assert (answer.status, answer.json["field"]) == (415, "content-encoding")
+            assert f'"{coding}"' in answer.json["detail"]
+            assert answer.headers["accept-encoding"] == "identity"
+        assert (await browser.post(f"/{path}", b"[]", content_type=kind, content_encoding="Identity")).status != 415
 
 
 @jumping

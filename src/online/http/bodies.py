@@ -12,7 +12,7 @@ Bodies of another form, such as a list that stands behind other members, are rea
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import msgpack
@@ -48,8 +48,12 @@ class NoList(Exception):
     """The body is no list, and no object with the list `hits`."""
 
 
+class UnknownField(Exception):
+    """The body is an object with another field than `hits`, which is the argument."""
+
+
 def json_items(body: bytes) -> Iterator[list[Any]]:
-    """Yield the items of a JSON body, some or none at a time. Raises ValueError, and NoList."""
+    """Yield the items of a JSON body, some or none at a time. Raises ValueError, NoList and UnknownField."""
     begin = _BEGINS.match(body)
     end = _ENDS.search(body, max(len(body) - _TAIL_BYTES, 0 if begin is None else begin.end()))
     if len(body) <= PIECE_BYTES or begin is None or end is None or (begin[1] is None) != (end[1] is None):
@@ -82,7 +86,10 @@ def _cut(body: bytes, begin: int, near: int, end: int) -> int:
 
 
 def msgpack_items(body: bytes) -> Iterator[list[Any]]:
-    """Yield the items of a body in MessagePack, some at a time. Raises ValueError, UnpackException and NoList."""
+    """Yield the items of a body in MessagePack, some at a time.
+
+    Raises ValueError, UnpackException, NoList and UnknownField.
+    """
     packed = body.removeprefix(b"\x81\xa4hits")  # {"hits": ...}
     if not packed.startswith(_ARRAYS):
         yield _list_of(msgpack.unpackb(body, **READING))
@@ -101,7 +108,15 @@ def msgpack_items(body: bytes) -> Iterator[list[Any]]:
         raise ValueError(f"there are {len(packed) - unpacker.tell()} bytes behind the list")
 
 
+def unknown_field(found: dict[Any, Any], known: Set[str]) -> bytes | None:
+    """Return a name that an object has beside those that are `known`, if it has any."""
+    names = (name if isinstance(name, bytes) else name.encode(errors="replace") for name in found.keys() - known)
+    return min(names, default=None)
+
+
 def _list_of(body: Any) -> list[Any]:
+    if isinstance(body, dict) and (unknown := unknown_field(body, {"hits"})) is not None:
+        raise UnknownField(unknown)
     found = body.get("hits") if isinstance(body, dict) else body
     if not isinstance(found, list):
         raise NoList

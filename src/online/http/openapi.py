@@ -58,7 +58,12 @@ _HIT: Schema = {
 }
 _HITS: Schema = {
     "oneOf": [
-        {"type": "object", "required": ["hits"], "properties": {"hits": {"type": "array", "items": _HIT}}},
+        {
+            "type": "object",
+            "required": ["hits"],
+            "properties": {"hits": {"type": "array", "items": _HIT}},
+            "additionalProperties": False,
+        },
         {"type": "array", "items": _HIT},
     ]
 }

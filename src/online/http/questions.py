@@ -68,6 +68,8 @@ class Question(NamedTuple):
             if self.arguments[len(args) - 1].name in query:
                 break  # given and empty: the verb says what it thinks of that
             args.pop()
+        if self.verb == "COUNT" and len(args) > 1 and all(args):
+            raise errors.within_one_page("leave out url")
         return args
 
 

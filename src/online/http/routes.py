@@ -9,8 +9,7 @@ Not here: connections (service), and the answers themselves (questions, posting,
     / and its files, /login, /logout                     browsers
 """
 
-import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -190,7 +189,7 @@ class Routes:
         """Return to what a visitor is restricted; None: to nothing."""
         return None if exchange.visitor.may_ask else self._public.level
 
-    async def _post(self, exchange: Exchange, verb: str, args: list[object]) -> object:
+    async def _post(self, exchange: Exchange, verb: str, args: Sequence[object]) -> object:
         query = exchange.request.query()
         for name in query.keys() - {"site"}:
             shown = errors.quote(name.encode())
@@ -199,20 +198,19 @@ class Routes:
         return await asking.ask(self._shared, exchange.connection, verb, args, exchange.now_ms)
 
     async def _hits(self, exchange: Exchange) -> Response:
-        refused = posting.refused_type(exchange.request)
+        refused = posting.refused_body(exchange.request)
         if refused is not None:
             return refused
-        hits: list[object] = []
-        for some in posting.read_hits(exchange.request):
-            hits += some
+        hits = posting.Hits()
+        for _ in hits.read(exchange.request):
             await trio.lowlevel.checkpoint()
         counts, first_error = [0, 0, 0], None
-        for begin in range(0, max(1, len(hits)), HITS_A_TURN):
-            result = await self._post(exchange, "hits", hits[begin : begin + HITS_A_TURN])
+        for begin in range(0, max(1, len(hits.params)), HITS_A_TURN):
+            result = await self._post(exchange, "hits", hits.params[begin : begin + HITS_A_TURN])
             assert isinstance(result, list)
             counts = [sum(each) for each in zip(counts, result, strict=False)]
             if first_error is None and result[3] is not None:
-                first_error = [result[3][0], _counted_from(begin, result[3][1])]
+                first_error = hits.reason(begin, *result[3])
             await trio.lowlevel.checkpoint()
         return json_response({
             **dict(zip(("accepted", "ignored", "refused"), counts, strict=True)),
@@ -221,14 +219,14 @@ class Routes:
         })  # fmt: skip
 
     async def _leave(self, exchange: Exchange) -> Response:
-        refused = posting.refused_type(exchange.request)
+        refused = posting.refused_body(exchange.request)
         if refused is not None:
             return refused
         await self._post(exchange, "LEAVE", posting.read_leave(exchange.request))
         return json_response({"at_ms": self._shared.service.wall_of(exchange.now_ms)})
 
     async def _forget(self, exchange: Exchange) -> Response:
-        refused = posting.refused_type(exchange.request)
+        refused = posting.refused_body(exchange.request)
         if refused is not None:
             return refused
         known = await self._post(exchange, "FORGET", posting.read_forget(exchange.request))
@@ -284,6 +282,8 @@ class Routes:
     async def _login(self, exchange: Exchange) -> Response:
         if posting.media_type(exchange.request) != FORM:
             return problem(415, "ERR", f"Content-Type takes {FORM}", field="content-type")
+        if (refused := posting.refused_coding(exchange.request)) is not None:
+            return refused
         token = parse_form(exchange.request.body).get("token", [b""])[0].strip()
         visitor = await self._access.try_token(exchange.connection, token, exchange.now_ms)
         if isinstance(visitor, Response):
@@ -302,12 +302,3 @@ def members_of(page: dict[str, object]) -> dict[str, object]:
     users = page["users"]
     assert isinstance(users, list)
     return page | {"users": [each for each in users if each["kind"] == MEMBER]}
-
-
-def _counted_from(begin: int, message: str) -> str:
-    """Return the message about a hit of a part, with the place of the hit in the whole batch.
-
-    >>> _counted_from(500, "hit 3 of the batch: url is empty")
-    'hit 503 of the batch: url is empty'
-    """
-    return re.sub(r"^hit (\d+)", lambda found: f"hit {begin + int(found[1])}", message)
