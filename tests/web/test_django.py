@@ -40,6 +40,7 @@ settings.configure(
 )
 django.setup()
 
+from online_client.django.middleware import OnlineMiddleware  # noqa: E402
 from online_client.django.settings import page_views  # noqa: E402
 from online_client.django.templatetags import online  # noqa: E402
 
@@ -416,6 +417,20 @@ def test_names_that_are_email_addresses_are_told_by_the_check(monkeypatch):
 def test_wrong_settings_are_told_by_the_check(wrong, told):
     with override_settings(**wrong), pytest.raises(SystemCheckError, match=re.escape(told)):
         call_command("check", fail_level="WARNING")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"ONLINE_URL": 8989}, "ONLINE_URL: it should be text, not 8989"),
+        ({"ONLINE_USER": nobody}, "ONLINE_USER: it should be the dotted path of a function, not <function nobody"),
+        ({"ONLINE_GUEST": "os.name"}, "ONLINE_GUEST names 'posix', which cannot be called"),
+        ({"SECRET_KEY": 5}, "secret takes str or bytes, not int"),
+    ],
+)
+def test_wrong_settings_are_errors_when_the_program_starts(wrong, told):
+    with override_settings(**wrong), pytest.raises(TypeError, match=re.escape(told)):
+        OnlineMiddleware(lambda request: None)
 
 
 def sign_in_to_admin(browser, name, password):

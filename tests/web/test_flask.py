@@ -169,6 +169,15 @@ def test_wrong_settings_are_errors_at_once():
     app.config.update(SECRET_KEY="s3cret", ONLINE_URL="localhost:8989")
     with pytest.raises(AddressError, match="did you mean online://localhost:8989"):
         Online(app)
+    app.config.update(ONLINE_URL=5)
+    with pytest.raises(TypeError, match="url takes str"):
+        Online(app)
+    app.config.update(SECRET_KEY=5, ONLINE_URL=None)
+    with pytest.raises(TypeError, match="secret takes str or bytes, not int"):
+        Online(app)
+    for option in ("user", "page_url", "guest", "is_page_view"):
+        with pytest.raises(TypeError, match=f"{option} takes a function, not 5"):
+            Online(**{option: 5})
 
 
 @pytest.mark.slow

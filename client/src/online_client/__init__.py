@@ -11,15 +11,16 @@ The map, for a newcomer. An arrow is an allowed import; nothing imports against 
 
     errors      every error and its wording
     replies     what the server answers, as small frozen values
-    address     urls -> where a server is                           -> errors
+    options     checks of what programs give
+    address     urls -> where a server is                           -> errors, options
     verbs       what each verb sends, and how its answer is read    -> address, replies
     protocol    requests <-> bytes, sans-I/O                        -> verbs
     forks       what is told to lock and connection after a fork
-    client      sockets around the protocol                         -> protocol, forks
+    client      sockets around the protocol                         -> protocol, forks, options
     aio         anyio's streams around the protocol                 -> protocol, client
     buffer      hits that wait, within bounds
     brokers     streams of Redis and topics of Kafka                -> errors, forks
-    bus         batches and leaves -> the bus that servers share    -> verbs, brokers
+    bus         batches and leaves -> the bus that servers share    -> verbs, brokers, options
     reporter    a buffer and a thread around a client               -> client, forks, buffer, bus
     members     the members on a page, without the guests           -> verbs
     answers     what was answered last, and when to ask again       -> members, forks
@@ -27,7 +28,7 @@ The map, for a newcomer. An arrow is an allowed import; nothing imports against 
     presence    answers for pages: a client around the questions    -> client, aio, questions
     addresses   addresses in their one form, and the client behind proxies
     agents      which agents are bots
-    guests      the names of guests and bots                        -> agents
+    guests      the names of guests and bots                        -> agents, options
     proxies     which proxies are trusted                           -> addresses, pageviews
     visitors    the cookie that tells guests apart
     pageviews   which requests are page views

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from online_client.errors import AddressError
+from online_client.options import check_url
 
 if TYPE_CHECKING:
     import ssl
@@ -69,6 +70,7 @@ def parse_address(
     `ca_file` goes before the url's own `ca`. Raises AddressError, naming what cannot be understood and how it
     is written.
     """
+    check_url(url)
     url = url or environ.get(URL_VARIABLE) or DEFAULT_URL
     parts = _split(url)
     path, path_site, query = "", "", _query(parts, url)
@@ -99,6 +101,7 @@ def parse_addresses(
     >>> [str(each) for each in parse_addresses("online://a,b:8990/shop")]
     ['online://a:8989/shop', 'online://b:8990/shop']
     """
+    check_url(url)
     url = url or environ.get(URL_VARIABLE) or DEFAULT_URL
     scheme, slashes, rest = url.partition("://")
     if scheme == "online+unix" or "," not in rest:

@@ -29,6 +29,7 @@ from online_client.errors import (
     lost_unanswered,
     too_late,
 )
+from online_client.options import check_timeout
 from online_client.protocol import Protocol, Response
 from online_client.replies import BatchResult, Session, State, Viewer
 from online_client.servers import FAILURES, Servers, share_s
@@ -69,6 +70,7 @@ class AsyncClient:
     def __init__(
         self, url: str | None = None, *, timeout: float | None = DEFAULT_TIMEOUT_S, ca_file: str | None = None
     ) -> None:
+        check_timeout(timeout)
         self._servers = Servers(parse_addresses(url, ca_file=ca_file))
         self.address = self._servers.addresses[0]
         self.timeout = timeout

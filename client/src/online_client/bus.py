@@ -23,6 +23,7 @@ import msgpack
 from online_client import brokers
 from online_client.address import DEFAULT_SITE
 from online_client.errors import AddressError, CommandError
+from online_client.options import check_timeout, check_url
 from online_client.verbs import MEMBER, Request
 
 _KINDS = ("member", "guest", "hidden", "bot")
@@ -35,6 +36,8 @@ class BusClient:
 
     def __init__(self, url: str, *, timeout: float | None = 2.0) -> None:
         """Raises AddressError, and ImportError if what the bus needs is not installed. Opens nothing yet."""
+        check_url(url)
+        check_timeout(timeout)
         try:
             parts = urlsplit(url)
         except ValueError:  # of brackets without an end

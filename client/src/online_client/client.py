@@ -35,6 +35,7 @@ from online_client.errors import (
     too_late,
 )
 from online_client.forks import notice_fork, tell_after_fork
+from online_client.options import check_timeout
 from online_client.protocol import Protocol, Response
 from online_client.replies import BatchResult, Session, State, Viewer
 from online_client.servers import FAILURES, Servers, share_s
@@ -93,12 +94,14 @@ class Client:
     certificates to trust, instead of the url's `ca`.
 
     Nothing is opened before the first call. Every method raises ConnectionFailed, Timeout, ProtocolError, or
-    the ServerError that the server answered; the constructor raises AddressError.
+    the ServerError that the server answered; the constructor raises AddressError, and TypeError or ValueError for
+    options that no client can have.
     """
 
     def __init__(
         self, url: str | None = None, *, timeout: float | None = DEFAULT_TIMEOUT_S, ca_file: str | None = None
     ) -> None:
+        check_timeout(timeout)
         self._servers = Servers(parse_addresses(url, ca_file=ca_file))
         self.address = self._servers.addresses[0]
         self.timeout = timeout
@@ -129,9 +132,10 @@ class Client:
     time = _verb(verbs.time)
 
     def hits(self, hits: Iterable[Hit]) -> BatchResult:
-        """Report many hits, tuples `(user, url[, seen_ms[, kind]])`, in as few messages as the limits allow.
+        """Report many hits, tuples `(user, url[, seen_ms[, kind]])` or dicts of these, in as few messages as may be.
 
-        Each hit stands for itself: bad ones are refused and counted. `timeout` holds for each message. When
+        Each hit stands for itself: bad ones are refused and counted. What cannot be a hit at all is a TypeError, and
+        hits before it may have been sent. `timeout` holds for each message. When
         an error is raised, what was sent before it stays reported; to report all of it again changes nothing.
         """
         result = BatchResult(0, 0, 0, None)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request, Response, has_request_context, request, request_finished
 
+from online_client.options import check_functions
 from online_client.presence import Presence, Reader
 from online_client.proxies import HEADERS, read_proxies
 from online_client.replies import Viewer
@@ -67,6 +68,7 @@ class Online:
         guest: Callable[[], str | None] | None = None,
         is_page_view: PageViewTest = is_page_view,
     ) -> None:
+        check_functions(("guest",), user=user, page_url=page_url, guest=guest, is_page_view=is_page_view)
         self.page_url = page_url
         self._looks = Looks[Request](
             user=lambda _: user(),

@@ -15,6 +15,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from online_client.agents import MAX_CHARACTERS
+from online_client.options import check_secret
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -26,6 +27,7 @@ KEY_BYTES = 32
 
 def guest_key(secret: str | bytes) -> bytes:
     """Return the key that a secret makes, of KEY_BYTES. Raises ValueError if the secret is empty."""
+    check_secret(secret)
     if not secret:
         raise ValueError("secret is empty; it should be long, random, and the same in all processes")
     return sha256(secret.encode() if isinstance(secret, str) else secret).digest()

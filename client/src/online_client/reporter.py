@@ -41,6 +41,7 @@ from online_client.errors import (
     WrongTokenError,
 )
 from online_client.forks import notice_fork, tell_after_fork
+from online_client.options import check_least
 from online_client.replies import BatchResult
 from online_client.verbs import MEMBER, Name, Time, User
 
@@ -100,6 +101,8 @@ class Reporter:
         max_waiting_bytes: int = 64 * 1024 * 1024,
         exit_wait_s: float = 1.0,
     ) -> None:
+        check_least(0, interval_s=interval_s, exit_wait_s=exit_wait_s)
+        check_least(1, max_waiting=max_waiting, max_waiting_bytes=max_waiting_bytes)
         self._client: Client | BusClient
         self._client = _bus_client(bus, timeout) if bus else Client(url, timeout=timeout, ca_file=ca_file)
         self._interval_s = interval_s

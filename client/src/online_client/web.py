@@ -21,6 +21,7 @@ from online_client.agents import is_bot
 from online_client.guests import bot_name, guest_key, guest_name, visitor_name
 from online_client.names import Visitor as Visitor  # the integrations find it here
 from online_client.names import named
+from online_client.options import check_functions
 from online_client.pageviews import Header, is_file, purpose_of, shows_page
 from online_client.proxies import HEADERS, Proxies
 from online_client.questions import Reader, reader_of
@@ -87,7 +88,7 @@ class PageViews(Generic[R]):
 
     `secret`: names guests, see the invariants. `proxies`: who may tell of visitors behind them. `visitor_cookie`: the
     name of a cookie that tells guests apart (visitors); it cannot stand beside an own `guest`. Raises ValueError if
-    `secret` is empty, or the cookie is wrong.
+    `secret` is empty, or the cookie is wrong, and TypeError for what is no function or no text.
     """
 
     def __init__(
@@ -100,6 +101,8 @@ class PageViews(Generic[R]):
         proxies: Proxies = NO_PROXIES,
         visitor_cookie: str | None = None,
     ) -> None:
+        looked = {"user": looks.user, "page_url": looks.page_url, "guest": looks.guest}
+        check_functions(("guest",), **looked, is_page_view=is_page_view)
         if visitor_cookie is not None and looks.guest is not None:
             raise ValueError("either the visitor cookie or a function of your own can tell guests apart, not both")
         self.reporter = reporter

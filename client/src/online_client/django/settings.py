@@ -53,19 +53,29 @@ FUNCTIONS: dict[str, Callable[[HttpRequest], Any] | None] = {
 
 
 def server_url() -> str | None:
-    """Return ONLINE_URL if it is set."""
-    url: str | None = getattr(settings, "ONLINE_URL", None)
+    """Return ONLINE_URL if it is set. Raises TypeError, which names the setting, if it is no text."""
+    url: object = getattr(settings, "ONLINE_URL", None)
+    if url is not None and not isinstance(url, str):
+        raise TypeError(f"ONLINE_URL: it should be text, not {url!r}")
     return url
 
 
 def function(name: str) -> Callable[[HttpRequest], Any] | None:
-    """Return the function that a setting names. Raises ImportError if there is none, TypeError if it is no name."""
+    """Return the function that a setting names.
+
+    Raises ImportError if there is none, TypeError if it is no name or no function; both name the setting.
+    """
     dotted_path = getattr(settings, name, None)
     if dotted_path is None:
         return FUNCTIONS[name]
     if not isinstance(dotted_path, str):
-        raise TypeError(f"it should be the dotted path of a function, not {dotted_path!r}")
-    found: Callable[[HttpRequest], Any] = import_string(dotted_path)
+        raise TypeError(f"{name}: it should be the dotted path of a function, not {dotted_path!r}")
+    try:
+        found: Callable[[HttpRequest], Any] = import_string(dotted_path)
+    except ImportError as error:
+        raise ImportError(f"{name}: {error}") from error
+    if not callable(found):
+        raise TypeError(f"{name} names {found!r}, which cannot be called")
     return found
 
 
