@@ -7,6 +7,7 @@ import pytest
 
 from online_client import verbs
 from online_client.address import parse_address
+from online_client.errors import RangeError
 from online_client.verbs import MAX_BATCH_BYTES, MAX_BATCH_HITS, Request
 
 SEEN = datetime(2024, 2, 29, 12, 0, 0, 123_456, tzinfo=UTC)
@@ -89,6 +90,37 @@ def test_hits_are_packed_as_the_verb_takes_them() -> None:
     (batch,) = verbs.batches([("a", "/"), (2, b"/", None), ("c", "/", SEEN, "guest"), ("d", "/", 7)])
     assert batch.verb == "hits"
     assert params(batch) == [[b"a", b"/"], [b"2", b"/"], [b"c", b"/", SEEN_MS, "guest"], [b"d", b"/", 7]]
+
+
+def test_hits_may_be_dicts_and_rows() -> None:
+    hits = [{"user": "a", "url": "/"}, {"user": 2, "url": b"/", "seen_ms": SEEN, "kind": "bot"}, ["c", "/"]]
+    hits += [{"user": "d", "url": "/", "seen_ms": None, "kind": None}]
+    (batch,) = verbs.batches(hits)  # type: ignore[arg-type]
+    assert params(batch) == [[b"a", b"/"], [b"2", b"/", SEEN_MS, "bot"], [b"c", b"/"], [b"d", b"/"]]
+
+
+NO_HITS = [
+    *("ab", b"ab", bytearray(b"ab"), 5, None, frozenset("ab"), (), ("a",), ("a", "/", 5, "member", 6), [], iter("a")),
+    *({}, {"user": "a"}, {"user": "a", "path": "/"}, {"user": "a", "url": "/", "site": "shop"}),
+]
+
+
+@pytest.mark.parametrize("hit", NO_HITS)
+def test_what_is_no_hit_is_a_mistake(hit: object) -> None:
+    with pytest.raises(TypeError, match=r"a hit is \(user, url\[, seen_ms\[, kind\]\]\), or a dict of these, not "):
+        list(verbs.batches([("a", "/"), hit]))  # type: ignore[list-item]
+
+
+def test_one_hit_is_no_list_of_hits() -> None:
+    for hit in (("ada", "/"), {"user": "ada", "url": "/"}, "ada"):
+        with pytest.raises(TypeError, match="a hit is"):
+            list(verbs.batches(hit))  # type: ignore[arg-type]
+
+
+def test_people_within_a_time_are_those_of_the_whole_site() -> None:
+    with pytest.raises(RangeError, match="within counts the whole site only; leave out url"):
+        verbs.count("/a", within=60)
+    assert params(verbs.count("", within=60)) == [b"", 60]
 
 
 def test_no_hits_are_no_batch() -> None:

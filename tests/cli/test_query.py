@@ -260,6 +260,11 @@ def test_what_the_server_refuses(url, capsys):
     assert failing(capsys, "page", "/a", "-1") == (1, "online query: RANGE limit takes 0 to 1000, not -1")
 
 
+def test_people_within_a_time_are_those_of_the_whole_site(url, capsys):
+    told = 'online query: within_s counts the whole site only; leave the url empty: count "" 60'
+    assert failing(capsys, "count", "/a", "60") == (1, told)
+
+
 def test_a_server_that_is_not_there(capsys):
     code, line = failing(capsys, "--url", "online://127.0.0.1:1", "count")
     assert (code, line.startswith("online query: cannot connect to online://127.0.0.1:1/default")) == (1, True)

@@ -135,7 +135,7 @@ def test_what_is_outside_its_limits_is_refused_by_name(client):
         (lambda: client.page("/", 1_001), "limit takes 0 to 1000, not 1001"),
         (lambda: client.page("/", 30, "mine"), 'cursor must be .* not "mine"'),
         (lambda: client.count(within=0), "within_s takes 1 to 1800, not 0"),
-        (lambda: client.count("/", within=60), "leave the url empty"),
+        (lambda: client.count("/", within=60), "within counts the whole site only; leave out url"),
         (lambda: client.counts(*["/"] * 1_001), "1001 urls"),
     ]:
         with pytest.raises(RangeError, match=says):

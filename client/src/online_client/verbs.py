@@ -11,16 +11,16 @@ the limit.
 import inspect
 import json
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import index
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, NotRequired, TypeAlias, TypedDict, TypeVar
 
 import msgpack
 
 from online_client.address import DEFAULT_SITE, Address
-from online_client.errors import wrong_shape
+from online_client.errors import RangeError, wrong_shape
 from online_client.replies import (
     BatchResult,
     Kinds,
@@ -42,10 +42,26 @@ Name: TypeAlias = str | bytes
 User: TypeAlias = str | bytes | int
 #: Milliseconds since 1970, or a datetime that knows its zone.
 Time: TypeAlias = int | datetime
-#: (user, url[, seen_ms[, kind]]); None as `seen_ms` is now.
-Hit: TypeAlias = tuple[User, Name] | tuple[User, Name, Time | None] | tuple[User, Name, Time | None, str]
+
+
+class HitFields(TypedDict):
+    """A hit with the names of its parts, as in the JSON API."""
+
+    user: User
+    url: Name
+    seen_ms: NotRequired[Time | None]
+    kind: NotRequired[str]
+
+
+#: (user, url[, seen_ms[, kind]]), or a dict of these; None as `seen_ms` is now.
+Hit: TypeAlias = (
+    tuple[User, Name] | tuple[User, Name, Time | None] | tuple[User, Name, Time | None, str] | HitFields
+)
 
 MEMBER = "member"
+
+#: What a dict that is a hit has, and what it must have.
+_FIELDS, _NEEDED = HitFields.__annotations__.keys(), HitFields.__required_keys__
 
 #: The most users in one answer, and names in one question, that a server allows unless it is told otherwise.
 MAX_LIMIT = 1_000
@@ -91,6 +107,8 @@ def count(url: Name | None = None, *, within: int | timedelta | None = None) -> 
 
     `within`: seconds or a timedelta, one second to the server's window; only without `url`.
     """
+    if url and within is not None:
+        raise RangeError("RANGE", "within counts the whole site only; leave out url")
     within_s = within // _SECOND if isinstance(within, timedelta) else within
     return _request("count", _integer, _optional("url", url), _number(within_s))
 
@@ -171,7 +189,10 @@ def sites() -> Request[list[Site]]:
 
 
 def info(section: str | None = None) -> Request[dict[str, dict[str, str]]]:
-    """Tell about the server, all or one section: section -> name -> value, as text."""
+    """Tell about the server, all or one section: section -> name -> value, as text.
+
+    A section that this server does not have is no error: the answer is empty then.
+    """
     return _request("info", _info, _optional("section", section))
 
 
@@ -218,11 +239,11 @@ def batch(hits: Sequence[bytes]) -> Request[BatchResult]:
 
 
 def batches(hits: Iterable[Hit]) -> Iterator[Request[BatchResult]]:
-    """Split hits into batches that a server takes, lazily."""
+    """Split hits into batches that a server takes, lazily. Raises TypeError for what is no hit."""
     waiting: list[bytes] = []
     waiting_bytes = 0
     for each in hits:
-        packed = pack_hit(*each)  # pyright: ignore[reportArgumentType]  # it does not tell the tuples of Hit apart
+        packed = _packed(each)
         if len(waiting) == MAX_BATCH_HITS or waiting_bytes + len(packed) > MAX_BATCH_BYTES:
             yield batch(waiting)
             waiting, waiting_bytes = [], 0
@@ -230,6 +251,24 @@ def batches(hits: Iterable[Hit]) -> Iterator[Request[BatchResult]]:
         waiting_bytes += len(packed)
     if waiting:
         yield batch(waiting)
+
+
+def _packed(hit: Hit) -> bytes:
+    """Pack a hit that a program gave."""
+    parts: tuple[Any, ...] = hit if isinstance(hit, tuple) else _parts(hit)
+    if not 2 <= len(parts) <= len(_FIELDS):
+        raise TypeError(f"a hit is (user, url[, seen_ms[, kind]]), or a dict of these, not {hit!r:.80}")
+    return pack_hit(*parts)
+
+
+def _parts(hit: object) -> tuple[Any, ...]:
+    """Return the parts of a hit that is a dict, or a row of a database; none of what is no hit."""
+    if isinstance(hit, Mapping):
+        is_hit = _NEEDED <= hit.keys() <= _FIELDS
+        return (hit["user"], hit["url"], hit.get("seen_ms"), hit.get("kind") or MEMBER) if is_hit else ()
+    if not isinstance(hit, Iterable) or isinstance(hit, str | bytes | bytearray | memoryview | Set):
+        return ()
+    return tuple(hit)
 
 
 def as_method(method: F, build: Callable[..., Request[object]]) -> F:

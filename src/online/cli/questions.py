@@ -79,6 +79,12 @@ def _several(name: str, metavar: str, help: str, *, is_url: bool = False) -> Arg
     return Argument(name, {"help": help, "metavar": metavar, "nargs": "+"}, is_url)
 
 
+def _count(client: Client, args: argparse.Namespace) -> int:
+    if args.url and args.within_s is not None:
+        raise ValueError(f'within_s counts the whole site only; leave the url empty: count "" {args.within_s}')
+    return client.count(args.url, within=args.within_s)
+
+
 def _hit(client: Client, args: argparse.Namespace) -> HitOutcome:
     """Send a hit as a batch of one, because only the reply to a batch says whether a hit was ignored."""
     result = client.hits([(args.user, args.url, args.seen_ms, args.kind)])
@@ -104,7 +110,7 @@ VERBS: dict[str, Verb] = {
     "count": Verb(
         "count the people online, on the site or on a page",
         [_ANY_URL, _optional("within_s", "only people seen within this time, such as 300 or 5min", type=_within)],
-        lambda client, args: client.count(args.url, within=args.within_s),
+        _count,
         answers.number,
     ),
     "counts": Verb(
