@@ -271,6 +271,19 @@ async def test_a_field_that_is_not_known_is_named(path, body, pack):
             assert told in answer.json["detail"]
 
 
+@jumping
+async def test_names_of_fields_are_text():
+    async with web() as site:
+        told = 'has no field "%s" in bytes (bin); names of fields are text (str)'
+        body = msgpack.packb({b"hits": [["a", "/"]]})
+        answer = await site.join().post(f"{API}/hits", body, content_type="application/msgpack")
+        assert (answer.status, answer.json["detail"]) == (400, "the body " + told % "hits")
+        body = msgpack.packb([{b"user": "a", "url": "/", "kind": "bot"}, ["b", "/"]])
+        answer = await site.join().post(f"{API}/hits", body, content_type="application/msgpack")
+        assert (answer.json["accepted"], answer.json["refused"]) == (1, 1)
+        assert answer.json["error"]["detail"] == "hit 1 of the batch: a hit " + told % "user"
+
+
 #: What is no hit, and what the answer says of it.
 NO_HITS = [
     (5, "a hit is an object or array of user, url, seen_ms, kind"),

@@ -160,7 +160,12 @@ def _check_fields(what: str, found: dict[Any, Any], known: Sequence[str]) -> Non
 
 
 def _no_field(what: str, unknown: bytes, known: Sequence[str]) -> RangeError:
-    hint = ": the site goes into the query, as ?site=NAME" if unknown == b"site" else f"; it takes {', '.join(known)}"
+    if unknown == b"site":
+        hint = ": the site goes into the query, as ?site=NAME"
+    elif unknown.decode(errors="replace") in known:
+        hint = " in bytes (bin); names of fields are text (str)"
+    else:
+        hint = f"; it takes {', '.join(known)}"
     return _wrong(errors.shown(unknown), f"{what} has no field {errors.quote(unknown)}{hint}")
 
 
