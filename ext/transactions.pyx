@@ -5,9 +5,9 @@ Its job: to keep the verbs that come between MULTI and EXEC, and to carry them o
 An EXEC is of one moment: it is one frame, so nothing comes in between, and all its verbs see the same time. One that
 takes more than a turn, as thousands of verbs do, goes on in the next turns, so that nobody waits for all of it.
 
-A verb that is wrong in itself (unknown, or a wrong number of arguments) is answered by an error when it comes and
-spoils the EXEC, which then carries out nothing. A verb that fails when it is carried out has its error in its place;
-the others stand.
+A verb that is wrong in itself (unknown, a wrong number of arguments, or one that cannot be queued) is answered by an
+error when it comes and spoils the EXEC, which then carries out nothing. MULTI and WATCH are refused and spoil nothing,
+as in Redis. A verb that fails when it is carried out has its error in its place; the others stand.
 
 Invariants:
 1. What is kept is within `max_items` verbs and `max_frame` bytes, and is counted in `service.buffered_bytes` until
@@ -29,7 +29,7 @@ from online.core.connection cimport (
 from online.core.core cimport core_expire_some
 from online.core.index cimport bytes_from, name_from
 from online.core.skiplist cimport Name
-from online.core.verbs cimport ANY, AT_ONCE, LATER, MORE, check_verb, queue_register, run_verb, verb
+from online.core.verbs cimport ANY, AT_ONCE, LATER, MORE, Verb, check_verb, queue_register, run_verb, verb
 
 cdef enum:
     BYTES_A_WORD = 64                                    # of a bytes object, and its place in a list
@@ -59,15 +59,19 @@ cdef int queue_verb(Connection c, Name name, Arg* args, int64_t n_args) except -
     Raises OnlineError, and spoils the EXEC, if it is wrong in itself or there is no room.
     """
     cdef Transaction transaction = c.transaction
-    cdef bint is_at_once
+    cdef const Verb* row
     try:
-        is_at_once = check_verb(c, name, n_args).flags & AT_ONCE != 0
-        if not is_at_once:
+        if c.dialect == MSGPACK and name.n_bytes == 4 and bytes_from(name).lower() == b"hits":
+            raise errors.in_transaction("hits")
+        row = check_verb(c, name, n_args)
+        if not row.flags & AT_ONCE:
             keep_verb(c, transaction, name, args, n_args)
+        elif row.run == NULL:
+            return run_verb(c, name, args, n_args)
     except OnlineError:
         transaction.is_spoiled = True
         raise
-    if is_at_once:
+    if row.flags & AT_ONCE:
         return run_verb(c, name, args, n_args)
     if c.dialect == MSGPACK:
         return put_text(c, name_from(b"QUEUED"))

@@ -26,6 +26,7 @@ ALIKE = [
     [["WATCH"]],
     [["multi"], ["ping"], ["exec"]],
     [["MULTI"], ["DISCARD", "x"], ["PING"], ["EXEC"]],
+    [["MULTI"], ["PING"], ["WATCH", "k"], ["MULTI"], ["EXEC"]],
 ]
 
 
@@ -113,9 +114,11 @@ def test_a_transaction_in_messagepack_marks_errors_inside_of_its_result():
 
 def test_a_batch_is_no_part_of_a_transaction_and_spoils_it():
     line = Wiring().connect()
-    feed(line, request("MULTI"))
-    assert "unknown verb" in read_pack(feed(line, request("hits", ["a", "/a"])))[0][1]
-    assert "EXECABORT" in read_pack(feed(line, request("EXEC")))[0][1]
+    for verb in ("hits", "HITS"):
+        feed(line, request("MULTI"))
+        [(_, error, _)] = read_pack(feed(line, request(verb, ["a", "/a"])))
+        assert error == "ERR hits inside MULTI is not allowed"
+        assert "EXECABORT" in read_pack(feed(line, request("EXEC")))[0][1]
 
 
 @pytest.mark.parametrize(
