@@ -77,6 +77,8 @@ cdef int take_hit(Connection c, Arg* args, int64_t n_args, bint is_leave) except
     except OnlineError:
         index.core.tally.refused += 1
         raise
+    if c.service._handing:                               # the owner of the user takes it
+        return ACCEPTED
     if c.core == NULL:
         outcome = core_weigh_hit(&index.core, &hit)
         if outcome >= BAD_USER:

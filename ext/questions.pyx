@@ -169,7 +169,7 @@ cdef int put_list(Connection c, Listing* listing, Scope scope, Name of, Arg* arg
         arg_within(&args[0], "limit", 0, most, &limit)
     if is_given(args, n_args, 1):
         arg_text(&args[1], "cursor", &cursor)
-        if not core_continue(core, listing, scope, of, cursor):
+        if not c.service._handing and not core_continue(core, listing, scope, of, cursor):
             raise errors.bad_cursor(bytes_from(cursor))
     n = core_list(core, listing, c.service.listed, limit, &left)
     if n < 0:

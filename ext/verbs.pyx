@@ -96,8 +96,16 @@ cdef int queue_register(verb_call_t queue) except -1:
     return 0
 
 
-cdef int call_host(Connection c, str name, Arg* args, int64_t n_args) except -1:
-    """Hand a rare verb up, and write its result, or return LATER: while it goes on, or its reply is awaited."""
+cdef int judge_args(Connection c, verb_t run, Arg* args, int64_t n_args) except -1:
+    """Raise what a server says of wrong arguments: its own function is asked, and finds nobody."""
+    cdef size_t mark = buffer_used(&c.output)
+    run(c, args, n_args)
+    c.output.end = c.output.start + mark
+    return 0
+
+
+cdef int call_host(Connection c, str name, verb_t judge, Arg* args, int64_t n_args) except -1:
+    """Hand a verb up, and write its result, or return LATER: while it goes on, or its reply is awaited."""
     cdef int64_t i
     cdef Name text
     cdef list given = []
@@ -105,6 +113,8 @@ cdef int call_host(Connection c, str name, Arg* args, int64_t n_args) except -1:
     if c.awaited is not None:
         awaited, c.awaited = c.awaited, None
         return put_object(c, awaited.result())
+    if judge != NULL:
+        judge_args(c, judge, args, n_args)
     for i in range(n_args):
         arg_text(&args[i], "an argument", &text)
         given.append(bytes_from(text))
@@ -153,9 +163,11 @@ cdef int run_verb(Connection c, Name name, Arg* args, int64_t n_args) except -1:
     Raises OnlineError for what is to be an error reply.
     """
     cdef const Verb* row = check_verb(c, name, n_args)
+    cdef verb_t judge
     c.service.last_verb = row.name
     if row.run == NULL:
-        return call_host(c, verb_text(row), args, n_args)
+        judge = VERBS[row - HANDED].run if c.service._handing else NULL
+        return call_host(c, verb_text(row), judge, args, n_args)
     return row.run(c, args, n_args)
 
 

@@ -60,7 +60,7 @@ class Divided:
         return True
 
     def answer(self, verb, *args, site=b"default"):
-        question = merging.answer(self.owners, verb, list(args), self.limits, self.now_ms)
+        question = merging.answer(self.owners, site, verb, list(args), self.limits, self.now_ms)
         reply = Asking(self, site, question, writes=verb in merging.WRITES).begin().result(0)
         return msgpack.unpackb(reply, raw=True) if isinstance(reply, Packed) else reply
 
@@ -308,9 +308,14 @@ def test_a_cursor_is_good_for_its_question():
     for user in USERS:
         site.answer("HIT", user, b"/a", b"", b"member")
     *_, cursor = site.answer("PAGE", b"/a", b"2", b"")
-    for wrong in ((b"/b", b"2", cursor), (b"/a", b"2", b"nonsense"), (b"/a", b"2", cursor[:-4])):
+    changed = [b" " + cursor, b"+" + cursor, cursor + b"A", cursor + b"====", b"%b-%b" % (cursor[:9], cursor[9:])]
+    for wrong in ((b"/b", b"2", cursor), *((b"/a", b"2", each) for each in (b"nonsense", cursor[:-4], *changed))):
         with pytest.raises(RangeError, match="cursor"):
             site.answer("PAGE", *wrong)
+    for verb, *args in (("PAGE", b"/a", b"9", cursor), ("USERS", b"/a", b"9", cursor), ("RECENT", b"9", cursor)):
+        with pytest.raises(RangeError, match="cursor"):
+            site.answer(verb, *args, site=b"shop" if verb == "PAGE" else b"default")
+    assert len(site.answer("PAGE", b"/a", b"50", cursor)[2]) == len(USERS) - 2
 
 
 @pytest.mark.parametrize(
@@ -331,8 +336,8 @@ def test_a_cursor_is_good_for_its_question():
 def test_a_cursor_that_somebody_made_up_is_refused(made):
     question = b"PAGE\0/a"
     with pytest.raises(RangeError, match="cursor"):
-        place_of(text_of(Place(*made), question), question)
-    assert place_of(text_of(Place(-1, [b"sum"], {0: b"", 1: None}), question), question).last == -1
+        place_of(text_of(Place(*made), question), question, int)
+    assert place_of(text_of(Place(-1, [b"sum"], {0: b"", 1: None}), question), question, int).last == -1
 
 
 def test_answers_are_found_however_they_are_cut():

@@ -1,28 +1,19 @@
-"""A gateway before servers that run, by random steps: whatever is asked, it answers as one server with all users.
-
-All are in one process, with a clock that jumps, and their connections go through memory.
-"""
+"""A gateway before servers that run, by random steps: whatever is asked, it answers as one server with all users."""
 
 import random
 
-import msgpack
 import pytest
 import trio
-from tests.gateway.test_gateway import map_of
-from tests.serving import START_MS, Wall, join, make_server, run, steady
+from tests.gateway.beside import WINDOW_S, beside
+from tests.serving import START_MS, Wall, run
 
-from online.cli import gateway
 from online.core import verbs
 from online.gateway import merging
-from online.gateway.lines import Line
-from online.serve.clock import Clock
-from online.serve.config import Config
 
 USERS = [b"user-%d" % number for number in range(16)]
 URLS = [b"/a", b"/b", b"/c/1", b"/c/2"]
 SITES = [b"default", b"shop", b"news"]
 KINDS = [b"member", b"member", b"guest", b"hidden", b"bot"]
-WINDOW_S = 300
 
 #: What is answered about the gateway or the connection, and not about who is online.
 ABOUT_THE_GATEWAY = {
@@ -39,21 +30,6 @@ def test_every_verb_of_a_server_is_merged_or_refused_or_about_the_gateway():
     groups = [set(merging.VERBS), set(merging.REFUSED), ABOUT_THE_GATEWAY, MADE_OF_OTHERS]
     assert set().union(*groups) == known
     assert sum(map(len, groups)) == len(known)
-
-
-class Asked:
-    """A connection to a server, in MessagePack."""
-
-    def __init__(self, server, nursery):
-        self._peer = join(server, nursery)
-        self._unpacker = msgpack.Unpacker(raw=True)
-
-    async def __call__(self, verb, *args):
-        await self._peer.send(msgpack.packb([0, 1, verb, args]))
-        while True:
-            self._unpacker.feed(await self._peer.receive())
-            for _, _, error, result in self._unpacker:
-                return error or result
 
 
 class Compared:
@@ -176,29 +152,13 @@ class Compared:
 @pytest.mark.parametrize("n", [1, 2, 3, 8])
 def test_every_answer_is_that_of_one_server(n, tmp_path, monkeypatch):
     async def compare():
-        def made(name):
-            limits = {"max_memory": 2**30}
-            return make_server(state=tmp_path / name, last_seen=30, window_s=WINDOW_S, limits=limits)
-
-        one, *partitions = [made(f"server-{number}") for number in range(n + 1)]
-        path = map_of(tmp_path / "map.toml", *range(1, n + 1))
-        config = Config(listen=(), http=(), transport="streams", window_s=WINDOW_S)
-        asking = gateway.assemble(path, config, clock=Clock(steady=steady, wall=Wall()))
-
-        async def connect(line, address):
-            return join(partitions[address.port - 1], nursery).stream
-
-        monkeypatch.setattr(Line, "_connect", connect)
-        async with trio.open_nursery() as nursery:
-            for server in (one, *partitions, asking):
-                await nursery.start(server.run)
-            compared = Compared(Asked(asking, nursery), Asked(one, nursery), n)
+        async with beside(n, tmp_path, monkeypatch) as opened:
+            compared = Compared(*(each() for each in opened), n)
             for _ in range(8):
                 await compared.choose_site()
                 for _ in range(compared.random.randint(1, 12)):
                     await compared.act()
                 await compared.look()
-            nursery.cancel_scope.cancel()
         assert compared.asked >= set(merging.VERBS)
 
     run(compare)

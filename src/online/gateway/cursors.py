@@ -2,6 +2,9 @@
 
 Not its job: to list (merging).
 
+A cursor is good for one question: its text has a checksum of that question, too. The checksum has no secret, as
+gateways share none. So whoever makes one up chooses where a list of his own begins, and nothing else.
+
 A place is the key of the last row that was listed. Rows of the same time have no order over partitions, so it also has
 a checksum of each that was listed. A partition's own cursor is where the rows behind the place are looked for first.
 """
@@ -33,21 +36,24 @@ class Place:
 
 
 def text_of(place: Place, question: bytes) -> bytes:
-    """Return the cursor of a place in the answer to a question."""
+    """Return the cursor of a place in the answer to a question: all that says which list it is, packed."""
     packed: bytes = _pack([place.last, place.listed, place.begins])
     return urlsafe_b64encode(_sum(packed + question) + packed)
 
 
-def place_of(cursor: bytes, question: bytes) -> Place:
-    """Return the place of a cursor; b"" is the beginning. Raises RangeError if it is of another question."""
+def place_of(cursor: bytes, question: bytes, key: type) -> Place:
+    """Return the place of a cursor; b"" is the beginning. `key`: the type of the keys of the list.
+
+    Raises RangeError if it is not, to the byte, a cursor that answered this question.
+    """
     if not cursor:
         return Place()
     try:
         data = urlsafe_b64decode(cursor)
-        if data[:8] != _sum(data[8:] + question):
+        if data[:8] != _sum(data[8:] + question) or urlsafe_b64encode(data) != cursor:
             raise ValueError
         place = Place(*msgpack.unpackb(data[8:], strict_map_key=False))
-        if not _is_whole(place, bytes if question.startswith(b"USERS") else int):
+        if not _is_whole(place, key):
             raise ValueError
     except (ValueError, TypeError):
         raise errors.bad_cursor(cursor) from None

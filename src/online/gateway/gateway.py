@@ -4,7 +4,8 @@ Not its job: how answers are merged (merging), and connections to servers (parti
 
 Invariants:
 1. A client's verbs are carried out one after the other, as its connection waits for each answer.
-2. An answer is that of all partitions, or an error. So is the state of a channel that somebody watches.
+2. Wrong arguments are refused as by a server: its verbs judge them before a question comes here (core/verbs).
+3. An answer is that of all partitions, or an error. So is the state of a channel that somebody watches.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ from online.serve.parts import Part
 from online.serve.tokens import ADMIN
 from online.serve.verb import Lines, Shared
 from online.serve.verbs import Verbs
+from online.serve.verbs_past import checked_users
 
 #: How long connections stay open after another map has come: longer than any question takes.
 RETIRED_S = 60.0
@@ -85,6 +87,8 @@ class Gateway(Part):
     def _run(self, verb: str, shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> Future[object]:
         if verb == "FORGET" and not shared.connections.may(connection, ADMIN):
             raise errors.not_permitted("FORGET", ADMIN)
+        if verb == "LAST":  # of which each server sees a part
+            checked_users(shared, args)
         return self._ask(connection.site, verb, args)
 
     def _look(self, site: bytes, name: bytes, tell: Callable[[bytes, int], None]) -> None:
@@ -99,7 +103,7 @@ class Gateway(Part):
 
     def _ask(self, site: bytes, verb: str, args: list[bytes]) -> Future[object]:
         self.asked += 1
-        question = merging.answer(self.owners, verb, args, self._verbs.limits, self._wall_ms())
+        question = merging.answer(self.owners, site, verb, args, self._verbs.limits, self._wall_ms())
         reply = Asking(self._partitions, site, question, writes=verb in merging.WRITES).begin()
         reply.add_done_callback(self._settled)
         return reply

@@ -34,9 +34,13 @@ ANSWER_S = 2.0
 #: Of what a server sends at once.
 RECEIVE_BYTES = 256 * 1024
 
-_REQUEST = b"\x94\x00\xce"  # of four items, the first of which is 0, and then a number of 32 bits
+#: Of four items, the first of which is 0, and then a number of one byte: a batch that a client may just send fits, too.
+_REQUEST = b"\x94\x00"
 
-_TIME = _REQUEST + bytes(4) + msgpack.packb("TIME") + b"\x91"  # numbers of questions begin with 1
+#: Numbers of requests go up to here: they tell answers from those of another, and one that is taken for the time.
+MOST_MSGID = 127
+
+_TIME = _REQUEST + bytes(1) + msgpack.packb("TIME") + b"\x91"  # numbers of questions begin with 1
 
 
 class AwayError(Exception):
@@ -97,7 +101,7 @@ class Line:
         if not self._out:
             self._written.set()
         self._is_time_wanted |= is_shared
-        self._out.append(_REQUEST + msgid.to_bytes(4, "big") + body)
+        self._out.append(_REQUEST + bytes((msgid,)) + body)
 
     async def run(self) -> None:
         """Connect when there is something to ask, for ever."""
@@ -162,7 +166,7 @@ class Line:
         self._held.clear()
         self._told_s = 0
         for hello in greetings(address):
-            self._out.append(_REQUEST + bytes(4) + msgpack.packb(hello.verb) + hello.params)
+            self._out.append(_REQUEST + bytes(1) + msgpack.packb(hello.verb) + hello.params)
         n_greetings = len(self._out)
         for msgid, body, is_shared, *_ in self._waiting:
             self._send(msgid, body, is_shared)

@@ -44,7 +44,6 @@ from online.gateway.cursors import Place, checksum, place_of, text_of
 from online.keep.history import DAY, MINUTE_MS, fitting_step_ms
 from online.limits import Limits
 from online.partitions import PartitionMap
-from online.serve.given import number
 
 #: Requests by place in the map: the verb and its arguments, packed.
 Bodies = Mapping[int, bytes]
@@ -87,19 +86,23 @@ VERBS = sorted(_TO_OWNER | _FOR_USERS | _ADDED | _ADDED_EACH | _MERGED | {"hits"
 #: They need not be carried out by all at one moment.
 WRITES = _TO_OWNER | {"hits", "FORGET"}
 
+#: More than the head of a request takes, or that of a text in it.
+_HEAD_BYTES = 16
+
 _pack = msgpack.Packer().pack
 _VERB_PACKED = {verb: _pack(verb) for verb in (*VERBS, "PAGES")}
 
 
-def answer(owners: PartitionMap, verb: str, args: list[bytes], limits: Limits, wall_ms: int) -> Question:
-    """Answer a question with those of partitions. `wall_ms`: what time it is.
+def answer(owners: PartitionMap, site: bytes, verb: str, args: list[bytes], limits: Limits, wall_ms: int) -> Question:
+    """Answer a question about a site with those of partitions. `wall_ms`: what time it is.
 
+    Requires: the arguments are right, but for cursors and those of HISTORY, PEAK and FORGET.
     Raises the OnlineError that is thrown in, or CommandError and RangeError.
     """
     if verb in _ADDED:
         return sum(_values((yield _to_all(owners, verb, args))))
     if verb in _LISTED:
-        return (yield from _listing(owners, verb, args, limits.max_limit))
+        return (yield from _listing(owners, site, verb, args, limits.max_limit))
     if verb == "hits":
         return (yield from _hits(owners, args[0]))
     if verb in _TO_OWNER:
@@ -112,7 +115,7 @@ def answer(owners: PartitionMap, verb: str, args: list[bytes], limits: Limits, w
     if verb == "SITES":
         return (yield from _sites(owners))
     if verb == "TOP":
-        return (yield from _top(owners, args, limits.max_limit))
+        return (yield from _top(owners, args, limits))
     if verb == "SECTION":
         return (yield from _section(owners, args, limits))
     if verb == "HISTORY":
@@ -229,14 +232,19 @@ def _section(owners: PartitionMap, args: list[bytes], limits: Limits) -> Questio
             return [sum(part[0] for part in parts), pages]
 
 
-def _top(owners: PartitionMap, args: list[bytes], max_limit: int) -> Question:
-    limit = number("limit", args, 0, low=0, high=max_limit, default=10)
+def _limit(args: list[bytes], max_limit: int, default: int) -> int:
+    return int(args[0]) if args and args[0] else min(default, max_limit)
+
+
+def _top(owners: PartitionMap, args: list[bytes], limits: Limits) -> Question:
+    max_limit = limits.max_limit
+    limit = _limit(args, max_limit, 10)
     prefix = args[1] if len(args) > 1 else b""
     wanted = min(max(2 * limit, 10), max_limit)
     while limit:
         found = list(_values((yield _to_all(owners, "TOP", [b"%d" % wanted, prefix]))))
         threshold = sum(listed[-1][1] for listed in found if len(listed) == wanted)
-        sums = yield from _sums(owners, sorted({url for listed in found for url, _ in listed}), max_limit)
+        sums = yield from _sums(owners, sorted({url for listed in found for url, _ in listed}), limits)
         best = sorted(((url, n) for url, n in sums.items() if n), key=lambda page: (-page[1], page[0]))[:limit]
         if not threshold or (len(best) == limit and best[-1][1] > threshold):
             return best
@@ -247,28 +255,41 @@ def _top(owners: PartitionMap, args: list[bytes], max_limit: int) -> Question:
 
 
 def _sums(
-    owners: PartitionMap, urls: list[bytes], max_limit: int
+    owners: PartitionMap, urls: list[bytes], limits: Limits
 ) -> Generator[Bodies, Mapping[int, bytes], dict[bytes, int]]:
     """Return how many people are on each page."""
     sums = dict.fromkeys(urls, 0)
-    for begin in range(0, len(urls), max_limit):
-        some = urls[begin : begin + max_limit]
+    for some in _pieces(urls, limits):
         for counts in _values((yield _to_all(owners, "COUNTS", some))):
             for url, people in zip(some, counts, strict=True):
                 sums[url] += people
     return sums
 
 
+def _pieces(urls: list[bytes], limits: Limits) -> Generator[list[bytes], None, None]:
+    """Divide urls into as many as one question may have, in number and in bytes."""
+    some: list[bytes] = []
+    n_bytes = _HEAD_BYTES
+    for url in urls:
+        n_bytes += len(url) + _HEAD_BYTES
+        if some and (len(some) == limits.max_limit or n_bytes > limits.max_frame):
+            yield some
+            some, n_bytes = [], 2 * _HEAD_BYTES + len(url)
+        some.append(url)
+    if some:
+        yield some
+
+
 def _listing(
-    owners: PartitionMap, verb: str, args: list[bytes], max_limit: int, *, anew: bool = False
+    owners: PartitionMap, site: bytes, verb: str, args: list[bytes], max_limit: int, *, anew: bool = False
 ) -> Question:
     """PAGE, RECENT or USERS. `anew`: without the partitions' own cursors."""
     leading, rest = (args[:1], args[1:]) if verb != "RECENT" else ([], args)
     if verb == "USERS" and not leading:
         leading = [b""]
-    limit = number("limit", rest, 0, low=0, high=max_limit, default=30)
-    question = b"\0".join([verb.encode(), *leading])
-    place = place_of(rest[1] if len(rest) > 1 else b"", question)
+    limit = _limit(rest, max_limit, 30)
+    question = _pack([verb, site, *leading])
+    place = place_of(rest[1] if len(rest) > 1 else b"", question, int if _LISTED[verb] else bytes)
     is_behind = None if place.last is None else place.is_behind
     parts = [Listed(_LISTED[verb]) for _ in owners.partitions]
     begins = {each: place.begins.get(each, b"") for each in range(len(parts))}
@@ -285,7 +306,7 @@ def _listing(
             if not any(wanted.values()):
                 raise
             # A server does not know a cursor that another has made: all are asked from the beginning.
-            return (yield from _listing(owners, verb, args, max_limit, anew=True))
+            return (yield from _listing(owners, site, verb, args, max_limit, anew=True))
         for each, cursor in wanted.items():
             parts[each].add(answers[each], cursor, is_behind)
         for each in ended:

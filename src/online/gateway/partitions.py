@@ -10,7 +10,7 @@ import trio
 
 from online import errors
 from online.errors import ConfigError
-from online.gateway.lines import Line
+from online.gateway.lines import MOST_MSGID, Line
 from online.partitions import Partition
 from online.terms import SKEW_MS
 from online_client import OnlineError as ClientError
@@ -80,8 +80,8 @@ class Partitions:
         return True
 
     def next_msgid(self) -> int:
-        """Return the number of the next request: on each line numbers go up."""
-        self._msgid = self._msgid % (2**32 - 1) + 1
+        """Return the number of the next request: on each line numbers go up, and begin again."""
+        self._msgid = self._msgid % MOST_MSGID + 1
         return self._msgid
 
 

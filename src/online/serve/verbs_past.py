@@ -49,7 +49,7 @@ def history(shared: Shared, connection: Connection, args: list[bytes], now_ms: i
 
 @verb("LAST")
 def last(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
-    users = _users(shared, args)
+    users = checked_users(shared, args)
     here = [None if connection.index is None else connection.index.last(user, now_ms=now_ms) for user in users]
     past = _past(shared)
 
@@ -63,7 +63,7 @@ def last(shared: Shared, connection: Connection, args: list[bytes], now_ms: int)
 def forget(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
     if not shared.connections.may(connection, ADMIN):
         raise errors.not_permitted("FORGET", ADMIN)
-    return _past(shared).forget(connection.site, _users(shared, args))
+    return _past(shared).forget(connection.site, checked_users(shared, args))
 
 
 def _seen(
@@ -81,7 +81,8 @@ def _past(shared: Shared) -> Remembering:
     return shared.past
 
 
-def _users(shared: Shared, users: list[bytes]) -> list[bytes]:
+def checked_users(shared: Shared, users: list[bytes]) -> list[bytes]:
+    """Return users, none of whom has a wrong name. Raises RangeError."""
     if len(users) > shared.limits.max_limit:
         raise errors.too_many("users", len(users), shared.limits.max_limit)
     for user in users:
