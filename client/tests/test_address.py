@@ -73,6 +73,16 @@ def test_text_and_repr_leave_out_the_token() -> None:
     assert str(parse_address("online+unix:///run/a b?site=x")) == "online+unix:///run/a%20b?site=x"
 
 
+@pytest.mark.parametrize(
+    "url", ["online://h/%FF%2C", "online://%FF%2C:t@h", "online+unix:///%FE?site=%FF%2C", "onlines://h:7/%FF%2C"]
+)
+def test_a_site_of_any_bytes_can_be_named_and_shown(url: str) -> None:
+    address = parse_address(url, environ={})
+    assert address.site == "\udcff,"
+    assert str(address).endswith("%FF%2C")
+    assert parse_address(str(address), environ={}).site == address.site
+
+
 def test_a_ca_file_needs_tls() -> None:
     with pytest.raises(AddressError, match="onlines://"):
         parse_address("online://h", ca_file="/ca.pem")

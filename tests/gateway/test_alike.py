@@ -183,6 +183,21 @@ def test_a_cursor_is_good_for_one_verb_url_and_site(tmp_path, monkeypatch):
     run(compare)
 
 
+SITES = [b"\xff\xfe", b"/", b"a/b", b"..", b"?", b"#x", b"@", b":", b",", b"%2F", b"\0", b"\r\n", b" ", 64 * b"\xc3"]
+
+
+def test_a_site_has_a_name_of_any_bytes(tmp_path, monkeypatch):
+    async def compare():
+        async with beside(2, tmp_path, monkeypatch) as opened:
+            merged, one = [each() for each in opened]
+            for site in SITES:
+                for question in (("SITE", site), ("COUNT",), ("HIT", b"ada", b"/a"), ("COUNT",), ("SEEN", b"ada")):
+                    assert await merged(*question) == await one(*question)
+            assert await merged("SITES") == await one("SITES")
+
+    run(compare)
+
+
 def test_subscribing_in_a_transaction_spoils_it(tmp_path, monkeypatch):
     async def compare():
         async with beside(1, tmp_path, monkeypatch) as opened:

@@ -42,10 +42,11 @@ class Address:
     ca_file: str | None = None  #: None: what the system trusts
 
     def __str__(self) -> str:
+        site = quote(self.site, safe="", errors="surrogateescape")
         if self.path:
-            return f"online+unix://{quote(self.path)}?site={quote(self.site, safe='')}"
+            return f"online+unix://{quote(self.path, errors='surrogateescape')}?site={site}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"online{'s' * self.tls}://{host}:{self.port}/{quote(self.site, safe='')}"
+        return f"online{'s' * self.tls}://{host}:{self.port}/{site}"
 
     def tls_context(self) -> "ssl.SSLContext | None":
         """Return what a TLS connection to this address needs, None without TLS. Reads the CA file.
@@ -164,7 +165,8 @@ def _credentials(parts: SplitResult, url: str) -> tuple[str, str | None]:
     """Return the site and the token that stand before the host."""
     if parts.username and not parts.password:
         raise _wrong(url, "has a name but no token before the @; write :TOKEN@ or SITE:TOKEN@")
-    return unquote(parts.username or ""), unquote(parts.password) if parts.password else None
+    name, token = (unquote(each or "", errors="surrogateescape") for each in (parts.username, parts.password))
+    return name, token or None
 
 
 def _site_in_path(parts: SplitResult, url: str) -> str:
@@ -182,7 +184,7 @@ def _socket_path(parts: SplitResult, url: str) -> str:
 
 def _query(parts: SplitResult, url: str) -> dict[str, str]:
     known = {"online": ("map",), "onlines": ("map", "ca"), "online+unix": ("site",)}[parts.scheme]
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    query = dict(parse_qsl(parts.query, keep_blank_values=True, errors="surrogateescape"))
     for key, value in query.items():
         if key not in known:
             raise _wrong(url, f"has ?{key}=, which {parts.scheme}:// does not take")
