@@ -367,6 +367,73 @@ def test_a_changed_head_costs_nobody(path):
         writer.path.write_bytes(data)
 
 
+def some_segments(path, draw, n, *, run=1):
+    """So many segments of one run, each with records; return their paths."""
+    writer, paths = Writer(path, run=run), []
+    for nth in range(n):
+        some_hits(writer.sites, draw, 20)
+        writer.journal.flush()
+        paths.append(writer.path)
+        if nth < n - 1:
+            writer.begin()
+    writer.close()
+    return paths
+
+
+@pytest.mark.parametrize("nth", [0, 1])
+@pytest.mark.parametrize(
+    ("spoilt", "what"),
+    [
+        (lambda data: b"", "it is empty"),
+        (lambda data: data[:1], "its head is damaged, and no record can be read"),
+        (lambda data: bytes(len(data)), "its head is damaged, and no record can be read"),
+        (lambda data: random.Random(5).randbytes(len(data)), "its head is damaged, and no record can be read"),
+    ],
+)
+def test_a_segment_that_is_lost_as_a_whole_is_damage(path, draw, nth, spoilt, what):
+    lost = some_segments(path, draw, 3)[nth]
+    lost.write_bytes(data := spoilt(lost.read_bytes()))
+    _, report = recover(path, sets_aside=False)
+    assert [(damage.path, damage.what) for damage in report.damage] == [(lost, what)]
+    for run in (2, 3):  # later starts say so, too
+        sites, report = recover(path)
+        kept = path / f"{lost.name}.damaged"
+        assert [(damage.path, damage.what) for damage in report.damage] == [(kept, what)]
+        assert kept.read_bytes() == data
+        Writer(path, sites, run=run).close()
+
+
+def test_a_last_segment_that_has_lost_its_head_and_all_records_is_damage(path, draw):
+    lost = some_segments(path, draw, 2)[1]
+    lost.write_bytes(bytes(lost.stat().st_size))
+    _, report = recover(path)
+    assert [damage.what for damage in report.damage] == ["its head is damaged, and no record can be read"]
+
+
+@pytest.mark.parametrize("left", [b"", b"online-j", bytes(HEAD_BYTES)])
+def test_a_segment_whose_making_a_crash_cut_off_is_no_damage_ever_after(path, draw, left):
+    wanted = digest(recover(path)[0]) if some_segments(path, draw, 2) else ""
+    unfinished = path / "journal-000000000003"
+    unfinished.write_bytes(left)
+    assert recover(path, sets_aside=False)[1].is_clean
+    assert unfinished.exists()
+    for run in (2, 3):
+        sites, report = recover(path)
+        assert report.is_clean
+        assert digest(sites) == wanted
+        Writer(path, sites, run=run).close()
+
+
+def test_an_end_that_no_sync_reached_before_the_next_segment_is_torn(path, draw):
+    """The power failed just when a segment was made."""
+    first, last = some_segments(path, draw, 2)
+    os.truncate(first, first.stat().st_size - 3)
+    os.truncate(last, HEAD_BYTES)
+    report = recover(path)[1]
+    assert report.is_clean
+    assert list(report.torn) == [first]
+
+
 def test_a_damaged_snapshot_is_replaced_by_the_one_before_and_the_journal(path, draw):
     writer = Writer(path)
     some_hits(writer.sites, draw, 50)

@@ -178,6 +178,11 @@ class Folder:
             raise
         return fd
 
+    def discard(self, kept: Kept) -> None:
+        """Delete a segment whose making was cut off: it holds nothing, and is not to be taken for damage later."""
+        with suppress(OSError):
+            kept.path.unlink()
+
     def set_aside(self, kept: Kept) -> Path:
         """Rename a file that is damaged, and return where it is."""
         to = kept.path if kept.is_damaged else kept.path.with_name(f"{kept.path.name}.damaged")

@@ -10,8 +10,11 @@ Invariants:
 1. Nothing is applied that does not have its checksum. What could be read before damage is applied.
 2. A record that is bad ends its segment. If a good one stands behind it, that is damage: it is counted, and the segment
    is set aside as *.damaged, which later starts read as before. If none does, it is a torn tail: the last thing that
-   a crash or a full disk cut off, of which nobody had an answer.
-3. Files are never written to. The server goes on in a new one.
+   a crash or a full disk cut off, of which nobody had an answer. Any segment may have one: a power failure takes what no
+   sync had reached, of the last segments of a server.
+3. A head is on the disk before anything follows it. So a segment without one is damage, but for the last of all, as
+   long as it is no longer than a head: a crash cut its making off. The start deletes it, as it holds nothing.
+4. Files are never written to. The server goes on in a new one.
 """
 
 import os
@@ -191,15 +194,28 @@ class Recovery:
             expected = kept.number + 1
             end, size = (yield from self._read(kept)), self._size(kept)
             self.report.journal_bytes += size
-            if self._failure:
-                self._damaged(kept, self._failure)
-                continue
-            if end >= size:
-                continue
-            if (yield from self._has_records(kept, end, size)):
-                self._damaged(kept, f"record at byte {end} is bad; the segment is left out from there on")
-            else:
+            what = self._failure
+            if not what and end < size and (yield from self._has_records(kept, end, size)):
+                what = f"record at byte {end} is bad; the segment is left out from there on"
+            what = what or self._why_lost(kept, size)
+            if what:
+                self._damaged(kept, what)
+            elif end < size:
                 self.report.torn[kept.path] = size - end
+            if self._is_unfinished(kept, size) and self._sets_aside:
+                self._folder.discard(kept)
+
+    def _why_lost(self, kept: Kept, size: int) -> str:
+        """Say why a segment without any record must have lost some; "" if it need not."""
+        if self._heads[kept] is not None or self._is_unfinished(kept, size):
+            return ""
+        return "its head is damaged, and no record can be read" if size else "it is empty"
+
+    def _is_unfinished(self, kept: Kept, size: int) -> bool:
+        """Whether a crash cut the making of this segment off."""
+        others = [each.number for each in [*self._snapshots, *self._segments] if each is not kept]
+        is_last = not kept.is_damaged and kept.number > max(others, default=0)
+        return self._heads[kept] is None and is_last and size <= HEAD_BYTES and not self._failure
 
     def _read(self, kept: Kept) -> Generator[None, None, int]:
         """Apply the records of a file; return where the good ones end."""
