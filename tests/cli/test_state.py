@@ -1,7 +1,9 @@
 """`online state`: what is in a state directory, of a server that runs or not; a copy of one is a backup."""
 
 import json
+import random
 import shutil
+import sqlite3
 import subprocess
 
 import pytest
@@ -9,6 +11,7 @@ from tests.keep.directories import NOW_MS, Writer, recover
 from tests.serving import command, environment, run_command, server_process
 
 from online.core.sites import DEFAULT_SITE
+from online.keep.history import History, Minute
 from online.keep.inspection import digest
 from online_client import Client
 
@@ -70,6 +73,93 @@ def test_a_directory_that_is_not_there_is_refused(tmp_path):
     done = run_command("state", "check", tmp_path / "missing")
     assert (done.returncode, done.stdout) == (2, "")
     assert "missing is not a state directory of a server: it is not there" in done.stderr
+
+
+@pytest.mark.parametrize("names", [[], ["README"], ["README", "lock"]])
+@pytest.mark.parametrize("what", ["check", "dump"])
+def test_a_directory_without_state_is_refused(path, what, names):
+    path.mkdir()
+    for name in names:
+        (path / name).write_text("a text")
+    done = run_command("state", what, path)
+    assert (done.returncode, done.stdout) == (2, "")
+    said = f"{path} is not a state directory of a server: it has no journal, no snapshot and no history"
+    assert said in done.stderr
+    assert sorted(each.name for each in path.iterdir()) == sorted(names)
+
+
+# The history
+
+
+MINUTES = [(b"default", Minute(28_333_333 + n, 3, 1, 2, 0, 5, 3, 3, 3, NOW_MS)) for n in range(100)]
+
+
+@pytest.fixture
+def history(path, writer):
+    """A history that a server has open, with its log."""
+    history = History(path / "history")
+    history.add(MINUTES)
+    yield path / "history"
+    history.close()
+
+
+def test_check_reads_the_history_and_changes_nothing(path, history, tmp_path):
+    shutil.copytree(path, tmp_path / "copy")
+    done = run_command("state", "check", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "history  113 rows" in done.stdout.splitlines()
+    assert "history  113 rows" in run_command("state", "check", tmp_path / "copy").stdout.splitlines()
+    (tmp_path / "closed").mkdir()
+    closed = History(tmp_path / "closed" / "history")
+    closed.add(MINUTES)
+    closed.close()
+    assert "history  113 rows" in run_command("state", "check", tmp_path / "closed").stdout.splitlines()
+    assert [each.name for each in (tmp_path / "closed").iterdir()] == ["history"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (lambda data: b"", "its size in bytes is 0, the least is 512"),
+        (lambda data: b"x", "its size in bytes is 1, the least is 512"),
+        (lambda data: random.Random(3).randbytes(5_000), "file is not a database"),
+        (lambda data: bytes(len(data)), "file is not a database"),
+    ],
+)
+def test_check_finds_a_damaged_history(tmp_path, history, spoil, what):
+    copy = tmp_path / "copy"
+    shutil.copytree(history.parent, copy)
+    (copy / "history").write_bytes(spoil(history.read_bytes()))
+    before = {each.name: each.read_bytes() for each in copy.iterdir()}
+    done = run_command("state", "check", copy)
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert f"history  DAMAGED: {what}" in lines
+    assert "damage      1 file" in lines
+    assert {each.name: each.read_bytes() for each in copy.iterdir()} == before
+
+
+def test_check_finds_pages_of_a_history_that_have_changed(tmp_path, path, writer):
+    history = History(path / "history")
+    history.add([(name, minute) for name in (b"a", b"b", b"default") for _, minute in MINUTES])
+    history.close()
+    data = bytearray((path / "history").read_bytes())
+    for page in range(4_096, len(data), 4_096):
+        data[page + 100 : page + 2_000] = bytes(1_900)
+    (path / "history").write_bytes(data)
+    done = run_command("state", "check", path)
+    assert (done.returncode, "history  DAMAGED: " in done.stdout) == (1, True)
+
+
+def test_check_finds_a_history_without_its_tables(path, writer):
+    db = sqlite3.connect(path / "history")
+    db.execute("CREATE TABLE sites (id, name)")
+    db.commit()
+    db.close()
+    assert "history  DAMAGED: no such table: rows" in run_command("state", "check", path).stdout.splitlines()
+
+
+# Dumps
 
 
 def test_dump_writes_lines(path, writer):

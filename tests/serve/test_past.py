@@ -1,5 +1,6 @@
 """The past of a server: history, peaks, visitors, who was last seen where, and who is forgotten."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -262,6 +263,26 @@ def test_a_damaged_history_is_set_aside(tmp_path):
         assert client.history() == []
         server.end()
     assert (state / "history.damaged").exists()
+
+
+@pytest.mark.parametrize("left", [b"", b"x"])
+def test_a_history_that_is_cut_off_is_set_aside_with_its_log(tmp_path, left):
+    state, source = tmp_path / "state", tmp_path / "history"
+    state.mkdir()
+    written = History(source)
+    written.add([(b"default", Minute(28_333_333, 3, 1, 2, 0, 5, 3, 3, 3, 0))])
+    shutil.copy(source, state / "history")
+    shutil.copy(tmp_path / "history-wal", state / "history-wal")
+    log = (state / "history-wal").read_bytes()
+    assert log
+    (state / "history").write_bytes(left)
+    with server_process("--state", str(state)) as server, Client(f"online://{server.address}", timeout=10) as client:
+        assert client.history() == []
+        assert any("history is damaged (its size in bytes is" in line for line in server.log)
+        server.end()
+    written.close()
+    assert (state / "history.damaged").read_bytes() == left
+    assert (state / "history.damaged-wal").read_bytes() == log
 
 
 def test_last_seen_needs_a_directory():

@@ -9,7 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from online.cli.words import many
-from online.keep.inspection import Inspected, digest, frames_in, inspect, lines_of, open_folder
+from online.keep.inspection import (
+    History,
+    Inspected,
+    digest,
+    frames_in,
+    history_of,
+    inspect,
+    lines_of,
+    open_folder,
+)
 from online.serve.settings import whole_seconds
 from online.terms import WINDOW_MAX_S, WINDOW_MIN_S
 
@@ -19,7 +28,7 @@ _DESCRIPTION = """\
 Look into the directory that a server keeps its state in (online serve --state DIR), while the server runs or not.
 Nothing in it is changed.
 
-  check  read every record, and say what is there and what is damaged
+  check  read every record and the history, and say what is there and what is damaged
   dump   write all hits that are in it: JSON lines for `online replay`, or the frames that a server takes"""
 
 _EPILOG = """\
@@ -28,7 +37,7 @@ examples:
   online state dump /var/lib/online/state > hits.jsonl
   online replay hits.jsonl --speed max --url online://127.0.0.1/copy
 
-exit codes: 0 everything can be read, 1 something is damaged, 2 it is not a state directory"""
+exit codes: 0 everything can be read, 1 something is damaged, 2 there is no state"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,10 +67,16 @@ def run(args: argparse.Namespace) -> int:
     if args.what == "dump":
         return _dump(args.directory, as_frames=args.frames)
     inspected = inspect(args.directory, window_s=args.window)
-    _print(inspected)
+    history = history_of(args.directory)
+    _print(inspected, history)
     if args.digest:
         print(f"digest      {digest(inspected.sites)}")
-    return 0 if inspected.report.is_clean else DAMAGED
+    return DAMAGED if _damaged_files(inspected, history) else 0
+
+
+def _damaged_files(inspected: Inspected, history: History | None) -> int:
+    report = inspected.report
+    return len(report.damage) + len(report.missing) + bool(history and history.damage)
 
 
 def _dump(directory: Path, *, as_frames: bool) -> int:
@@ -75,12 +90,14 @@ def _dump(directory: Path, *, as_frames: bool) -> int:
     return 0
 
 
-def _print(inspected: Inspected) -> None:
+def _print(inspected: Inspected, history: History | None) -> None:
     report = inspected.report
     for kept in [*inspected.snapshots, *inspected.segments]:
         size, records = report.sizes.get(kept.path, (None, 0))
         what = "not needed, not read" if size is None else f"{size:,} bytes, {many(records, 'record')}"
         print(f"{kept.path.name}  {what}{_state_of(inspected, kept.path)}")
+    if history is not None:
+        print(f"history  {f'DAMAGED: {history.damage}' if history.damage else many(history.rows, 'row')}")
     print()
     if report.first_ms:
         print(f"hits        {report.n_applied:,}, {_moment(report.first_ms)} to {_moment(report.last_ms)}")
@@ -90,7 +107,8 @@ def _print(inspected: Inspected) -> None:
     print(f"sites       {len(inspected.sites):,}")
     for number in report.missing:
         print(f"missing     journal-{number:012}")
-    print(f"damage      {many(len(report.damage) + len(report.missing), 'file') if not report.is_clean else 'none'}")
+    n_damaged = _damaged_files(inspected, history)
+    print(f"damage      {many(n_damaged, 'file') if n_damaged else 'none'}")
 
 
 def _state_of(inspected: Inspected, path: Path) -> str:

@@ -5,6 +5,6 @@
     snapshots   all sessions -> a file, a little at a time                   -> folder
     recovery    the directory -> the indexes of all sites                    -> folder
     history     the past of all sites, in SQLite
-    inspection  the directory -> what is in it, for `online state`           -> recovery, snapshots
+    inspection  the directory -> what is in it, for `online state`           -> history, recovery, snapshots
     state       state files of version 0.1, which are taken over
 """

@@ -157,6 +157,12 @@ class Folder:
         """Where a state file that was taken over is, or was."""
         return self.path / STATE_FILE
 
+    @property
+    def has_state(self) -> bool:
+        """Whether a server has kept anything here, damaged or not. Raises StateError."""
+        others = self.state_file, self.path / HISTORY
+        return any(each.exists() for each in others) or any(map(self.kept, ("journal", "snapshot")))
+
     def next_number(self) -> int:
         """Return a number that no file has had."""
         return max((each.number for kind in ("journal", "snapshot") for each in self.kept(kind)), default=0) + 1
@@ -196,10 +202,11 @@ class Folder:
         They may hold users who are to be forgotten.
         """
         self.state_file.unlink(missing_ok=True)
-        (self.path / f"{HISTORY}.damaged").unlink(missing_ok=True)
-        for each in [*self.kept("snapshot"), *self.kept("journal")]:
-            if each.number < number:
-                each.path.unlink()
+        for each in self.path.glob(f"{HISTORY}.damaged*"):
+            each.unlink()
+        for kept in [*self.kept("snapshot"), *self.kept("journal")]:
+            if kept.number < number:
+                kept.path.unlink()
 
     def prune(self) -> None:
         """Delete what the two newest snapshots have replaced. Raises OSError."""

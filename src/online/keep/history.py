@@ -20,6 +20,7 @@ Invariants:
 6. Rows are deleted in whole hours. So a row that is there has all of its minutes in the finer rows, or none.
 7. Whatever the file holds, a call raises sqlite3.Error and nothing else. SQLite keeps text where a number should be,
    and Python cannot even word some errors of a damaged file.
+8. A file that has lost its head is never opened to be written: SQLite would take it for a new one, and delete its log.
 """
 
 import os
@@ -37,6 +38,9 @@ VERSION = 1
 
 MINUTE_MS = 60_000
 LEVELS = (1, 10, 60)
+
+#: A file of SQLite begins with this, and is at least so long.
+_MAGIC, _LEAST_BYTES = b"SQLite format 3\0", 512
 HOUR, DAY = 60, 1_440
 
 #: How long rows of a minute and of ten minutes are kept; those of an hour as long as anything.
@@ -114,6 +118,68 @@ def _call(method: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
+def _log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def check_head(path: Path) -> None:
+    """Raise sqlite3.DatabaseError for a file with no head (invariant 8). One that is just begun is empty, with no log.
+
+    Requires: this process has not opened the file. Closing it here would give SQLite's locks up.
+    """
+    size, log_bytes = _size_of(path), _size_of(_log_of(path))
+    if not size and not log_bytes:
+        return
+    if size < _LEAST_BYTES:
+        raise sqlite3.DatabaseError(f"its size in bytes is {size}, the least is {_LEAST_BYTES}")
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise sqlite3.DatabaseError("file is not a database")
+
+
+@_call
+def inspect(path: Path) -> int:
+    """Read all of a file as far as SQLite can check it; return how many rows it has. Nothing is changed. O(bytes).
+
+    Raises sqlite3.Error and OSError if it is damaged or cannot be read.
+    """
+    check_head(path)
+    if not _size_of(path):
+        return 0
+    # Without a log no server has it open: SQLite need not make one to read it.
+    is_closed = not _size_of(_log_of(path)) and not path.with_name(f"{path.name}-shm").exists()
+    how = "immutable=1" if is_closed else "mode=ro"
+    db = sqlite3.connect(f"{path.resolve().as_uri()}?{how}", uri=True, timeout=10)
+    try:
+        for (said,) in db.execute("PRAGMA quick_check(1)"):
+            if said != "ok":
+                raise sqlite3.DatabaseError(said)
+        n_rows: int = db.execute("SELECT count(people) FROM rows JOIN sites ON site = id").fetchone()[0]
+        for table in ("sketches", "last", "forgotten"):
+            db.execute(f"SELECT site FROM {table} LIMIT 1").fetchall()
+        return n_rows
+    finally:
+        db.close()
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file, and its log, so that SQLite finds both; return where it is. Raises OSError."""
+    to = path.with_name(f"{path.name}.damaged")
+    for each, aside in ((path, to), (_log_of(path), _log_of(to))):
+        aside.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            each.rename(aside)
+    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+    return to
+
+
 class History:
     """The file, or memory where there is none. Every call may wait for the disk, and raises sqlite3.Error."""
 
@@ -124,6 +190,7 @@ class History:
         self._merged: set[tuple[int, int, int]] = set()
         self._forgotten: dict[tuple[int, bytes], int] = {}
         if path is not None and not reads_only:
+            check_head(path)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # for its owner alone
         name = ":memory:" if path is None else f"{path.resolve().as_uri()}?mode={'ro' if reads_only else 'rw'}"
         self._db = sqlite3.connect(name, uri=True, check_same_thread=False, isolation_level=None, timeout=10)

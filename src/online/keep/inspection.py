@@ -7,6 +7,7 @@ crash; when files have come or gone meanwhile, everything is read again.
 """
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -19,7 +20,8 @@ from online.core.journal import HEAD_BYTES as RECORD_HEAD_BYTES
 from online.core.replay import MAX_RECORD_BYTES, frames_of
 from online.core.sites import Sites
 from online.errors import StateError
-from online.keep.folder import HEAD_BYTES, Folder, Kept
+from online.keep import history
+from online.keep.folder import HEAD_BYTES, HISTORY, Folder, Kept
 from online.keep.recovery import Recovery, Report
 from online.keep.snapshots import is_end
 from online.limits import Limits
@@ -39,6 +41,13 @@ class Inspected(NamedTuple):
     segments: list[Kept]
 
 
+class History(NamedTuple):
+    """What is in the file of the history."""
+
+    rows: int
+    damage: str  #: why it cannot be read; "" if it can
+
+
 def inspect(path: Path, *, window_s: int = 1_800, at_ms: int | None = None) -> Inspected:
     """Read a state directory, as of `at_ms` or the newest hit. O(bytes). Raises StateError."""
     folder = open_folder(path)
@@ -55,11 +64,23 @@ def inspect(path: Path, *, window_s: int = 1_800, at_ms: int | None = None) -> I
 
 
 def open_folder(path: Path) -> Folder:
-    """Return the directory at `path`. Raises StateError if there is none."""
-    if not path.is_dir():
-        why = "" if path.exists() else ": it is not there"
-        raise StateError(f"{path} is not a state directory of a server{why}")
-    return Folder(path)
+    """Return the directory at `path`. Raises StateError if there is none, or no state in it."""
+    folder = Folder(path)
+    if not path.is_dir() or not folder.has_state:
+        why = "it has no journal, no snapshot and no history" if path.is_dir() else "it is not a directory"
+        raise StateError(f"{path} is not a state directory of a server: {why if path.exists() else 'it is not there'}")
+    return folder
+
+
+def history_of(path: Path) -> History | None:
+    """Look into the history of a state directory; None without one."""
+    file = path / HISTORY
+    if not any(each.exists() for each in (file, path / f"{HISTORY}-wal")):
+        return None
+    try:
+        return History(history.inspect(file), "")
+    except (sqlite3.Error, OSError) as error:
+        return History(0, str(error))
 
 
 def _recover(folder: Folder, now_ms: int, window_s: int) -> tuple[Report, Sites]:

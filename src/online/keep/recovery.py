@@ -10,8 +10,8 @@ Invariants:
 1. Nothing is applied that does not have its checksum. What could be read before damage is applied.
 2. A record that is bad ends its segment. If a good one stands behind it, that is damage: it is counted, and the segment
    is set aside as *.damaged, which later starts read as before. If none does, it is a torn tail: the last thing that
-   a crash or a full disk cut off, of which nobody had an answer. Any segment may have one: a power failure takes what no
-   sync had reached, of the last segments of a server.
+   a crash or a full disk cut off, of which nobody had an answer. Several segments may have one: a power failure takes
+   what no sync had reached.
 3. A head is on the disk before anything follows it. So a segment without one is damage, but for the last of all, as
    long as it is no longer than a head: a crash cut its making off. The start deletes it, as it holds nothing.
 4. Files are never written to. The server goes on in a new one.

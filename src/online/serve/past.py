@@ -34,7 +34,7 @@ from online.core.sites import Sites
 from online.core.wire import Service
 from online.errors import FullError, StateError
 from online.keep.folder import HISTORY
-from online.keep.history import DAY, HOUR, MINUTE_MS, History, Minute, Row
+from online.keep.history import DAY, HOUR, MINUTE_MS, History, Minute, Row, set_aside
 from online.serve.config import Config
 from online.serve.connections import replied
 from online.serve.parts import Part
@@ -183,12 +183,10 @@ class PastKeeper(Part):
             try:
                 self._writer = History(path)
             except sqlite3.DatabaseError as error:
-                if path is None or isinstance(error, sqlite3.OperationalError) or not path.exists():
+                if path is None or isinstance(error, sqlite3.OperationalError):
                     raise
-                path.rename(path.with_name(f"{HISTORY}.damaged"))
-                for left in ("-wal", "-shm"):
-                    path.with_name(HISTORY + left).unlink(missing_ok=True)
-                logger.warning("%s is damaged (%s); kept as %s.damaged; a new one is begun", path, error, HISTORY)
+                kept = set_aside(path)
+                logger.warning("%s is damaged (%s); kept as %s; a new one is begun", path, error, kept.name)
                 self._writer = History(path)
             self._reader = self._writer if path is None else History(path, reads_only=True)
         except (sqlite3.Error, OSError) as error:
