@@ -39,7 +39,7 @@ class Times:
         self.now_ms += math.ceil(seconds * 1000)
 
     def traffic(self):
-        return Traffic(self, now_ms=lambda: self.now_ms, sleep=self.sleep)
+        return Traffic(lambda site: self, now_ms=lambda: self.now_ms, sleep=self.sleep)
 
     def feed(self, hits, stamp):
         shown = []
@@ -115,6 +115,11 @@ def test_batches_are_bounded_and_counted():
     assert shown == [BATCH_HITS, 2 * BATCH_HITS, 2 * BATCH_HITS + 1]
 
 
+def test_who_waits_is_shown_progress_each_second():
+    _, shown = Times().feed([hit(0), hit(10)], live(START_MS, 1))
+    assert shown == [1] * 11 + [2]
+
+
 def test_what_was_sent_before_the_server_went_stays_counted():
     times = Times()
     traffic = times.traffic()
@@ -186,6 +191,39 @@ def test_fast_traffic_is_stamped_as_it_is_sent(client, log):
     assert cli.main(["replay", path, "--speed", "1000"]) == 0
     assert client.count("/a") == 60
     assert [viewer.user for viewer in client.page("/a", 2).users] == ["u59", "u58"]
+
+
+def test_without_a_terminal_progress_is_told_now_and_then(client, log, capsys, monkeypatch):
+    monkeypatch.setattr(replay, "TOLD_S", 0.0)
+    path = log(line("theo", "/a", "12:00:00"), line("theo", "/b", "12:00:02"))
+    assert cli.main(["replay", path, "--speed", "20"]) == 0
+    first, *rest, last = capsys.readouterr().err.splitlines()
+    assert first == "online replay: sending 20 times as fast as in the log; --speed max sends all at once"
+    assert "online replay: sending, 1 hit so far" in rest
+    assert last == "online replay: sending, 2 hits so far"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"time": "x", "user": "a", "url": "/", "kind": "bot"}', "no time"),
+        ('{"time": 1709294400, "user": "", "url": "/", "kind": "bot"}', "the user is empty"),
+        ('{"time": 1709294400, "user": "a", "url": "", "kind": "bot"}', "the url is empty"),
+        ('{"time": 1709294400, "user": "a", "site": "s", "leave": false}', "no url in field url"),
+        ('{"time": 1709294400, "user": "\\ud800", "url": "/", "kind": "bot"}', "a lone surrogate in the text"),
+    ],
+)
+def test_lines_of_a_dump_that_cannot_be_sent_are_counted(client, log, capsys, text, says):
+    path = log('{"seen_ms": 1709294400000, "user": "theo", "url": "/", "kind": "guest"}\n', text)
+    assert cli.main(["replay", path, "--speed", "max"]) == 0
+    assert f"1 of 2 lines was left out; the first is {path}, line 2: {says}" in capsys.readouterr().out
+    assert (client.kinds().guests, client.count()) == (1, 1)
+
+
+def test_a_kind_that_is_none_is_a_field_of_somebody_elses(client, log):
+    path = log('{"time": 1709294400, "user": "theo", "url": "/", "kind": "pageview", "site": "www"}')
+    assert cli.main(["replay", path, "--speed", "max"]) == 0
+    assert client.kinds().members == 1
 
 
 def test_csv_from_standard_input(client, monkeypatch):

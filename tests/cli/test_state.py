@@ -5,6 +5,7 @@ import random
 import shutil
 import sqlite3
 import subprocess
+from dataclasses import astuple
 
 import pytest
 from tests.keep.directories import NOW_MS, Writer, recover
@@ -174,15 +175,52 @@ def test_dump_writes_lines(path, writer):
     assert sorted(again.stdout.splitlines()) == sorted(done.stdout.splitlines())
 
 
-def test_a_dump_can_be_replayed(path, tmp_path, writer):
+def replayed(path, tmp_path, *options, to="", speed="max"):
+    """Replay a dump into a server of its own; return the command's outcome, and who is on each site by kind."""
     (tmp_path / "hits.jsonl").write_text(run_command("state", "dump", path).stdout)
     with server_process() as server:
-        url = f"online://{server.address}"
-        done = run_command("replay", tmp_path / "hits.jsonl", "--speed", "max", "--url", url)
-        assert done.returncode == 0, done.stderr
+        url = f"online://{server.address}{to}"
+        done = run_command("replay", tmp_path / "hits.jsonl", "--speed", speed, "--url", url, *options)
         with Client(f"online://{server.address}") as client:
-            assert client.count() >= 1
-            assert client.seen("theo")[0].url == "/x"
+            sites = [site.name for site in client.sites()]
+        found = {}
+        for name in sites:
+            with Client(f"online://{server.address}/{name}") as client:
+                found[name] = astuple(client.kinds()), [(each.user, each.url) for each in client.recent().users]
+    return done, found
+
+
+@pytest.fixture
+def everybody(writer):
+    """Users of all kinds on two sites, one of whom has left."""
+    default, shop = (writer.sites.open(name) for name in (DEFAULT_SITE, b"shop"))
+    default.hit(b"shy", b"/x", kind="hidden", now_ms=NOW_MS + 2_000)
+    default.hit(b"gone", b"/x", now_ms=NOW_MS + 2_000)
+    default.leave(b"gone", now_ms=NOW_MS + 2_100)
+    shop.hit(b"robot", b"/y", kind="bot", now_ms=NOW_MS + 2_200)
+    writer.journal.flush()
+    return writer
+
+
+@pytest.mark.parametrize("speed", ["max", "1000"])
+def test_a_dump_is_replayed_with_its_kinds_sites_and_leaves(path, tmp_path, everybody, speed):
+    done, found = replayed(path, tmp_path, speed=speed)
+    assert done.returncode == 0, done.stderr
+    assert "Sent 7 hits, 2 leaves among them, in" in done.stdout
+    assert "left out" not in done.stdout
+    assert found["default"] == ((1, 0, 1, 0), [("theo", "/x")])
+    assert found["shop"] == ((0, 1, 0, 1), [("\udcff", "/y")])
+
+
+def test_a_dump_goes_to_the_site_of_the_address_if_that_is_another(path, tmp_path, everybody):
+    done, found = replayed(path, tmp_path, to="/copy")
+    assert done.returncode == 0, done.stderr
+    assert found == {"default": ((0, 0, 0, 0), []), "copy": ((1, 1, 1, 1), [("\udcff", "/y"), ("theo", "/x")])}
+
+
+def test_a_dump_may_have_a_prefix_put_in_front_of_its_urls(path, tmp_path, everybody):
+    _, found = replayed(path, tmp_path, "--url-prefix", "/old")
+    assert found["default"] == ((1, 0, 1, 0), [("theo", "/old/x")])
 
 
 def test_frames_of_a_dump_are_what_a_server_takes(path, writer):

@@ -5,13 +5,16 @@ Not here: the commands and their options.
 
 import argparse
 import difflib
+import os
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 from online.cli.words import span
+from online_client.address import DEFAULT_URL, URL_VARIABLE
 
 WRONG = 2  #: the exit code
 
@@ -107,6 +110,25 @@ def add_server_argument(parser: argparse.ArgumentParser, *, default: Any = None)
         default=default,
         help="the server and site (default: ONLINE_URL, or online://127.0.0.1:8989/default)",
     )
+
+
+def url_of_site(url: str | None, site: bytes) -> str:
+    r"""Return the address of a server, which must be a good one, with another site in it.
+
+    >>> url_of_site("online://default:token@a,b:8990/", b"shop \xff")
+    'online://:token@a,b:8990/shop%20%FF'
+    >>> url_of_site("online+unix:///run/online.sock", b"shop")
+    'online+unix:///run/online.sock?site=shop'
+    """
+    scheme, _, rest = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).partition("://")
+    rest, _, query = rest.partition("?")
+    place, slash, path = rest.partition("/")
+    user, at, hosts = place.rpartition("@")
+    place = f":{user.partition(':')[2]}@{hosts}" if at else hosts
+    name = quote(site, safe="")
+    if scheme == "online+unix":
+        return f"{scheme}://{place}{slash}{path}?site={name}"
+    return f"{scheme}://{place}/{name}" + (f"?{query}" if query else "")
 
 
 def add_jobs_argument(parser: argparse.ArgumentParser) -> None:

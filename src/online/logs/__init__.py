@@ -10,7 +10,8 @@
     pages       records -> page views                               -> rules, records, syslogheader, lines
     lines       chunks of a log -> lines
     packing     recognises and decompresses compressed logs
-    hitlog      whole logs -> hits                                  -> formats, jsonlines, lines, packing, records
+    dumps       lines of `online state dump` -> hits and leaves     -> jsonlines
+    hitlog      whole logs -> hits                         -> dumps, formats, jsonlines, lines, packing, records
     rotation    finds the files of a log after a rotation           -> packing
     follow      follows logs that grow, through rotation            -> hitlog, lines, packing, rotation
     places      saves how far each log was sent                     -> follow, rotation

@@ -21,13 +21,14 @@ from typing import NamedTuple, cast
 
 from online.errors import ConfigError, OnlineError, quote
 from online.limits import Limits
+from online.logs.dumps import read_dumped
 from online.logs.formats import FORMATS, AccessLog, CsvColumns, SeparatedValues, reader_of
 from online.logs.jsonlines import JsonFields
 from online.logs.lines import MAX_LINE_BYTES as MAX_LINE_BYTES
 from online.logs.lines import TOO_LONG as TOO_LONG
 from online.logs.lines import Lines
 from online.logs.packing import Damage, Unpackable, unpacked
-from online.logs.records import BAD_TIME, NO_ADDRESS, NO_TIME, Read, one_address
+from online.logs.records import BAD_TIME, NO_ADDRESS, NO_TIME, Read, no_such_time, one_address, read_time
 from online.terms import SEEN_MAX_MS, SEEN_MIN_MS
 
 #: How many skipped lines are kept as examples.
@@ -45,6 +46,16 @@ class LoggedHit(NamedTuple):
     user: bytes
     url: bytes
     seen_ms: int
+
+
+class DumpedHit(NamedTuple):
+    """One hit from a dump, which says more. Without a url it is a leave."""
+
+    user: bytes
+    url: bytes
+    seen_ms: int
+    kind: str
+    site: bytes  #: empty if the line does not say
 
 
 #: The same without a class of its own, as it passes between processes.
@@ -94,6 +105,27 @@ def every_request(read: Read, *, url_prefix: bytes = b"") -> Parse:
     return parse
 
 
+def dumped_or(parse: Parse, *, url_prefix: bytes = b"") -> Callable[[bytes], LoggedHit | DumpedHit | str]:
+    """Return a parser that also takes lines of a dump, with their kinds, sites and leaves."""
+
+    def parse_either(line: bytes) -> LoggedHit | DumpedHit | str:
+        found = read_dumped(line) if line.startswith(b"{") else None
+        if found is None:
+            return parse(line)
+        if isinstance(found, str):
+            return found
+        seen_ms = read_time(found.time)
+        if seen_ms is None:
+            return no_such_time(found.time)
+        url = b"-" if found.url is None else found.url and url_prefix + found.url
+        hit = checked(found.user, url, seen_ms)
+        if isinstance(hit, str):
+            return hit
+        return DumpedHit(found.user, b"" if found.url is None else url, seen_ms, found.kind, found.site)
+
+    return parse_either
+
+
 class AccessLogParser:
     """Makes every line in common or combined format a hit.
 
@@ -130,7 +162,7 @@ def checked(user: bytes, url: bytes, seen_ms: int) -> LoggedHit | str:
 class LogReader:
     """Reads any number of logs, one after another, and counts lines."""
 
-    def __init__(self, parse: Parse | None = None) -> None:
+    def __init__(self, parse: Callable[[bytes], LoggedHit | DumpedHit | str] | None = None) -> None:
         """`parse` turns a line into a hit. The default takes every line in common or combined format."""
         self._parse = parse or AccessLogParser().parse
         self.lines = 0  #: read so far from all logs, including skipped lines
@@ -138,7 +170,7 @@ class LogReader:
         self.samples: list[SkippedLine] = []  #: the first MAX_SAMPLES skipped lines
         self.bytes_read = 0  #: from all logs, as stored on disk; compare `log_bytes`
 
-    def read(self, path: str) -> Iterator[LoggedHit]:
+    def read(self, path: str) -> Iterator[LoggedHit | DumpedHit]:
         """Yield the hits of the log at `path`; `-` is standard input. Compression is recognised by content.
 
         Raises LogError if the log cannot be read, is empty, or is damaged, after the hits before the damage.
@@ -146,7 +178,7 @@ class LogReader:
         log = _named(path)
         for number, line in enumerate(self.lines_of(path), 1):
             hit = self._parse(line) if len(line) <= MAX_LINE_BYTES else TOO_LONG
-            if isinstance(hit, LoggedHit):
+            if not isinstance(hit, str):
                 yield hit
             elif hit != NO_TIME or number > 1:  # a first line may be a header
                 self._skip(SkippedLine(log, number, quote(line), hit))
@@ -270,8 +302,10 @@ def read_from(args: argparse.Namespace, *, visitor: str = "") -> Read:
 
 
 def reader_from(args: argparse.Namespace) -> LogReader:
-    """Return a reader of logs for the options of `add_format_arguments`. Every request is a hit."""
-    return LogReader(every_request(read_from(args), url_prefix=args.url_prefix))
+    """Return a reader of logs, and of dumps, for the options of `add_format_arguments`. Every request is a hit."""
+    parse = every_request(read_from(args), url_prefix=args.url_prefix)
+    may_be_dumps = args.format in (None, "auto", "json") and args.columns is None and args.fields is None
+    return LogReader(dumped_or(parse, url_prefix=args.url_prefix) if may_be_dumps else parse)
 
 
 def _format(name: str) -> str:

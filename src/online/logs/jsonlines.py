@@ -130,7 +130,7 @@ class JsonLines:
 
     def read(self, line: bytes) -> Record | str:
         """Parse one line without its newline. Returns a record, or the reason why it is not one. O(length)."""
-        document = _loaded(line)
+        document = loaded(line)
         if type(document) is not dict:
             return read_behind(line, self._inside, "not a JSON object" if line.strip() else EMPTY)
         records = self._records or self._recognised(document)
@@ -158,7 +158,7 @@ class JsonLines:
         return None
 
 
-def _loaded(line: bytes) -> Any:
+def loaded(line: bytes) -> Any:
     """Load JSON, UTF-8 or not: nginx writes other bytes if a client sends them. None if it is not JSON. O(length).
 
     Not by orjson, which is faster: it ends the process when it finds no memory. Usual lines come by neither way.
@@ -192,7 +192,7 @@ class _JsonRecords:
             time, *values = [get(document) for get in self._getters]
         if type(time) is float and 1 < time < SEEN_MIN_MS:  # seconds, the case of nginx and Caddy
             self._last_time, self._last_ms = b"", round(time * 1000)
-        elif (text := _text(time)) != self._last_time or not text:
+        elif (text := text_of(time)) != self._last_time or not text:
             seen_ms = read_time(text or self._other_time(document))
             if seen_ms is None:
                 return f"{self._names.time} is not a time: {quote(text)}" if text else self._missing("time")
@@ -200,7 +200,7 @@ class _JsonRecords:
         try:
             texts = list(map(str.encode, values))  # all of them text, and UTF-8
         except (TypeError, UnicodeEncodeError):
-            texts = [_text(value) for value in values]
+            texts = [text_of(value) for value in values]
         address, user, method, url, status, agent, host, visitor, forwarded, referrer = texts
         if not url:
             method, url = self._target(document, method)
@@ -219,11 +219,11 @@ class _JsonRecords:
 
     def _target(self, document: dict[str, Any], method: bytes) -> tuple[bytes, bytes]:
         """Return the method and target from the whole request line, if there is one."""
-        request = _REQUEST.fullmatch(_text(self._request(document)))
+        request = _REQUEST.fullmatch(text_of(self._request(document)))
         return request.groups() if request else (method, b"")  # type: ignore[return-value]
 
     def _other_time(self, document: dict[str, Any]) -> bytes:
-        return next((text for name in _OTHER_TIMES if (text := _text(document.get(name)))), b"")
+        return next((text for name in _OTHER_TIMES if (text := text_of(document.get(name)))), b"")
 
     def _missing(self, what: str) -> str:
         name = getattr(self._names, what)
@@ -282,7 +282,7 @@ def _purpose_getter(path: str) -> Callable[[dict[str, Any]], bytes]:
     """Return a function that finds why a page is fetched: from one field, or from all headers if `path` ends in `*`."""
     if not path.endswith("*"):
         get = _getter(path)
-        return lambda document: _text(value) if (value := get(document)) else b""
+        return lambda document: text_of(value) if (value := get(document)) else b""
     *outer, prefix = path.removesuffix("*").split(".")
     names = {name: name.lower().replace("-", "_") for name in _PURPOSE_HEADERS}
     spelled = frozenset(prefix + each for name in names for each in _spellings(name))
@@ -294,7 +294,7 @@ def _purpose_getter(path: str) -> Callable[[dict[str, Any]], bytes]:
         if not isinstance(headers, dict) or spelled.isdisjoint(headers):
             return b""
         plain = {key.removeprefix(prefix).lower().replace("-", "_"): value for key, value in headers.items()}
-        return purpose_of(lambda name: _text(plain.get(names[name])).decode("latin-1")).encode()
+        return purpose_of(lambda name: text_of(plain.get(names[name])).decode("latin-1")).encode()
 
     return purpose
 
@@ -304,7 +304,7 @@ def _spellings(header: str) -> list[str]:
     return [header, header.lower(), header.title(), header.lower().replace("-", "_")]
 
 
-def _text(value: Any) -> bytes:
+def text_of(value: Any) -> bytes:
     """Return a JSON value as text. A list is joined with commas, as repeated headers are; other values are empty."""
     if type(value) is str:
         return value.encode("utf-8", "surrogateescape")
@@ -313,5 +313,5 @@ def _text(value: Any) -> bytes:
     if type(value) is int or type(value) is float:
         return str(value).encode()
     if type(value) is list:
-        return b",".join(_text(each) for each in value if type(each) is not list)
+        return b",".join(text_of(each) for each in value if type(each) is not list)
     return b""
