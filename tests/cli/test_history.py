@@ -79,10 +79,60 @@ def test_days_are_a_unit(state):
     assert len(hours.stdout.splitlines()) > 1
 
 
-def test_no_state_directory(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "state directory {} has no history"),
+        ("out.svg", "state directory {} is not there"),
+        ("file", "state directory {} is not a directory"),
+    ],
+)
+def test_no_state_directory(tmp_path, name, said):
+    (tmp_path / "file").touch()
+    done = run_command("history", "--svg", tmp_path / name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said.format(tmp_path / name) in done.stderr
+
+
+def test_a_history_without_rows_says_so(tmp_path):
+    History(tmp_path / "history").close()
+    done = run_command("history", tmp_path, "--csv")
+    assert (done.returncode, done.stdout) == (0, "at,people,members,guests,bots,hits,visitors\n")
+    assert f"{tmp_path} has no rows yet; a server writes them when a minute is over" in done.stderr
+
+
+def test_a_history_that_is_cut_off_is_named(tmp_path):
+    (tmp_path / "history").write_bytes(b"x")
     done = run_command("history", tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "has no history" in done.stderr
+    assert f"{tmp_path}/history cannot be read: its size in bytes is 1, the least is 512" in done.stderr
+
+
+def test_a_server_is_asked_for_the_site(tmp_path):
+    history = History(tmp_path / "history")
+    now = time.time_ns() // 1_000_000 // MINUTE_MS
+    for site, people in ((b"default", 7), ("shop é".encode(), 9)):
+        history.add([(site, Minute(now - 3, people, people, 0, 0, 1, 1, 1, 1, (now - 3) * MINUTE_MS))])
+    history.close()
+    with server_process("--state", str(tmp_path)) as server:
+
+        def people(*options, path=""):
+            done = run_command("history", "--url", f"online://{server.address}{path}", "--json", *options)
+            assert done.returncode == 0, done.stderr
+            return [row["people"] for row in json.loads(done.stdout)][:1], done.stderr
+
+        assert people() == people("--site", "default", path="/nope") == ([7], "")
+        assert people("--site", "shop é") == people(path="/shop%20%C3%A9") == ([9], "")
+        said = "the server has no rows of the site nope in this time"
+        for found, told in (people("--site", "nope"), people(path="/nope")):
+            assert (found, said in told) == ([], True)
+
+
+@pytest.mark.parametrize("last", ["-1d", "0", "soon"])
+def test_times_that_are_none_are_named_with_their_units(last):
+    done = run_command("history", "--last", last)
+    assert done.returncode == 2
+    assert f"--last takes 1min to 10000d, such as 90, 90s, 30min, 2h or 7d, not '{last}'" in done.stderr
 
 
 def test_nobody_yet_is_drawn(state):

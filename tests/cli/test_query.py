@@ -363,3 +363,21 @@ def test_ages(seconds, spoken):
 def test_readable_text():
     assert readable("jörg 雪") == "jörg 雪"
     assert readable("\0\x7f\x85\u202e\udcff\n") == "\\x00\\x7f\\x85\\u202e\\xff\\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["history", "1795934940"], "from_ms takes milliseconds since 1970, not '1795934940'; that looks like seconds"),
+        (["history", "", "1795934940"], "to_ms takes milliseconds since 1970"),
+        (["peak", "1795934940"], "since_ms takes milliseconds since 1970"),
+        (["history", "--last", "7d"], "unknown option --last; `online history` takes it"),
+        (["history", "--lust", "7d"], "unknown option --lust"),
+        (["peak", "--json", "--since=7d"], "unknown option --since"),
+    ],
+)
+def test_times_of_the_past_that_are_not_understood(arguments, says, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["query", *arguments])
+    assert caught.value.code == 2
+    assert says in capsys.readouterr().err

@@ -50,6 +50,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, "formatter_class": Formatter, **options})
+        # As of Python 3.14: `-1d` is a value, which may then be refused as what it is.
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def error(self, message: str) -> NoReturn:
         self.exit(WRONG, f"{self.prog}: {_plainly(message)}\nsee: {self.prog} --help\n")
@@ -155,13 +157,14 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 def time_of(low_s: float, high_s: float) -> Callable[[str], float]:
     """Return a function that parses a time: seconds, or a number and one of UNITS_S."""
+    examples = "90, 90s, 30min or 2h" if high_s <= UNITS_S["d"] else "90, 90s, 30min, 2h or 7d"
 
     def read(text: str) -> float:
         match = _TIME.fullmatch(text)
         seconds = float(match[1]) * UNITS_S[match[2]] if match and match[2] in UNITS_S else -1.0
         if not low_s <= seconds <= high_s:
             raise argparse.ArgumentTypeError(
-                f"takes {span(low_s)} to {span(high_s)}, such as 90, 90s, 30min or 2h, not {text!r}"
+                f"takes {span(low_s)} to {span(high_s)}, such as {examples}, not {text!r}"
             )
         return seconds
 

@@ -7,7 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from online.cli.answers import HitOutcome, is_nothing, plain, show
@@ -61,7 +61,21 @@ class _VerbParser(Parser):
         _add_options(options, with_defaults=False)
         end = args.index("--") if "--" in args else len(args)
         namespace, rest = options.parse_known_args(args[:end], namespace)
+        for each in rest:  # before its value is taken for an argument
+            if each.startswith("--") and each.partition("=")[0] not in self._option_string_actions:
+                self.refuse(each)
         return super().parse_known_args(rest + args[end:], namespace)
+
+
+    def refuse(self, unknown: str) -> NoReturn:
+        option = unknown.partition("=")[0]
+        if self.prog.endswith(" history") and option in _OF_HISTORY:
+            self.error(f"unknown option {option}; `online history` takes it")
+        super().refuse(unknown)
+
+
+#: Options of the command of the same name.
+_OF_HISTORY = ("--last", "--step", "--site", "--csv", "--svg")
 
 
 class _Options(Parser):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from online.cli import answers
 from online.cli.answers import Answer, HitOutcome
 from online.cli.arguments import whole_time
-from online.terms import KINDS, MEMBER
+from online.terms import KINDS, MEMBER, SEEN_MIN_MS
 from online_client import Client
 
 #: What INFO tells of.
@@ -41,6 +41,14 @@ def _whole(text: str) -> int | None:
         return int(text) if text else None
     except ValueError:
         raise argparse.ArgumentTypeError(f"takes a whole number, not {text!r}") from None
+
+
+def _moment(text: str) -> int | None:
+    """Parse milliseconds since 1970, whose range the server checks; 0 is before everything."""
+    value = _whole(text)
+    if value and 0 < value < SEEN_MIN_MS:
+        raise argparse.ArgumentTypeError(f"takes milliseconds since 1970, not {text!r}; that looks like seconds")
+    return value
 
 
 def _section_name(text: str) -> str:
@@ -163,15 +171,15 @@ VERBS: dict[str, Verb] = {
     ),
     "peak": Verb(
         "show the most people online at once, and when",
-        [_optional("since_ms", "only since then, in milliseconds since 1970 (default: ever)", type=_whole)],
+        [_optional("since_ms", "only since then, in milliseconds since 1970 (default: ever)", type=_moment)],
         lambda client, args: client.peak(args.since_ms),
         answers.peak,
     ),
     "history": Verb(
         "show people, hits and visitors over time",
         [
-            _optional("from_ms", "from when, in milliseconds since 1970 (default: a day before to_ms)", type=_whole),
-            _optional("to_ms", "until when (default: now)", type=_whole),
+            _optional("from_ms", "from when, in milliseconds since 1970 (default: a day before to_ms)", type=_moment),
+            _optional("to_ms", "until when (default: now)", type=_moment),
             _optional("step_s", "how long each row is: minutes, such as 600 or 1h (default: fitting)", type=_step),
         ],
         lambda client, args: client.history(args.from_ms, args.to_ms, args.step_s),
