@@ -1,5 +1,6 @@
 """`online serve`: the limit on open files, and what its settings attach to a server."""
 
+import os
 import resource
 import socket
 from pathlib import Path
@@ -10,7 +11,7 @@ from tests.serving import LOCAL, run_command
 
 from online.cli import serve as command_module
 from online.cli.serve import assemble, raise_open_files
-from online.errors import ConfigError
+from online.errors import ConfigError, StateError
 from online.serve.config import Address, Config
 
 
@@ -86,6 +87,42 @@ def main_check(option, address):
 def parse_listen(address):
     host, port = address.split(":")
     return Address(host, int(port))
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ("missing/a/b", "cannot be made: No such file or directory"),
+        ("file/x", "cannot be made: Not a directory"),
+        ("file", "is not a state file of online"),
+        ("link", "cannot be made: File exists"),
+        ("pipe", "is neither a regular file nor a directory"),
+    ],
+)
+def test_a_check_refuses_a_state_directory_as_the_start_does(tmp_path, state, says):
+    (tmp_path / "file").write_bytes(b"[settings]\n" * 10)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    options = ["--listen", "127.0.0.1:0", "--http", "", "--state", tmp_path / state]
+    checked, started = run_command("serve", "--check", *options), run_command("serve", *options)
+    assert (checked.returncode, checked.stdout) == (2, "")
+    assert says in checked.stderr
+    assert started.stderr.endswith(checked.stderr)
+    assert sorted(os.listdir(tmp_path)) == ["file", "link", "pipe"]
+
+
+@pytest.mark.parametrize(
+    ("state", "says"), [("", "cannot be written by this user"), ("new", "cannot be made by this user in ")]
+)
+def test_a_check_refuses_a_state_directory_that_this_user_may_not_write(tmp_path, monkeypatch, state, says):
+    monkeypatch.setattr("online.keep.folder.os.access", lambda path, mode: False)
+    with pytest.raises(StateError, match=says):
+        trio.run(command_module.check, assemble(Config(listen=(LOCAL,), http=(), state=tmp_path / state)))
+
+
+def test_a_check_takes_a_state_directory_that_the_start_will_make(tmp_path):
+    trio.run(command_module.check, assemble(Config(listen=(LOCAL,), http=(), state=tmp_path / "new")))
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_check_says_what_is_wrong_with_settings():

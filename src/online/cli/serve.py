@@ -18,8 +18,9 @@ import trio
 
 from online.cli.signals import IGNORED
 from online.cli.words import many
-from online.errors import ConfigError, OnlineError, StateError
+from online.errors import ConfigError, OnlineError
 from online.http.service import Http
+from online.keep.folder import Folder
 from online.serve import collector, loading
 from online.serve.clock import Clock
 from online.serve.config import Config
@@ -80,7 +81,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def add_check_argument(parser: ArgumentParser) -> None:
     """Add `--check`, which `run_server` obeys."""
-    what = "check the settings and whether the addresses are free, then end: with 0, or with 2 and what is wrong"
+    what = "check the settings, the addresses and where the state is, then end: with 0, or with 2 and what is wrong"
     parser.add_argument("--check", action="store_true", help=what)
 
 
@@ -113,8 +114,8 @@ def run_server(args: Namespace, make: Callable[[Config], Server]) -> int:
 async def check(server: Server) -> None:
     """Open the sockets of a server that does not run, and close them again. Raises ConfigError or StateError."""
     config, at = server.config, (*server.config.listen, *(server.config.http or ()))
-    if config.state is not None and config.state.is_dir() and not os.access(config.state, os.W_OK | os.X_OK):
-        raise StateError(f"state directory {config.state} cannot be written by this user")
+    if config.state is not None:
+        Folder(config.state).check()
     async with (
         open_listeners(at, unix_mode=config.unix_mode),
         open_datagrams(config.syslog, unix_mode=config.unix_mode, purpose="receive syslog at"),

@@ -17,8 +17,10 @@ Invariants:
 3. What could not be read is renamed to *.damaged, and deleted only by a purge: when somebody is to be forgotten.
 """
 
+import errno
 import os
 import re
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -126,6 +128,28 @@ class Folder:
             self.path.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise StateError(f"state directory {self.path} cannot be made: {error.strerror}") from None
+
+    def check(self) -> None:
+        """Raise StateError where `hold` could not make the directory or write to it. Nothing is made or locked."""
+        path = self.path
+        try:
+            if path.is_dir():
+                if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+                    raise StateError(f"state directory {path} cannot be written by this user")
+                return
+            if path.is_file():
+                state.check_mark(path)
+            elif path.exists():
+                raise StateError(f"state file {path} is neither a regular file nor a directory")
+            elif path.is_symlink():  # to nothing
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            parent = path.resolve().parent
+            if not stat.S_ISDIR(parent.stat().st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        except OSError as error:
+            raise StateError(f"state directory {path} cannot be made: {error.strerror}") from None
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise StateError(f"state directory {path} cannot be made by this user in {parent}")
 
     def probe(self) -> None:
         """Make sure that there is room to write. Raises OSError."""
