@@ -723,3 +723,46 @@ async def test_it_works_in_real_time(tmp_path):
                 assert await peer.ask(b"HIT u%d-%d /x" % (n, i)) == b"+OK\r\n"
             await until(lambda running=running: keeper_of(running.server).synced_ms)
             assert await peer.ask(b"COUNT") == b":%d\r\n" % (20 * (n + 1))
+
+
+@pytest.mark.parametrize("sync", [1.0, 0.0])
+@pytest.mark.parametrize("spoil", [lambda data: data[:-60], lambda data: data[:100] + bytes(len(data) - 100)])
+def test_the_end_of_a_segment_that_was_synced_is_damage_when_it_is_lost(tmp_path, monkeypatch, caplog, sync, spoil):
+    state = tmp_path / "state"
+    lost = state / "journal-000000000001"
+
+    async def live(nursery):
+        async with trio.open_nursery() as running:
+            server = make_server(state=state, window_s=DAY_S, sync=sync)
+            await running.start(server.run)
+            peer = join(server, running)
+            for n in range(10):
+                await peer.ask(b"HIT u%d /x" % n)
+            keeper_of(server)._rotate_now()
+            await peer.ask(b"HIT next /x")
+            await until(lambda: not keeper_of(server)._old_fds)
+            await peer.ask(b"HIT last /x")
+            server.stop()
+
+    async def run():
+        async with trio.open_nursery() as nursery:
+            await live(nursery)
+
+    run_with_clock(run)
+    assert inspect(state, window_s=DAY_S).report.is_clean
+    lost.write_bytes(data := spoil(lost.read_bytes()))
+    report = inspect(state, window_s=DAY_S).report
+    assert [damage.path for damage in report.damage] == [lost]
+    assert report.damage[0].what.startswith("its end is lost: ")
+    assert not report.torn
+
+    async def start():
+        async with trio.open_nursery() as nursery:
+            server = make_server(state=state, window_s=DAY_S, sync=sync)
+            await nursery.start(server.run)
+            assert await info(join(server, nursery), "damaged_files") == "1"
+            server.stop()
+
+    run_with_clock(start)
+    assert "journal-000000000001.damaged is damaged and is kept: its end is lost: " in caplog.text
+    assert (state / "journal-000000000001.damaged").read_bytes() == data

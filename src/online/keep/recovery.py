@@ -11,7 +11,7 @@ Invariants:
 2. A record that is bad ends its segment. If a good one stands behind it, that is damage: it is counted, and the segment
    is set aside as *.damaged, which later starts read as before. If none does, it is a torn tail: the last thing that
    a crash or a full disk cut off, of which nobody had an answer. Several segments may have one: a power failure takes
-   what no sync had reached.
+   what no sync had reached. Where a later segment notes that a sync had reached more, it is damage.
 3. A head is on the disk before anything follows it. So a segment without one is damage, but for the last of all, as
    long as it is no longer than a head: a crash cut its making off. The start deletes it, as it holds nothing.
 4. Files are never written to. The server goes on in a new one.
@@ -45,6 +45,11 @@ SEARCHED_BYTES = 1024 * 1024
 
 #: How every record begins.
 _FIRST_FRAME = b"\x93\x02\xa4SITE\x91"
+
+
+def synced_note(number: int, n_bytes: int) -> bytes:
+    """Return what is noted (Journal.note) when all bytes of a segment are on the disk, and another is written."""
+    return b"synced %d %d" % (number, n_bytes)
 
 
 @dataclass
@@ -109,6 +114,7 @@ class Recovery:
         self._replay = Replay(self)
         self._max_memory = sites.budget.limit_bytes
         self._ended_users = -1  #: users of the snapshot whose end was read
+        self._synced: dict[int, int] = {}  #: bytes of segments that were wholly on the disk
         self._failure = ""  #: why the file that was read last could not be
         self._snapshots, self._segments = folder.kept("snapshot"), folder.kept("journal")
         self._heads = {kept: self._read_head(kept) for kept in [*self._snapshots, *self._segments]}
@@ -139,11 +145,13 @@ class Recovery:
         return index
 
     def noted(self, text: bytes) -> None:
-        """Take note of the end of a snapshot, and of what others have noted."""
-        word, _, users = text.partition(b" ")
-        if word == b"end" and users.isdigit():
-            self._ended_users = int(users)
-        elif word != b"end":
+        """Take note of the end of a snapshot, of segments that were synced, and of what others have noted."""
+        word, *numbers = text.split(b" ")
+        if word == b"end" and len(numbers) == 1 and numbers[0].isdigit():
+            self._ended_users = int(numbers[0])
+        elif word == b"synced" and len(numbers) == 2 and all(map(bytes.isdigit, numbers)):
+            self._synced[int(numbers[0])] = int(numbers[1])
+        elif word not in (b"end", b"synced"):
             self.report.noted = text
 
     # Reading
@@ -189,6 +197,7 @@ class Recovery:
     def _read_journal(self, segments: list[Kept], begun: int) -> Iterator[None]:
         """Read segments in order; the first is to be `begun`, or any if that is 0."""
         expected = begun or (segments[0].number if segments else 0)
+        ends: list[tuple[Kept, int, int]] = []
         for kept in segments:
             self.report.missing += range(expected, kept.number)
             expected = kept.number + 1
@@ -200,10 +209,15 @@ class Recovery:
             what = what or self._why_lost(kept, size)
             if what:
                 self._damaged(kept, what)
-            elif end < size:
-                self.report.torn[kept.path] = size - end
+            else:
+                ends.append((kept, end, size))
             if self._is_unfinished(kept, size) and self._sets_aside:
                 self._folder.discard(kept)
+        for kept, end, size in ends:
+            if end < self._synced.get(kept.number, 0):
+                self._damaged(kept, f"its end is lost: {end} of {self._synced[kept.number]} bytes can be read")
+            elif end < size:
+                self.report.torn[kept.path] = size - end
 
     def _why_lost(self, kept: Kept, size: int) -> str:
         """Say why a segment without any record must have lost some; "" if it need not."""

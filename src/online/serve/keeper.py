@@ -38,7 +38,7 @@ from online.core.wire import Service
 from online.errors import OnlineError, StateError
 from online.keep.disk import Disk
 from online.keep.folder import HEAD_BYTES, Folder, Head
-from online.keep.recovery import Recovery, Report
+from online.keep.recovery import Recovery, Report, synced_note
 from online.keep.snapshots import Snapshot
 from online.serve.config import Config
 from online.serve.kept import describe, lines, users
@@ -112,6 +112,7 @@ class Keeper(Part):
         self._run_number = int.from_bytes(os.urandom(7))
         self._fd = -1  #: the segment that is written to
         self._old_fds: list[int] = []  #: segments that are still to be synced
+        self._ended: dict[int, tuple[int, int]] = {}  #: the number of each of these and its bytes, if all were written
         self._dead_fds: list[int] = []  #: those that are only to be closed
         self._is_syncing = False
         self._synced_bytes = 0
@@ -272,6 +273,7 @@ class Keeper(Part):
         self.journal.flush()  # to the segment before, which may fail by that
         before, self._fd = self._fd, fd
         if before >= 0:
+            self._ended[before] = self.journal.segment, self.journal.offset
             self._old_fds.append(before)
             if self.config.sync == math.inf:
                 self._retire([before])
@@ -321,6 +323,9 @@ class Keeper(Part):
             self.journal.synced(turn)
             self._synced_bytes = n_bytes
             self.synced_ms = self._service.wall_of(now_ms)
+            for fd in old:  # a start can then tell what was lost since from what a power failure took
+                if fd in self._ended:
+                    self.journal.note(synced_note(*self._ended[fd]))
             self._retire(old)
         finally:
             self._is_syncing = False
@@ -348,6 +353,8 @@ class Keeper(Part):
     def _retire(self, fds: list[int]) -> None:
         """Close segments that are not written to any more, those that are still open, as soon as nobody syncs them."""
         self._dead_fds += [fd for fd in self._old_fds if fd in fds]
+        for fd in fds:
+            self._ended.pop(fd, None)
         self._old_fds = [fd for fd in self._old_fds if fd not in fds]
         if not self._is_syncing:
             self._close_dead()
