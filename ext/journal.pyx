@@ -45,6 +45,7 @@ cdef enum:
     RECORD_BYTES = 64 * 1024                             # a record that has so many is closed
     KEPT_BYTES = 1024 * 1024                             # of a buffer that has grown
     TOTALS_BYTES = 256
+    ECHO_BYTES = 8                                       # of a frame ECHO before its text
 
 HEAD_BYTES = RECORD_HEAD
 
@@ -229,20 +230,17 @@ cdef class Journal:
     def note(self, bytes text not None):
         cdef _Followed followed
         cdef char* out
-        cdef size_t n = min(len(text), 255)
         if self.log.is_off:
             return
         followed = next(iter(self.tracks.values()))
         if not begin_record(&self.log, &followed.track):
             return                                       # so the next flush fails
         notes_end_batch(&self.log.notes)
-        out = notes_reserve(&self.log.notes, 10 + n)
+        out = notes_reserve(&self.log.notes, ECHO_BYTES + 5 + len(text))
         if out == NULL:
             return
-        memcpy(out, b"\x93\x02\xa4ECHO\x91\xd9", 9)
-        out[9] = <char>n
-        memcpy(out + 10, <const char*>text, n)
-        self.log.notes.n_bytes += 10 + n
+        memcpy(out, b"\x93\x02\xa4ECHO\x91", ECHO_BYTES)
+        self.log.notes.n_bytes += ECHO_BYTES + pack_text(out + ECHO_BYTES, name_from(text))
 
     def note_totals(self):
         cdef _Followed followed

@@ -196,6 +196,19 @@ cdef class Trail:
         self.pack.n_hits = 0
         return 0
 
+    def note(self, bytes frames not None):
+        cdef Notes* notes = &self.pack.notes
+        cdef char* out
+        notes_end_batch(notes)
+        out = notes_reserve(notes, len(frames))
+        if out == NULL:
+            return
+        if notes.n_bytes == 0:
+            tell_begun(&self.pack)
+        memcpy(out, <const char*>frames, len(frames))
+        notes.n_bytes += len(frames)
+        self.pack.current = NULL                         # what follows names its site again
+
     def forget_incomplete(self):
         self.pack.notes.is_incomplete = False
 

@@ -176,6 +176,7 @@ cdef class Replay:
                     self.noted = text.at[7:text.n_bytes]
                     self.n_since = 0
                 else:
+                    self.settle()
                     self.host.noted(bytes_from(text))
             else:
                 return False

@@ -8,6 +8,7 @@ import pytest
 from online.bus.echoes import LATE_S, Echoes
 from online.bus.entries import Entry
 from online.bus.follower import Follower
+from online.bus.forgetting import frames
 from online.core.journal import site
 from online.core.observers import Trail
 from online.core.sites import Sites
@@ -29,17 +30,19 @@ class Log:
         return place
 
     def deliver(self):
-        for source, frames in self.late:
-            self.add(source, frames)
+        for source, piece in self.late:
+            self.add(source, piece)
         self.late = []
 
     def newest(self):
-        """The newest hit of each user; of several of one millisecond, the last in the log."""
+        """The newest hit of each user since it was forgotten; of several of one millisecond, the last in the log."""
         newest = {}
         for entry in self.entries:
             unpacker = msgpack.Unpacker()
             unpacker.feed(entry.frames)
             for _, verb, params in unpacker:
+                if verb == "ECHO":
+                    newest.pop(params[0].split()[2], None)
                 for user, url, seen_ms, _ in params if verb == "hits" else ():
                     if user not in newest or seen_ms >= newest[user][1]:
                         newest[user] = url, seen_ms
@@ -54,11 +57,18 @@ class Server:
         self.trail.follow(self.index, site(b"default"))
         self.echoes = Echoes(clock=lambda: log.now_s)
         self.follower = Follower(sites, name, lambda: NOW_MS, echoes=self.echoes)
+        self.follower.forget_by(lambda site, user, at_ms, is_own: self.index.forget(user, now_ms=NOW_MS))
         self.pieces, self.n_read = [], 0
 
     def hit(self, rng):
         url = b"/%d" % rng.randrange(100)
         self.index.hit(rng.choice(USERS), url, seen_ms=NOW_MS - rng.randrange(3), now_ms=NOW_MS)
+
+    def forget(self, rng):
+        user = rng.choice(USERS)
+        self.index.forget(user, now_ms=NOW_MS)
+        self.trail.note(frames(b"default", user, NOW_MS))
+        self.echoes.tied()
 
     def take(self):
         """Take what waits to be sent, as a publisher does when nothing else is under way."""
@@ -70,18 +80,18 @@ class Server:
 
     def publish(self):
         if self.pieces:
-            places = [self.log.add(self.name, frames) for frames in self.pieces]
+            places = [self.log.add(self.name, piece) for piece in self.pieces]
             self.pieces = []
             self.echoes.sent(places[-1])
 
     def fail(self, rng):
         """Hear nothing of what was sent. It is in the log, or will be, or was lost; and it is sent again."""
-        for frames in self.pieces:
+        for piece in self.pieces:
             match rng.randrange(3):
                 case 0:
-                    self.log.add(self.name, frames)
+                    self.log.add(self.name, piece)
                 case 1:
-                    self.log.late.append((self.name, frames))
+                    self.log.late.append((self.name, piece))
         self.echoes.failed()
 
     def read(self, n):
@@ -101,15 +111,18 @@ class Server:
         return [each and (each[0].decode(), each[1]) for each in found]
 
 
-def run(seed):
+def run(seed, *, forgets):
     """Return the servers in the end, when all of them have read everything, and the log."""
+    weights = [6, forgets, 4, 4, 4, 0.1, 0.3]
     rng, log = random.Random(seed), Log()
     servers = [Server(b"server%d" % number, log) for number in range(3)]
     for _ in range(200):
         server = rng.choice(servers)
-        match rng.choices(["hit", "take", "publish", "read", "fail", "wait"], [6, 4, 4, 4, 0.1, 0.3])[0]:
+        match rng.choices(["hit", "forget", "take", "publish", "read", "fail", "wait"], weights)[0]:
             case "hit":
                 server.hit(rng)
+            case "forget":
+                server.forget(rng)
             case "take":
                 server.take()
             case "publish":
@@ -131,9 +144,10 @@ def run(seed):
     return servers, log
 
 
-def test_all_keep_of_each_millisecond_what_is_last_in_the_log():
+@pytest.mark.parametrize("forgets", [0, 1])
+def test_all_keep_of_each_millisecond_what_is_last_in_the_log(forgets):
     for seed in range(400):
-        servers, log = run(seed)
+        servers, log = run(seed, forgets=forgets)
         assert [server.newest() for server in servers] == [log.newest()] * 3, seed
 
 

@@ -322,3 +322,23 @@ def test_others_observe_beside_a_journal(journal, path):
     index.hit(b"d", b"/x", now_ms=NOW)
     journal.flush()
     assert frames_in(path)[-2] == [2, "hits", [["d", "/x", NOW, "member"]]]
+
+
+@pytest.mark.parametrize("text", [b"place 1-0", b"x" * 300, b"\xff" * 17_000], ids=["short", "long", "not utf-8"])
+def test_what_others_note_is_told_when_all_that_stands_before_it_was_applied(journal, path, text):
+    index = Index()
+    journal.follow(index, b"default")
+    index.hit(b"ada", b"/before", now_ms=NOW)
+    journal.note(text)
+    index.hit(b"kim", b"/after", now_ms=NOW)
+    journal.flush()
+
+    class Noting(Host):
+        def noted(self, text):
+            super().noted(text)
+            self.users = self.sites[b"default"].statistics().users
+
+    host = Noting()
+    replay, data = Replay(host), path.read_bytes()
+    assert replay.feed(data, 7, 0, now_ms=NOW) == len(data)
+    assert (host.texts, host.users, host.sites[b"default"].statistics().users) == ([text], 1, 2)

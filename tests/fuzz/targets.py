@@ -292,7 +292,6 @@ def follow(entries):
     """Apply entries to sites of their own; return the follower and the sites."""
     sites = make_sites(max_sites=64)
     follower = Follower(sites, b"us", lambda: NOW)
-    follower.forget = lambda name, user, at_ms: None
     for _ in follower.apply(entries, lambda: None, lambda: None):
         pass
     for index in sites.values():

@@ -182,7 +182,7 @@ def _use(history):
         with contextlib.suppress(sqlite3.Error):
             history.sketch(site, at - at % 60)
     with contextlib.suppress(sqlite3.Error):
-        assert all(isinstance(name, bytes) and isinstance(user, bytes) for name, user, _ in history.forgotten()[0])
+        assert all(isinstance(name, bytes) and isinstance(user, bytes) for name, user, *_ in history.forgotten()[0])
     with contextlib.suppress(sqlite3.Error):
         history.add(
             [(b"default", Minute(at, 1, 1, 0, 0, 2, 1, 1, 1, NOW))], [(b"default", at - at % 60, sketch([b"d"]))]

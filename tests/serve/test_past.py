@@ -1,10 +1,12 @@
 """The past of a server: history, peaks, visitors, who was last seen where, and who is forgotten."""
 
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import zlib
+from contextlib import contextmanager
 
 import pytest
 import trio
@@ -14,7 +16,9 @@ from tests.serving import make_server, run, run_in_real_time, server_process, un
 from online.core.index import Index
 from online.core.past import Past, estimate, merged, sketch
 from online.core.sites import Sites
-from online.keep.history import DAY, HOUR, MINUTE_MS, History, Minute
+from online.keep.history import DAY, HOUR, MINUTE_MS, Forgotten, History, Minute
+from online.keep.inspection import inspect
+from online.keep.recovery import Report
 from online.limits import Limits
 from online.serve.config import Config
 from online.serve.connections import replied
@@ -172,7 +176,7 @@ def test_who_is_forgotten_does_not_come_back_as_of_before(history):
     history.add_last(b"a", [(b"ada", b"/1", 10), (b"theo", b"/1", 10)])
     known, number = history.forget(b"a", [b"ada", b"kim"], 20)
     assert known == [True, False]
-    assert history.forgotten() == ([(b"a", b"ada", 20), (b"a", b"kim", 20)], number)
+    assert history.forgotten() == ([Forgotten(b"a", b"ada", 20, False), Forgotten(b"a", b"kim", 20, False)], number)
     history.add_last(b"a", [(b"ada", b"/2", 20), (b"theo", b"/2", 20)])
     assert history.last(b"a", [b"ada", b"theo"]) == [None, (b"/2", 20)]
     history.add_last(b"a", [(b"ada", b"/3", 21)])
@@ -183,9 +187,11 @@ def test_what_was_forgotten_during_a_purge_waits_for_the_next(history):
     _, first = history.forget(b"a", [b"ada"], 20)
     _, second = history.forget(b"a", [b"kim"], 30)
     history.purged(first, 10**13)
-    assert history.forgotten() == ([(b"a", b"kim", 30)], second)
+    assert history.forgotten() == ([Forgotten(b"a", b"kim", 30, False)], second)
     history.purged(second, 30)  # something else may bring kim back
-    assert history.forgotten() == ([(b"a", b"kim", 30)], second)
+    assert history.forgotten() == ([Forgotten(b"a", b"kim", 30, False)], second)
+    history.settle(second)
+    assert history.forgotten() == ([Forgotten(b"a", b"kim", 30, True)], second)
     history.purged(second, 31)
     assert history.forgotten() == ([], 0)
 
@@ -253,6 +259,81 @@ def test_who_is_forgotten_leaves_no_trace_in_any_file(tmp_path, is_online):
             assert client.count() == 1
     finally:
         server.kill()
+
+
+ENDS = pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL], ids=["term", "kill"])
+
+
+@contextmanager
+def serving(state, *arguments):
+    with (
+        server_process("--state", str(state), *arguments) as server,
+        Client(f"online://{server.address}", timeout=10) as client,
+    ):
+        yield server, client
+
+
+def snapshots(state):
+    return {path.name for path in state.glob("snapshot-*")}
+
+
+@ENDS
+@pytest.mark.parametrize("arguments", [(), ("--last-seen", "5")], ids=["", "last-seen"])
+def test_who_is_forgotten_as_the_server_ends_leaves_no_trace_after_the_next_start(tmp_path, sent, arguments):
+    state = tmp_path / "state"
+    with serving(state, *arguments) as (server, client):
+        client.hit("unforgettable", "/here")
+        client.hit("theo", "/here")
+        client.leave("unforgotten")
+        assert client.forget("unforgettable", "unforgotten") == 2
+        server.end(sent)
+    assert grep(state, b"unforgettable")
+    assert inspect(state).report.users == 1
+    with serving(state, *arguments) as (server, client):
+        assert client.info()["Hits"]["users"] == "1"
+        until(lambda: not grep(state, b"unforg"))
+        assert client.forget("unforgettable", "unforgotten") == 0
+        server.end()
+
+
+@ENDS
+@pytest.mark.parametrize("before", ["here", "gone", "unknown", "twice"])
+def test_a_hit_that_comes_after_forget_stays_whatever_its_time(tmp_path, sent, before):
+    state, seen_ms = tmp_path / "state", round(time.time() * 1000) - 5_000
+    with serving(state) as (server, client):
+        if before != "unknown":
+            client.hit("ada", "/before")
+        if before == "gone":
+            client.leave("ada")
+        assert client.forget("ada") == (before != "unknown")
+        if before == "twice":
+            client.hit("ada", "/between")
+            assert client.forget("ada") == 1
+        client.hit("ada", "/after", seen_ms=seen_ms)
+        assert client.seen("ada")[0].url == "/after"
+        server.end(sent)
+    for _ in range(2):  # from the journal, then from a snapshot
+        known = snapshots(state)
+        with serving(state) as (server, client):
+            assert client.seen("ada")[0].url == "/after"
+            if not known:
+                until(lambda: snapshots(state) and not grep(state, b"/before"))
+            assert client.seen("ada")[0].url == "/after"
+            server.end(sent)
+
+
+@ENDS
+def test_a_hit_that_comes_after_forget_stays_though_a_snapshot_has_taken_both(tmp_path, sent):
+    state, seen_ms = tmp_path / "state", round(time.time() * 1000) - 5_000
+    with serving(state) as (server, client):
+        client.hit("ada", "/before")
+        client.forget("ada")
+        client.hit("ada", "/after", seen_ms=seen_ms)
+        until(lambda: snapshots(state) and not grep(state, b"/before"))
+        server.end(sent)
+    with serving(state) as (server, client):
+        assert client.seen("ada")[0].url == "/after"
+        server.end()
 
 
 def test_a_damaged_history_is_set_aside(tmp_path):
@@ -417,9 +498,9 @@ class Purging:
     """Stands for the keeper of journals: knows who asked for a purge, and does it at once."""
 
     def __init__(self):
-        self.n = 0
+        self.n, self.report = 0, Report()
 
-    def purge(self, done):
+    def purge(self, taken, done):
         self.n += 1
         done()
 
@@ -437,10 +518,10 @@ def test_beside_a_bus_who_is_forgotten_is_remembered_for_twice_the_window():
             assert (forgetting.result(), purging.n, index.count(now_ms=server.clock.now_ms())) == (1, 1, 0)
             index.hit(b"ada", b"/", seen_ms=server.clock.now_ms(), now_ms=server.clock.now_ms())  # the bus again
             await trio.sleep(2 * server.sites.window_s - 60)
-            await keeper._forget_again(is_start=False)
+            await keeper._purge_again()
             assert (purging.n, len(keeper._writer.forgotten()[0])) == (1, 2)
             await trio.sleep(120)
-            await keeper._forget_again(is_start=False)
+            await keeper._purge_again()
             assert (purging.n, len(keeper._writer.forgotten()[0])) == (2, 0)
 
     run(test)

@@ -78,6 +78,7 @@ class Division(Part):
         self.owners = partitions.read(path)
         self.dropped = 0  #: users, as they went to others
         self.follower = Follower(sites, replica.source, now_ms, counts_others=False)
+        self.follower.forget_by(replica.forget)
         self._path, self._number = path, number
         self._sites, self._service, self._connections, self._now_ms = sites, service, connections, now_ms
         self._replica = replica

@@ -45,9 +45,14 @@ class Echoes:
         self.tied()
         self._late_until_s = self._clock() + LATE_S
 
+    @property
+    def may_be_late(self) -> bool:
+        """Something that was sent, or waited, before an error may stand in the log behind what is newer."""
+        return self._clock() < self._late_until_s
+
     def taken(self) -> None:
         """All that waited was taken, and is about to be sent."""
-        self._is_taken = not self._is_settled and self._clock() >= self._late_until_s
+        self._is_taken = not self._is_settled and not self.may_be_late
 
     def sent(self, place: bytes) -> None:
         """It is in the log, up to this place."""

@@ -9,6 +9,8 @@ Why a server may apply its own entries again, entries twice, and entries in any 
 - Of two hits of one user in the same millisecond, the one that comes later wins. There the order does matter. It is
   that of the log: a server that took one of the two has applied it before, and if another's has come between, it
   applies its own once more at its place in the log (echoes). All replicas end with what the log has last.
+- Who is forgotten is erased at that place of the log: what stands before it goes, and what stands behind it comes after
+  it, whatever its time. Here too the order is that of the log, and a server applies its own later hits once more.
 - A time is the same on all replicas. A hit from the future is usually taken as happening now, which is another moment
   on each replica. A hit of an entry may be AHEAD_MS later than the bus's clock was, and index time goes on with it;
   what is later still is taken as of then, which is the same moment for all.
@@ -38,7 +40,9 @@ class _Host:
     def __init__(self, sites: Sites) -> None:
         self._sites = sites
         self._site = b""  #: that is spoken of
-        self.forgotten: list[tuple[bytes, bytes, int]] = []  #: site, user, and when, by the clock of the bus
+        self.is_own = False  #: what is read
+        self.n_forgotten = 0
+        self.forget: Callable[[bytes, bytes, int, bool], object] = lambda site, user, at_ms, is_own: None
 
     def open(self, name: bytes) -> Index:
         if not 1 <= len(name) <= SITE_MAX_BYTES:
@@ -47,10 +51,11 @@ class _Host:
         return self._sites.open(name)
 
     def noted(self, text: bytes) -> None:
-        """Take note of who is to be forgotten. Totals are each server's own."""
+        """Have somebody forgotten, at this place among the hits. Totals are each server's own."""
         told = forgetting.told_by(text)
         if told is not None:
-            self.forgotten.append((self._site, *told))
+            self.n_forgotten += 1
+            self.forget(self._site, *told, self.is_own)
 
 
 class Follower:
@@ -70,13 +75,16 @@ class Follower:
         `echoes` knows which of them may be passed over. Without `counts_others` no hits are counted.
         """
         self.entries = self.own = self.poisoned = self.calls = self._ties = 0
-        self.forget: Callable[[bytes, bytes, int], object] = lambda site, user, at_ms: None  #: others were asked to
         self._host = _Host(sites)
         self._replay = Replay(self._host)
         self._source = source
         self._echoes = echoes
         self._counts_others = counts_others
         self._now_ms = now_ms
+
+    def forget_by(self, forget: Callable[[bytes, bytes, int, bool], object]) -> None:
+        """Have users forgotten by `forget(site, user, at_ms, is_own)`; `at_ms` is by the clock of the bus."""
+        self._host.forget = forget
 
     @property
     def hits(self) -> int:
@@ -127,12 +135,10 @@ class Follower:
         self.own += is_own
         latest_ms = time_of(entry.place) + AHEAD_MS
         is_echo = is_own or not self._counts_others
+        n_forgotten, self._host.is_own = self._host.n_forgotten, is_own
         if not self._replay.apply(entry.frames, now_ms=self._now_ms(), latest_ms=latest_ms, is_echo=is_echo):
             self.poisoned += 1
-        if self._echoes is not None and (self._replay.ties != self._ties or self._host.forgotten):
+        has_erased = self._host.n_forgotten != n_forgotten
+        if self._echoes is not None and (self._replay.ties != self._ties or has_erased):
             self._echoes.tied()
         self._ties = self._replay.ties
-        if self._host.forgotten:
-            for forgotten in self._host.forgotten if not is_own else ():
-                self.forget(*forgotten)
-            self._host.forgotten.clear()

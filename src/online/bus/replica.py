@@ -31,10 +31,11 @@ from typing import Protocol
 import trio
 
 from online import partitions
-from online.bus import engines, forgetting, told
+from online.bus import engines, told
 from online.bus.echoes import Echoes
 from online.bus.entries import BEGINNING, Bus, BusError, Entry, Look, order, time_of, were_trimmed
 from online.bus.follower import Follower
+from online.bus.forgetting import Forgetting, Past
 from online.bus.gate import Answers, Gate
 from online.bus.places import Keeping, Places
 from online.bus.publisher import Publisher
@@ -85,14 +86,6 @@ class Keeper(Answers, Keeping, Protocol):
     """Who writes the state directory (serve/keeper.py)."""
 
 
-class Forgetting(Protocol):
-    """Who erases users (serve/past.py)."""
-
-    share: Callable[[bytes, list[bytes], int], object]
-
-    def forget(self, site: bytes, users: list[bytes], at_ms: int | None = None) -> object: ...
-
-
 class Replica(Part):
     """See above."""
 
@@ -107,7 +100,7 @@ class Replica(Part):
         slices: Slices,
         *,
         keeper: Keeper | None = None,
-        past: Forgetting | None = None,
+        past: Past | None = None,
         wake: Callable[[], None] = lambda: None,
     ) -> None:
         """`wake` is called when answers may leave. Raises ConfigError."""
@@ -124,10 +117,10 @@ class Replica(Part):
         self.publisher.failed, self.publisher.lost = self._not_sent, self._lost
         self._echoes = Echoes()
         self.follower = Follower(sites, self.source, now_ms, echoes=self._echoes)
-        self._past, self._forgotten = past, list[bytes]()  #: frames that are not on the bus yet
-        if past is not None:
-            past.share = self._share_forgotten
-            self.follower.forget = self._forget
+        self.forgetting = Forgetting(
+            past, self._echoes, self.trail.note, lambda: self.clock_offset_ms, lambda: self.place
+        )
+        self.follower.forget_by(self.forget)
         self.place = BEGINNING  #: of the entry that was applied last
         self.is_away = True
         self.last_error = ""
@@ -207,6 +200,7 @@ class Replica(Part):
             await self.before_ready()
         self._service.loading = None
         self._has_loaded = True
+        self.forgetting.loaded()
         self.trail.is_paused = False
 
     async def run(self) -> None:
@@ -226,7 +220,7 @@ class Replica(Part):
 
     async def _say_farewell(self) -> None:
         """Publish what still waits."""
-        rest = [*self.publisher.take_rest(), *self._forgotten]
+        rest = self.publisher.take_rest()
         if rest and not self.is_away:
             try:
                 await self._connected(lambda bus: bus.publish(self.source, *rest))
@@ -404,9 +398,6 @@ class Replica(Part):
         if self._is_call_wanted:
             self._is_call_wanted = False
             await bus.publish(self.source, b"")
-        while self._forgotten:
-            await bus.publish(self.source, self._forgotten[0])
-            del self._forgotten[0]
         if trio.current_time() - self._trim_s >= TRIM_EVERY_S and self._look is not None:
             self._trim_s = trio.current_time()
             await bus.trim(self._look.now_ms - 2000 * self._sites.window_s)
@@ -506,6 +497,7 @@ class Replica(Part):
             self._refuse()
 
     def _taken(self) -> None:
+        self.forgetting.taken()
         if not self._is_dump_wanted:
             self._echoes.taken()
         if self._gate is not None:
@@ -514,6 +506,7 @@ class Replica(Part):
 
     def _sent(self) -> None:
         self._echoes.sent(self.publisher.place)
+        self.forgetting.sent()
         if self._gate is not None and not self._is_dump_wanted:
             self._gate.journal.published(self._taken_turn)
             self._gate.answers_may_leave()
@@ -531,6 +524,7 @@ class Replica(Part):
 
     def _lost(self) -> None:
         logger.error("bus: hits that waited for it found no room and were dropped; everybody will be published")
+        self.forgetting.lost()
         self._want_dump()
 
     def _want_dump(self) -> None:
@@ -538,18 +532,10 @@ class Replica(Part):
         self._is_dump_wanted = True
         self._dump_wanted.set()
 
-    # Forgetting
-
-    def _share_forgotten(self, site: bytes, users: list[bytes], at_ms: int) -> None:
-        """Let the others forget users, too: within LOOK_MS, or when the bus answers again."""
-        self._forgotten.append(forgetting.frames(site, users, at_ms + self.clock_offset_ms))
-
-    def _forget(self, site: bytes, user: bytes, bus_ms: int) -> None:
-        """Forget a user because another server was asked to."""
-        if self._past is None:
-            return
+    def forget(self, site: bytes, user: bytes, bus_ms: int, is_own: bool) -> None:
+        """Forget a user because the bus says so at this place."""
         try:
-            self._past.forget(site, [user], bus_ms - self.clock_offset_ms)
+            self.forgetting.heard(site, user, bus_ms, is_own)
         except StateError as error:
             logger.error("a user who was to be forgotten is still in the history: %s", error)
 
@@ -568,11 +554,14 @@ class Replica(Part):
             await trio.sleep(DUMP_REST_S)
 
     async def _dump(self, bus: Bus) -> None:
+        self.forgetting.dumping()
+        place = BEGINNING
         turn = self._gate.journal.turn if self._gate is not None else 0
         for name, index in list(self._sites.items()):
             leading = site(name)
             for frames in dump(index, clock_step_ms=self.trail.clock_step_ms):
-                await bus.publish(self.source, leading + frames)
+                place = await bus.publish(self.source, leading + frames)
+        self.forgetting.ended(place)
         self.dumps += 1
         if not self._dump_wanted.is_set():
             self._is_dump_wanted = False

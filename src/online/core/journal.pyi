@@ -59,7 +59,7 @@ class Journal:
     def flush(self) -> None:
         """Write what was noted. One write(2)."""
     def note(self, text: bytes) -> None:
-        """Note text of at most 255 bytes behind all that was written so far: readers are told it by `noted`."""
+        """Note text of at most 64 KiB behind all that was written so far: readers are told it by `noted`."""
     def note_totals(self) -> None:
         """Note the totals of sites whose totals have changed. O(sites)."""
     def synced(self, turn: int) -> None:

@@ -45,6 +45,8 @@ class Trail:
         """Whether more than 64 KiB wait."""
     def take(self) -> tuple[bytes, int]:
         """Return the next frames, at most 64 KiB and a hit, and how many hits are in them. O(bytes)."""
+    def note(self, frames: bytes) -> None:
+        """Record frames behind all that was recorded so far, also while it is paused. They name their site."""
     def forget_incomplete(self) -> None:
         """Take note that something was not recorded."""
     def close(self) -> None:

@@ -18,7 +18,7 @@ class Host(Protocol):
     def open(self, name: bytes) -> Index:
         """Return the index of a site. Raises FullError."""
     def noted(self, text: bytes) -> None:
-        """Take note of the text of an ECHO other than totals: the end of a snapshot."""
+        """Take note of the text of an ECHO other than totals, once all that stands before it was applied."""
 
 class Replay:
     """Applies records to the indexes of a host."""

@@ -5,6 +5,7 @@
     sketches   who came, by hour and by day: registers (core/past), compressed
     last       where and when a member was last seen; without a url: the user is hidden
     forgotten  who is to be forgotten, until no other file has them: what was before must not bring them back
+    settled    those of `forgotten` of whom the newest snapshot has what came later alone, and the others on a bus know
 
 A level is the length of a row in minutes: 1, 10 or 60. Every minute adds to one row of each level, so older rows need
 only be deleted, and a long curve reads few. Times are wall time.
@@ -33,6 +34,7 @@ from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from online.core.past import SKETCH_BYTES, estimate, merged
+from online.terms import SEEN_MAX_MS
 
 VERSION = 1
 
@@ -66,6 +68,7 @@ CREATE TABLE IF NOT EXISTS last (
     site INTEGER, user BLOB, url BLOB, seen_ms INTEGER, PRIMARY KEY (site, user)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS forgotten (nth INTEGER PRIMARY KEY, site INTEGER, user BLOB, at_ms INTEGER);
+CREATE TABLE IF NOT EXISTS settled (nth INTEGER, at_ms INTEGER, PRIMARY KEY (nth, at_ms)) WITHOUT ROWID;
 """
 
 _ADD_ROW = """
@@ -95,6 +98,15 @@ class Minute(NamedTuple):
     ten_visitors: int  #: of its ten minutes so far
     hour_visitors: int  #: of its hour so far
     most_at_ms: int
+
+
+class Forgotten(NamedTuple):
+    """Who is to be forgotten."""
+
+    site: bytes
+    user: bytes
+    at_ms: int  #: when that was asked; wall time
+    is_settled: bool  #: what is read of the user at a start came later, and the others on a bus were told
 
 
 #: at_ms, people, members, guests, bots, hits, visitors
@@ -387,35 +399,47 @@ class History:
     # Who is forgotten
 
     @_call
-    def forget(self, site: bytes, users: list[bytes], at_ms: int) -> tuple[list[bool], int]:
-        """Erase users from what is known of members up to a time. Return which of them were known, and a number.
+    def forget(
+        self, site: bytes, users: list[bytes], at_ms: int, until_ms: int | None = None
+    ) -> tuple[list[bool], int]:
+        """Erase users from what is known of members, or up to a time. Return which of them were known, and a number.
 
-        The number is for `purged`.
+        The number is for `purged`. `at_ms` is when this was asked.
         """
+        until_ms = SEEN_MAX_MS if until_ms is None else until_ms
         known = []
         with self._whole():
             number = self._new_id(site)
             for user in users:
-                done = self._db.execute("DELETE FROM last WHERE site = ? AND user = ?", (number, user))
+                done = self._db.execute(
+                    "DELETE FROM last WHERE site = ? AND user = ? AND seen_ms <= ?", (number, user, until_ms)
+                )
                 known.append(done.rowcount > 0)
                 nth = self._db.execute("INSERT INTO forgotten VALUES (NULL, ?, ?, ?)", (number, user, at_ms)).lastrowid
         self._empty_log()
         return known, nth or 0
 
     @_call
-    def forgotten(self) -> tuple[list[tuple[bytes, bytes, int]], int]:
-        """Return who is to be forgotten, as `(site, user, at_ms)`, and their number for `purged`."""
+    def forgotten(self) -> tuple[list[Forgotten], int]:
+        """Return who is to be forgotten, and their number for `purged`."""
         found = self._db.execute(
-            "SELECT name, user, CAST(at_ms AS INT), nth FROM forgotten JOIN sites ON site = id "
-            "WHERE typeof(name) = 'blob' AND typeof(user) = 'blob' ORDER BY nth"
+            "SELECT name, user, CAST(at_ms AS INT), (nth, at_ms) IN settled, nth FROM forgotten JOIN sites "
+            "ON site = id WHERE typeof(name) = 'blob' AND typeof(user) = 'blob' ORDER BY nth"
         ).fetchall()
-        return [(site, user, at_ms) for site, user, at_ms, _ in found], found[-1][3] if found else 0
+        listed = [Forgotten(site, user, at_ms, bool(settled)) for site, user, at_ms, settled, _ in found]
+        return listed, found[-1][4] if found else 0
+
+    @_call
+    def settle(self, number: int) -> None:
+        """Take note that those up to `number` are settled."""
+        self._db.execute("INSERT OR IGNORE INTO settled SELECT nth, at_ms FROM forgotten WHERE nth <= ?", (number,))
 
     @_call
     def purged(self, number: int, before_ms: int) -> None:
         """Take note that no other file holds those up to `number`: only who was forgotten since a time is known on."""
         with self._whole():
             self._db.execute("DELETE FROM forgotten WHERE nth <= ? AND at_ms < ?", (number, before_ms))
+            self._db.execute("DELETE FROM settled WHERE (nth, at_ms) NOT IN (SELECT nth, at_ms FROM forgotten)")
         self._empty_log()
 
     def _empty_log(self) -> None:

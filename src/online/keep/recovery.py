@@ -15,12 +15,14 @@ Invariants:
 3. A head is on the disk before anything follows it. So a segment without one is damage, but for the last of all, as
    long as it is no longer than a head: a crash cut its making off. The start deletes it, as it holds nothing.
 4. Files are never written to. The server goes on in a new one.
+5. Who was forgotten is erased where the journal says so, in its order: what came later stays, whatever its time.
 """
 
 import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +30,8 @@ from online.core.index import Index
 from online.core.journal import HEAD_BYTES as RECORD_HEAD_BYTES
 from online.core.replay import MAX_RECORD_BYTES, Replay, frames_of
 from online.core.sites import Sites
-from online.keep import state
+from online.errors import RangeError
+from online.keep import forgotten, state
 from online.keep.folder import HEAD_BYTES, Folder, Head, Kept, read_head
 
 #: Read and applied at once: about half a millisecond.
@@ -79,6 +82,7 @@ class Report:
     first_ms: int = 0  #: wall time of the oldest and newest hit; 0 without hits
     last_ms: int = 0
     noted: bytes = b""  #: what others noted last (Journal.note)
+    forgotten: dict[tuple[bytes, bytes], int] = field(default_factory=dict)  #: site and user: when, as the journal says
     taken_over: state.Loaded | None = None  #: a state file of an earlier version
     sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)  #: bytes and records of each file that was read
 
@@ -151,8 +155,17 @@ class Recovery:
             self._ended_users = int(numbers[0])
         elif word == b"synced" and len(numbers) == 2 and all(map(bytes.isdigit, numbers)):
             self._synced[int(numbers[0])] = int(numbers[1])
+        elif (told := forgotten.told_by(text)) is not None:
+            self._forget(*told)
         elif word not in (b"end", b"synced"):
             self.report.noted = text
+
+    def _forget(self, name: bytes, user: bytes, at_ms: int) -> None:
+        index = self._sites.get(name)
+        if index is not None:
+            with suppress(RangeError):  # nobody is here whose name is longer than the limit is now
+                index.forget(user, now_ms=self._now_ms())
+        self.report.forgotten[name, user] = at_ms
 
     # Reading
 

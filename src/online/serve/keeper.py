@@ -66,6 +66,9 @@ PIECES_A_SYNC = 256
 #: How long after a failure the disk is tried again.
 HEAL_S = 5.0
 
+#: Who wants to know that a snapshot is complete, and then that all files before it are deleted.
+Purge = tuple[Callable[[], Awaitable[None]], Callable[[], None]]
+
 #: What a disk may get over, or be helped with: it is full or broken, not forbidden.
 _PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
@@ -121,7 +124,7 @@ class Keeper(Part):
         self._next = 1  #: number of the next segment
         self._heal_at_s = 0.0
         self._is_snapshot_wanted = False
-        self._purges: list[Callable[[], None]] = []  #: who waits for a snapshot without who was forgotten
+        self._purges: list[Purge] = []  #: who waits for a snapshot without who was forgotten
         self._settled = trio.lowlevel.ParkingLot()
         self._sync_wanted = trio.Event()
         journal = self.journal
@@ -374,9 +377,12 @@ class Keeper(Part):
 
     # Snapshots
 
-    def purge(self, done: Callable[[], None]) -> None:
-        """Take a snapshot soon and delete all files before it, damaged ones too; `done` is told when that is done."""
-        self._purges.append(done)
+    def purge(self, taken: Callable[[], Awaitable[None]], done: Callable[[], None]) -> None:
+        """Take a snapshot soon and delete all files before it, damaged ones too.
+
+        `taken` is awaited when the snapshot is complete and nothing was deleted yet; `done` is told in the end.
+        """
+        self._purges.append((taken, done))
         self._is_snapshot_wanted = True
 
     @property
@@ -418,16 +424,18 @@ class Keeper(Part):
         if errors == self.errors:
             self._is_snapshot_wanted = bool(self._purges)
             self._healed()
+        for taken, _ in purges:
+            await taken()
         try:
             await self.in_thread(partial(self.folder.purge, head.number) if purges else self.folder.prune)
         except OSError as error:
             self._later(error, "files that a snapshot has replaced cannot be deleted")
             self._purge_later(purges)
         else:
-            for done in purges:
+            for _, done in purges:
                 done()
 
-    def _purge_later(self, purges: list[Callable[[], None]]) -> None:
+    def _purge_later(self, purges: list[Purge]) -> None:
         """Go on waiting: nothing was deleted."""
         self._purges = purges + self._purges
         self._is_snapshot_wanted = self._is_snapshot_wanted or bool(purges)

@@ -14,7 +14,10 @@ Invariants:
    the server was there.
 3. What is written was noted before what is asked: a reader waits for minutes that are under way.
 4. Who is forgotten is noted in the file first, and is known there until no other file and no bus has that user. Until
-   then whatever brings the user back, as of before, is undone: a journal that is read, a late session, the bus.
+   then no late session is taken for where the user was last seen.
+5. What was before FORGET, and what came later, is a matter of order, not of time: a hit that comes later may have been
+   seen before. So journal and bus have FORGET among the hits, at its place. Only where the journal lacks it, as the
+   process ended just then or the disk failed, is what was seen up to that time erased at the start.
 """
 
 import logging
@@ -32,9 +35,11 @@ from online.core.index import Index
 from online.core.past import Past
 from online.core.sites import Sites
 from online.core.wire import Service
-from online.errors import FullError, StateError
+from online.errors import FullError, RangeError, StateError
+from online.keep import forgotten
 from online.keep.folder import HISTORY
-from online.keep.history import DAY, HOUR, MINUTE_MS, History, Minute, Row, set_aside
+from online.keep.history import DAY, HOUR, MINUTE_MS, Forgotten, History, Minute, Row, set_aside
+from online.keep.recovery import Report
 from online.serve.config import Config
 from online.serve.connections import replied
 from online.serve.parts import Part
@@ -60,7 +65,9 @@ R = TypeVar("R")
 class Purging(Protocol):
     """What can write all files anew, without who was forgotten."""
 
-    def purge(self, done: Callable[[], None]) -> None: ...
+    report: Report  #: of the start
+
+    def purge(self, taken: Callable[[], Awaitable[None]], done: Callable[[], None]) -> None: ...
 
 
 class PastKeeper(Part):
@@ -90,6 +97,7 @@ class PastKeeper(Part):
         self._slices = slices
         self._purging = purging
         self.share: Callable[[bytes, list[bytes], int], object] = lambda site, users, at_ms: None  #: with other servers
+        self.all_know: Callable[[], bool] = lambda: True  #: that all was shared
         self._pasts: dict[bytes, Past] = {}
         self._minute = -1  #: that is open; -1: none is
         self._step_ms = 0
@@ -140,7 +148,7 @@ class PastKeeper(Part):
             finally:
                 if waits:
                     self._service.loading = None
-        await self._forget_again(is_start=True)
+        await self._forget_again()
 
     async def _known_visitors(self) -> dict[bytes, bytes | None]:
         """Begin the first minute. Return the sketches that the file has of its hour, by site."""
@@ -257,7 +265,7 @@ class PastKeeper(Part):
             await self._slices.finish("past", self._turn_minute(minute))
             if minute % PRUNE_MINUTES == 0:
                 self._submit(self._prune, self._service.wall_of(self._now_ms()))
-                await self._forget_again(is_start=False)
+                await self._purge_again()
 
     def _turn_minute(self, minute: int) -> Iterator[None]:
         """Close the open minute on all sites, a site a piece, and begin another."""
@@ -392,54 +400,82 @@ class PastKeeper(Part):
 
     # Forgetting
 
-    def forget(self, site: bytes, users: list[bytes], at_ms: int | None = None) -> Future[int]:
+    def forget(self, site: bytes, users: list[bytes]) -> Future[int]:
         """Erase users: from where members were last seen, from memory, and from all files as soon as can be.
 
-        Returns how many were known. Without `at_ms` it is this server that was asked, and the others are told; with
-        it, another was at that time (wall time), and who has come since is known.
+        Returns how many were known. The others on a bus are told.
         """
-        until_ms = SEEN_MAX_MS if at_ms is None else at_ms
+        when_ms = self._service.wall_of(self._now_ms())
 
         def erase(found: tuple[list[bool], int]) -> int:
             known, number = found
-            here = [self._erase(site, user, until_ms) for user in users]
+            here = [self._erase(site, user, when_ms, until_ms=SEEN_MAX_MS) for user in users]
+            self.share(site, users, when_ms)
             self._purge(number)
             return sum(map(any, zip_longest(known, here)))
 
-        when_ms = self._service.wall_of(self._now_ms()) if at_ms is None else at_ms
-        answer = self._ask(lambda history: history.forget(site, users, when_ms), erase, writes=True)
-        if at_ms is None:
-            self.share(site, users, when_ms)
-        return answer
+        return self._ask(lambda history: history.forget(site, users, when_ms), erase, writes=True)
 
-    def _erase(self, site: bytes, user: bytes, until_ms: int) -> bool:
-        """Erase a user whose session is of until then from an index; return whether there was one.
+    def forget_as_told(self, site: bytes, user: bytes, at_ms: int, *, is_own: bool) -> bool:
+        """Erase a user as of now, because a bus says so at this place: who came since `at_ms` (wall time) stays.
 
-        Journal and bus are told that the user left, so that neither brings the session back.
+        Returns whether the user was here. `is_own`: we have told that, and do it again, as hits of others may have come
+        between. Raises StateError.
+        """
+        was_here = self._erase(site, user, at_ms, until_ms=at_ms)
+        if was_here or not is_own:
+            self._ask(
+                lambda history: history.forget(site, [user], at_ms, at_ms),
+                lambda found: self._purge(found[1]),
+                writes=True,
+            )
+        return was_here
+
+    def _erase(self, site: bytes, user: bytes, at_ms: int, *, until_ms: int) -> bool:
+        """Erase a user who was seen up to a time from an index; return whether there was one. Who left goes anyway.
+
+        The journal is told where that was. It and the bus are told that the user left, too, for readers who know hits
+        and leaves alone.
         """
         index, now_ms = self._sites.get(site), self._now_ms()
-        found = None if index is None else index.last(user, now_ms=now_ms)
-        if index is None or found is None or self._service.wall_of(found[1]) > until_ms:
-            return False
-        index.forget(user, now_ms=now_ms)
-        with suppress(FullError):
-            index.leave(user, now_ms=now_ms)
-        index.forget(user, now_ms=now_ms)
-        return True
+        found = None
+        with suppress(RangeError):  # who told may have longer names
+            found = None if index is None else index.last(user, now_ms=now_ms)
+        if index is not None and found is not None:
+            if found[2] != "departed" and self._service.wall_of(found[1]) > until_ms:
+                return False
+            index.forget(user, now_ms=now_ms)
+            with suppress(FullError):
+                index.leave(user, now_ms=now_ms)
+            index.forget(user, now_ms=now_ms)
+        if self._service.journal is not None:
+            self._service.journal.note(forgotten.text(site, user, at_ms))
+        return found is not None
 
-    async def _forget_again(self, *, is_start: bool) -> None:
-        """Erase whom a journal or the bus has brought back; write all files anew, at the start and when it is time."""
+    async def _forget_again(self) -> None:
+        """Finish, at the start, what the server before could not."""
+        listed, number = await self._forgotten()
+        noted = self._purging.report.forgotten if self._purging is not None else {}
+        unsettled = [each for each in listed if not each.is_settled]
+        for site, user, at_ms, _ in unsettled:
+            if noted.get((site, user), -1) < at_ms:
+                self._erase(site, user, at_ms, until_ms=at_ms)
+            self.share(site, [user], at_ms)  # a crash may have kept the others from being told
+        if listed or noted:
+            self._purge(number)
+
+    async def _purge_again(self) -> None:
+        """Write all files anew when a bus can bring nobody back any more."""
+        listed, number = await self._forgotten()
+        if listed and min(each.at_ms for each in listed) < self._known_until_ms():
+            self._purge(number)
+
+    async def _forgotten(self) -> tuple[list[Forgotten], int]:
         if self._writer is None:
-            return
+            return [], 0
         found = self._ask(History.forgotten, _found, writes=True)
         await replied(found)
-        forgotten, number = found.result()
-        for site, user, at_ms in forgotten:
-            self._erase(site, user, at_ms)
-            if is_start:
-                self.share(site, [user], at_ms)  # a crash may have kept the others from being told
-        if forgotten and (is_start or min(at_ms for *_, at_ms in forgotten) < self._known_until_ms()):
-            self._purge(number)
+        return found.result()
 
     def _known_until_ms(self) -> int:
         """Return as of when nothing but files can bring anybody back. A bus keeps hits for twice the window."""
@@ -453,7 +489,12 @@ class PastKeeper(Part):
         if self._purging is None:
             purged()
         else:
-            self._purging.purge(purged)
+            self._purging.purge(partial(self._settle, number), purged)
+
+    async def _settle(self, number: int) -> None:
+        """Take note, before files are deleted, that the order of hits and FORGET is kept by what is left."""
+        if self._writer is not None and self.all_know():
+            await self.in_thread(self._submit(self._writer.settle, number).result)
 
     def _purged(self, number: int) -> None:
         if self._writer is not None:
