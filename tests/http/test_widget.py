@@ -113,6 +113,18 @@ def test_counts_and_users_change_by_themselves(browser, server, site):
     shows(page, "#two", "0")
 
 
+@pytest.mark.parametrize(
+    ("path", "url"),
+    [("/caf%C3%A9%20%E2%82%AC", "/café €"), ("/%e9%C3%A9", "/%E9é")],
+    ids=["utf-8", "not utf-8"],
+)
+def test_this_page_has_the_url_of_its_hits(browser, server, site, path, url):
+    name, client = site
+    client.hit("ada", url)
+    page = open_page(browser, server, f'<online-count site="{name}" page></online-count>', path=path)
+    shows(page, "online-count", "1")
+
+
 def test_tabs_share_one_connection_and_rest_when_nobody_sees_them(browser, server, site):
     name, client = site
     client.hit("ada", "/")

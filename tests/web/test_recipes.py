@@ -111,6 +111,7 @@ def test_the_guide_as_it_is_written(serve, server):
         ada.get_until("/forum/1?login=ada", "online, 1 on this page: ada, 0 guests<")
         theo.get_until("/forum/1", r"[23] online, 2 on this page: ada, 1 guest<")
         ada.get_until("/forum/2?login=%3Cada%3E", "on this page: &(lt|#60);ada&(gt|#62);, 0 guests<")
+        theo.get_until("/forum/%C3%BCber", "<h1>/forum/über</h1>[^/]*1 on this page: 1 guest<")
 
 
 @pytest.mark.slow

@@ -167,6 +167,9 @@ def test_the_site_of_the_tutorial(client, monkeypatch):
     until(lambda: both.search(visit(names["site"], "/forum/1").decode()))  # a busy server may not answer in time
     flush(names["site"])
     assert client.count("/forum/1") == 2
+    client.hit("kim", "/über")
+    mine = re.compile(r"<h1>/über</h1>\d online\. On this page: <ul><li>guest-\w+</li><li>kim</li></ul>")
+    until(lambda: mine.search(visit(names["site"], "/über".encode().decode("latin-1")).decode()))
     names["presence"].close()
     names["site"].page_views.reporter.close(PATIENCE_S)
 

@@ -94,6 +94,17 @@
   const sites = new Set();
   let worker = null, isDue = false, isAway = false;
 
+  /** This page, as the urls of hits are: decoded where that is UTF-8. */
+  function thisPage() {
+    return location.pathname.replace(/%[c-f][0-9a-f](%[89ab][0-9a-f])+|%[0-9a-f]{2}/gi, (escaped) => {
+      try {
+        return decodeURIComponent(escaped);
+      } catch {
+        return escaped.toUpperCase();
+      }
+    });
+  }
+
   function told(site, state) {
     for (const each of shown) if (each.site === site && each.channel === state.channel) each.show(state);
   }
@@ -142,7 +153,7 @@
     get channel() {
       const section = this.getAttribute("section");
       const page = this.getAttribute("page") ?? this.ofPage;
-      return section !== null ? `section:${section}` : page !== undefined ? `page:${page || location.pathname}` : "count";
+      return section !== null ? `section:${section}` : page !== undefined ? `page:${page || thisPage()}` : "count";
     }
 
     connectedCallback() {
