@@ -150,7 +150,7 @@ def test_what_is_no_answer_is_a_protocol_error(serve: Any, run: Run) -> None:
 
     async def test() -> None:
         async with AsyncClient(server.url) as client:
-            with pytest.raises(ProtocolError, match=r"HTTP/1\.1 400"):
+            with pytest.raises(ProtocolError, match="an HTTP server answered"):
                 await client.ping()
 
     run(test)

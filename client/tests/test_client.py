@@ -132,7 +132,7 @@ def test_what_is_no_answer_is_a_protocol_error(serve: Any) -> None:
         talk.request()
         talk.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-    with Client(serve(script).url) as client, pytest.raises(ProtocolError, match=r"HTTP/1\.1 400"):
+    with Client(serve(script).url) as client, pytest.raises(ProtocolError, match="an HTTP server answered"):
         client.ping()
 
 

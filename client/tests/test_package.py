@@ -16,7 +16,7 @@ def without_anyio(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("without_anyio")
 def test_without_anyio_only_the_asynchronous_client_is_missing() -> None:
     assert online_client.Client("online://h")
-    with pytest.raises(ImportError, match=r"pip install 'online-client\[async\]'"):
+    with pytest.raises(ImportError, match=r"pip install '\./client\[async\]'"):
         _ = online_client.AsyncClient
 
 

@@ -181,7 +181,7 @@ def test_an_error_in_the_other_dialect_is_raised() -> None:
 @pytest.mark.parametrize(
     "garbage",
     [
-        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.2p1\r\n",
         b"\xc1",
         b"\x91" * 100_000,
         b"\x94\x01\x00\xc0\xdd\xff\xff\xff\xff",
@@ -207,9 +207,14 @@ def test_garbage_is_a_protocol_error(garbage: bytes) -> None:
 
 def test_a_protocol_error_shows_the_beginning_on_one_line() -> None:
     with pytest.raises(ProtocolError) as caught:
-        Protocol().receive(b"HTTP/1.1 400\r\n" + b"x" * 1_000)
-    assert "'HTTP/1.1 400\\r\\nxxx" in str(caught.value)
+        Protocol().receive(b"SSH-2.0-a\r\n" + b"x" * 1_000)
+    assert "'SSH-2.0-a\\r\\nxxx" in str(caught.value)
     assert len(str(caught.value)) < 120
+
+
+def test_an_answer_in_http_says_which_port_is_meant() -> None:
+    with pytest.raises(ProtocolError, match=r"an HTTP server answered: clients need the port of --listen, 8989"):
+        Protocol().receive(b"HTTP/1.1 501 Not Implemented\r\nDate:")
 
 
 @settings(deadline=None, derandomize=True)

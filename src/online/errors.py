@@ -345,6 +345,11 @@ def unknown_key(where: str, near: str | None) -> ConfigError:
     return ConfigError(f"{where} is not a setting" + (f"; did you mean {near}?" if near else ""))
 
 
+def more_packages(what: str, why: ImportError, extra: str) -> ConfigError:
+    """Something needs packages that are not installed; `extra` brings them, as in the documentation."""
+    return ConfigError(f"{what} needs more packages ({why}): pip install '{extra}' in a checkout of online")
+
+
 def same_file(one: str, other: str, path: object) -> ConfigError:
     """An output file that is also an input or another output."""
     return ConfigError(f"{one} and {other} are the same file, {path}; choose another")

@@ -207,7 +207,7 @@ def test_a_setting_that_kafka_does_not_know_is_told_at_the_start(kafka):
 def test_what_lacks_is_told_with_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "confluent_kafka", None)
     monkeypatch.delitem(sys.modules, "online.bus.kafkabus", raising=False)
-    with pytest.raises(ConfigError, match=r"--bus kafka:// needs more packages .*pip install 'online\[kafka\]'"):
+    with pytest.raises(ConfigError, match=r"--bus kafka:// needs more packages .*pip install '\.\[kafka\]'"):
         engines.check_url("kafka://a")
 
 

@@ -27,6 +27,7 @@ from online_client.errors import (
     closed,
     lost,
     lost_unanswered,
+    missing_package,
     too_late,
 )
 from online_client.options import check_timeout
@@ -40,7 +41,7 @@ try:
     from anyio.abc import ByteStream
     from anyio.lowlevel import RunVar
 except ImportError as error:
-    raise ImportError("AsyncClient needs anyio: pip install 'online-client[async]'") from error
+    raise missing_package("AsyncClient needs anyio", "async") from error
 
 P = ParamSpec("P")
 T = TypeVar("T")

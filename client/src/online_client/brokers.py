@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
-from online_client.errors import AddressError, ConnectionFailed, cannot_connect
+from online_client.errors import AddressError, ConnectionFailed, cannot_connect, missing_package
 from online_client.forks import notice_fork, tell_after_fork
 
 _SCHEMES = {"kafka", *(tls + kind for tls in ("redis", "rediss") for kind in ("", "+sentinel", "+cluster"))}
@@ -72,7 +72,7 @@ class _Redis(Broker):
             import redis.cluster
             import redis.sentinel
         except ImportError as error:
-            raise ImportError("a bus needs redis: pip install 'online-client[bus]'") from error
+            raise missing_package("a bus needs redis", "bus") from error
         self._library: Any = redis
         self._stream = f"online:hits:{partition}"
         self._parts = parts._replace(query="")
@@ -119,7 +119,7 @@ class _Kafka(Broker):
         try:
             import confluent_kafka
         except ImportError as error:
-            raise ImportError("a bus of Kafka needs confluent-kafka: pip install 'online-client[kafka]'") from error
+            raise missing_package("a bus of Kafka needs confluent-kafka", "kafka") from error
         self._library: Any = confluent_kafka
         self._topic = f"online.hits.{partition}"
         self._timeout = timeout or 60.0

@@ -140,8 +140,16 @@ def too_late(where: object, timeout_s: float | None) -> Timeout:
 
 
 def not_ours(data: bytes) -> ProtocolError:
-    """Bytes that are no response of MessagePack-RPC."""
+    """Bytes that are no response of MessagePack-RPC; often those of our own port for browsers."""
+    if data.startswith(b"HTTP/"):
+        hint = "clients need the port of --listen, 8989 by default, not that of --http"
+        return ProtocolError(f"an HTTP server answered: {hint}")
     return ProtocolError(f"not an online server: it answered {_cut(ascii(data.decode('latin-1')))}")
+
+
+def missing_package(what: str, extra: str) -> ImportError:
+    """Something needs packages that are not installed; `extra` brings them, as in the documentation."""
+    return ImportError(f"{what}: pip install './client[{extra}]' in a checkout of online")
 
 
 def wrong_shape(wanted: str, value: object) -> ProtocolError:

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from online import errors
 from online.bus.entries import Bus
 from online.errors import ConfigError
 
@@ -54,8 +55,7 @@ def check_url(url: str) -> str:
     try:
         engine: Any = import_module(f"online.bus.{module}")
     except ImportError as error:
-        needs = f"--bus {parts.scheme}:// needs more packages ({error})"
-        raise ConfigError(f"{needs}: pip install 'online[{extra}]'") from None
+        raise errors.more_packages(f"--bus {parts.scheme}://", error, f".[{extra}]") from None
     engine.check(url)
     return url
 

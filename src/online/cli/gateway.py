@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from functools import partial
 from pathlib import Path
 
-from online import partitions
+from online import errors, partitions
 from online.cli import serve
 from online.errors import ConfigError
 from online.serve import loading
@@ -51,7 +51,7 @@ def assemble(path: Path | None, config: Config, *, clock: Clock | None = None) -
     try:
         from online.gateway.gateway import Gateway
     except ImportError as error:
-        raise ConfigError(f"a gateway needs more packages ({error}): pip install 'online-client[async]'") from None
+        raise errors.more_packages("a gateway", error, "./client[async]") from None
     server = Server(config, clock=clock, keeps_nothing=True)
 
     def wall_ms() -> int:
