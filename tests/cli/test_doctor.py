@@ -71,7 +71,8 @@ def test_a_server_that_is_well_has_no_problem():
         (changed("Hits", accepted="0", users="0"), PROBLEM, "hits", "online query hit"),
         (changed("Hits", users="0"), PROBLEM, "hits", "within the window"),
         (changed("Hits", late="500"), NOTE, "hits", "older than the window"),
-        (changed("Hits", refused="1"), PROBLEM, "hits", "refused"),
+        (changed("Hits", refused="14"), PROBLEM, "hits", "14 were refused: 14 malformed or not allowed"),
+        (changed("Hits", refused="9") | {"Map": {"moved_hits": "7"}}, PROBLEM, "hits", "7 of users whom the map"),
     ],
     ids=lambda each: each if isinstance(each, str) else "",
 )
@@ -79,6 +80,13 @@ def test_what_is_wrong_with_a_server_is_said(info, level, about, said):
     found = [each for each in health.findings(info) if each.level != OK]
     assert problems(found) == {(level, about)}
     assert said in "".join(each.text + each.todo for each in found)
+
+
+def test_hits_that_were_refused_at_a_limit_are_told_apart():
+    info = WELL | {"Hits": WELL["Hits"] | {"refused": "9"}, "Limits": {"max_users_reached": "6"}}
+    [hits] = [each for each in health.findings(info) if each.about == "hits" and each.level == PROBLEM]
+    assert hits.text == "9 were refused: 6 at a limit, 3 malformed or not allowed"
+    assert hits.todo.startswith("see what is said above of limits; the error")
 
 
 def test_hits_are_told_apart_by_where_they_came_from():
@@ -218,6 +226,15 @@ def test_a_server_that_wants_a_token_says_how_to_give_it(capsys):
         code, out = run(capsys, "--url", f"online://:wrong@{process.address}")
         assert code == 1
         assert "WRONGPASS" in out
+
+
+def test_the_port_for_browsers_is_known(capsys):
+    with server_process("--http", "127.0.0.1:0") as process:
+        code, out = run(capsys, "--url", f"online://{process.http.removeprefix('http://').rstrip('/')}")
+    told = " ".join(out.split())
+    assert code == 1
+    assert "an HTTP server answered: clients need the port of --listen" in told
+    assert "start it" not in told
 
 
 @pytest.mark.parametrize("options", [["--url", "what"], ["--visit", "file:///etc/passwd"]], ids=["url", "visit"])

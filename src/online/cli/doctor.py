@@ -32,7 +32,7 @@ from online.logs.hitlog import add_format_arguments, read_from
 from online.logs.records import Read
 from online.logs.rules import Rules, add_rule_arguments, rules_from
 from online.serve import loading
-from online_client import AddressError, Client, OnlineError, TokenWantedError, WrongTokenError
+from online_client import AddressError, Client, OnlineError, ProtocolError, TokenWantedError, WrongTokenError
 from online_client.address import Address
 
 TIMEOUT_S = 5.0
@@ -145,6 +145,8 @@ def _look(client: Client, args: argparse.Namespace) -> Iterator[Finding]:
 def _unreached(address: Address, error: OnlineError) -> Finding:
     if isinstance(error, TokenWantedError | WrongTokenError):
         return Finding(PROBLEM, "server", f"{address} is reached. {explained(error)}")
+    if isinstance(error, ProtocolError):
+        return Finding(PROBLEM, "server", f"{address}: {explained(error)}", "give its address: --url, or ONLINE_URL")
     todo = "start it: online serve, or systemctl start online; if it listens elsewhere, give --url"
     return Finding(PROBLEM, "server", explained(error), todo)
 

@@ -32,6 +32,10 @@ _LIMITS = {
 }
 
 
+#: Those of them at which hits are refused.
+_LIMITS_OF_HITS = ("max_users_reached", "max_pages_reached", "max_memory_reached", "max_sites_reached")
+
+
 def findings(info: Info) -> Iterator[Finding]:
     """Yield what the figures say. Sections that a server does not have are passed over."""
     yield from _memory(info.get("Memory", {}))
@@ -152,5 +156,20 @@ def _hits(info: Info) -> Iterator[Finding]:
     if (late := number(rows, "late")) > max(100, accepted // 10):
         todo = "see whether a log is read from its beginning, or a clock is behind"
         yield Finding(NOTE, "hits", f"{late:,} were older than the window when they came", todo)
-    if refused := number(rows, "refused"):
-        yield Finding(PROBLEM, "hits", f"{refused:,} were refused", "see what is said above of limits")
+    yield from _refused(info, number(rows, "refused"))
+
+
+def _refused(info: Info, refused: int) -> Iterator[Finding]:
+    """Say why hits were refused, as far as the figures tell: at limits, for users of other servers, or else."""
+    at_limits = min(refused, sum(number(info.get("Limits", {}), name) for name in _LIMITS_OF_HITS))
+    moved = number(info.get("Map", {}), "moved_hits")
+    others = max(0, refused - at_limits - moved)
+    if not refused:
+        return
+    causes = [f"{at_limits:,} at a limit"] * bool(at_limits)
+    causes += [f"{moved:,} of users whom the map gives to others"] * bool(moved)
+    causes += [f"{others:,} malformed or not allowed"] * bool(others)
+    todo = ["see what is said above of limits"] * bool(at_limits)
+    todo += ["let senders read the map again"] * bool(moved)
+    todo += ["the error that each sender got says why: look at its log"] * bool(others)
+    yield Finding(PROBLEM, "hits", f"{refused:,} were refused: {', '.join(causes)}", "; ".join(todo))
