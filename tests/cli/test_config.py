@@ -3,6 +3,7 @@
 import re
 import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.serving import run_command
@@ -10,7 +11,7 @@ from tests.serving import run_command
 from online.cli import config
 from online.cli.main import main
 from online.serve.config import DEFAULT_HTTP, Config
-from online.serve.loading import load
+from online.serve.loading import load, unknown_variables
 from online.serve.settings import BY_NAME
 
 
@@ -83,10 +84,60 @@ def test_what_is_shown_can_be_used_as_a_file(tmp_path):
     ]
 
 
-def test_secrets_are_not_shown(tmp_path):
-    ran = run_command("config", "--token", "a-secret-of-ours", "--bus", "redis://:another-secret@127.0.0.1:1")
-    assert 'token = "..."' in ran.stdout
-    assert "secret" not in ran.stdout
+@pytest.mark.parametrize(
+    ("name", "value", "is_secret"),
+    [
+        ("token", "sesame-open", True),
+        ("bus", "redis://:sesame@127.0.0.1:1/0", True),
+        ("bus", "rediss://127.0.0.1:1/0?ssl_password=sesame", True),
+        ("bus", "redis://127.0.0.1:1/0", False),
+    ],
+    ids=["token", "password", "option", "no password"],
+)
+def test_what_is_secret_is_not_shown_and_nothing_stands_in_its_place(tmp_path, name, value, is_secret):
+    path = tmp_path / "online.toml"
+    path.write_text(run_command("config", f"--{name}", value).stdout)
+    text = path.read_text()
+    assert "sesame" not in text
+    assert (f"# {name} is set, and not shown" in text) == is_secret
+    assert tomllib.loads(text).get(name) == (None if is_secret else value)
+    assert run_command("config", "--config", path).returncode == 0
+
+
+OTHERS_VARIABLES = {
+    "ONLINE_URL": "online://a",
+    "ONLINE_REDIS_URL": "redis://a",
+    "ONLINE_TRUST_PROXY": "[]",
+    "ONLINE_PORT": "tcp://10.0.0.1:8989",
+    "ONLINE_PORT_8989_TCP_ADDR": "10.0.0.1",
+    "ONLINE_GATEWAY_SERVICE_PORT_HTTP": "8990",
+    "WINDOW": "5",
+}
+
+
+def test_variables_that_others_read_are_passed_over():
+    ran = run_command("config", ONLINE_WINDOW="20min", ONLINE_MAX_URL="100", **OTHERS_VARIABLES)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_variables_of_guides_middleware_and_tests_are_known():
+    root = Path(__file__).parents[2]
+    globs = ("docs/*.md", "client/src/**/*.py", "contrib/*/*", "Makefile", "bench/**/*.py", "tests/core/*.py")
+    files = (each for glob in globs for each in root.glob(glob))
+    found = {name for file in files for name in re.findall(r"\bONLINE_[A-Z_]*[A-Z]\b", file.read_text())}
+    assert found >= {"ONLINE_PROXY_HEADER", "ONLINE_SEEDS"}
+    assert list(unknown_variables(dict.fromkeys(found, ""))) == []
+
+
+@pytest.mark.parametrize("command", ["config", "serve", "relay", "gateway"])
+def test_a_variable_that_is_no_setting_is_said(command):
+    options = [] if command == "config" else ["--check", "--max-user", "0"]
+    ran = run_command(command, *options, ONLINE_WINDWO="5", ONLINE_ZEBRA="1")
+    assert ran.stderr.splitlines()[:2] == [
+        f"online {command}: the variable ONLINE_WINDWO is no setting, and is ignored; did you mean ONLINE_WINDOW?",
+        f"online {command}: the variable ONLINE_ZEBRA is no setting, and is ignored",
+    ]
+    assert ran.returncode == (0 if command == "config" else 2)
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,12 @@ def test_a_token_may_be_hashed():
 @pytest.mark.parametrize(
     ("lines", "problem"),
     [
-        (["reader sesame"], "FILE, line 1 begins with a role: read, write or admin"),
-        (["read a", "sesame"], "FILE, line 2 takes a role"),
-        (["read a b sesame"], "FILE, line 1 takes a role"),
+        (["reed sesame"], r"FILE, line 1 does not begin with a role: .* or admin; did you mean read\? Each line is"),
+        (["Admin sesame"], r"FILE, line 1 does not begin with a role: .*; did you mean admin\?"),
+        (["open sesame"], r"FILE, line 1 does not begin with a role: read, write or admin\. Each line is ROLE"),
+        (["read a", "sesame"], r"FILE, line 2 does not begin with a role: read, write or admin\. Each"),
+        (["read a", "write"], r"FILE, line 2 has 1 word\. Each line is ROLE"),
+        (["read a b sesame"], r"FILE, line 1 has 4 words\. Each line is ROLE"),
         (["read sha256:5e5a"], "FILE, line 1: sha256: is followed by 64 hexadecimal digits"),
         ([f"read {'s' * 65} sesame"], "FILE, line 1: a site has at most 64 bytes, not 65"),
         ([f"read {'s' * 1025}"], "FILE, line 1: a token has at most 1024 bytes, not 1025"),

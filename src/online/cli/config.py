@@ -5,6 +5,7 @@ Not here: which settings there are (serve/settings), and how they are read (serv
 
 import json
 import os
+import re
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
@@ -12,11 +13,13 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-from online.cli.serve import assemble
+from online.cli.serve import assemble, warn_of_variables
 from online.errors import ConfigError
 from online.serve import loading
 from online.serve.loading import Given, shown_default
-from online.serve.settings import BY_NAME, LIMITS, SETTINGS, SWITCH, Setting
+from online.serve.settings import BUS, BY_NAME, LIMITS, SETTINGS, SWITCH, Setting
+
+_SECRET = re.compile("@|password|secret|token", re.IGNORECASE)
 
 #: How wide lines of a file are, at most, but for values.
 WIDTH = 100
@@ -43,7 +46,8 @@ EXAMPLES = {
 
 _DESCRIPTION = """\
 Check the settings of a server, and show each with the place it comes from: an option, a variable, the file or the
-default. Give the options that you give to `online serve`. Nothing is started; tokens are not shown.
+default. Give the options that you give to `online serve`. Nothing is started. Tokens and passwords are not shown: a
+file made of the output lacks them, and says so.
 
 With --init, write a file with every setting in it, explained and commented out, and its default."""
 
@@ -71,6 +75,7 @@ def run(args: Namespace) -> int:
         _write(args.init)
         return 0
     flags = vars(args)
+    warn_of_variables(args, os.environ)
     assemble(loading.load(flags, os.environ))
     for line in shown(loading.gather(flags, os.environ)):
         print(line)
@@ -85,12 +90,28 @@ def shown(given: Mapping[str, Given]) -> Iterator[str]:
     for setting in BY_NAME.values():
         if setting.name in given:
             value, where, _ = given[setting.name]
-            text = '"..."' if setting.kind.secret else toml(_plain(setting, value))
+            if is_secret(setting, value):
+                yield f"{f'# {setting.name} is set, and not shown':<42} # {where}"
+                continue
+            text = toml(_plain(setting, value))
         elif shown_default(setting):
             text, where = toml(default(setting)), "default"
         else:
             continue
         yield f"{f'{setting.name} = {text}':<42} # {where}"
+
+
+def is_secret(setting: Setting, value: Any) -> bool:
+    """Whether a value must not be shown; then nothing may stand in its place, or that would be taken for it.
+
+    The url of a bus is secret if it has a user, or an option such as a password.
+
+    >>> [is_secret(BY_NAME["bus"], f"redis://{rest}") for rest in ("a/0", ":b@a/0", "a/0?ssl_password=b")]
+    [False, True, True]
+    """
+    if setting.kind is BUS:
+        return _SECRET.search(str(value)) is not None
+    return setting.kind.secret
 
 
 def _plain(setting: Setting, value: Any) -> Any:

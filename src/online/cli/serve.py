@@ -9,7 +9,7 @@ import resource
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,6 +93,7 @@ def run(args: Namespace) -> int:
 def run_server(args: Namespace, make: Callable[[Config], Server]) -> int:
     """Run the server that `make` makes of what the command line, variables and file say. Raises OnlineError."""
     read = partial(loading.load, vars(args), os.environ)
+    warn_of_variables(args, os.environ)
     config = read()
     if args.check:
         trio.run(check, make(config))
@@ -109,6 +110,12 @@ def run_server(args: Namespace, make: Callable[[Config], Server]) -> int:
     sys.setswitchinterval(SWITCH_S)
     trio.run(serve, server, None, read)
     return 0
+
+
+def warn_of_variables(args: Namespace, environ: Mapping[str, str]) -> None:
+    """Say which variables look like settings and are none."""
+    for warning in loading.unknown_variables(environ):
+        print(f"online {args.command}: {warning}", file=sys.stderr)
 
 
 async def check(server: Server) -> None:

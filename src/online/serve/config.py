@@ -95,6 +95,7 @@ class Config:
             if not self.syslog_from and not address.is_local:
                 problem = f"{address} is open to other machines: name the networks that may send in syslog_from"
                 raise TogetherError("syslog", problem)
+        self._check_apart()
         if self.bus_ack == "yes" and self.bus is None:
             raise TogetherError("bus_ack", "needs a bus, too")
         if self.partition and self.bus is None:
@@ -106,7 +107,6 @@ class Config:
         if self.tls_key and not self.tls_cert:
             raise TogetherError("tls_key", "needs a tls_cert, too")
 
-
     def _check_open(self, setting: str, address: Address) -> None:
         """Make sure that strangers cannot guess their way in where other machines can connect."""
         if address.is_local:
@@ -117,6 +117,18 @@ class Config:
         if any((each.n_bytes or OPEN_TOKEN_MIN_BYTES) < OPEN_TOKEN_MIN_BYTES for each in self.grants):
             longer = f"of at least {OPEN_TOKEN_MIN_BYTES} bytes; openssl rand -hex 16 makes one"
             raise TogetherError(setting, f"{problem} {longer}")
+
+    def _check_apart(self) -> None:
+        """Make sure that no two settings name one address."""
+        named = dict[tuple[Address, bool], str]()
+        listened = (("listen", self.listen), ("http", self.http or ()), ("syslog", self.syslog))
+        for setting, address in ((setting, each) for setting, addresses in listened for each in addresses):
+            if address.port or address.path:  # any free port may be asked for twice
+                socket = address, setting == "syslog" and address.path is None
+                if socket in named:
+                    both = f"as {named[socket]} does" if named[socket] != setting else "twice"
+                    raise TogetherError(setting, f"names {address}, {both}: each needs an address of its own")
+                named[socket] = setting
 
     @property
     def grants(self) -> tuple[Grant, ...]:

@@ -6,15 +6,15 @@ Invariants:
 1. An option goes before a variable, a variable before the file, the file before the default.
 2. Every ConfigError is one line that names the option, the variable, or the file with line and key; none
    shows a token.
-3. A key of the file that is no setting is an error. A variable ONLINE_... that is none is not: container
-   systems make up such names by themselves (ONLINE_PORT for a service called "online").
+3. A key of the file that is no setting is an error. A variable ONLINE_... that is none is worth a warning alone:
+   other programs may have a use for it.
 """
 
 import difflib
 import re
 import tomllib
 from argparse import ArgumentParser, BooleanOptionalAction
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,10 +39,22 @@ from online.serve.settings import (
     shown_size,
     shown_sync,
 )
-from online.serve.tokens import ROLES, read_tokens
+from online.serve.tokens import read_tokens
 
-#: What a line of a token file begins with, unless the file holds one token and nothing else.
-_BEGINNINGS = [[role] for role in ROLES]
+#: What else ONLINE_... may be: for this module and clients, and for middleware ...
+_OTHERS = {
+    *("CONFIG", "URL", "REDIS_URL"),
+    *("USER", "GUEST", "PAGE_URL", "TRUST_PROXY", "PROXY_HEADER", "VISITOR_COOKIE"),
+}
+
+#: ... and for the build, the tests and the benchmarks of this project.
+_OF_DEVELOPERS = {
+    *("BENCH_USERS", "BUS_KILL_SECONDS", "CFLAGS", "COUNT_STEPS", "KILL_CYCLES", "KILL_SEED", "PACKAGES", "PAIRS"),
+    *("POWERS", "REAL_LOGS", "SEEDS", "SINCE_MS", "SPEED", "STARVE_GROWTH", "THREAD_ROUNDS"),
+}
+
+#: What Kubernetes and Docker make up for a service called "online" or "online-...".
+_MADE_UP = re.compile(r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)", re.ASCII)
 
 # The options
 
@@ -128,6 +140,17 @@ def gather(flags: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Gi
     return given
 
 
+def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a warning for each variable that looks like a setting and is none."""
+    known = {name.upper() for name in BY_NAME} | _OTHERS
+    for variable in sorted(environ):
+        name = variable.removeprefix(PREFIX)
+        if name != variable and name not in known | _OF_DEVELOPERS and not _MADE_UP.fullmatch(name):
+            near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.65)
+            hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
+            yield f"the variable {variable} is no setting, and is ignored{hint}"
+
+
 def _read(kind: Kind, given: Given) -> Any:
     """Read one value, or each of many."""
     if not kind.many:
@@ -165,7 +188,7 @@ def _read_token_file(values: dict[str, Any], given: Mapping[str, Given]) -> None
     except OSError as error:
         raise errors.unusable_file(at.where, path, error) from None
     lines = text.splitlines()
-    if any(line.split(maxsplit=1)[:1] in _BEGINNINGS and len(line.split()) > 1 for line in lines):
+    if len(text.split()) > 1:
         values["tokens"] = read_tokens(f"{at.where} {path}", lines, TOKEN_MAX_BYTES)
     else:
         values["token"] = read_value(TOKEN, f"{at.where} {path}", text)

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from typing import NamedTuple
 
 from online.core.sites import SITE_MAX_BYTES
@@ -20,6 +21,9 @@ READ, WRITE, ADMIN = ROLES = ("read", "write", "admin")
 
 #: How a token is given that nobody is to read in the file: the SHA-256 of its bytes.
 HASHED = "sha256:"
+
+_ROLES_SPOKEN = f"{', '.join(ROLES[:-1])} or {ROLES[-1]}"
+_FORM = "Each line is ROLE TOKEN or ROLE SITE TOKEN; or the file is one token without spaces"
 
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -67,7 +71,7 @@ class Tokens:
 def read_tokens(where: str, lines: Iterable[str], longest: int) -> tuple[Grant, ...]:
     """Read lines of `role [site] token`. Empty ones, and those that begin with #, say nothing.
 
-    Raises ConfigError that names the line, and shows no token.
+    Raises ConfigError that names the line, and shows no token: not even a word that is no role, which may be one.
     """
     grants = []
     for number, line in enumerate(lines, 1):
@@ -82,11 +86,13 @@ def read_tokens(where: str, lines: Iterable[str], longest: int) -> tuple[Grant, 
 
 
 def _read_line(where: str, words: list[str], longest: int) -> Grant:
+    if words[0] not in ROLES:
+        near = get_close_matches(words[0].lower(), ROLES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        raise ConfigError(f"{where} does not begin with a role: {_ROLES_SPOKEN}{hint} {_FORM}")
     if len(words) not in (2, 3):
-        raise ConfigError(f"{where} takes a role, a site if the token is for that alone, and the token; no more words")
+        raise ConfigError(f"{where} has {len(words)} {'word' if len(words) == 1 else 'words'}. {_FORM}")
     role, token = words[0], words[-1].encode(errors="surrogateescape")
-    if role not in ROLES:
-        raise ConfigError(f"{where} begins with a role: {', '.join(ROLES[:-1])} or {ROLES[-1]}")
     site = words[1].encode(errors="surrogateescape") if len(words) == 3 else None
     if site is not None and len(site) > SITE_MAX_BYTES:
         raise ConfigError(f"{where}: a site has at most {SITE_MAX_BYTES} bytes, not {len(site)}")
