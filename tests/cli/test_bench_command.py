@@ -36,6 +36,16 @@ def test_a_server_is_loaded_and_left_empty(server, capsys, rates):
         assert client.peak().people == 50
 
 
+def test_few_hits_come_in_small_messages_so_that_their_rate_is_right(server, capsys):
+    options = ["--url", server.url, "--site", "few", "--users", "10", "--hits", "50", "--questions", "50", "--yes"]
+    assert main(["bench", *options, "--for", "0.4s", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["hits"]["answered"] == 20
+    assert 1 <= figures["questions"]["answered"] <= 21
+    assert main(["bench", *options, "--for", "0.4s"]) == 0
+    assert "hits by 20" in capsys.readouterr().out
+
+
 def test_who_is_online_on_other_sites_is_asked_for_and_left_alone(capsys, monkeypatch):
     with server_process() as server, Client(server.url) as client:
         client.hit("ada", "/a")

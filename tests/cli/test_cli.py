@@ -48,6 +48,9 @@ def test_every_command_teaches(name, capsys, monkeypatch):
     assert max(map(len, shown.splitlines())) <= 110
 
 
+_DASH = "a name that begins with - follows after --"
+
+
 def refused(capsys, *arguments):
     """Return the line that says what is wrong, and where it says that more is told."""
     with pytest.raises(SystemExit, match="2"):
@@ -75,6 +78,17 @@ def refused(capsys, *arguments):
         (["query", "cuont"], "online query: unknown verb 'cuont'; did you mean count?"),
         (["query", "page"], "online query page: missing: url"),
         (["query", "page", "/", "--jsn"], "online query page: unknown option --jsn; did you mean --json?"),
+        (["-v"], "online: unknown option -v; did you mean --version?"),
+        (["query", "--jsn", "count"], "online query: unknown option --jsn; did you mean --json?"),
+        (["query", "hit", "-x", "/"], f"online query hit: unknown option -x; {_DASH}"),
+        (["query", "hit", "a", "-5x"], f"online query hit: unknown option -5x; {_DASH}"),
+        (["query", "seen", "-x"], f"online query seen: unknown option -x; {_DASH}"),
+        (["query", "hit", "--", "-x"], "online query hit: missing: url"),
+        (["query", "hit", "-1"], "online query hit: missing: url"),
+        (
+            ["query", "hit", "a", "/", "guest"],
+            "online query hit: seen_ms takes a whole number, and guest is a kind: hit USER URL '' guest",
+        ),
         (["query", "sites", "x"], "online query sites: unexpected argument 'x'"),
         (["help", "qery"], "online: unknown command 'qery'; did you mean query?"),
     ],

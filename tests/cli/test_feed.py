@@ -13,6 +13,7 @@ from pathlib import Path
 import msgpack
 import pytest
 from tests.serving import command, environment, run_command, server_process, until
+from tests.websites import free_port
 
 from online.cli import sending
 from online.cli.feed import Feed
@@ -147,6 +148,25 @@ def test_hits_wait_in_the_file_while_there_is_no_server(tmp_path):
     assert code == 0
     assert "online feed: the server takes hits again\n" in error
     assert "1,000 lines: 1,000 page views, 0 left out, 0 not understood; 1,000 hits sent" in error.splitlines()[-1]
+
+
+def test_a_server_that_is_away_is_said_before_there_are_hits(tmp_path):
+    log, socket = tmp_path / "access.log", tmp_path / "online.sock"
+    log.touch()
+    follower = Follower(log, "--url", f"online+unix://{socket}", "--quiet")
+    assert "cannot reach the server" in follower.popen.stderr.readline()
+    with server_process("--listen", f"unix:{socket}"):
+        assert follower.popen.stderr.readline() == "online feed: the server takes hits again\n"
+        assert follower.end()[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["redis", "redis+cluster", pytest.param("kafka", marks=pytest.mark.slow)])
+def test_a_bus_that_is_away_is_said_before_there_are_hits(tmp_path, kind):
+    log = tmp_path / "access.log"
+    log.touch()
+    follower = Follower(log, "--bus", f"{kind}://127.0.0.1:{free_port()}", "--quiet")
+    assert "cannot reach the server" in follower.popen.stderr.readline()
+    assert follower.end()[0] == 0
 
 
 def test_end_without_a_server_keeps_the_place(tmp_path):

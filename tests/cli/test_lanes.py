@@ -47,6 +47,11 @@ def test_requests_are_asked_in_a_circle_at_their_rate(clock):
     assert ran(lane, clock, [], 0.24) == [("a", 0.0), ("b", 0.05), ("c", 0.1), ("a", 0.15), ("b", 0.2)]
 
 
+def test_a_lane_ends_with_the_run_also_if_its_next_request_is_due_later(clock):
+    assert ran(Lane(["a"], 10.0), clock, [], 0.06) == [("a", 0.0)]
+    assert clock.now_s == pytest.approx(0.06)
+
+
 def test_a_latency_is_the_time_of_the_answer_if_the_lane_is_not_late(clock):
     lane = Lane(["a"], 20.0)
     ran(lane, clock, [0.01, 0.02, 0.03], 0.14)

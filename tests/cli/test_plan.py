@@ -124,6 +124,20 @@ def test_a_plan_as_json_has_what_was_filled_in(capsys):
     assert told["plan"]["memory"] > measured.PROCESS_BYTES
 
 
+@pytest.mark.parametrize("users", ["1,000,000", "1_000_000", "1000000"])
+def test_users_are_taken_as_numbers_are_written(users, capsys):
+    assert main(["plan", "--users", users, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["site"]["users"] == 1_000_000
+
+
+@pytest.mark.parametrize("users", ["1e6", "1,00", "1,000_000", ",1", "1_", "-1", "2,000,000,000", "\u0661"])
+def test_users_that_are_no_number_are_refused(users, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", f"--users={users}"])
+    assert ended.value.code == 2
+    assert f"--users takes 1 to 1,000,000,000, not {users!r}" in capsys.readouterr().err
+
+
 def test_users_are_needed(capsys):
     with pytest.raises(SystemExit):
         main(["plan"])

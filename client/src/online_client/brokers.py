@@ -8,6 +8,7 @@ Not its job: what an entry is (bus). What a broker needs, redis or confluent-kaf
 
 import ctypes
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
@@ -17,12 +18,20 @@ from online_client.forks import notice_fork, tell_after_fork
 _SCHEMES = {"kafka", *(tls + kind for tls in ("redis", "rediss") for kind in ("", "+sentinel", "+cluster"))}
 
 
+#: How long Kafka may take to say that it is there.
+_REACH_S = 5.0
+
+
 class Broker(ABC):
     """Takes entries."""
 
     @abstractmethod
     def add(self, source: str, frames: bytes, where: str) -> None:
         """Append an entry. Raises ConnectionFailed, which speaks of `where`."""
+
+    @abstractmethod
+    def reach(self, where: str) -> None:
+        """See that the bus answers. Raises ConnectionFailed."""
 
     @abstractmethod
     def close(self) -> None:
@@ -82,11 +91,17 @@ class _Redis(Broker):
             self._client = redis.Redis.from_url(urlunsplit(self._parts), **self._times)
 
     def add(self, source: str, frames: bytes, where: str) -> None:
+        self._ask(where, lambda client: client.xadd(self._stream, {"s": source, "f": frames}))
+
+    def reach(self, where: str) -> None:
+        self._ask(where, lambda client: client.xlen(self._stream))
+
+    def _ask(self, where: str, what: Callable[[Any], object]) -> None:
         library = self._library
         try:
             if self._client is None:
                 self._client = self._opened()
-            self._client.xadd(self._stream, {"s": source, "f": frames})
+            what(self._client)
         except library.ConnectionError as error:
             raise cannot_connect(where, error) from error
         except (library.RedisError, library.exceptions.RedisClusterException) as error:
@@ -144,10 +159,7 @@ class _Kafka(Broker):
         self._producer = None
 
     def add(self, source: str, frames: bytes, where: str) -> None:
-        notice_fork()
-        if self._producer is None:
-            self._producer = self._library.Producer(self._settings)
-        producer = self._producer
+        producer = self._opened()
         reports: list[Any] = []
         try:
             producer.produce(self._topic, frames, source, 0, on_delivery=lambda error, _: reports.append(error))
@@ -157,6 +169,18 @@ class _Kafka(Broker):
         if reports != [None]:
             told = reports[0].str() if reports else f"no answer within {self._timeout:g} s"
             raise ConnectionFailed(f"{where} does not take hits: {told}")
+
+    def reach(self, where: str) -> None:
+        try:
+            self._opened().list_topics(timeout=min(self._timeout, _REACH_S))
+        except self._library.KafkaException as error:
+            raise cannot_connect(where, OSError(_told(error))) from error
+
+    def _opened(self) -> Any:
+        notice_fork()
+        if self._producer is None:
+            self._producer = self._library.Producer(self._settings)
+        return self._producer
 
     def close(self) -> None:
         self._producer = None

@@ -56,7 +56,7 @@ class BusClient:
         self._leading: bytes = msgpack.packb([2, "SITE", [site]])
 
     def call(self, request: Request[T]) -> T:
-        """Publish `hits` or `leave`. Raises ConnectionFailed, and CommandError for other verbs."""
+        """Publish `hits` or `leave`, or see that the bus is there: `ping`. Raises ConnectionFailed or CommandError."""
         now_ms = time.time_ns() // 1_000_000
         params = msgpack.unpackb(request.params, raw=True)
         if request.verb == "hits":
@@ -68,6 +68,9 @@ class BusClient:
             user, seen_ms = params[0], params[1] if len(params) > 1 else None
             self._publish(msgpack.packb([2, "LEAVE", [_name(user), now_ms if seen_ms is None else seen_ms]]))
             return request.read(None, now_ms)
+        if request.verb == "ping":
+            self._broker.reach(self.address)
+            return request.read("PONG", now_ms)
         raise CommandError("ERR", f"a bus takes hits and leaves; ask a server for {request.verb}")
 
     def close(self) -> None:

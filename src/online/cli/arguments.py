@@ -7,6 +7,7 @@ import argparse
 import difflib
 import os
 import re
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -24,7 +25,11 @@ MAX_JOBS = 64
 #: Units of times, in seconds; the server's settings use the same.
 UNITS_S = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86_400}
 
+_WHOLE = re.compile(r"\d{1,18}|\d{1,3}(?:,\d{3}){1,5}|\d{1,3}(?:_\d{3}){1,5}", re.ASCII)
+_NEGATIVE = re.compile(r"-\d*\.?\d+", re.ASCII)
 _TIME = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([A-Za-z]*)", re.ASCII)
+
+_MISSING = "the following arguments are required"
 
 #: Messages of argparse, and our wording.
 _PLAINER = (
@@ -32,7 +37,7 @@ _PLAINER = (
     (r"argument (\S+): expected one argument", r"\1 needs a value"),
     (r"argument (\S+): expected (\d+) arguments", r"\1 needs \2 values"),
     (r"argument (\S+): (.*)", r"\1: \2"),
-    (r"the following arguments are required: (.*)", r"missing: \1"),
+    (rf"{_MISSING}: (.*)", r"missing: \1"),
 )
 
 
@@ -52,18 +57,34 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **{"allow_abbrev": False, "formatter_class": Formatter, **options})
         # As of Python 3.14: `-1d` is a value, which may then be refused as what it is.
         self._negative_number_matcher = re.compile(r"-\.?\d")
+        self._unknown: str | None = None  #: an option of the arguments that are being parsed
 
     def error(self, message: str) -> NoReturn:
+        unknown, self._unknown = self._unknown, None
+        if unknown is not None and message.startswith(_MISSING):  # because of it, something is missing
+            self.refuse(unknown)
         self.exit(WRONG, f"{self.prog}: {_plainly(message)}\nsee: {self.prog} --help\n")
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
         """Parse arguments. Unknown ones are refused by the innermost parser, whose help is the one to read."""
+        self._unknown = self._unknown_option(sys.argv[1:] if args is None else args)
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.refuse(unknown[0])
         return namespace, unknown
+
+    def _unknown_option(self, args: Sequence[str]) -> str | None:
+        """Return the first option that is none, up to what begins a command or names alone."""
+        commands = next((each.choices for each in self._actions if isinstance(each, argparse._SubParsersAction)), ())
+        for arg in args:
+            if arg == "--" or arg in commands:
+                break
+            is_option = len(arg) > 1 and arg[0] in self.prefix_chars and " " not in arg
+            if is_option and arg.partition("=")[0] not in self._option_string_actions and not _NEGATIVE.fullmatch(arg):
+                return arg
+        return None
 
     def refuse(self, unknown: str) -> NoReturn:
         """Exit with an error about an unknown argument."""
@@ -95,9 +116,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
     >>> did_you_mean("servee", ["serve", "query"])
     '; did you mean serve?'
+    >>> did_you_mean("-v", ["--url", "--version"])
+    '; did you mean --version?'
     """
     names = {each.lstrip("-"): each for each in known}
-    near = difflib.get_close_matches(word.lower().lstrip("-"), names, n=1, cutoff=0.65)
+    meant = word.lower().lstrip("-")
+    near = difflib.get_close_matches(meant, names, n=1, cutoff=0.65)
+    begun = [name for name in names if meant and name.startswith(meant)]
+    near = near or begun * (len(begun) == 1)
     return f"; did you mean {names[near[0]]}?" if near else ""
 
 
@@ -145,12 +171,13 @@ def add_jobs_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
-    """Return a function that parses a whole number from `low` to `high`."""
+    """Return a function that parses a whole number from `low` to `high`; 1,000,000 and 1_000_000 are numbers, too."""
 
     def read(text: str) -> int:
-        if not text.isdecimal() or not low <= int(text) <= high:
+        number = int(re.sub("[,_]", "", text)) if _WHOLE.fullmatch(text) else -1
+        if not low <= number <= high:
             raise argparse.ArgumentTypeError(f"takes {low:,} to {high:,}, not {text!r}")
-        return int(text)
+        return number
 
     return read
 

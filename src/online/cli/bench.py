@@ -73,7 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--site", default=SITE, help=f"the site to write into (default: {SITE})")
     add("--hits", metavar="N", type=whole(0, 10_000_000), default=1_000, help="hits a second (default: 1000)")
-    add("--batch", metavar="N", type=whole(1, 5_000), default=100, help="hits in a message (default: 100)")
+    in_message = "hits in a message, at most as many as come in a second (default: 100)"
+    add("--batch", metavar="N", type=whole(1, 5_000), default=100, help=in_message)
     add("--questions", metavar="N", type=whole(0, 1_000_000), default=1_000, help="questions a second (default: 1000)")
     add("--most", action="store_true", help="as many hits and questions as it takes, instead of these rates")
     add("--connections", metavar="N", type=whole(1, 8), default=2, help="for questions, 1 to 8 (default: 2)")
@@ -88,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
     """Load the server and show what came of it; return the exit code. Raises ConfigError."""
     if not args.most and not args.hits and not args.questions:
         raise ConfigError("--hits and --questions are both 0; there is nothing to do")
+    args.batch = batch_of(args)
     try:
         address = parse_addresses(args.server)[0]
         client = Client(url_of(address, args.site), timeout=TIMEOUT_S)
@@ -110,6 +112,12 @@ def run(args: argparse.Namespace) -> int:
         for line in report.lines():
             print(line)
     return 0
+
+
+def batch_of(args: argparse.Namespace) -> int:
+    """Return how many hits a message has: no more than come in a second, and in the whole run."""
+    coming = int(args.hits * min(args.seconds, 1.0))
+    return int(args.batch) if args.most else min(args.batch, max(1, coming))
 
 
 def url_of(address: Address, site: str) -> str:

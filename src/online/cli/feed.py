@@ -154,7 +154,8 @@ def run(args: argparse.Namespace) -> int:
     n_jobs = args.jobs if args.jobs > 1 else 0
     with Places.held(args.state) as places, Jobs[bytes, PackedViews](n_jobs, _worker, how, rules, key) as jobs:
         sources: list[Log | Pipe] = []
-        feed = Feed(sources, pages, Sender(client), places, wait_s=wait_s, jobs=jobs if n_jobs else None)
+        sender = Sender(client, looks=not args.once)
+        feed = Feed(sources, pages, sender, places, wait_s=wait_s, jobs=jobs if n_jobs else None)
         end_by(feed.stop)  # before the first output: its reader may send a signal at once
         sources += _sources(args, places)
         if not args.quiet:

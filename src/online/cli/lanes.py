@@ -42,9 +42,10 @@ class Lane:
             now_s = clock()
             from_s = due_s if step_s else now_s
             if now_s < due_s:
-                stop.wait(due_s - now_s) if due_s - now_s > 0.1 else time.sleep(due_s - now_s)
+                rest_s = min(due_s, until_s) - now_s
+                stop.wait(rest_s) if rest_s > 0.1 else time.sleep(max(0.0, rest_s))
                 from_s = now_s = clock()
-            if now_s >= until_s or stop.is_set():
+            if max(now_s, due_s) >= until_s or stop.is_set():
                 return
             call(request)
             self.latencies_s.append(clock() - from_s)

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from online.cli.answers import HitOutcome, is_nothing, plain, show
-from online.cli.arguments import Parser, add_server_argument, time_of
+from online.cli.arguments import Parser, add_server_argument, did_you_mean, time_of
 from online.cli.questions import VERBS, Verb
 from online.cli.words import explained, readable, span
 from online_client import AddressError, Client, OnlineError
@@ -65,6 +65,12 @@ class _VerbParser(Parser):
             if each.startswith("--") and each.partition("=")[0] not in self._option_string_actions:
                 self.refuse(each)
         return super().parse_known_args(rest + args[end:], namespace)
+
+    def refuse(self, unknown: str) -> NoReturn:
+        """Exit with an error; what begins with a dash may be meant as a name."""
+        if unknown.startswith("-") and not did_you_mean(unknown, self._option_string_actions):
+            self.error(f"unknown option {unknown}; a name that begins with - follows after --")
+        super().refuse(unknown)
 
 
     def refuse(self, unknown: str) -> NoReturn:

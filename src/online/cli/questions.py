@@ -51,6 +51,13 @@ def _moment(text: str) -> int | None:
     return value
 
 
+def _when(text: str) -> int | None:
+    """Parse a time of a hit; "" stands for "not given"."""
+    if text in KINDS:
+        raise argparse.ArgumentTypeError(f"takes a whole number, and {text} is a kind: hit USER URL '' {text}")
+    return _whole(text)
+
+
 def _section_name(text: str) -> str:
     """Parse a section of INFO, in any case; "" stands for "not given"."""
     if text and text.lower() not in SECTIONS:
@@ -107,7 +114,7 @@ def _hit(client: Client, args: argparse.Namespace) -> HitOutcome:
 _URL = _required("url", "the page, such as /forum/1", is_url=True)
 _ANY_URL = _optional("url", "the page, such as /forum/1 (default: the whole site)", is_url=True)
 _CURSOR = _optional("cursor", "the cursor of the previous answer, to get the next users")
-_WHEN = _optional("seen_ms", "when, in milliseconds since 1970 (default: now)", type=_whole)
+_SEEN = "when, in milliseconds since 1970 (default: now)"
 
 
 def _limit(default: int) -> Argument:
@@ -211,7 +218,7 @@ VERBS: dict[str, Verb] = {
         [
             _required("user", "the user"),
             _URL,
-            _WHEN,
+            _optional("seen_ms", _SEEN, type=_when),
             Argument("kind", {"nargs": "?", "default": MEMBER, "help": f"{', '.join(KINDS)} (default: {MEMBER})"}),
         ],
         _hit,
@@ -219,7 +226,7 @@ VERBS: dict[str, Verb] = {
     ),
     "leave": Verb(
         "take a user offline at once",
-        [_required("user", "the user"), _WHEN],
+        [_required("user", "the user"), _optional("seen_ms", _SEEN, type=_whole)],
         lambda client, args: client.leave(args.user, seen_ms=args.seen_ms),
         answers.done,
     ),

@@ -104,7 +104,9 @@ class Counts:
 class Sender:
     """The queue of batches, and its thread."""
 
-    def __init__(self, client: "Client | BusClient") -> None:
+    def __init__(self, client: "Client | BusClient", *, looks: bool = False) -> None:
+        """`looks`: see before the first hit whether the server is there, and while it is not, now and then."""
+        self._looks, self._is_looking = looks, False
         self.counts = Counts()
         self._client = client
         self._changed = Condition()
@@ -170,7 +172,7 @@ class Sender:
             self._changed.notify_all()
         self._thread.join(LAST_ANSWER_S)
         self._client.close()
-        return self._is_whole and not self._queue and not self.is_running
+        return self._is_whole and not self._queue and (self._is_looking or not self.is_running)
 
     def _has_joined(self, batch: Batch) -> bool:
         """Join a batch from a pipe, often a single line, with the batch before it, if that is small."""
@@ -192,6 +194,8 @@ class Sender:
     # The thread
 
     def _run(self) -> None:
+        if self._looks and not self._queue:
+            self._look()
         while batches := self._next():
             newest_ms = next((batch.newest_ms for batch in reversed(batches) if batch.number), 0)
             items = b"".join(each for batch in batches for each in batch.items)
@@ -207,11 +211,29 @@ class Sender:
     def _next(self) -> list[Batch]:
         """Wait for batches and take some. Returns none when it is time to stop."""
         batches: list[Batch] = []
+        pause_s = FIRST_PAUSE_S
+        while not self._has_work(pause_s if self._looks and self.counts.trouble else None):
+            self._look()
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._is_finishing)
             while self._queue and not self._is_ended and sum(batch.number for batch in batches) < MESSAGE_HITS:
                 batches.append(self._queue.popleft())
         return batches
+
+    def _has_work(self, timeout_s: float | None) -> bool:
+        """Wait until there are batches or it is time to stop, for at most `timeout_s`; return whether that is so."""
+        with self._changed:
+            return bool(self._changed.wait_for(lambda: self._queue or self._is_finishing, timeout_s))
+
+    def _look(self) -> None:
+        """See whether the server answers."""
+        self._is_looking = True
+        try:
+            self._client.call(client_verbs.ping())
+            self.counts.trouble = None
+        except OnlineError as error:
+            self.counts.trouble = error
+        self._is_looking = False
 
     def _send(self, hits: Hits) -> bool:
         """Send hits in as many messages as needed, with retries. Returns whether they are settled."""
