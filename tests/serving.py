@@ -402,7 +402,7 @@ class Process:
     def end(self, sent=signal.SIGTERM):
         """Send a signal and return the exit code."""
         self.popen.send_signal(sent)
-        self.log += [line for line in self.popen.stderr.read().splitlines() if "others waited for" not in line]
+        self.log += [line for line in self.popen.stderr.read().splitlines() if "clients waited for" not in line]
         return self.popen.wait(30)
 
 
@@ -442,7 +442,7 @@ def _listening(*args, **variables):
     log = []
     try:
         for line in popen.stderr:
-            if "others waited for" not in line:  # a busy machine is no news
+            if "clients waited for" not in line:  # a busy machine is no news
                 log.append(line.rstrip())
             if listening := re.search(r" listens on (\S+?(?::(\d+))?)(?:,|$)", line):
                 break

@@ -1,4 +1,4 @@
-"""Terms that all modules share: the kinds of hits, the range of times, and the statistics of an index.
+"""Terms that all modules share: the kinds of hits, times, and the statistics of an index.
 
 Not here: limits that an operator can set (limits), and errors (errors).
 """
@@ -41,3 +41,17 @@ class IndexStatistics(NamedTuple):
     max_pages_reached: int
     max_memory_reached: int
     overdue: int  #: sessions that have left the window but are not removed yet; no answer includes them
+
+
+def span(seconds: float) -> str:
+    """Write a length of time as options accept it, in the largest unit that divides it; a day is 24 hours.
+
+    >>> [span(s) for s in (0.1, 90, 1_800, 86_400, 864_000)]
+    ['0.1s', '90s', '30min', '24h', '10d']
+    """
+    if seconds > 86_400 and seconds % 86_400 == 0:
+        return f"{seconds // 86_400:g}d"
+    for unit_s, unit in ((3600, "h"), (60, "min")):
+        if seconds and seconds % unit_s == 0:
+            return f"{seconds // unit_s:g}{unit}"
+    return f"{seconds:g}s"

@@ -41,10 +41,10 @@ def test_the_log_tells_of_what_was_long_and_how_many_it_left_out(caplog, monkeyp
         delays.incident("step", 16 * MS, "SECTION", 1 * MS)
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 3 + ["INFO"]
     assert [record.getMessage() for record in caplog.records] == [
-        "others waited for 12.0 ms: SITES",
-        "others waited for 15.0 ms: turn; 2 more since the last such line",
-        "others waited for 16.0 ms: step with SECTION",
-        "others waited for 16.0 ms: step with SECTION, of which the system ran others for 15.0 ms",
+        "clients waited for 12.0 ms (SITES)",
+        "clients waited for 15.0 ms (turn); 2 more since the last such line",
+        "clients waited for 16.0 ms (step with SECTION)",
+        "clients waited for 16.0 ms (step with SECTION), 15.0 ms of it because the processor ran other programs",
     ]
 
 

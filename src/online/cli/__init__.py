@@ -1,7 +1,7 @@
 """The command line: `online COMMAND`, a module for each.
 
     main        runs the module of a command                        -> arguments
-    arguments   command lines: parsing and error messages           -> words
+    arguments   command lines: parsing and error messages
     query       ask a running server                                -> questions, answers, arguments, words
     questions   the verbs of `query`                                -> answers, arguments
     answers     answers of a server as text, tables and JSON        -> words

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NoReturn
 from urllib.parse import quote
 
-from online.cli.words import span
+from online.terms import span
 from online_client.address import DEFAULT_URL, URL_VARIABLE
 
 WRONG = 2  #: the exit code

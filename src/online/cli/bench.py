@@ -20,8 +20,9 @@ from online.cli import lanes
 from online.cli.arguments import add_server_argument, time_of, whole
 from online.cli.health import number
 from online.cli.lanes import Lane, Load
-from online.cli.words import explained, many, span
+from online.cli.words import explained, many
 from online.errors import ConfigError
+from online.terms import span
 from online_client import AddressError, Client, NotPermittedError, OnlineError, verbs
 from online_client.address import Address, parse_addresses
 from online_client.verbs import Request

@@ -31,13 +31,14 @@ from online.cli.jobs import Jobs
 from online.cli.outcomes import Outcomes, is_empty_log
 from online.cli.sending import TIMEOUT_S, Batch, Hits, Sender
 from online.cli.signals import TOLD, end_by
-from online.cli.words import explained, many, span
+from online.cli.words import explained, many
 from online.errors import ConfigError, OnlineError, StateError, quote
 from online.logs.follow import Block, Log, Pipe
 from online.logs.hitlog import MAX_LINE_BYTES, READ_BY, TOO_LONG, LogError, LogReader, add_format_arguments, read_from
 from online.logs.pages import PackedViews, Pages, PageView, guest_key, key_beside
 from online.logs.places import Places
 from online.logs.rules import Rules, add_rule_arguments, rules_from
+from online.terms import span
 from online_client import AddressError, Client, ServerError, TokenWantedError, WrongTokenError
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from html import escape
 
 from online.cli.axis import people_step, time_ticks
 from online.cli.survey import Survey
-from online.cli.words import Nouns, many, span, utc
+from online.cli.words import Nouns, many, utc
+from online.terms import span
 
 _WIDTH, _HEIGHT = 960, 440
 _LEFT, _RIGHT, _TOP, _BOTTOM = 80, 930, 84, 380

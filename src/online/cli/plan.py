@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from online.cli import measured
 from online.cli.arguments import whole, whole_time
-from online.cli.words import many, span
+from online.cli.words import many
 from online.limits import Limits
+from online.terms import span
 
 #: Of a core, above which a server's answers begin to wait for each other.
 BUSY = 0.6

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 from online.cli.answers import HitOutcome, is_nothing, plain, show
 from online.cli.arguments import Parser, add_server_argument, did_you_mean, time_of
 from online.cli.questions import VERBS, Verb
-from online.cli.words import explained, readable, span
+from online.cli.words import explained, readable
+from online.terms import span
 from online_client import AddressError, Client, OnlineError
 
 DEFAULT_TIMEOUT_S = 5.0
@@ -67,16 +68,12 @@ class _VerbParser(Parser):
         return super().parse_known_args(rest + args[end:], namespace)
 
     def refuse(self, unknown: str) -> NoReturn:
-        """Exit with an error; what begins with a dash may be meant as a name."""
-        if unknown.startswith("-") and not did_you_mean(unknown, self._option_string_actions):
-            self.error(f"unknown option {unknown}; a name that begins with - follows after --")
-        super().refuse(unknown)
-
-
-    def refuse(self, unknown: str) -> NoReturn:
+        """Exit with an error. It may be an option of the command of the same name, or meant as a name."""
         option = unknown.partition("=")[0]
         if self.prog.endswith(" history") and option in _OF_HISTORY:
             self.error(f"unknown option {option}; `online history` takes it")
+        if unknown.startswith("-") and not did_you_mean(unknown, self._option_string_actions):
+            self.error(f"unknown option {unknown}; a name that begins with - follows after --")
         super().refuse(unknown)
 
 

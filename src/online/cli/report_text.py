@@ -13,7 +13,8 @@ from online.cli.outcomes import BOT, Outcomes, Sample, ranked
 from online.cli.reading import Reading
 from online.cli.survey import Survey
 from online.cli.visits import Visits
-from online.cli.words import Nouns, cut, iso, many, readable_bytes, span, utc
+from online.cli.words import Nouns, cut, iso, many, readable_bytes, utc
+from online.terms import span
 
 #: With more days, months are shown; with more months, years.
 MAX_DAYS, MAX_MONTHS = 31, 36

@@ -16,7 +16,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from online.cli.words import many, readable, span, spoken_age
+from online.cli.words import many, readable, spoken_age
+from online.terms import span
 from online_client import Kinds, Session, TopPage
 
 #: The steps of + and -.

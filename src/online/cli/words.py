@@ -88,20 +88,6 @@ def spoken_age(age: timedelta) -> str:
     return f"{large} {units[0]}" + (f" {small} {units[1]}" if small else "")
 
 
-def span(seconds: float) -> str:
-    """Write a length of time as options accept it, in the largest unit that divides it; a day is 24 hours.
-
-    >>> [span(s) for s in (0.1, 90, 1_800, 86_400, 864_000)]
-    ['0.1s', '90s', '30min', '24h', '10d']
-    """
-    if seconds > 86_400 and seconds % 86_400 == 0:
-        return f"{seconds // 86_400:g}d"
-    for unit_s, unit in ((3600, "h"), (60, "min")):
-        if seconds and seconds % unit_s == 0:
-            return f"{seconds // unit_s:g}{unit}"
-    return f"{seconds:g}s"
-
-
 def moment(at_ms: int) -> datetime:
     return datetime.fromtimestamp(at_ms // 1000, UTC)
 

@@ -118,12 +118,12 @@ class Delays:
             self._left_out += 1
             return
         more = f"; {self._left_out} more since the last such line" if self._left_out else ""
-        cause = f"{event} with {verb}" if verb else event
+        cause = f"({event} with {verb})" if verb else f"({event})"
         level = logging.WARNING
         if cpu_ns is not None and ns - cpu_ns >= ns // 2:
-            cause += f", of which the system ran others for {(ns - cpu_ns) / 1e6:.1f} ms"
+            cause += f", {(ns - cpu_ns) / 1e6:.1f} ms of it because the processor ran other programs"
             level = logging.INFO
-        logger.log(level, "others waited for %.1f ms: %s%s", ns / 1e6, cause, more)
+        logger.log(level, "clients waited for %.1f ms %s%s", ns / 1e6, cause, more)
         self._silent_until_ns, self._left_out = now_ns + LOG_EVERY_NS, 0
 
     def events(self) -> dict[str, Delay]:

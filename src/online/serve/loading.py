@@ -40,6 +40,7 @@ from online.serve.settings import (
     shown_sync,
 )
 from online.serve.tokens import read_tokens
+from online.terms import span
 
 #: What else ONLINE_... may be: for this module and clients, and for middleware ...
 _OTHERS = {
@@ -92,7 +93,7 @@ def shown_default(setting: Setting) -> str:
         return shown_sync(default)
     if setting.kind.metavar == "SIZE":
         return shown_size(default)
-    return f"{default:g} s" if setting.kind.metavar == "SECONDS" else str(default)
+    return span(default) if setting.kind.metavar == "SECONDS" else str(default)
 
 
 # Options, variables and the file, made one

@@ -17,7 +17,7 @@ from online.core.sites import SITE_MAX_BYTES
 from online.limits import KIB, MIB
 from online.partitions import SLOTS
 from online.serve.config import BY_HOST, Address
-from online.terms import WINDOW_MAX_S, WINDOW_MIN_S
+from online.terms import WINDOW_MAX_S, WINDOW_MIN_S, span
 
 PREFIX = "ONLINE_"
 TOKEN_MAX_BYTES = 1_024
@@ -169,7 +169,7 @@ def read_sync(value: Any) -> float:
 
 def shown_sync(value: float) -> str:
     """Return how `--sync` is written."""
-    return {0.0: "always", math.inf: "never"}.get(value, f"{value:g}s")
+    return {0.0: "always", math.inf: "never"}.get(value, span(value))
 
 
 def read_days(value: Any) -> int:
@@ -293,12 +293,12 @@ SETTINGS = (
     Setting("http", HTTP, "where browsers find the dashboard, the JSON API and /metrics; '' turns it off"),
     Setting("http_host", HOSTS, "a host name by which browsers reach the server; can be repeated"),
     Setting("http_origins", ORIGINS, "another site whose pages may read what is public; can be repeated"),
-    Setting("public", word("count", "page"), "what anybody may read over HTTP: counts; page: members, too"),
+    Setting("public", word("count", "page"), "what anybody may read; count: numbers only; page: also members' names"),
     Setting("token", TOKEN, "the token that clients must send (AUTH [site] TOKEN); ps shows it, so a file is better"),
     Setting("token_file", FILE, "a file with one token, or with lines ROLE [SITE] TOKEN (read, write, admin)"),
     Setting("window", whole_seconds(WINDOW_MIN_S, WINDOW_MAX_S), "how long a user stays online after a hit"),
     Setting("sites", NAMES, "a site that this server has, beside default; others are refused; can be repeated"),
-    Setting("state", DIR, "a directory that keeps every hit, so that a restart or a crash loses nobody"),
+    Setting("state", DIR, "a directory to write every hit to, so that a restart or a crash loses nobody"),
     Setting("sync", SYNC, "how often the journal is forced to disk; a power failure can lose that much"),
     Setting("on_disk_error", word("continue", "refuse"), "when the disk fails: go on in memory, or refuse hits"),
     Setting("history", DAYS, "how long counts of each minute are kept; 0: not at all; without --state: 30 hours"),
