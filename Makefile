@@ -35,6 +35,7 @@ help:
 	@echo "make bench-quick  the same with smaller sizes, in three minutes, reported in .benchmarks"
 	@echo "make clean  remove everything that was built"
 
+# With --no-build-isolation these must be there: an older setuptools fails at project.license.
 $(VENV)/installed: $(PROJECTS)
 	@echo "Setting up $(VENV), which takes about a minute: a virtual environment, ..."
 	@$(PYTHON) -m venv $(VENV)
