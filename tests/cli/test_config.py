@@ -122,7 +122,7 @@ def test_variables_that_others_read_are_passed_over():
 
 def test_variables_of_guides_middleware_and_tests_are_known():
     root = Path(__file__).parents[2]
-    globs = ("docs/*.md", "client/src/**/*.py", "contrib/*/*", "Makefile", "bench/**/*.py", "tests/core/*.py")
+    globs = ("docs/*.md", "client/src/**/*.py", "contrib/*/*", "deploy/*.*", "Makefile", "tests/core/*.py")
     files = (each for glob in globs for each in root.glob(glob))
     found = {name for file in files for name in re.findall(r"\bONLINE_[A-Z_]*[A-Z]\b", file.read_text())}
     assert found >= {"ONLINE_PROXY_HEADER", "ONLINE_SEEDS"}

@@ -336,6 +336,18 @@ def test_a_hit_that_comes_after_forget_stays_though_a_snapshot_has_taken_both(tm
         server.end()
 
 
+def test_to_forget_a_name_that_nobody_has_deletes_older_hits(tmp_path):
+    """As docs/privacy.md advises."""
+    state = tmp_path / "state"
+    with server_process("--state", str(state)) as server, Client(f"online://{server.address}", timeout=10) as client:
+        client.hit("ada", "/old-page")
+        client.hit("ada", "/new-page")
+        assert grep(state, b"/old-page")
+        assert client.forget("nobody-has-this-name") == 0
+        until(lambda: not grep(state, b"/old-page"))
+        assert client.seen("ada")[0].url == "/new-page"
+
+
 def test_a_damaged_history_is_set_aside(tmp_path):
     state = tmp_path / "state"
     state.mkdir()

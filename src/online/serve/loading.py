@@ -48,10 +48,10 @@ _OTHERS = {
     *("USER", "GUEST", "PAGE_URL", "TRUST_PROXY", "PROXY_HEADER", "VISITOR_COOKIE"),
 }
 
-#: ... and for the build, the tests and the benchmarks of this project.
+#: ... and for deploy/, and the build, the tests and the benchmarks of this project.
 _OF_DEVELOPERS = {
-    *("BENCH_USERS", "BUS_KILL_SECONDS", "CFLAGS", "COUNT_STEPS", "KILL_CYCLES", "KILL_SEED", "PACKAGES", "PAIRS"),
-    *("POWERS", "REAL_LOGS", "SEEDS", "SINCE_MS", "SPEED", "STARVE_GROWTH", "THREAD_ROUNDS"),
+    *("A", "B", "BENCH_USERS", "BUS_KILL_SECONDS", "CFLAGS", "COUNT_STEPS", "KILL_CYCLES", "KILL_SEED", "PACKAGES"),
+    *("PAIRS", "POWERS", "REAL_LOGS", "SEEDS", "SINCE_MS", "SPEED", "STARVE_GROWTH", "THREAD_ROUNDS"),
 }
 
 #: What Kubernetes and Docker make up for a service called "online" or "online-...".
