@@ -260,6 +260,7 @@ LISTEN = Kind("ADDRESS", "HOST:PORT, [IPV6]:PORT or unix:PATH", read_address, ma
 
 
 HTTP = Kind("ADDRESS", "HOST:PORT, [IPV6]:PORT, unix:PATH or nothing", read_http, many=True)
+PUBLIC = word("count", "page")
 ORIGINS = Kind("ORIGIN", "an origin such as https://example.org, or *", read_origin, many=True)
 HOSTS = Kind("NAME", "the name of a host, such as stats.example.org", read_host, many=True)
 
@@ -293,7 +294,7 @@ SETTINGS = (
     Setting("http", HTTP, "where browsers find the dashboard, the JSON API and /metrics; '' turns it off"),
     Setting("http_host", HOSTS, "a host name by which browsers reach the server; can be repeated"),
     Setting("http_origins", ORIGINS, "another site whose pages may read what is public; can be repeated"),
-    Setting("public", word("count", "page"), "what anybody may read; count: numbers only; page: also members' names"),
+    Setting("public", PUBLIC, "what anybody may read over HTTP; count: numbers only; page: also members' names"),
     Setting("token", TOKEN, "the token that clients must send (AUTH [site] TOKEN); ps shows it, so a file is better"),
     Setting("token_file", FILE, "a file with one token, or with lines ROLE [SITE] TOKEN (read, write, admin)"),
     Setting("window", whole_seconds(WINDOW_MIN_S, WINDOW_MAX_S), "how long a user stays online after a hit"),
