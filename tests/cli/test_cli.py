@@ -81,7 +81,7 @@ def refused(capsys, *arguments):
         (["-v"], "online: unknown option -v; did you mean --version?"),
         (["query", "--jsn", "count"], "online query: unknown option --jsn; did you mean --json?"),
         (["query", "hit", "-x", "/"], f"online query hit: unknown option -x; {_DASH}"),
-        (["query", "hit", "a", "-5x"], f"online query hit: unknown option -5x; {_DASH}"),
+        (["query", "hit", "a", "-x5"], f"online query hit: unknown option -x5; {_DASH}"),
         (["query", "seen", "-x"], f"online query seen: unknown option -x; {_DASH}"),
         (["query", "hit", "--", "-x"], "online query hit: missing: url"),
         (["query", "hit", "-1"], "online query hit: missing: url"),
