@@ -12,12 +12,12 @@ SITE_BYTES = 143_000
 
 #: A user beside the name, right after a table has doubled, which is when memory is highest: 21 more than it becomes
 #: until the next time. Names of up to NAME_BYTES take no more. Measured by tests/cli/test_plan.py; at a million users a
-#: user takes 82 bytes, name and all (bench/results/latest.md, "memory, all in").
-USER_BYTES = 100
+#: user takes 74 bytes, name and all (bench/results/latest.md, "memory, all in").
+USER_BYTES = 90
 NAME_BYTES = 16
 
 #: A page beside its url, as for users: tests/cli/test_plan.py.
-PAGE_BYTES = 95
+PAGE_BYTES = 87
 
 #: A connection that rests (bench/results/latest.md: 1,060 B), and one that waits for events over HTTP (CHANGELOG).
 CONNECTION_BYTES = 1_060
