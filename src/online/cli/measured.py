@@ -19,8 +19,8 @@ NAME_BYTES = 16
 #: A page beside its url, as for users: tests/cli/test_plan.py.
 PAGE_BYTES = 87
 
-#: A connection that rests (bench/results/latest.md: 1,060 B), and one that waits for events over HTTP (CHANGELOG).
-CONNECTION_BYTES = 1_060
+#: A connection that rests (bench/results/latest.md: 1,375 B), and one that waits for events over HTTP (CHANGELOG).
+CONNECTION_BYTES = 1_375
 EVENTS_BYTES = 3_300
 
 #: A hit in the journal or a snapshot beside user and url, and what one takes more that came alone in its turn
@@ -47,7 +47,7 @@ BUS_WINDOWS = 2
 KAFKA_WINDOWS = 2.5
 
 #: Processor time of the server: a hit in a batch of 500, a lone question or hit of one of 50 connections, and how many
-#: times as much a batch costs where there is a bus (docs/performance.md; docs/scale.md: 0.31 of the rate).
-BATCHED_HIT_S = 0.26e-6
-LONE_QUESTION_S = 8.8e-6
-BUS_FACTOR = 1 / 0.31
+#: times as much a batch costs where there is a bus (docs/performance.md; docs/scale.md: 0.55 of the rate).
+BATCHED_HIT_S = 0.138e-6
+LONE_QUESTION_S = 8.5e-6
+BUS_FACTOR = 1 / 0.55
