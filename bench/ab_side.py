@@ -19,7 +19,8 @@ sys.path[:0] = [str(TREE / "src"), str(TREE / "client" / "src")]
 import msgpack  # noqa: E402  the trees come first
 
 NOW_MS = 1_700_000_000_000
-N_USERS = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
+IS_FULL = len(sys.argv) > 2  # all users are online from the beginning
+N_USERS = int(sys.argv[2]) if IS_FULL else 10_000
 N_URLS = min(N_USERS // 25, 10_000)
 N_HITS, N_QUESTIONS, N_LINES = 40_000, 10_000, 5_000
 
@@ -95,13 +96,13 @@ class Works:
 
     def _fill(self) -> None:
         """Let users be online whom a round may not come to."""
-        for at in range(0, N_USERS, N_HITS) if N_USERS > N_HITS else ():
+        for at in range(0, N_USERS, N_HITS) if IS_FULL else ():
             self._make_batches([(user, self.draw.choice(self.urls)) for user in self.users[at : at + N_HITS]])
             self.batched()
 
     def draw_hits(self) -> None:
-        """Let the next hits be of others, if there are more users than hits in a round."""
-        if N_USERS > N_HITS:
+        """Let the next hits be of others, if all are online."""
+        if IS_FULL:
             self.hits = [(self.draw.choice(self.users), self.draw.choice(self.urls)) for _ in range(N_HITS)]
 
     def _make_batches(self, hits: list[tuple[str, str]] | None = None) -> None:
