@@ -27,6 +27,7 @@ def open_page(chromium):
     contexts, problems = [], []
 
     def open_page(url, *, width=1280, scheme="light", trouble=r"$^"):
+        trouble += "|ERR_CONNECTION_REFUSED"  # servers end before pages do, which may still ask for something
         context = chromium.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, ignore_https_errors=True
         )
