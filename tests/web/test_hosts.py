@@ -1,6 +1,8 @@
 """Programs that exchange, forbid or forget threads: gevent, eventlet, uWSGI, subinterpreters, the end of a program."""
 
 import importlib.util
+import json
+import socket
 import subprocess
 import sys
 import time
@@ -8,7 +10,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.serving import PATIENCE_S
+from tests.serving import PATIENCE_S, until
 from tests.websites import site_environment, website
 
 APP = """
@@ -75,6 +77,14 @@ def test_gunicorn_with_gevent(client, url, site, preload):
     assert "Traceback" not in "".join(log)
 
 
+def are_idle(stats):
+    """Whether all workers of a uWSGI have nothing to do."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(str(stats))
+        told = json.loads(b"".join(iter(lambda: asking.recv(65_536), b"")))
+    return {worker["status"] for worker in told["workers"]} == {"idle"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("threads", [0, 1, 4])
 def test_uwsgi(client, url, site, threads):
@@ -82,6 +92,7 @@ def test_uwsgi(client, url, site, threads):
     log = []
     options = ["--enable-threads", "--threads", str(threads)] if threads else []
     options += ["--http-socket", "127.0.0.1:0", "--master", "--processes", "2", "--die-on-term", "--need-app"]
+    options += ["--stats", str(site / "stats")]
     command = [
         sys.executable,
         "-c",
@@ -101,6 +112,7 @@ def test_uwsgi(client, url, site, threads):
             if not threads:
                 visit(f"http://{at[1]}")
         visit(f"http://{at[1]}", who="late-")
+        until(lambda: are_idle(site / "stats"))  # a worker that ends while it is busy runs no hooks of Python
     deadline_s = time.monotonic() + PATIENCE_S
     while client.count("/page") < 2 * VISITS:  # the last hits go when the workers end
         assert time.monotonic() < deadline_s, log
