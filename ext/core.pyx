@@ -3,6 +3,7 @@
 Its job: the rules of hits, and the answers about one user or one page. Not its job: how records are linked (skiplist),
 lists and their cursors (lists), sums over pages (sections), hits side by side (ahead), Python objects (index), any
 dialect (connection and on), and clocks: `now_ms` is always an argument.
+It has a little more than 600 lines, as what a hit passes is inline here: calls between modules go through pointers.
 Whoever asks first calls `core_advance`, and then what settles the part of the index that the question reads.
 
 A user has one session, the newest hit. Members and guests stand by time, by name and by page. Sessions that no list
