@@ -69,6 +69,27 @@ async def test_what_found_no_room_while_the_bus_was_away_is_counted_and_made_up_
 
 
 @async_test
+async def test_a_bus_that_comes_back_empty_before_we_have_read_what_it_took(broker, monkeypatch):
+    read = RedisBus.read
+
+    async def read_nothing(bus, place, most, *, wait_ms=0):
+        await trio.sleep(0.01)
+        return []
+
+    monkeypatch.setattr(RedisBus, "read", read_nothing)
+    async with replicas(broker.url, 1) as (one,):
+        await one.hit(b"ada", b"/a")
+        await until(lambda: one.bus.publisher.counts.hits == 1)
+        broker.kill()
+        await trio.to_thread.run_sync(broker.start)
+        await until(lambda: one.bus.gaps)
+        monkeypatch.setattr(RedisBus, "read", read)
+        async with replicas(broker.url, 1) as (later,):
+            await equal(one, later, users=1)
+        assert one.bus.gaps == 1
+
+
+@async_test
 async def test_a_stream_that_is_deleted_while_we_wait_on_it(broker):
     async with replicas(broker.url) as (one, two):
         await one.hit(b"ada", b"/a")

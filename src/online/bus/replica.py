@@ -122,6 +122,8 @@ class Replica(Part):
         )
         self.follower.forget_by(self.forget)
         self.place = BEGINNING  #: of the entry that was applied last
+        self._given = BEGINNING  #: of the entry of ours that the bus took last
+        self._lacks_ours = False  #: the log ended before that when we looked
         self.is_away = True
         self.last_error = ""
         self.retries = self.gaps = self.dumps = 0
@@ -355,9 +357,9 @@ class Replica(Part):
 
     def _check_place(self, look: Look) -> bool:
         """See if the log goes on where we are; if not, begin to heal, and return that it is read from its beginning."""
-        if order(look.last) < order(self.place):
+        if order(look.last) < order(self.place) or self._lacks_ours:
             self._gap("it has lost its end, or was started again empty")
-            self.place = BEGINNING
+            self.place = self._given = BEGINNING
             self._want_dump()
             return True
         if look.first != BEGINNING and order(look.first) > order(self.place) and self.place != BEGINNING:
@@ -441,9 +443,10 @@ class Replica(Part):
 
     async def _look_at(self, bus: Bus) -> Look:
         """Look what the log is like, and follow its clock."""
-        began_s = trio.current_time()
+        began_s, given = trio.current_time(), self._given
         look = self._look = await bus.look()
         self._look_s = trio.current_time()
+        self._lacks_ours = order(look.last) < order(given)
         self._answered()
         if 1000 * (self._look_s - began_s) < CLOCK_MS / 4:  # what came late tells little
             self._follow_clock(look.now_ms)
@@ -505,6 +508,7 @@ class Replica(Part):
             self._taken_turn = self._gate.journal.turn
 
     def _sent(self) -> None:
+        self._given = max(self._given, self.publisher.place, key=order)
         self._echoes.sent(self.publisher.place)
         self.forgetting.sent()
         if self._gate is not None and not self._is_dump_wanted:
@@ -561,6 +565,7 @@ class Replica(Part):
             leading = site(name)
             for frames in dump(index, clock_step_ms=self.trail.clock_step_ms):
                 place = await bus.publish(self.source, leading + frames)
+        self._given = max(self._given, place, key=order)
         self.forgetting.ended(place)
         self.dumps += 1
         if not self._dump_wanted.is_set():
