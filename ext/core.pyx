@@ -582,6 +582,8 @@ cdef Outcome judge_hit(Core* core, const Hit* hit, Ahead* ahead) noexcept nogil:
         if seen_ms == newest_ms:
             if is_repeat(core, session, hit):
                 return ACCEPTED
+            if core.ties_by_rank and not outranks(core, hit, session):
+                return STALE
             core.tally.tied += 1
     elif core.keeps_nothing:
         ahead.written_ms = seen_ms

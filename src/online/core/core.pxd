@@ -3,7 +3,9 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from online.core.arena cimport NO_REF, Purse, ref_t
-from online.core.skiplist cimport BOT, DEPARTED, GUEST, HIDDEN, MEMBER, Name, Page, Skiplist, page_at
+from online.core.skiplist cimport (
+    BOT, DEPARTED, GUEST, HIDDEN, MEMBER, Name, Page, Skiplist, compare_names, kind_at, name_of, page_at, record_at,
+)
 from online.core.slots cimport Owned
 from online.core.table cimport HashKey, Table, siphash
 
@@ -97,6 +99,7 @@ cdef struct Core:
     uint32_t max_limit
     Owned* owned                                         # whose users are taken; NULL: all are
     bint keeps_nothing                                   # good hits are told to observers and make no session
+    bint ties_by_rank                                    # of one millisecond the highest is kept, not the last
     # Of hits about to be applied: a record by name that is not greater than a new user (2 i) or url (2 i + 1).
     ref_t fingers[2 * HITS_AT_ONCE]
     int n_fingers                                        # 0 unless a batch is being applied
@@ -183,6 +186,13 @@ cdef inline int64_t sessions_on(const Core* core, ref_t page) noexcept nogil:
     """How many sessions a page has, of bots too."""
     cdef const Page* at = page_at(&core.skiplist, page)
     return people_on(at) + at.counts[<int>BOT]
+
+cdef inline bint outranks(const Core* core, const Hit* hit, ref_t session) noexcept nogil:
+    """Whether a hit ranks above a session of the same time: by kind, a leave being the highest, then by url."""
+    cdef int kind = kind_at(&core.skiplist, session)
+    if hit.kind != kind or kind == DEPARTED:
+        return hit.kind > kind
+    return compare_names(hit.url, name_of(&core.skiplist, record_at(&core.skiplist, session).page)) > 0
 
 cdef inline void core_tell(Core* core, const Hit* hit, const Ahead* ahead) noexcept nogil:
     """Tell who observes what is written, if anybody does and the hit was."""
