@@ -97,11 +97,11 @@ CODE_OF_ERROR = re.compile(r"\bcode(?:: str)? = \"([A-Z]+)\"|\bproblem\(\s*\d+, 
 def test_the_reference_has_every_code_of_an_error():
     modules = "".join(path.read_text() for path in (ROOT / "src" / "online").rglob("*.py"))
     given = {one or other for one, other in CODE_OF_ERROR.findall(modules)}
-    reference, protocol = (
+    listed, explained = (
         set(re.findall(r"^\| `([A-Z]+)` \|", (ROOT / "docs" / name).read_text(), re.MULTILINE))
         for name in ("reference/errors.md", "protocol.md")
     )
-    assert reference == given <= protocol
+    assert listed == given <= explained
 
 
 def test_the_reference_says_what_happens_at_each_limit():
