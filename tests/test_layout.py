@@ -17,10 +17,10 @@ OPENERS = {"serve.handover", "serve.listeners", "serve.syslog", "serve.systemd",
 
 
 def read_map(path: Path) -> dict[str, set[str]]:
-    """Read the rows `name  text  -> what it may import` of a map."""
+    """Read the rows `name  text  -> what it may import` of a map. What it may import may go on in another line."""
     text = ast.get_docstring(ast.parse(path.read_text()), clean=False) or ""
-    rows = re.findall(r"^    (\w+) +\S[^\n]*?(?: {2,}-> ([\w, ]+))?$", text, re.MULTILINE)
-    return {name: set(arrows.split(", ")) if arrows else set() for name, arrows in rows}
+    rows = re.findall(r"^    (\w+) +\S[^\n]*?(?: {2,}-> ([\w, ]+(?:\n {8,}[\w, ]+)*))?$", text, re.MULTILINE)
+    return {name: set(re.split(r",\s+", arrows)) if arrows else set() for name, arrows in rows}
 
 
 TOP = read_map(PACKAGE / "__init__.py")

@@ -25,7 +25,8 @@ from online.logs.formats import reader_of
 from online.logs.pages import Pages, PageView
 from online.logs.places import Places
 from online.logs.rules import Rules
-from online_client import Client, LoadingError
+from online_client import Client
+from online_client.errors import server_error
 
 FOLDER = Path(os.environ.get("ONLINE_REAL_LOGS") or Path(__file__).parents[3] / "shared" / "data")
 
@@ -571,11 +572,12 @@ def test_once_gives_up_when_no_server_answers(tmp_path, deaf, is_deaf):
         assert [place.offset for place in places.of(str(log))] == [0]
 
 
-def test_a_server_that_is_still_loading_is_waited_for(tmp_path, capsys):
+@pytest.mark.parametrize("code", ["LOADING", "PARTIAL", "MISCONF"])
+def test_a_server_that_is_not_ready_is_waited_for(tmp_path, code):
     log, client = tmp_path / "access.log", Absent()
     log.write_text(line("theo"))
     client.is_back.set()
-    answer, refusals = client.call, [LoadingError("LOADING", "not ready")] * 2
+    answer, refusals = client.call, [server_error(code, "not ready")] * 2
 
     def call(request):
         if refusals:
