@@ -345,4 +345,11 @@ LIMITS = (
     Setting("push_interval", seconds(0.1, 60), "shortest time between two states of a channel"),
 )
 
+def shown(setting: Setting, value: Any) -> str:
+    """Return a value as it is written."""
+    if setting.kind.metavar == "SIZE":
+        return shown_size(value)
+    return span(value) if setting.kind.metavar == "SECONDS" else str(value)
+
+
 BY_NAME = {setting.name: setting for setting in SETTINGS + LIMITS}
