@@ -146,8 +146,8 @@ def test_files_are_written_although_nobody_reads_the_output(small, tmp_path):
         read, write = os.pipe()
         os.close(read)
         target = tmp_path / "o.html"
-        command = [sys.executable, "-m", "online", "report", small, *options, "--html", target]
-        ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        command = [sys.executable, "-um", "online", "report", small, *options, "--html", target]
+        ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE)
         os.close(write)
         assert (ended.returncode, ended.stderr) == (UNREAD, b"")
         assert len(figures_of(target.read_text())["reports"]) == 1
