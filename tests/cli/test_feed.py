@@ -600,7 +600,7 @@ def test_a_wrong_token_is_not_a_server_that_is_away(tmp_path):
         assert follower.end()[0] == 1
         once = run_command("feed", log, "--from-start", "--once", "--quiet", "--url", url)
         none = run_command("feed", log, "--from-start", "--once", "--quiet", "--url", server.url)
-    way = "write it in the address, as in online://:TOKEN@HOST:PORT (--url or ONLINE_URL)\n"
+    way = "set ONLINE_TOKEN, or write it in the address, as in online://:TOKEN@HOST:PORT\n"
     assert told == f"online feed: the server refuses hits: WRONGPASS the token is wrong: {way}"
     assert (once.returncode, once.stderr) == (1, told * 2)
     assert none.stderr.startswith(f"online feed: the server refuses hits: NOAUTH the server needs a token: {way}")

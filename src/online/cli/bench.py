@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from online.cli import lanes
-from online.cli.arguments import add_server_argument, time_of, whole
+from online.cli.arguments import add_server_argument, time_of, whole, with_token
 from online.cli.health import number
 from online.cli.lanes import Lane, Load
 from online.cli.words import explained, many
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--hits and --questions are both 0; there is nothing to do")
     args.batch = batch_of(args)
     try:
-        address = parse_addresses(args.server)[0]
+        address = parse_addresses(with_token(args.server))[0]
         client = Client(url_of(address, args.site), timeout=TIMEOUT_S)
     except AddressError as error:
         raise ConfigError(explained(error)) from None

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from online import __version__
 from online.cli import health, logcheck
-from online.cli.arguments import add_server_argument
+from online.cli.arguments import add_server_argument, with_token
 from online.cli.finding import LEVELS, NOTE, OK, PROBLEM, Finding, as_text
 from online.cli.health import Info, number
 from online.cli.serve import SPARE_FILES
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     if args.visit is not None and urlsplit(args.visit).scheme not in ("http", "https"):
         raise ConfigError(f"--visit takes a url that begins with http:// or https://, not {args.visit!r}")
     try:
-        client = Client(args.server, timeout=TIMEOUT_S)
+        client = Client(with_token(args.server), timeout=TIMEOUT_S)
     except AddressError as error:
         raise ConfigError(explained(error)) from None
     with client:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from online.cli.answers import HitOutcome, is_nothing, plain, show
-from online.cli.arguments import Parser, add_server_argument, did_you_mean, time_of
+from online.cli.arguments import Parser, add_server_argument, did_you_mean, time_of, with_token
 from online.cli.questions import VERBS, Verb
 from online.cli.words import explained, readable
 from online.terms import span
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     """Query and print the answer. Returns 0; 1 if the server refused or did not answer; 2 for a wrong address."""
     verb = VERBS[args.verb]
     try:
-        with Client(args.server, timeout=args.timeout) as client:
+        with Client(with_token(args.server), timeout=args.timeout) as client:
             reply = verb.ask(client, args)
     except AddressError as error:
         return _failed(error, 2)
