@@ -154,8 +154,8 @@ def test_a_variable_that_is_no_setting_is_said(command):
     options = [] if command == "config" else ["--check", "--max-user", "0"]
     ran = run_command(command, *options, ONLINE_WINDWO="5", ONLINE_ZEBRA="1")
     assert ran.stderr.splitlines()[:2] == [
-        f"online {command}: the variable ONLINE_WINDWO is no setting, and is ignored; did you mean ONLINE_WINDOW?",
-        f"online {command}: the variable ONLINE_ZEBRA is no setting, and is ignored",
+        f"online {command}: the variable ONLINE_WINDWO is not a setting and is ignored; did you mean ONLINE_WINDOW?",
+        f"online {command}: the variable ONLINE_ZEBRA is not a setting and is ignored",
     ]
     assert ran.returncode == (0 if command == "config" else 2)
 

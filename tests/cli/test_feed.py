@@ -8,7 +8,6 @@ import socket
 import subprocess
 import threading
 import time
-from pathlib import Path
 
 import msgpack
 import pytest
@@ -26,8 +25,6 @@ from online.logs.pages import Pages, PageView
 from online.logs.places import Places
 from online.logs.rules import Rules
 from online_client import Client, LoadingError
-
-FOLDER = Path(os.environ.get("ONLINE_REAL_LOGS") or Path(__file__).parents[3] / "shared" / "data")
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:121.0) Gecko/20100101 Firefox/121.0"
 
@@ -430,36 +427,6 @@ def test_check_shows_how_lines_are_understood_and_sends_nothing(tmp_path):
         "  1  requests for files: images, styles, scripts and so on\n"
         "  1  not understood: not in common or combined format\n"
     )
-
-
-UNDERSTOOD = {
-    "caddy_json.log": ("guest", "/beta/", "2023-12-23 23:17:54"),
-    "common.log.bz2": ('member "theboss"', "/", "2012-02-19 23:42:07"),
-    "common.log.gz": ('member "admin"', "/form", "2012-02-10 23:42:07"),
-    "static_ignores.log": ('member "theuser"', "/", "2012-02-10 21:41:07"),
-    "traefik_json.log": ("bot", "/my/app/auth", "2023-08-11 11:39:21"),
-}  # fmt: skip
-
-
-@pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no real logs in {FOLDER}; ONLINE_REAL_LOGS can name another folder")
-def test_real_log_is_understood_or_refused_but_never_wrongly(capsys):
-    shown = {}
-    logs = [path for name in ("formats", "odd-logs") for path in sorted((FOLDER / name).glob("*"))]
-    for path in logs:
-        code = main(["feed", "--check", str(path)])
-        out = capsys.readouterr().out
-        [(lines, bad)] = re.findall(r"([\d,]+) lines?: .* ([\d,]+) not understood$", out, re.MULTILINE)
-        assert code == (1 if lines == bad else 0)
-        shown[path.name] = re.findall(r"^  ((?:member|guest|bot).*)$", out, re.MULTILINE)
-    for name in ("combined_latin1_enc", "combined_with_errors", "dreamhost_apache_access", "nginx_access"):
-        assert shown.pop(f"{name}.log.gz")
-    shown.pop("logs_to_tests.log")
-    found = {name: views for name, views in shown.items() if views}
-    assert found.keys() == UNDERSTOOD.keys()
-    for name, (who, url, when) in UNDERSTOOD.items():
-        assert len(found[name]) == 1
-        assert found[name][0].startswith(who)
-        assert f' on "{url}" at {when}' in found[name][0]
 
 
 def test_log_that_is_not_found_again_is_said(tmp_path, url):

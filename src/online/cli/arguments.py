@@ -139,8 +139,8 @@ def add_server_argument(parser: argparse.ArgumentParser, *, default: Any = None)
         "--url",
         dest="server",
         default=default,
-        help="the server and site (default: ONLINE_URL, or online://127.0.0.1:8989/default); if it has no token, that of "
-        "ONLINE_TOKEN is sent",
+        help="the server and site (default: ONLINE_URL, or online://127.0.0.1:8989/default); "
+        "ONLINE_TOKEN is its token, if the url has none",
     )
 
 

@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         for line in as_text(found, min(shutil.get_terminal_size().columns, WIDTH)):
             print(line)
         told = ", ".join(many(_count(found, level), level) for level in reversed(LEVELS[1:]))
-        print(f"\n{told}." if _count(found, PROBLEM) or _count(found, NOTE) else "\nAll is well.")
+        print(f"\n{told}." if _count(found, PROBLEM) or _count(found, NOTE) else "\nNo problems found.")
     return 1 if _count(found, PROBLEM) else 0
 
 
@@ -144,7 +144,7 @@ def _look(client: Client, args: argparse.Namespace) -> Iterator[Finding]:
 
 def _unreached(address: Address, error: OnlineError) -> Finding:
     if isinstance(error, TokenWantedError | WrongTokenError):
-        return Finding(PROBLEM, "server", f"{address} is reached. {explained(error)}")
+        return Finding(PROBLEM, "server", f"{address} answers, but refuses us: {explained(error)}")
     if isinstance(error, ProtocolError):
         return Finding(PROBLEM, "server", f"{address}: {explained(error)}", "give its address: --url, or ONLINE_URL")
     todo = "start it: online serve, or systemctl start online; if it listens elsewhere, give --url"

@@ -20,7 +20,7 @@ Answer for a site whose users are divided among servers. A gateway asks the serv
 they answer, exactly. It sends hits to the owners of the users. If a partition does not answer, questions are answered
 with the error PARTIAL, never with too small a number. It keeps nobody in memory. SIGHUP makes it read the map again.
 
---map is needed. The settings are those of `online serve`, without those of state, history, HTTP, syslog and the bus."""
+--map is required. The settings are those of `online serve`, except for state, history, HTTP, syslog and the bus."""
 
 _EXAMPLES = """\
 examples:

@@ -73,7 +73,7 @@ class _VerbParser(Parser):
         if self.prog.endswith(" history") and option in _OF_HISTORY:
             self.error(f"unknown option {option}; `online history` takes it")
         if unknown.startswith("-") and not did_you_mean(unknown, self._option_string_actions):
-            self.error(f"unknown option {unknown}; a name that begins with - follows after --")
+            self.error(f"unknown option {unknown}; a name that begins with - must come after --")
         super().refuse(unknown)
 
 

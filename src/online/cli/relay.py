@@ -19,7 +19,7 @@ Take hits as a server does, in every dialect and over syslog, and publish them o
 keeps nobody in memory and writes nothing: it answers questions with an error, and hits at once. While the bus is away,
 hits wait, up to 64 MiB. What finds no room is dropped and counted in INFO bus.
 
---bus is needed. The settings are those of `online serve`, without those of state and history, --map and --bus-ack."""
+--bus is required. The settings are those of `online serve`, except for state, history, --map and --bus-ack."""
 
 _EXAMPLES = """\
 examples:

@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", metavar="FILE", help="write people online over time to FILE, or - for standard output")
     parser.add_argument("--svg", metavar="FILE", help="draw people online over time to FILE, or - for standard output")
     parser.add_argument(
-        "--html", metavar="FILE", help="write the report as a page for browsers, which loads nothing, to FILE, or -"
+        "--html", metavar="FILE", help="write the report as one self-contained page of HTML to FILE, or -"
     )
     parser.add_argument(
         "--compare",

@@ -57,7 +57,7 @@ file (window = 1800). Options override variables; variables override the file. W
 as 90, 90s, 30min or 2h.
 
 SIGTERM, SIGINT (Ctrl-C) and SIGQUIT stop the server. SIGHUP makes it read the files of the token, of the
-certificate and of the map again. With --state, nobody is forgotten over a restart or a crash."""
+certificate and of the map again. With --state, a restart or a crash loses nobody."""
 
 _EXAMPLES = """\
 examples:

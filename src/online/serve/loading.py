@@ -158,7 +158,7 @@ def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
         if name != variable and name not in known | _OF_DEVELOPERS and not _MADE_UP.fullmatch(name):
             near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.65)
             hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
-            yield f"the variable {variable} is no setting, and is ignored{hint}"
+            yield f"the variable {variable} is not a setting and is ignored{hint}"
 
 
 def _read(kind: Kind, given: Given) -> Any:
