@@ -8,7 +8,6 @@ import socket
 import subprocess
 import threading
 import time
-from pathlib import Path
 
 import msgpack
 import pytest
@@ -27,8 +26,6 @@ from online.logs.places import Places
 from online.logs.rules import Rules
 from online_client import Client
 from online_client.errors import server_error
-
-FOLDER = Path(os.environ.get("ONLINE_REAL_LOGS") or Path(__file__).parents[3] / "shared" / "data")
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:121.0) Gecko/20100101 Firefox/121.0"
 
@@ -433,36 +430,6 @@ def test_check_shows_how_lines_are_understood_and_sends_nothing(tmp_path):
     )
 
 
-UNDERSTOOD = {
-    "caddy_json.log": ("guest", "/beta/", "2023-12-23 23:17:54"),
-    "common.log.bz2": ('member "theboss"', "/", "2012-02-19 23:42:07"),
-    "common.log.gz": ('member "admin"', "/form", "2012-02-10 23:42:07"),
-    "static_ignores.log": ('member "theuser"', "/", "2012-02-10 21:41:07"),
-    "traefik_json.log": ("bot", "/my/app/auth", "2023-08-11 11:39:21"),
-}  # fmt: skip
-
-
-@pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no real logs in {FOLDER}; ONLINE_REAL_LOGS can name another folder")
-def test_real_log_is_understood_or_refused_but_never_wrongly(capsys):
-    shown = {}
-    logs = [path for name in ("formats", "odd-logs") for path in sorted((FOLDER / name).glob("*"))]
-    for path in logs:
-        code = main(["feed", "--check", str(path)])
-        out = capsys.readouterr().out
-        [(lines, bad)] = re.findall(r"([\d,]+) lines?: .* ([\d,]+) not understood$", out, re.MULTILINE)
-        assert code == (1 if lines == bad else 0)
-        shown[path.name] = re.findall(r"^  ((?:member|guest|bot).*)$", out, re.MULTILINE)
-    for name in ("combined_latin1_enc", "combined_with_errors", "dreamhost_apache_access", "nginx_access"):
-        assert shown.pop(f"{name}.log.gz")
-    shown.pop("logs_to_tests.log")
-    found = {name: views for name, views in shown.items() if views}
-    assert found.keys() == UNDERSTOOD.keys()
-    for name, (who, url, when) in UNDERSTOOD.items():
-        assert len(found[name]) == 1
-        assert found[name][0].startswith(who)
-        assert f' on "{url}" at {when}' in found[name][0]
-
-
 def test_log_that_is_not_found_again_is_said(tmp_path, url):
     log, state = tmp_path / "access.log", tmp_path / "state"
     log.write_text(line("lost"))
@@ -602,7 +569,7 @@ def test_a_wrong_token_is_not_a_server_that_is_away(tmp_path):
         assert follower.end()[0] == 1
         once = run_command("feed", log, "--from-start", "--once", "--quiet", "--url", url)
         none = run_command("feed", log, "--from-start", "--once", "--quiet", "--url", server.url)
-    way = "write it in the address, as in online://:TOKEN@HOST:PORT (--url or ONLINE_URL)\n"
+    way = "set ONLINE_TOKEN, or write it in the address, as in online://:TOKEN@HOST:PORT\n"
     assert told == f"online feed: the server refuses hits: WRONGPASS the token is wrong: {way}"
     assert (once.returncode, once.stderr) == (1, told * 2)
     assert none.stderr.startswith(f"online feed: the server refuses hits: NOAUTH the server needs a token: {way}")

@@ -26,7 +26,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from online.cli.arguments import add_jobs_argument, add_server_argument, time_of
+from online.cli.arguments import add_jobs_argument, add_server_argument, time_of, with_token
 from online.cli.jobs import Jobs
 from online.cli.outcomes import Outcomes, is_empty_log
 from online.cli.sending import TIMEOUT_S, Batch, Hits, Sender
@@ -148,7 +148,7 @@ def run(args: argparse.Namespace) -> int:
     if args.wait is not None and not args.once:
         raise ConfigError("--wait needs --once; without --once, a feed waits for its server without a limit")
     try:
-        client = _bus_client(args.bus) if args.bus else Client(args.server, timeout=TIMEOUT_S)
+        client = _bus_client(args.bus) if args.bus else Client(with_token(args.server), timeout=TIMEOUT_S)
     except AddressError as error:
         raise ConfigError(str(error)) from None
     wait_s = (WAIT_S if args.wait is None else args.wait) if args.once else None

@@ -42,7 +42,7 @@ def findings(log: str, read: Read, rules: Rules, *, now_ms: int) -> Iterator[Fin
     except PermissionError:
         owner, group = _owners(log)
         todo = f"run as {owner}, or as a member of the group {group}: usermod -a -G {group} USER"
-        yield Finding(PROBLEM, "log", f"{log} must not be read by this user", todo)
+        yield Finding(PROBLEM, "log", f"{log} cannot be read by this user", todo)
         return
     except OSError as error:
         todo = "give the path of the web server's access log: --log FILE"
