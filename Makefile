@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 extra = $(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 	print(*project['optional-dependencies']['$(1)'])" | xargs $(PIP) install
 
-.PHONY: help run test check docs reference man dist check-hard sanitize fuzz coverage ab instructions bench bench-quick clean
+.PHONY: help run test check docs reference man dist audit check-hard sanitize fuzz coverage ab instructions bench bench-quick clean
 
 help:
 	@echo "make run    a server on 127.0.0.1:8989 with a simulated site and its dashboard; PORT=... for another port"
@@ -25,6 +25,7 @@ help:
 	@echo "make reference  docs/reference anew, from the tables of the code"
 	@echo "make man    manual pages in build/man, from the options of the commands"
 	@echo "make dist   source archives and wheels of both distributions, as they are published, in dist"
+	@echo "make audit  whether a fault is known in a package that is installed with the server; needs the package index"
 	@echo "make check-hard  everything below at length, 10,000 seeds of the simulation and 1,000 kills; takes hours"
 	@echo "make sanitize  the tests of what is compiled, over a core built with ASan and UBSan; TESTS=... for others"
 	@echo "make fuzz   each fuzzer for a minute; SECONDS=... for longer, TARGET=... for one; needs clang-14"
@@ -99,6 +100,9 @@ dist: $(VENV)/release $(VENV)/tools
 		for archive in dist/*.tar.gz; do $(PIP) wheel --no-deps --wheel-dir dist $$archive || exit 1; done
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist
+
+audit: $(VENV)/release
+	@$(BIN)/python deploy/audit.py
 
 # Builds the core in build/$(1), with the flags $(2), by the compiler $(3); the working tree's own stays as it is.
 built_as = mkdir -p build/$(1) && tar -c --exclude='*.so' --exclude='*.c' --exclude=build --exclude=__pycache__ --exclude='*.egg-info' \
