@@ -129,11 +129,12 @@ $(VENV)/fuzzers: $(VENV)/tools
 
 COVERED := tests/core tests/serve tests/logs tests/keep tests/fuzz tests/bus tests/gateway
 
-# Which lines and branches of the core its tests reach, by gcov. Not run: what builds the core in another way.
+# Which lines and branches of the core its tests reach, by gcov. In one process, as helpers of pytest-xdist that end late
+# are killed before they tell. Not run: what builds the core in another way.
 coverage: $(VENV)/tools
 	@$(call built_as,covered,-O0 --coverage,gcc)
 	@find build/covered -name "*.gcda" -delete
-	$(call with,covered) $(BIN)/python -m pytest -q -n 2 --dist loadgroup -p no:cacheprovider -k "not test_steps" \
+	$(call with,covered) $(BIN)/python -m pytest -q -p no:cacheprovider -k "not test_steps" \
 		$(or $(TESTS),$(COVERED))
 	@$(BIN)/python -m tests.coverage build/covered $(if $(MISSED),--missed)
 
