@@ -18,7 +18,9 @@ const minuteUtc = inUtc({hour: "2-digit", minute: "2-digit"});
 const dayUtc = inUtc({day: "numeric", month: "short", year: "numeric"});
 const monthUtc = inUtc({month: "short", year: "numeric"});
 const yearUtc = inUtc({year: "numeric"});
-const momentUtc = inUtc({day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit"});
+const momentUtc = inUtc({
+  day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
+});
 
 /** Return a round time as an axis has it: no finer than the step between such times. */
 function tickText(ms, step_ms) {
@@ -38,7 +40,11 @@ function bar(n, most) {
 }
 
 function heads(names, wide = 1) {
-  return make("tr", {}, ...names.map((name, place) => make("th", {scope: "col", class: place ? `number${name === before?.title ? " other" : ""}` : null, colspan: place ? null : wide}, name)));
+  const head = (name, place) => make("th", {
+    scope: "col", class: place ? `number${name === before?.title ? " other" : ""}` : null,
+    colspan: place ? null : wide,
+  }, name);
+  return make("tr", {}, ...names.map(head));
 }
 
 /** Return the change from one number to another, as +5 %. */
@@ -54,19 +60,24 @@ function addTable(title, what, rows, {rowsAre = "Name", note = "", shares = fals
   const most = Math.max(...rows.map(([, n]) => n));
   const total = rows.reduce((sum, [, n]) => sum + n, 0);
   const table = make("table", {}, make("caption", {class: "unseen"}, title));
-  table.append(make("thead", {class: "quiet"}, heads([rowsAre, what, ...(before ? [before.title] : [])], 2)), make("tbody", {}, ...rows.map(([name, n, other]) => make("tr", {},
+  const row = ([name, n, other]) => make("tr", {},
     make("td", {class: "name"}, name), bar(n, most),
     make("td", {class: "number"}, shares ? `${rate(total ? 100 * n / total : 0)} %` : count(n)),
-    ...(before ? [make("td", {class: "number quiet"}, other ?? "–")] : [])))));
-  byId("main").append(make("section", {class: "card"}, make("h2", {}, title), table, ...(note ? [make("p", {class: "quiet"}, note)] : [])));
+    ...(before ? [make("td", {class: "number quiet"}, other ?? "–")] : []));
+  table.append(make("thead", {class: "quiet"}, heads([rowsAre, what, ...(before ? [before.title] : [])], 2)),
+    make("tbody", {}, ...rows.map(row)));
+  const notes = note ? [make("p", {class: "quiet"}, note)] : [];
+  byId("main").append(make("section", {class: "card"}, make("h2", {}, title), table, ...notes));
 }
 
 /** Return rows of names with their numbers, and those that the same names have in the other log. */
-const named = (rows) => rows.map(([name, n, other]) => [nameOf(name), n, other === undefined ? undefined : count(other)]);
+const named = (rows) =>
+  rows.map(([name, n, other]) => [nameOf(name), n, other === undefined ? undefined : count(other)]);
 
 /** Return rows of counts, the largest first, and those of the other log. */
 function counted(counts, others) {
-  return Object.entries(counts).sort((a, b) => b[1] - a[1]).map(([name, n]) => [name, n, others && count(others[name] ?? 0)]);
+  const other = (name) => others && count(others[name] ?? 0);
+  return Object.entries(counts).sort((a, b) => b[1] - a[1]).map(([name, n]) => [name, n, other(name)]);
 }
 
 /** Return rows in shares of 100, the largest first, and those of the other log. */
@@ -82,18 +93,24 @@ function showTotals() {
   byId("peak").textContent = count(now.peak.people);
   byId("peak-at").textContent = `${momentUtc.format(new Date(now.peak.at))}, on ${plural(now.peak.pages, "page")}; `
     + `online: a ${nouns.hit} within the last ${span(now.window_s)}`;
-  byId("time").textContent = `${momentUtc.format(new Date(now.first))} to ${momentUtc.format(new Date(now.last))}`
-    + (before ? `, compared with ${before.title}: ${momentUtc.format(new Date(before.first))} to ${momentUtc.format(new Date(before.last))}` : "");
+  const time = ({first, last}) => `${momentUtc.format(new Date(first))} to ${momentUtc.format(new Date(last))}`;
+  byId("time").textContent = time(now) + (before ? `, compared with ${before.title}: ${time(before)}` : "");
   const totals = [
     ["Most people at once", (each) => each.peak.people], ["People on average", (each) => each.average],
     [Views, (each) => each.hits], [`Different ${nouns.user}s`, (each) => each.users],
     [`Different ${nouns.url}s`, (each) => each.urls],
   ];
   const number = (n) => (Number.isInteger(n) ? count(n) : rate(n));
-  if (before) document.querySelector(".pairs thead").append(heads(["Of the whole time", "this log", before.title, "change"]));
+  if (before) {
+    document.querySelector(".pairs thead").append(heads(["Of the whole time", "this log", before.title, "change"]));
+  }
+  const others = (value) => [
+    make("td", {class: "number"}, number(value(before))),
+    make("td", {class: "number quiet"}, change(value(before), value(now))),
+  ];
   byId("totals").append(...totals.map(([name, value]) => make("tr", {},
     make("td", {class: "quiet"}, name), make("td", {class: "number"}, number(value(now))),
-    ...(before ? [make("td", {class: "number"}, number(value(before))), make("td", {class: "number quiet"}, change(value(before), value(now)))] : []))));
+    ...(before ? others(value) : []))));
 }
 
 /** Return by how much the other log is moved to lie under this one: whole weeks if one is that long, or days. */
@@ -120,33 +137,46 @@ function showChart(moved) {
   ];
   function choose({title, place, unit}) {
     byId("past-title").textContent = title;
-    for (const [n, button] of [...byId("views").children].entries()) button.setAttribute("aria-pressed", String(shown[n].place === place));
-    chart.update(pointsOf(now, place), {from, to, unit, label: title, gap: Number.MAX_VALUE, timeText: (ms) => momentUtc.format(ms),
-      tickText, isUtc: true, beside: before ? pointsOf(before, place, moved) : []});
+    for (const [n, button] of [...byId("views").children].entries()) {
+      button.setAttribute("aria-pressed", String(shown[n].place === place));
+    }
+    chart.update(pointsOf(now, place), {
+      from, to, unit, label: title, gap: Number.MAX_VALUE, timeText: (ms) => momentUtc.format(ms),
+      tickText, isUtc: true, beside: before ? pointsOf(before, place, moved) : [],
+    });
   }
-  byId("views").append(...shown.map((each) => make("button", {type: "button", onclick: () => choose(each)}, each.name)));
+  const button = (each) => make("button", {type: "button", onclick: () => choose(each)}, each.name);
+  byId("views").append(...shown.map(button));
   choose(shown[0]);
-  if (before) byId("chart-note").textContent = `Dashed: ${before.title}${moved ? `, moved by ${plural(Math.abs(moved) / DAY_MS, "day")}` : ""}.`;
+  const by = moved ? `, moved by ${plural(Math.abs(moved) / DAY_MS, "day")}` : "";
+  if (before) byId("chart-note").textContent = `Dashed: ${before.title}${by}.`;
 }
 
 function showKinds() {
   if (!now.kinds) return;
-  const rows = ["members", "guests", "bots"].map((kind) => [`${kind[0].toUpperCase()}${kind.slice(1)}${kind === "bots" ? ", not counted" : ""}`,
-    now.kinds[kind].hits, before?.kinds ? count(before.kinds[kind].hits) : undefined]);
-  addTable(`Kinds, by ${views}`, views, rows, {rowsAre: "Kind", note: `${plural(now.kinds.members.users, "member")}, ${plural(now.kinds.guests.users, "guest")}, ${plural(now.kinds.bots.users, "bot")}.`});
+  const {members, guests, bots} = now.kinds;
+  const rows = [["Members", "members"], ["Guests", "guests"], ["Bots, not counted", "bots"]].map(([name, kind]) => [
+    name, now.kinds[kind].hits, before?.kinds ? count(before.kinds[kind].hits) : undefined,
+  ]);
+  const note = `${plural(members.users, "member")}, ${plural(guests.users, "guest")}, ${plural(bots.users, "bot")}.`;
+  addTable(`Kinds, by ${views}`, views, rows, {rowsAre: "Kind", note});
 }
 
 function showStays() {
   const {stays} = now;
   const short = (s) => span(s).replace(" 0 min", "");
-  const names = lengths.map((most, place) => (place ? `${short(lengths[place - 1])} to ${short(most)}` : `up to ${short(most)}`));
+  const names = lengths.map((most, place) => (place ? `${short(lengths[place - 1])} to` : "up to") + ` ${short(most)}`);
   names.push(`longer than ${short(lengths.at(-1))}`);
   const percent = (n, of) => `${rate(of.number ? 100 * n / of.number : 0)} %`;
-  const rows = [[`One ${nouns.url}`, stays.single, before && percent(before.stays.single, before.stays)],
-    ...names.map((name, place) => [name, stays.by_length[place], before && percent(before.stays.by_length[place], before.stays)])];
-  const told = ({number, hits, median_s, average_s, single}) => `${plural(number, "stay")} of ${rate(number ? hits / number : 0)} ${views} each`
-    + (number > single ? `; those of more than one: half last longer than ${span(median_s)}, ${span(average_s)} on average.` : ".");
-  addTable("How long people stay", "stays", rows, {rowsAre: "Length", shares: true, note: told(stays) + (before ? ` ${before.title}: ${told(before.stays)}` : "")});
+  const other = (n) => before && percent(n(before.stays), before.stays);
+  const rows = [[`One ${nouns.url}`, stays.single, other((of) => of.single)],
+    ...names.map((name, place) => [name, stays.by_length[place], other((of) => of.by_length[place])])];
+  const told = ({number, hits, median_s, average_s, single}) =>
+    `${plural(number, "stay")} of ${rate(number ? hits / number : 0)} ${views} each`
+    + (number > single ? `; those of more than one: half last longer than ${span(median_s)}, `
+      + `${span(average_s)} on average.` : ".");
+  const note = told(stays) + (before ? ` ${before.title}: ${told(before.stays)}` : "");
+  addTable("How long people stay", "stays", rows, {rowsAre: "Length", shares: true, note});
 }
 
 /** Return rows by period, and what the other log has of each in its time; its days are moved as its points are. */
@@ -167,9 +197,11 @@ showStays();
 showKinds();
 addTable("By hour of the day", views, periods(now.hours, before?.hours), {rowsAre: "Hour"});
 const isLong = now.days.length > MOST_DAYS;
-addTable(isLong ? "By month" : "By day", views, isLong ? periods(now.months, before?.months) : periods(now.days, before?.days, moved), {rowsAre: isLong ? "Month" : "Day"});
+if (isLong) addTable("By month", views, periods(now.months, before?.months), {rowsAre: "Month"});
+else addTable("By day", views, periods(now.days, before?.days, moved), {rowsAre: "Day"});
 addTable("Browsers", views, shared(now.browsers, before?.browsers), {rowsAre: "Browser", shares: true});
 addTable("Systems", views, shared(now.systems, before?.systems), {rowsAre: "System", shares: true});
 addTable("Referrers", views, named(now.referrers), {rowsAre: "Host"});
 addTable("Statuses of all lines", "lines", counted(now.statuses, before?.statuses), {rowsAre: "Status"});
-addTable(`Lines not counted (of ${count(now.lines)})`, "lines", counted(now.left_out, before?.left_out), {rowsAre: "Why"});
+addTable(`Lines not counted (of ${count(now.lines)})`, "lines", counted(now.left_out, before?.left_out),
+  {rowsAre: "Why"});
