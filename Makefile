@@ -115,7 +115,8 @@ SANITIZERS := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sani
 SANITIZED := tests/core tests/serve tests/keep tests/logs tests/http tests/bus tests/fuzz
 
 # Python is not built with ASan, so that its library is loaded first, and Python's own leaks are not looked for. Not
-# run: what preloads another memory, builds the core in another way, or limits the address space, which ASan needs.
+# run: what preloads another memory, builds the core in another way, or limits the address space, which ASan needs; and
+# programs that cannot start with it, which tests/programs.py names.
 sanitize: $(VENV)/tools
 	@$(call built_as,sanitized,$(SANITIZERS),gcc)
 	$(call with,sanitized) LD_PRELOAD=$$(gcc -print-file-name=libasan.so) PYTHONMALLOC=malloc \

@@ -1,6 +1,7 @@
 """`online feed`: page views of logs reach a server, once each as far as it can tell, and survive its absence."""
 
 import errno
+import json
 import os
 import re
 import signal
@@ -79,6 +80,22 @@ def test_log_is_fed_to_its_end(tmp_path, url, client):
     assert 'first line not understood: not in common or combined format: "nonsense"' in end
     assert [seen and seen.url for seen in client.seen("once-ada", "once-theo", "once-no")] == ["/a", "/once", None]
     assert client.kinds().bots >= 1
+
+
+def test_kinds_of_a_log_are_sent_and_others_are_told(tmp_path, url, client):
+    log = tmp_path / "hits.jsonl"
+    now_s = time.time()
+    said = {"ada": "member", "tom": "guest", "eve": "hidden", "crawler": "bot", "bob": "boss"}
+    hits = [{"time": now_s, "user": user, "url": f"/{user}", "kind": kind} for user, kind in said.items()]
+    log.write_text("".join(json.dumps(hit) + "\n" for hit in hits))
+    done = run_command("feed", log, "--once", "--from-start", "--url", url)
+    assert 'first line not understood: kind takes member, guest, hidden or bot, not "boss": ' in done.stderr
+    for user, kind in list(said.items())[:4]:
+        counted = client.kinds(f"/{user}")
+        assert (counted.members, counted.guests, counted.hidden, counted.bots) == tuple(
+            int(kind == each) for each in ("member", "guest", "hidden", "bot")
+        )
+    assert client.seen("bob") == [None]
 
 
 def test_standard_input_is_fed(url, client):

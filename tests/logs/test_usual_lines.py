@@ -49,6 +49,7 @@ USERS = ["-", "-", "-", "None", "undefined", "theo", "a@b", "192.0.2.1", '""', "
 METHODS = ["GET", "GET", "GET", "POST", "HEAD", "PUT", "get", "M-SEARCH"]
 REFERRERS = ["-", "", "https://example.org/x", "https://WWW.example.com:443/", "android-app://x"]
 HOSTS = ["example.org", "WWW.Example.com:443", "www.example.com", ""]
+KINDS = ["", "-", "member", "guest", "hidden", "bot", "bot", "Bot", "boss"]
 FORWARDED = ["", "-", "198.51.100.7", "198.51.100.7, 192.0.2.1", "for=198.51.100.9"]
 
 #: What lines are spoiled with: everything that means something somewhere.
@@ -157,7 +158,9 @@ def ours(dice):
     )
     fields = {"time": moment(dice), **{name: any_of(dice, values) for name, values in named}}
     more = {"visitor": any_of(dice, ["", "abc"]), "purpose": dice.choice(["", "", "", "prefetch"])}
-    return fields | dice.choice([{}, more, {"referrer": any_of(dice, REFERRERS), "extra": {"a": [1, {"b": "c\\n"}]}}])
+    kind = {"kind": any_of(dice, KINDS)}
+    other = {"referrer": any_of(dice, REFERRERS), "extra": {"a": [1, {"b": "c\\n"}]}}
+    return fields | dice.choice([{}, more, kind, more | kind, other])
 
 
 def nginx(dice):
@@ -176,7 +179,8 @@ def nginx(dice):
     target = {"request_method": any_of(dice, METHODS), "request_uri": any_of(dice, URLS), "uri": any_of(dice, URLS)}
     request = f"{dice.choice(METHODS)} {dice.choice(URLS)}{dice.choice(['', ' ', ' HTTP/1.1'])}"
     fields |= dice.choice([target, {"request": request}])
-    return fields | dice.choice([{}, {}, {"http_sec_purpose": dice.choice(["", "prefetch"])}, {"http_x.y": 1}])
+    more = {"http_sec_purpose": dice.choice(["", "prefetch"])}
+    return fields | dice.choice([{}, {"kind": any_of(dice, KINDS)}, more, {"http_x.y": 1}])
 
 
 def caddy(dice):
@@ -258,6 +262,7 @@ FIELDS = {
     "paths": JsonFields(url="request.uri|url|uri", agent="request.headers.User-Agent|agent", time="ts|time|msec"),
     "a purpose": JsonFields(purpose="purpose|http_sec_purpose", user="user|request.client_ip"),
     "an object as text": JsonFields(url="request", host="request.host", address="request.remote_ip"),
+    "a kind": JsonFields(kind="user_id|level|kind"),
     "odd names": JsonFields(url="url|é||a.b", purpose="host"),
 }
 
@@ -373,6 +378,20 @@ def test_what_was_seen_before_needs_no_care():
     newcomer = pages.parse(line % (8, b"-", 59, b"GET", b"/b", 200))
     assert newcomer == later._replace(user=guest_name(KEY, b"192.0.2.8", b"Mozilla/5.0"))
     assert (pages.n_careful, pages.n_named) == (5, 1)
+
+
+@pytest.mark.parametrize("user", ["-", "theo", "None"])
+def test_one_user_may_have_several_kinds(user):
+    line = '{"time":%d,"address":"192.0.2.%d","agent":"Mozilla/5.0","user":"' + user + '","url":"/","kind":"%s"}'
+    pages = Counted(reader_of("auto"), Rules(), key=KEY)
+    careful = Pages(reader_of("auto").careful, Rules(), key=KEY)
+    asked = [(line % (NOON, address, kind)).encode() for address in (1, 2) for kind in KINDS]
+    for each in asked + asked:
+        assert pages.parse(each) == careful.parse(each), each
+    assert pages.n_careful < 2 * len(asked) or user == "None"
+    assert [view.kind for view in map(pages.parse, asked[2:6])] == (
+        ["member", "guest", "hidden", "bot"] if user == "theo" else ["guest", "guest", "guest", "bot"]
+    )
 
 
 def test_memory_of_what_was_seen_is_bounded():

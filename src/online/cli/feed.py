@@ -63,8 +63,9 @@ rotation works. FILE can be - for standard input, so that a web server can pipe 
 
 A page view is a GET, HEAD or POST request that got a page (status 200, 203, 206 or 304), and not a file such as an
 image. The query string is removed from its url. Users who are logged in have their name in the log; everyone else is a
-guest, named by a keyed hash of address and browser. Bots are recognised by their user agent. Options change all of
-this. --check shows how the lines of a log are understood, and sends nothing.
+guest, named by a keyed hash of address and browser. Bots are recognised by their user agent. Lines of JSON can
+say the kind of their user. Options change all of this. --check shows how the lines of a log are understood, and sends
+nothing.
 
 A log is read from its end, or with --state from where the last run stopped. With --state, no line between two runs is
 lost, and guests keep their names.

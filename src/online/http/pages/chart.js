@@ -20,8 +20,8 @@ export function ticks(top, n = 4) {
 }
 
 export const DAY_MS = 86_400_000;
-const STEPS_MS = [...[1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200].map((s) => 1000 * s),
-  ...[1, 2, 4, 7, 14].map((days) => days * DAY_MS)];
+const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200];
+const STEPS_MS = [...STEPS_S.map((s) => 1000 * s), ...[1, 2, 4, 7, 14].map((days) => days * DAY_MS)];
 const STEPS_MONTHS = [1, 2, 3, 6, 12, 24, 36, 60, 120, 240, 600, 1200, 6000, 12_000];
 
 /** Return at most `n` round times of a span, `ahead` minutes before UTC, and about how far they are from each other. */
@@ -37,7 +37,9 @@ export function timeTicks(from, to, n, ahead = 0) {
   const monthOf = (ms) => 12 * new Date(ms).getUTCFullYear() + new Date(ms).getUTCMonth();
   const begin = monthOf(first - 1) + 1;
   const months = STEPS_MONTHS.find((each) => monthOf(last) - begin < n * each) ?? STEPS_MONTHS.at(-1);
-  for (let month = Math.ceil(begin / months) * months; month <= monthOf(last); month += months) found.push(Date.UTC(1970, month - 12 * 1970));
+  for (let month = Math.ceil(begin / months) * months; month <= monthOf(last); month += months) {
+    found.push(Date.UTC(1970, month - 12 * 1970));
+  }
   return {at: found.map(inTime), step: months * 31 * DAY_MS};
 }
 
@@ -83,11 +85,13 @@ export class LineChart {
       draw("line", {class: "grid", x1: this.left, x2: this.right, y1: this.#y(n), y2: this.#y(n)}),
       draw("text", {x: this.left - 6, y: this.#y(n) + 4, "text-anchor": "end"}, count(n)),
     ]);
-    const {at, step} = timeTicks(this.from, this.to, width < 480 ? 3 : 5, this.isUtc ? 0 : -new Date(this.to).getTimezoneOffset());
+    const ahead_min = this.isUtc ? 0 : -new Date(this.to).getTimezoneOffset();
+    const {at, step} = timeTicks(this.from, this.to, width < 480 ? 3 : 5, ahead_min);
     for (const ms of at.length ? at : [this.from]) {
       const x = this.#x(ms);
       const anchor = x - this.left < 3 * em ? "start" : this.right - x < 3 * em ? "end" : "middle";
-      parts.push(draw("text", {class: "time", x, y: height - 3, "text-anchor": anchor}, (this.tickText ?? this.timeText)(ms, step)));
+      const text = (this.tickText ?? this.timeText)(ms, step);
+      parts.push(draw("text", {class: "time", x, y: height - 3, "text-anchor": anchor}, text));
     }
     if (this.beside.length) parts.push(draw("path", {class: "line beside", d: `M${this.#line(this.beside)}`}));
     for (const run of this.#runs()) {
