@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 extra = $(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 	print(*project['optional-dependencies']['$(1)'])" | xargs $(PIP) install
 
-.PHONY: help run test check docs reference man dist audit check-hard sanitize fuzz coverage ab instructions bench bench-quick clean
+.PHONY: help run test check docs reference man dist audit check-short check-hard sanitize shake fuzz coverage ab instructions bench bench-quick clean
 
 help:
 	@echo "make run    a server on 127.0.0.1:8989 with a simulated site and its dashboard; PORT=... for another port"
@@ -26,9 +26,11 @@ help:
 	@echo "make man    manual pages in build/man, from the options of the commands"
 	@echo "make dist   source archives and wheels of both distributions, as they are published, in dist"
 	@echo "make audit  whether a fault is known in a package that is installed with the server; needs the package index"
-	@echo "make check-hard  everything below at length, 10,000 seeds of the simulation and 1,000 kills; takes hours"
+	@echo "make check-short  200 seeds of the simulation, sanitizers over core and reactor, fuzzers: what CI runs of check-hard"
+	@echo "make check-hard  memory that fails, 10,000 seeds, 1,000 kills, sanitizers and each fuzzer for an hour; takes hours"
 	@echo "make sanitize  the tests of what is compiled, over a core built with ASan and UBSan; TESTS=... for others"
 	@echo "make fuzz   each fuzzer for a minute; SECONDS=... for longer, TARGET=... for one; needs clang-14"
+	@echo "make shake  the fuzzers that need no clang, over the core of make sanitize; SECONDS=... and TARGET=... as above"
 	@echo "make coverage  which lines and branches of the compiled core its tests reach, in about 20 minutes"
 	@echo "make ab     the hot paths, the working tree against HEAD, in half a minute; AB=COMMIT chooses another"
 	@echo "make instructions  what each hot path takes, counted by valgrind (Debian package), in half a minute"
@@ -117,11 +119,12 @@ SANITIZED := tests/core tests/serve tests/keep tests/logs tests/http tests/bus t
 # Python is not built with ASan, so that its library is loaded first, and Python's own leaks are not looked for. Not
 # run: what preloads another memory, builds the core in another way, or limits the address space, which ASan needs; and
 # programs that cannot start with it, which tests/programs.py names.
+sanitizing = $(call with,sanitized) LD_PRELOAD=$$(gcc -print-file-name=libasan.so) PYTHONMALLOC=malloc \
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 $(BIN)/python
+
 sanitize: $(VENV)/tools
 	@$(call built_as,sanitized,$(SANITIZERS),gcc)
-	$(call with,sanitized) LD_PRELOAD=$$(gcc -print-file-name=libasan.so) PYTHONMALLOC=malloc \
-		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
-		$(BIN)/python -m pytest -n 2 --dist loadgroup -p no:cacheprovider \
+	$(sanitizing) -m pytest -n 2 --dist loadgroup -p no:cacheprovider \
 		-k "not starved and not test_steps and not address_space" $(or $(TESTS),$(SANITIZED))
 
 $(VENV)/fuzzers: $(VENV)/tools
@@ -164,6 +167,20 @@ fuzz: $(VENV)/fuzzers
 	@for target in $(filter $(or $(TARGET),$(QUICK)),$(QUICK)); do echo "quick $$target"; \
 		$(fuzzing) quick $$target build/fuzz/quick-$$target $(fuzzed_so_long) $(shown) || exit 1; \
 		$(fuzzing) shaken $$target build/fuzz/quick-$$target $(or $(SECONDS),60) || exit 1; done
+
+# Each quick fuzzer without guidance for so many seconds, two at a time, over the core of `make sanitize`.
+shake: $(VENV)/tools
+	@$(call built_as,sanitized,$(SANITIZERS),gcc)
+	@export QUICK_FUZZERS=build/sanitized/quick CC=gcc ONLINE_CFLAGS="-g -w $(SANITIZERS)" LDFLAGS="$(SANITIZERS)" && \
+		mkdir -p $$QUICK_FUZZERS && $(sanitizing) -c "from tests.fuzz.__main__ import built; built()" && \
+		printf "%s\n" $(filter $(or $(TARGET),$(QUICK)),$(QUICK)) | xargs -P 2 -I {} env $(sanitizing) \
+		-m tests.fuzz shaken {} build/shaken/{} $(or $(SECONDS),60)
+
+# What of check-hard is done for every change, by CI: some ten minutes.
+check-short: $(VENV)/tools
+	ONLINE_SEEDS=200 $(BIN)/python -m pytest -n 2 tests/simulation
+	$(MAKE) sanitize TESTS="tests/core tests/serve/test_reactor.py tests/serve/test_slow_clients.py"
+	$(MAKE) shake SECONDS=60
 
 # Everything at length: memory that fails, seeds of the simulation, kills, sanitizers, fuzzers. Takes some hours.
 check-hard: $(VENV)/tools
