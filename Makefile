@@ -31,7 +31,7 @@ help:
 	@echo "make sanitize  the tests of what is compiled, over a core built with ASan and UBSan; TESTS=... for others"
 	@echo "make fuzz   each fuzzer for a minute; SECONDS=... for longer, TARGET=... for one; needs clang-14"
 	@echo "make shake  the fuzzers that need no clang, over the core of make sanitize; SECONDS=... and TARGET=... as above"
-	@echo "make coverage  which lines and branches of the compiled core its tests reach, in about 20 minutes"
+	@echo "make coverage  which lines and branches of the core its tests reach, in half an hour; MISSED=1 lists the rest"
 	@echo "make ab     the hot paths, the working tree against HEAD, in half a minute; AB=COMMIT chooses another"
 	@echo "make instructions  what each hot path takes, counted by valgrind (Debian package), in half a minute"
 	@echo "make bench  the benchmarks, reported in bench/results; BENCH=... is handed to pytest, then in .benchmarks"
@@ -131,9 +131,9 @@ $(VENV)/fuzzers: $(VENV)/tools
 	@$(PIP) install atheris
 	@touch $(VENV)/fuzzers
 
-COVERED := tests/core tests/serve tests/logs tests/keep tests/fuzz tests/bus tests/gateway
+COVERED := tests/core tests/serve tests/logs tests/keep tests/fuzz tests/bus tests/gateway tests/http tests/cli
 
-# Which lines and branches of the core its tests reach, by gcov. In one process, as helpers of pytest-xdist that end late
+# Which lines and branches of the core its tests reach, by gcov. In one process: workers of pytest-xdist that end late
 # are killed before they tell. Not run: what builds the core in another way.
 coverage: $(VENV)/tools
 	@$(call built_as,covered,-O0 --coverage,gcc)

@@ -46,6 +46,8 @@ SKETCH_BYTES = REGISTERS
 cdef HashKey EVERYWHERE
 EVERYWHERE.k0, EVERYWHERE.k1 = 0x6F6E6C696E652076, 0x697369746F727320
 
+cdef double MOST_VISITORS = 2.0 ** 62
+
 
 # Sketches
 
@@ -92,7 +94,8 @@ cdef int64_t estimate_of(const uint8_t* registers) noexcept nogil:
     for i in range(<int>MOST_RANK - 1, 0, -1):
         z = (z + counts[i]) / 2
     z += m * sigma(counts[0] / m)
-    return <int64_t>(m * m / (2 * 0.6931471805599453) / z + 0.5)
+    z = m * m / (2 * 0.6931471805599453) / z + 0.5
+    return <int64_t>z if z < MOST_VISITORS else 0        # a damaged sketch, whose registers are full, tells of nobody
 
 
 cdef int check_sketch(const uint8_t[::1] registers) except -1:

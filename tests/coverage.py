@@ -11,7 +11,8 @@ of the .pyx or .pxd it is of.
 - Each way that a condition may go is a branch.
 
 Inline code is in many objects; it is reached if one of them has run it. `--missed` lists what was not reached: `+` is a
-way that was taken, `-` one that was not; that in which C's condition holds comes first.
+way that was taken, `-` one that was not. First comes that in which the condition holds; of the left side of `and` and
+`or`, that in which it decides alone.
 """
 
 import json
@@ -27,7 +28,7 @@ PIECE = re.compile(r'^ *(?:/\* "(?P<file>[\w/.]+\.p[yx][xd])":(?P<line>\d+)$|/\*
 VALUE = r"!?\(*(?:__pyx_t_\d+|__pyx_v_[\w.>\[\]-]+)\)*"
 CONDITION = re.compile(
     rf"^ *(?:if \((?:{VALUE}|(?:un)?likely\(__pyx_t_\d+\))\) (?:\{{|break;)$"
-    r"|for \(__pyx_t_\d+ = .*\) \{$|switch \((?!__pyx_nargs|.*resume_label))"
+    r"|for \(__pyx_t_\d+ = .*\) \{$|switch \((?!__pyx_nargs|__pyx_t_\d+\)|.*resume_label))"
 )
 #: A loop over an object, and where it finds no next item.
 LOOP = re.compile(r"^ *for \(;;\) \{$")

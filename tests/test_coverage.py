@@ -20,6 +20,7 @@ CYTHONS = [
     "    if (__pyx_kwds_len > 0) {",
     "      switch (__pyx_nargs) {",
     "  switch (__pyx_generator->resume_label) {",
+    "      switch (__pyx_t_3) {",
     "  for (Py_ssize_t i = __pyx_nargs; i < 1; i++) {",
     "  if (likely(PyList_CheckExact(__pyx_v_items))) {",
     "  while (1) {",

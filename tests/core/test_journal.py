@@ -286,6 +286,25 @@ def test_answers_of_a_lost_turn_must_not_leave(path):
     os.close(good)
 
 
+def test_what_was_noted_when_a_file_was_given_up_is_not_in_the_next(path):
+    journal, indexes = Journal(), {"one": Index(), "two": Index()}
+    for name, index in indexes.items():
+        journal.follow(index, name.encode())
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY)
+    journal.begin(fd, 2, 0)
+    for index in indexes.values():
+        index.hit(b"a", b"/x", now_ms=NOW)
+    journal.give_up(is_lost=False)  # a sync has failed
+    journal.begin(fd, 2, 0)
+    for index in indexes.values():
+        index.hit(b"b", b"/x", now_ms=NOW)
+    journal.flush()
+    os.close(fd)
+    batch = [2, "hits", [["b", "/x", NOW, "member"]]]
+    hits = [frame for frame in frames_in(path, 2) if frame[1] in ("SITE", "hits")]
+    assert hits[:4] == [[2, "SITE", ["one"]], batch, [2, "SITE", ["two"]], batch]
+
+
 def test_with_sync_answers_wait_until_it_was(journal):
     index, wanted = Index(), []
     journal.waits_for_sync = True

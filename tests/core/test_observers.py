@@ -7,7 +7,8 @@ import pytest
 from tests.wiring import NOW, Wiring, feed, notification, resp
 
 from online.core.index import Index
-from online.core.observers import Changed, Written
+from online.core.journal import site
+from online.core.observers import Changed, Trail, Written
 from online.core.wire import apply_hits, dump
 
 
@@ -62,6 +63,25 @@ def test_a_hit_from_the_future_is_written_as_it_was_applied():
     written.clock_step_ms = 3_600_000
     index.hit(b"a", b"/1", seen_ms=NOW + 60_000, now_ms=NOW)
     assert read(written.take()) == [[2, "hits", [["a", "/1", NOW + 3_600_000, "member"]]]]
+
+
+def test_a_trail_is_taken_in_pieces_that_each_name_their_site():
+    index, trail, n_hits = Index(), Trail(), 5_000
+    trail.follow(index, site(b"s"))
+    for n in range(n_hits):
+        index.hit(b"u%d" % n, b"/a/page/of/this/site", now_ms=NOW)
+    assert trail.has_piece
+    assert trail.n_hits == n_hits
+    pieces = []
+    while (piece := trail.take()) != (b"", 0):
+        pieces.append(piece)
+    assert len(pieces) > 2
+    assert all(len(frames) < 64 * 1024 + 100 for frames, _ in pieces)
+    said = [read(frames) for frames, _ in pieces]
+    assert all(frames[0] == [2, "SITE", ["s"]] for frames in said)
+    users = [item[0] for frames in said for frame in frames[1:] for item in frame[2]]
+    assert users == [f"u{n}" for n in range(n_hits)]
+    assert (trail.n_hits, trail.n_bytes, trail.has_piece) == (0, 0, False)
 
 
 def test_what_was_written_makes_the_same_index():

@@ -237,3 +237,12 @@ def test_a_transaction_that_loses_its_place_ends_the_connection():
 def test_a_token_is_wanted_before_a_transaction():
     line = Wiring(auth_wanted=True).connect()
     assert [str(reply).split()[0] for reply in read_resp(feed(line, resp("MULTI") + resp("EXEC")))] == ["NOAUTH"] * 2
+
+
+def test_what_is_left_out_of_a_queued_verb_is_left_out_when_it_is_carried_out():
+    wiring = Wiring()
+    line = wiring.connect()
+    feed(line, request("MULTI") + request("HIT", "ann", "/a", None, "guest"))
+    [(_, error, results)] = read_pack(feed(line, request("EXEC")))
+    assert (error, results) == (None, ["OK"])
+    assert wiring.index.kinds(now_ms=NOW) == [0, 1, 0, 0]

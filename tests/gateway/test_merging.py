@@ -365,9 +365,12 @@ NO_ANSWERS = [
     b"\x92\x01\x02",
     b"\x94\x00\x01\xc0\xc0",
     b"\x94\x01\xa1a\xc0\xc0",
+    b"\x94\xa1a\x01\xc0\xc0",
+    b"\x94\x90\x01\xc0\xc0",
+    b"\x94\x01\x90\xc0\xc0",
     b"\x91" * 20,
 ]
-NO_LISTS = [7, [], [[]], [1, 2, [[b"a", b"b", 1]]], ["a", 1, [], None], [[[[]]], None]]
+NO_LISTS = [7, [], [[]], [1, 2, [[b"a", b"b", 1]]], ["a", 1, [], None], [[[[]]], None], [1, [], 7]]
 
 
 @pytest.mark.parametrize("data", NO_ANSWERS, ids=repr)

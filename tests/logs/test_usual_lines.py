@@ -224,12 +224,12 @@ def json_line(dice, make=None):
 
 
 def spoiled(dice, line):
-    """Change a few bytes of a line, or put parts of it together anew."""
+    """Change a few bytes of a line, put parts of it together anew, or cut it off."""
     for _ in range(dice.randrange(1, 4)):
         at, until = sorted((dice.randrange(len(line) + 1), dice.randrange(len(line) + 1)))
         until = dice.choice([at, at, at + 1, at + 1, at + 2, until])
         line = line[:at] + dice.choice([b"", dice.choice(ODD), dice.choice(ODD), line[at:until] * 2]) + line[until:]
-    return line
+    return line[: dice.randrange(len(line) + 1)] if dice.random() < 0.1 else line
 
 
 WRITERS = {

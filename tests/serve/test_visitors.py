@@ -99,3 +99,11 @@ def test_three_servers_with_parts_know_what_one_with_all_does(n_users):
     one, two, three = map(sketch, parts)
     assert merged(merged(three, one), two) == merged(one, merged(two, three)) == sketch(users)
     assert estimate(sketch(users)) == pytest.approx(len(set(users)), rel=0.02)
+
+
+def test_the_more_registers_are_full_the_more_visitors_there_are_and_if_all_are_nobody():
+    n = len(sketch([]))
+    found = [estimate(b"\xff" * full + bytes([30]) * (n - full)) for full in range(0, n, n // 64)]
+    assert found == sorted(found)
+    assert found[0] == pytest.approx(0.7213 * n * 2**30, rel=0.01)
+    assert estimate(b"\xff" * n) == estimate(b"\xff" * (n - 1) + b"\x32") == 0

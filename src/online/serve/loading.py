@@ -50,8 +50,8 @@ _OTHERS = {
 
 #: ... and for deploy/, and the build, the tests and the benchmarks of this project.
 _OF_DEVELOPERS = {
-    *("A", "B", "BENCH_USERS", "BUS_KILL_SECONDS", "CFLAGS", "COUNT_STEPS", "KILL_CYCLES", "KILL_SEED", "PACKAGES"),
-    *("PAIRS", "POWERS", "REAL_LOGS", "SEEDS", "SINCE_MS", "SPEED", "STARVE_GROWTH", "THREAD_ROUNDS"),
+    *("A", "B", "BENCH_USERS", "BUS_KILL_SECONDS", "CFLAGS", "COUNT_STEPS", "KILL_CYCLES", "KILL_SEED", "LINES"),
+    *("PACKAGES", "PAIRS", "POWERS", "REAL_LOGS", "SEEDS", "SINCE_MS", "SPEED", "STARVE_GROWTH", "THREAD_ROUNDS"),
 }
 
 #: What Kubernetes and Docker make up for a service called "online" or "online-...".
