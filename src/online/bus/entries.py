@@ -15,8 +15,29 @@ from online.errors import OnlineError
 BEGINNING = b"0-0"
 
 
+#: So much of what went wrong is told.
+TOLD_BYTES = 200
+
+
 class BusError(OnlineError):
-    """The bus cannot be reached, or does not do what was asked."""
+    """The bus cannot be reached, or does not do what was asked.
+
+    Logs and strangers are told of it: these are the words of who refused, never what was to be written.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Tell as much of `text` as is good to be told."""
+        super().__init__(in_few_words(text))
+
+
+def in_few_words(text: str) -> str:
+    """Return a line of at most TOLD_BYTES, without what Redis quotes of a command.
+
+    >>> in_few_words("unknown command 'XADD', with args beginning with: 'online:hits:0' '*' 's'")
+    "unknown command 'XADD'"
+    """
+    line = " ".join(text.partition(", with args")[0].split())
+    return line.encode(errors="replace")[:TOLD_BYTES].decode(errors="ignore")
 
 
 class Entry(NamedTuple):

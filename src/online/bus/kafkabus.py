@@ -333,4 +333,4 @@ def _now_ms() -> int:
 def _told(error: Exception) -> str:
     if isinstance(error, KafkaException) and error.args and isinstance(error.args[0], KafkaError):
         return str(error.args[0].str())
-    return str(error) or repr(error)
+    return str(error) if isinstance(error, BusError | OSError) and str(error) else type(error).__name__

@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import trio
 from coredis import PureToken, Redis
 from coredis.commands.constants import CommandName
+from coredis.exceptions import RedisError
 
 from online.bus.entries import BEGINNING, Bus, BusError, Entry, Look, place_at
 from online.errors import ConfigError
@@ -175,7 +176,11 @@ async def _bounded(ask: Callable[[], Awaitable[_Result]], wait_ms: int = 0) -> _
 
 
 def _told(error: BaseException) -> str:
-    return str(error) or repr(error)
+    """Say what went wrong. Errors that are none of Redis or of the network may quote anything, and are only named."""
+    if isinstance(error, trio.TooSlowError):
+        return f"no answer within {ANSWER_S:g} s"
+    text = str(error) if isinstance(error, BusError | RedisError | OSError) else ""
+    return text or type(error).__name__
 
 
 def _first(error: BaseException) -> BaseException:
@@ -196,7 +201,8 @@ class RedisBus(Bus):
     async def publish(self, source: bytes, *entries: bytes) -> bytes:
         async def add() -> bytes:
             n_have = self._replicas
-            async with self._client.pipeline(transaction=False) as pipeline:
+            # The library would quote all that was to be written in the error that it raises itself.
+            async with self._client.pipeline(transaction=False, raise_on_error=False) as pipeline:
                 added = [pipeline.xadd(self._stream, {b"s": source, b"f": frames}) for frames in entries]
                 waited = pipeline.wait(self._replicas, round(500 * ANSWER_S)) if self._replicas else None
             place: bytes = [await each for each in added][-1]
