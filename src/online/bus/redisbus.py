@@ -14,16 +14,17 @@ Invariants:
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 import trio
 from coredis import PureToken, Redis
 from coredis.commands.constants import CommandName
 from coredis.exceptions import RedisError
 
+from online.bus import tls
 from online.bus.entries import BEGINNING, Bus, BusError, Entry, Look, place_at
 from online.errors import ConfigError
 
@@ -32,6 +33,10 @@ ANSWER_S = 3.0
 
 #: The library logs each attempt as an error. What is worth telling, the replica tells once.
 logging.getLogger("coredis").setLevel(logging.CRITICAL)
+
+#: What may follow `?` in a url: always, and with Sentinel. More with TLS.
+_OPTIONS = ("replicas",)
+_SENTINEL = ("sentinel_user", "sentinel_password")
 
 _Result = TypeVar("_Result")
 
@@ -56,9 +61,28 @@ def check(url: str) -> None:
         raise ConfigError(f"{parts.scheme}:// takes one host; several are for redis+sentinel:// and redis+cluster://")
     if parts.scheme.endswith("+sentinel") and not parts.path.strip("/"):
         raise ConfigError("name the master that Sentinel watches: redis+sentinel://HOST[:PORT],.../MASTER[/DB]")
-    replicas = dict(parse_qsl(parts.query)).get("replicas", "0")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    _check_options(parts.scheme, options)
+    replicas = options.get("replicas", "0")
     if not (replicas.isascii() and replicas.isdigit()):
         raise ConfigError(f"?replicas={replicas} in the url of the bus is not a number")
+    try:
+        _tls(parts.scheme, options)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the url of the bus has files or values for TLS that cannot be used: {error}") from None
+
+
+def _check_options(scheme: str, options: Mapping[str, str]) -> None:
+    of_tls = tls.OPTIONS if scheme.startswith("rediss") else ()
+    known = [*_OPTIONS, *of_tls, *(_SENTINEL if scheme.endswith("+sentinel") else ())]
+    unknown = next((name for name in options if name not in known), None)
+    if unknown is not None:
+        raise ConfigError(f"the url of the bus has ?{unknown[:64]}=, but {scheme}:// takes only {', '.join(known)}")
+
+
+def _tls(scheme: str, options: Mapping[str, str]) -> tls.Context | None:
+    """Return how TLS is spoken, if it is. Raises OSError, or ValueError if an option has no such value."""
+    return tls.client_context(options) if scheme.startswith("rediss") else None
 
 
 async def connected(
@@ -66,17 +90,23 @@ async def connected(
 ) -> _Result:
     """See engines. `?replicas=N` in the url lets what is published wait for so many replicas of its node."""
     stream = stream_of(partition)
-    url, replicas = _without_replicas(url)
-    node = await _node(url, stream)
-    return await _at(node, lambda client: work(RedisBus(client, stream, replicas=replicas)))
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    try:
+        context = _tls(parts.scheme, options)
+    except (OSError, ValueError) as error:  # a file that is no longer there
+        raise BusError(f"files for TLS cannot be used: {error}") from None
+    node = await _node(urlunsplit(parts._replace(query="")), stream, options, context)
+    replicas = int(options.get("replicas", "0"))
+    return await _at(node, context, lambda client: work(RedisBus(client, stream, replicas=replicas)))
 
 
-async def _at(url: str, work: Callable[[Any], Awaitable[_Result]]) -> _Result:
+async def _at(url: str, context: tls.Context | None, work: Callable[[Any], Awaitable[_Result]]) -> _Result:
     """Do some work with a client of one node. Raises BusError."""
     failures: list[Exception] = []
     try:
-        await _reach(url)
-        client: Any = Redis.from_url(url, connect_timeout=ANSWER_S)
+        await _reach(url, context)
+        client: Any = Redis.from_url(url, connect_timeout=ANSWER_S, ssl_context=context, decode_components=True)
         async with client:
             try:
                 return await work(client)
@@ -87,27 +117,27 @@ async def _at(url: str, work: Callable[[Any], Awaitable[_Result]]) -> _Result:
     raise failures[0]
 
 
-async def _reach(url: str) -> None:
-    """See if somebody listens there: where nobody does, the library leaves things open behind it."""
-    parts = urlsplit(url)
-    with trio.fail_after(ANSWER_S):
-        stream = await trio.open_tcp_stream(parts.hostname or "", parts.port or 6379)
-    await stream.aclose()
+async def _reach(url: str, context: tls.Context | None) -> None:
+    """See if somebody listens there: where nobody does, the library leaves things open behind it.
 
-
-def _without_replicas(url: str) -> tuple[str, int]:
-    """Take the number of replicas out of a url.
-
-    >>> _without_replicas("redis://a/0?replicas=1")
-    ('redis://a/0', 1)
+    TLS is spoken to the end: the library does not say what is wrong with it, and Redis logs it if somebody hangs up.
     """
     parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query))
-    replicas = int(query.pop("replicas", "0"))
-    return urlunsplit(parts._replace(query=urlencode(query))), replicas
+    where = parts.hostname or "", parts.port or 6379
+    with trio.fail_after(ANSWER_S):
+        if context is None:
+            await (await trio.open_tcp_stream(*where)).aclose()
+            return
+        stream = await trio.open_ssl_over_tcp_stream(*where, ssl_context=context)
+        try:
+            await stream.do_handshake()
+        except trio.BrokenResourceError as error:
+            raise BusError(tls.told(error.__cause__)) from None
+        finally:
+            await stream.aclose()
 
 
-async def _node(url: str, stream: bytes) -> str:
+async def _node(url: str, stream: bytes, options: Mapping[str, str], context: tls.Context | None) -> str:
     """Return the url of the node that has a stream. Raises BusError if none of the hosts knows."""
     parts = urlsplit(url)
     scheme, _, kind = parts.scheme.partition("+")
@@ -116,7 +146,7 @@ async def _node(url: str, stream: bytes) -> str:
     login, at, hosts = parts.netloc.rpartition("@")
     master, _, db = parts.path.strip("/").partition("/")
     if kind == "sentinel":
-        path, login_there, default_port, ask = f"/{db or 0}", "", 26379, partial(_master, name=master)
+        path, login_there, default_port, ask = f"/{db or 0}", _login(options), 26379, partial(_master, name=master)
     else:
         path, login_there, default_port, ask = "/0", login + at, 6379, partial(_owner, stream=stream)
     failures = []
@@ -124,12 +154,18 @@ async def _node(url: str, stream: bytes) -> str:
         host, port = _address(address, default_port)
         there = parts._replace(scheme=scheme, netloc=f"{login_there}{_netloc(host, port)}", path="/0")
         try:
-            found, port = await _at(urlunsplit(there), ask)
+            found, port = await _at(urlunsplit(there), context, ask)
         except BusError as error:
             failures.append(f"{_netloc(host, port)}: {error}")
             continue
         return urlunsplit(parts._replace(scheme=scheme, netloc=f"{login}{at}{_netloc(found or host, port)}", path=path))
     raise BusError("; ".join(failures))
+
+
+def _login(options: Mapping[str, str]) -> str:
+    """Return how we log in to Sentinel, as in a url."""
+    user, password = (quote(options.get(name, ""), safe="") for name in _SENTINEL)
+    return f"{user}:{password}@" if user or password else ""
 
 
 def _address(address: str, default_port: int) -> tuple[str, int]:
