@@ -107,7 +107,8 @@ class Cluster:
         source, target = self._id(self.owner), self._id(self.other)
         self.other.client.execute_command("CLUSTER SETSLOT", self.slot, "IMPORTING", source)
         self.owner.client.execute_command("CLUSTER SETSLOT", self.slot, "MIGRATING", target)
-        self.owner.client.execute_command("MIGRATE", "127.0.0.1", self.other.port, STREAM, 0, 5000)
+        while keys := self.owner.client.cluster("GETKEYSINSLOT", self.slot, 10):
+            self.owner.client.execute_command("MIGRATE", "127.0.0.1", self.other.port, "", 0, 5000, "KEYS", *keys)
         for node in (self.other, self.owner):
             node.client.execute_command("CLUSTER SETSLOT", self.slot, "NODE", target)
 

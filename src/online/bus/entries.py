@@ -83,8 +83,12 @@ class Bus(ABC):
         """Return the place before all entries of a time, and of later ones."""
 
     @abstractmethod
-    async def trim(self, before_ms: int) -> None:
-        """Let entries go that were published before a time. Some may stay."""
+    async def trim(self, window_s: int, *, is_reader: bool = True) -> set[int]:
+        """Let entries go that are older than twice the longest window of those who read here; some may stay.
+
+        Returns the windows of all who said so lately, which includes `window_s`, that of who asks. Who is no reader
+        only means it if nobody else has said anything.
+        """
 
     @abstractmethod
     async def look(self) -> Look:

@@ -272,8 +272,9 @@ class KafkaBus(Bus):
 
     # Letting go
 
-    async def trim(self, before_ms: int) -> None:
+    async def trim(self, window_s: int, *, is_reader: bool = True) -> set[int]:
         """Leave it to the broker."""
+        return {window_s}
 
     async def kept(self) -> list[str]:
         try:

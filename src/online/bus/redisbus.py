@@ -2,6 +2,8 @@
 
     XADD online:hits:PARTITION * s SOURCE f FRAMES
 
+    ZADD online:hits:windows:{online:hits:PARTITION} NOW WINDOW     for how long servers need the stream
+
 A stream is one key, so it is on one node at a time: the master that Sentinel names, or the node of a cluster that has
 its slot. Which one is asked whenever a connection is opened. A node that is no longer the right one says so, or hangs
 up, and that is an error like any other.
@@ -232,6 +234,7 @@ class RedisBus(Bus):
         """Use a client that is open. What is published is there when so many `replicas` of the node have it."""
         self._client = client
         self._stream = stream
+        self._windows = b"%s:windows:{%s}" % (stream.rpartition(b":")[0], stream)  # on the same node of a cluster
         self._replicas = replicas
 
     async def publish(self, source: bytes, *entries: bytes) -> bytes:
@@ -265,12 +268,31 @@ class RedisBus(Bus):
     async def at(self, at_ms: int) -> bytes:
         return place_at(at_ms)
 
-    async def trim(self, before_ms: int) -> None:
+    async def trim(self, window_s: int, *, is_reader: bool = True) -> set[int]:
+        now_ms = await self._now_ms()
+        failures = []
+        if is_reader:
+            try:
+                await _bounded(lambda: self._client.zadd(self._windows, {str(window_s): now_ms}))
+            except BusError as error:  # a bus that is full has to let go all the same
+                failures.append(error)
+        told = await _bounded(lambda: self._client.zrange(self._windows, 0, -1, withscores=True))
+        told_ms = {int(name): at_ms for name, at_ms in told if name.isdigit()}
+        windows = {window for window, at_ms in told_ms.items() if now_ms - at_ms <= 2000 * window}
+        if is_reader or not windows:
+            windows.add(window_s)
+        before_ms = now_ms - 2000 * max(windows)
         await _bounded(
             lambda: self._client.xtrim(
                 self._stream, PureToken.MINID, before_ms, trim_operator=PureToken.APPROXIMATELY
             )
         )
+        if failures:
+            raise failures[0]
+        return windows
+
+    async def _now_ms(self) -> int:
+        return await _bounded(lambda: self._client.create_request(CommandName.TIME, callback=_milliseconds))
 
     async def look(self) -> Look:
         try:
@@ -279,7 +301,7 @@ class RedisBus(Bus):
             if "no such key" not in str(error):
                 raise
             info = {}
-        now_ms = await _bounded(lambda: self._client.create_request(CommandName.TIME, callback=_milliseconds))
+        now_ms = await self._now_ms()
         first = info.get("first-entry")
         return Look(
             now_ms=now_ms,
@@ -303,7 +325,12 @@ class RedisBus(Bus):
                 f"the bus deletes keys when its memory is full (maxmemory-policy {policy}), all hits at once may go; "
                 "set it to noeviction"
             )
-        if texts.get("appendonly") == "no" and not texts.get("save"):
+        if texts.get("appendonly") == "no" and texts.get("save"):
+            warnings.append(
+                f"the bus writes to disk only now and then (appendonly no, save {texts['save']}): when it is started "
+                "again after a crash, what came since is gone until servers have published it again; set appendonly yes"
+            )
+        elif texts.get("appendonly") == "no":
             warnings.append(
                 "the bus keeps nothing on disk (appendonly no): when it is started again it is empty, and servers "
                 "that start before others have published again know nobody; set appendonly yes"

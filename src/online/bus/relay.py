@@ -38,6 +38,9 @@ UNANSWERED = "this is a relay, which hands hits on to the bus and does not know 
 #: How often the clock's step is looked at: as often as the server follows the wall clock.
 CLOCK_S = 1.0
 
+#: How often the stream is trimmed.
+TRIM_EVERY_S = 30.0
+
 FAREWELL_S = 1.0
 
 
@@ -80,6 +83,7 @@ class Relay(Part):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.publisher.run, self._connect)
             nursery.start_soon(self._follow_clock)
+            nursery.start_soon(self._trim)
             try:
                 await trio.sleep_forever()
             finally:
@@ -103,6 +107,19 @@ class Relay(Part):
         while True:
             self.trail.clock_step_ms = self._service.clock_step_ms
             await trio.sleep(CLOCK_S)
+
+    async def _trim(self) -> None:
+        """Let go what nobody needs, for ever: perhaps no server runs that does so."""
+        warned = ""
+        while True:
+            await trio.sleep(TRIM_EVERY_S)
+            try:
+                await self._connected(lambda bus: bus.trim(self._sites.window_s, is_reader=False))
+                warned = ""
+            except BusError as error:
+                if str(error) != warned and not self.publisher.is_away:
+                    logger.warning("bus %s cannot be trimmed: %s", engines.shown(self.url), error)
+                    warned = str(error)
 
     async def _say_farewell(self) -> None:
         rest = self.publisher.take_rest()

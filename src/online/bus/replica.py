@@ -23,7 +23,7 @@ Invariants:
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Protocol
@@ -400,9 +400,21 @@ class Replica(Part):
         if self._is_call_wanted:
             self._is_call_wanted = False
             await bus.publish(self.source, b"")
-        if trio.current_time() - self._trim_s >= TRIM_EVERY_S and self._look is not None:
+        if trio.current_time() - self._trim_s >= TRIM_EVERY_S:
             self._trim_s = trio.current_time()
-            await bus.trim(self._look.now_ms - 2000 * self._sites.window_s)
+            self._compare_windows(await bus.trim(self._sites.window_s))
+
+    def _compare_windows(self, windows: Collection[int]) -> None:
+        """Warn if servers of the bus have different windows."""
+        told = ", ".join(f"{window_s} s" for window_s in sorted(windows))
+        if len(windows) > 1 and told not in self._warned:
+            self._warned.add(told)
+            logger.warning(
+                "bus %s: servers have different windows (%s), and count differently; give all the same --window. "
+                "The stream is kept for twice the longest",
+                engines.shown(self.url),
+                told,
+            )
 
     async def _apply(self, entries: list[Entry]) -> None:
         await self.apply_by(self.follower, entries)
