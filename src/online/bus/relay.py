@@ -60,7 +60,7 @@ class Relay(Part):
         self.publisher = Publisher(self.source, self.trail)
         self.publisher.failed, self.publisher.lost, self.publisher.sent = self._failed, self._lost, self._sent
         self._sites, self._service = sites, service
-        self._is_told = False  #: that the bus is away
+        self._told = ""  #: what was said last of a bus that does not take hits
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -130,14 +130,15 @@ class Relay(Part):
                 logger.warning("bus: the newest hits are not on it: %s", error)
 
     def _failed(self, error: BusError) -> None:
-        if not self._is_told:
-            logger.warning("bus %s cannot be reached, trying again: %s", engines.shown(self.url), error)
-        self._is_told = True
+        told = "takes no hits" if self.publisher.is_refused else "cannot be reached"
+        if told != self._told:
+            logger.warning("bus %s %s, trying again: %s", engines.shown(self.url), told, error)
+        self._told = told
 
     def _sent(self) -> None:
-        if self._is_told:
-            logger.info("bus %s answers again", engines.shown(self.url))
-        self._is_told = False
+        if self._told:
+            logger.info("bus %s takes hits again", engines.shown(self.url))
+        self._told = ""
         if self.trail.is_incomplete:
             self.trail.forget_incomplete()
             logger.error("bus: out of memory, some hits were dropped")
