@@ -102,6 +102,7 @@ async def test_a_full_bus_is_told_once_and_looks_like_trouble_until_it_is_over(b
         told = await one.ask(b"INFO bus")
         assert "bus_status:refusing\r\n" in told
         assert "bus_last_error:writing: OOM command not allowed" in told
+        assert one.server.verbs.unready() is None
         free(broker)
         await until(lambda: one.bus.status == "ok" and one.bus.lag_ms == 0)
         assert "bus_last_error:\r\n" in await one.ask(b"INFO bus")

@@ -65,7 +65,7 @@ CLOCK_MS = 1_000
 #: A gap in time between entries from which on we look whether our place is still there.
 JUMP_MS = 100
 
-#: How long a start waits for a bus that does not answer.
+#: How long a start waits for a bus that does not answer, if the state directory has nearly all that stands there.
 START_S = 3.0
 
 #: How long a hit waits for a bus that does not take it, with --bus-ack yes.
@@ -142,6 +142,8 @@ class Replica(Part):
         self._places = Places(keeper, self._what_is_taken(config)) if keeper is not None else None
         self._seen_s = -1.0  #: when the bus answered last
         self._look_s = self._trim_s = 0.0
+        self._begun_s = 0.0
+        self._wait_s = float(config.bus_wait_s)
         self._look: Look | None = None
         self._level: tuple[int, int] | None = None  #: entries of the log, and applied ones, when there was no lag
         self._is_ready = False
@@ -153,6 +155,7 @@ class Replica(Part):
         self._warned: set[str] = set()
         self._refusal: str | None = None
         self._has_loaded = False
+        self._knows_window = False  #: of its own
         self.before_ready: Callable[[], Awaitable[None]] | None = None  #: reads what else must be there
 
     def _what_is_taken(self, config: Config) -> str:
@@ -190,18 +193,31 @@ class Replica(Part):
             self._gate.journal.follow(index, name)
 
     async def load(self) -> None:
-        """Read the window. A bus that is away is not waited for longer than START_S."""
+        """Read the window. A bus that cannot be read is not waited for longer than --bus-wait."""
         self._service.loading = "the bus is being read"
         if self._sites.statistics().users:
             self._want_dump()  # a crash may have kept some of them from being published
-        self._seen_s = trio.current_time()
+        self._begun_s = self._seen_s = trio.current_time()
         self._kept = self._places.kept() if self._places is not None else None
-        while not self._is_ready and trio.current_time() - self._seen_s < START_S:
+        wall_ms = self._service.wall_of(self._now_ms())
+        if self._kept is not None and wall_ms - time_of(self._kept) <= 1000 * self._wait_s:
+            self._wait_s, self._knows_window = min(START_S, self._wait_s), True  # it lacks no more than it would wait
+        until_s, n_read, pause_s = self._seen_s + self._wait_s, 0, FIRST_PAUSE_S
+        while not self._is_ready:
             try:
                 await self._connected(self._catch_up)
             except BusError as error:
                 self._failed(error)
-                await trio.sleep(FIRST_PAUSE_S)
+                if self.follower.entries > n_read:
+                    until_s, n_read = trio.current_time() + self._wait_s, self.follower.entries
+                left_s = until_s - trio.current_time()
+                if left_s <= 0:
+                    break
+                if self.retries == 1:
+                    logger.warning("bus %s: waiting for it, %.0f s at most", engines.shown(self.url), left_s)
+                self._service.loading = f"the bus cannot be read, without it in {left_s:.0f} s (--bus-wait)"
+                await trio.sleep(min(pause_s, left_s))
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         if not self._is_ready:
             logger.warning("bus %s: serving without it until it answers", engines.shown(self.url))
         if self.before_ready is not None:
@@ -281,6 +297,14 @@ class Replica(Part):
             return f"reading: {self._reading_error}"
         writing = self.publisher.error or self._healing_error
         return f"writing: {writing}" if writing else ""
+
+    def unready(self) -> str | None:
+        """Say why nobody should ask yet, though it answers: it has not read the window, nor been here for one."""
+        if self._is_ready or self._knows_window:
+            return None
+        if trio.current_time() - self._begun_s >= self._sites.window_s:
+            return None
+        return "the bus was not read since the start, and users whom others know are missing"
 
     @property
     def lag_ms(self) -> int:
