@@ -319,6 +319,10 @@ cdef class Journal:
     def published(self, int64_t turn):
         self.published_turn = max(self.published_turn, min(turn, self.turn))
 
+    def abandon(self):
+        if self.published_turn < self.turn:
+            self.lost_after, self.lost_turn = self.published_turn, self.turn
+
     cdef int fate(self, int64_t turn) noexcept:
         """Whether answers of a turn may leave (1), wait (0), or must not leave (-1)."""
         if self.lost_after < turn <= self.lost_turn:

@@ -16,7 +16,7 @@ EXT = Path(__file__).parents[1] / "ext"
 ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
 #: Only these know sockets and TLS of Python's own: listeners opens, syslog receives, tls reads certificates.
-OPENERS = {"serve.handover", "serve.listeners", "serve.syslog", "serve.systemd", "serve.tls"}
+OPENERS = {"bus.tls", "serve.handover", "serve.listeners", "serve.syslog", "serve.systemd", "serve.tls"}
 
 
 def read_map(path: Path) -> dict[str, set[str]]:

@@ -22,14 +22,15 @@ def bus_port(node):
 class Watched:
     """A master with a replica, and a Sentinel that watches both."""
 
-    def __init__(self, directory):
-        self._sentinel = None
+    def __init__(self, directory, *, password=None):
+        """`password` is that of the Sentinel."""
+        self._sentinel, self._password = None, password
         self._brokers = []
         for name in ("first", "second"):
             (directory / name).mkdir()
             self._brokers.append(Broker(directory / name, "--repl-diskless-sync-delay", "0"))
         self.master, self.replica = self._brokers
-        self._watcher = Broker(directory)
+        self._watcher = Broker(directory, password=password)
         self.url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{self._watcher.port}/hits"
         self._config = directory / "sentinel.conf"
 
@@ -40,6 +41,7 @@ class Watched:
         self._config.write_text(
             f"port {self._watcher.port}\nbind 127.0.0.1\nsentinel monitor hits 127.0.0.1 {self.master.port} 1\n"
             "sentinel down-after-milliseconds hits 300\nsentinel failover-timeout hits 2000\n"
+            + (f"requirepass \"{self._password}\"\n" if self._password else "")
         )
         words = [program("redis-server"), str(self._config), "--sentinel"]
         self._sentinel = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -105,7 +107,8 @@ class Cluster:
         source, target = self._id(self.owner), self._id(self.other)
         self.other.client.execute_command("CLUSTER SETSLOT", self.slot, "IMPORTING", source)
         self.owner.client.execute_command("CLUSTER SETSLOT", self.slot, "MIGRATING", target)
-        self.owner.client.execute_command("MIGRATE", "127.0.0.1", self.other.port, STREAM, 0, 5000)
+        while keys := self.owner.client.cluster("GETKEYSINSLOT", self.slot, 10):
+            self.owner.client.execute_command("MIGRATE", "127.0.0.1", self.other.port, "", 0, 5000, "KEYS", *keys)
         for node in (self.other, self.owner):
             node.client.execute_command("CLUSTER SETSLOT", self.slot, "NODE", target)
 

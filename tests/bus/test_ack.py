@@ -66,6 +66,31 @@ async def test_a_bus_without_memory_keeps_an_answer_back(broker):
         await until(lambda: not one.server.service.refusing)
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("has_state", [False, True], ids=["memory", "state"])
+def test_a_hit_does_not_wait_for_ever(broker, tmp_path, monkeypatch, transport, has_state):
+    """Nobody knows if the bus has it, so it is neither confirmed nor refused: its connection ends."""
+    monkeypatch.setattr("online.bus.replica.ACK_S", 0.3)
+
+    async def wait():
+        state = tmp_path / "state" if has_state else None
+        async with replicas(broker.url, 1, bus_ack="yes", transport=transport, state=state) as (one,):
+            await one.hit(b"ada", b"/a")
+            broker.client.config_set("maxmemory", 1)
+            peer = await one.connect()
+            await peer.send(b"HIT kim /a\r\n")
+            assert await peer.stream.receive_some() == b""
+            await peer.stream.aclose()
+            assert (await one.ask(b"HIT kim /a")).startswith("-MISCONF")
+            assert await one.ask(b"COUNT") == ":2"
+            broker.client.config_set("maxmemory", 0)
+            await until(lambda: not one.server.service.refusing)
+            await one.hit(b"theo", b"/a")
+            assert b"kim" in broker.stored()
+
+    async_test(wait)()
+
+
 @ON_ALL_ENGINES
 def test_no_hit_that_was_answered_is_lost_when_a_server_is_killed(broker):
     answered = 0

@@ -243,8 +243,7 @@ def figures(running):
 
 
 @async_test
-async def test_a_new_owner_waits_for_a_bus_that_is_away_and_says_so(tmp_path, broker, caplog, monkeypatch):
-    monkeypatch.setattr("online.bus.replica.START_S", 0.1)
+async def test_a_new_owner_waits_for_a_bus_that_is_away_and_says_so(tmp_path, broker, caplog):
     async with site(tmp_path, broker) as made:
         made.write({0: "0-16383"})
         old = await made.server(0)
@@ -252,7 +251,7 @@ async def test_a_new_owner_waits_for_a_bus_that_is_away_and_says_so(tmp_path, br
             await old.hit(user, b"/a")
         broker.kill()
         made.write({0: "0-8191", 1: "8192-16383"}, {1: [0]})
-        new = await made.loading_server(1)
+        new = await made.loading_server(1, bus_wait_s=0)
         loading = "the bus of partition 0 is away, trying again"
         await until(lambda: loading in (new.server.service.loading or ""))
         assert (await new.ask(b"COUNT")).startswith("-LOADING ")

@@ -3,6 +3,7 @@
 from contextlib import closing, suppress
 
 import pytest
+import trio
 from tests.bus.nodes import Cluster, Watched, agree
 from tests.bus.servers import async_test, share_while
 
@@ -50,6 +51,18 @@ async def test_what_is_published_waits_for_replicas(watched):
     watched.replica.kill()
     with pytest.raises(BusError, match=r"0 replicas have what was published, of 1 that should"):
         await connected(url, publish)
+
+
+@pytest.mark.slow
+def test_a_sentinel_with_a_password(tmp_path):
+    with closing(Watched(tmp_path, password="s p:w")) as nodes:
+        url = f"{nodes.start().url}?sentinel_password=s%20p%3Aw"
+        trio.run(lambda: connected(url, RedisBus.look))
+        with pytest.raises(BusError, match="authenti"):
+            trio.run(lambda: connected(nodes.url, RedisBus.look))
+        with closing(BusClient(url)) as client:
+            client.call(verbs.batch([verbs.pack_hit("ada", "/a", None, "member")]))
+        assert nodes.master.client.xlen(STREAM) == 1
 
 
 @async_test

@@ -26,7 +26,7 @@ def entry(*hits, name=b"default", source=b"elsewhere"):
 @async_test
 async def test_a_bus_that_is_away_at_the_start(broker):
     broker.kill()
-    async with replicas(broker.url) as (one, two):
+    async with replicas(broker.url, bus_wait_s=0) as (one, two):
         await one.hit(b"ada", b"/a")
         await two.hit(b"theo", b"/b")
         assert await one.ask(b"COUNT") == ":1"
@@ -34,7 +34,53 @@ async def test_a_bus_that_is_away_at_the_start(broker):
         assert one.bus.lag_ms > 0
         await trio.to_thread.run_sync(broker.start)
         await equal(one, two, users=2)
-        assert "bus_status:ok" in await one.ask(b"INFO bus")
+        await until(lambda: one.bus.status == "ok")
+
+
+@async_test
+async def test_a_start_waits_for_a_bus_that_is_away_and_then_reads_the_window(broker):
+    async with replicas(broker.url, 1) as (one,):
+        await one.hit(b"ada", b"/a")
+        await quiet(broker, one)
+        broker.client.config_set("appendonly", "yes")
+        await until(lambda: not broker.client.info("persistence")["aof_rewrite_in_progress"])
+        broker.kill()
+        async with replicas(broker.url, 1, is_ready=False) as (later,):
+            await until(lambda: "without it in" in later.server.service.loading)
+            answer = await later.ask(b"COUNT")
+            assert answer.startswith("-LOADING ")
+            assert "the bus cannot be read, without it in " in answer
+            assert "bus_status:away" in await later.ask(b"INFO bus")
+            await trio.to_thread.run_sync(lambda: broker.start("--appendonly", "yes"))
+            await until(lambda: later.server.service.loading is None)
+            assert await later.ask(b"COUNT") == ":1"
+            assert later.server.verbs.unready() is None
+
+
+@async_test
+async def test_who_serves_without_having_read_the_window_is_not_ready(broker):
+    broker.kill()
+    async with replicas(broker.url, 1, bus_wait_s=0) as (one,):
+        assert await one.ask(b"COUNT") == ":0"
+        assert "was not read since the start" in one.server.verbs.unready()
+        one.bus._begun_s -= 1_800  # after a window it knows as much as anybody can
+        assert one.server.verbs.unready() is None
+        one.bus._begun_s += 1_800
+        await trio.to_thread.run_sync(broker.start)
+        await until(lambda: one.server.verbs.unready() is None)
+        assert one.bus.status == "ok"
+
+
+@async_test
+async def test_a_start_does_not_wait_if_the_state_directory_has_what_there_was(broker, tmp_path, monkeypatch):
+    monkeypatch.setattr(replica, "START_S", 0.1)
+    async with replicas(broker.url, 1, state=tmp_path / "state") as (one,):
+        await one.hit(b"ada", b"/a")
+        await quiet(broker, one)
+    broker.kill()
+    async with replicas(broker.url, 1, state=tmp_path / "state") as (one,):
+        assert await one.ask(b"COUNT") == ":1"
+        assert one.server.verbs.unready() is None
 
 
 @async_test

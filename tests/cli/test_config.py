@@ -109,7 +109,7 @@ def test_what_is_shown_can_be_used_as_a_file(tmp_path):
     [
         ("token", "sesame-open", True),
         ("bus", "redis://:sesame@127.0.0.1:1/0", True),
-        ("bus", "rediss://127.0.0.1:1/0?ssl_password=sesame", True),
+        ("bus", "redis+sentinel://127.0.0.1:1/m?sentinel_password=sesame", True),
         ("bus", "redis://127.0.0.1:1/0", False),
     ],
     ids=["token", "password", "option", "no password"],

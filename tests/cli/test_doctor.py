@@ -59,6 +59,7 @@ def test_a_server_that_is_well_has_no_problem():
         (changed("Persistence", damaged_files="1"), PROBLEM, "disk", "online state"),
         (changed("History", history_errors="1", last_history_error="full"), PROBLEM, "history", "full"),
         (changed("Bus", bus_status="away", bus_last_error="refused"), PROBLEM, "bus", "refused"),
+        (changed("Bus", bus_status="refusing", bus_last_error="OOM"), PROBLEM, "bus", "OOM"),
         (changed("Bus", bus_status="ok", dropped="5"), PROBLEM, "bus", "5 hits"),
         (changed("Server", clock_steps="2"), NOTE, "clock", "2 times"),
         (changed("Hits", skewed="9"), PROBLEM, "clock", "9 hits"),

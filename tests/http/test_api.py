@@ -468,6 +468,16 @@ async def test_while_the_server_loads_it_says_so():
 
 
 @jumping
+async def test_a_server_that_answers_may_not_be_ready():
+    async with web() as site:
+        browser = site.join()
+        site.server.verbs.unready = lambda: "the bus was not read"
+        answer = await browser.get("/readyz")
+        assert (answer.status, answer.json["detail"]) == (503, "the bus was not read")
+        assert (await browser.get(f"{API}/count")).status == 200
+
+
+@jumping
 async def test_a_long_question_lets_others_have_their_turn():
     async with web(limits={"max_limit": 1000}) as site:
         browser = site.join()

@@ -1,6 +1,6 @@
 """Hits straight to the bus that servers share: Redis or Valkey Streams, or Kafka.
 
-    redis://[[user]:password@]host[:port][/db][?site=NAME&partition=NUMBER]     rediss:// with TLS
+    redis://[[user]:password@]host[:port][/db][?site=NAME&partition=NUMBER&replicas=NUMBER]     rediss:// with TLS
     redis+sentinel://host[:port],.../master[/db]    redis+cluster://host[:port],...    rediss+... with TLS
     kafka://[user:password@]host[:port],...[?SETTING=VALUE]
 
@@ -42,7 +42,7 @@ class BusClient:
             parts = urlsplit(url)
         except ValueError:  # of brackets without an end
             parts = urlsplit("")
-        query = dict(parse_qsl(parts.query))
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
         site = query.pop("site", DEFAULT_SITE)
         partition = query.pop("partition", "0")
         if not 1 <= len(site.encode()) <= 64:

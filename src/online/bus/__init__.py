@@ -4,7 +4,8 @@ Whoever publishes needs no server, and every server that follows knows everybody
 
     entries     what a bus is: entries, and a class of a few methods
     engines     which one a url names; loads redisbus or kafkabus        -> entries
-    redisbus    the one in a stream of Redis or Valkey                    -> entries
+    redisbus    the one in a stream of Redis or Valkey                    -> entries, tls
+    tls         how TLS is spoken to it
     kafkabus    the one in a topic of Kafka                               -> entries
     publisher   what waits for the bus, and how it gets there           -> entries
     places      where a state directory ends on the bus                 -> entries

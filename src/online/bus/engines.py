@@ -51,6 +51,9 @@ def check_url(url: str) -> str:
             "the bus must be redis://HOST[:PORT][/DB], redis+sentinel://HOST[:PORT],.../MASTER[/DB], "
             "redis+cluster://HOST[:PORT],... (rediss for TLS) or kafka://HOST[:PORT],..."
         )
+    for port in re.findall(r":(\d+)(?:,|$)", hosts):
+        if not 1 <= int(port) <= 65_535:
+            raise ConfigError(f"the url of the bus has port {port}: a port is a number from 1 to 65535")
     module, extra = ENGINES[parts.scheme]
     try:
         engine: Any = import_module(f"online.bus.{module}")
@@ -63,8 +66,8 @@ def check_url(url: str) -> str:
 def shown(url: str) -> str:
     """Return a url without its passwords.
 
-    >>> shown("redis://:secret@10.0.0.1:6379/0?ssl_keyfile=a&ssl_password=b")
-    'redis://10.0.0.1:6379/0?ssl_keyfile=a'
+    >>> shown("rediss+sentinel://:secret@10.0.0.1/hits?ssl_keyfile=a&sentinel_password=b")
+    'rediss+sentinel://10.0.0.1/hits?ssl_keyfile=a'
     """
     parts = urlsplit(url)
     query = [(name, value) for name, value in parse_qsl(parts.query) if "password" not in name]

@@ -19,8 +19,29 @@ BEGINNING = b"0-0"
 DUMP = b"\x93\x02\xa4ECHO\x91\xa4dump"
 
 
+#: So much of what went wrong is told.
+TOLD_BYTES = 200
+
+
 class BusError(OnlineError):
-    """The bus cannot be reached, or does not do what was asked."""
+    """The bus cannot be reached, or does not do what was asked.
+
+    Logs and strangers are told of it: these are the words of who refused, never what was to be written.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Tell as much of `text` as is good to be told."""
+        super().__init__(in_few_words(text))
+
+
+def in_few_words(text: str) -> str:
+    """Return a line of at most TOLD_BYTES, without what Redis quotes of a command.
+
+    >>> in_few_words("unknown command 'XADD', with args beginning with: 'online:hits:0' '*' 's'")
+    "unknown command 'XADD'"
+    """
+    line = " ".join(text.partition(", with args")[0].split())
+    return line.encode(errors="replace")[:TOLD_BYTES].decode(errors="ignore")
 
 
 class Entry(NamedTuple):
@@ -66,8 +87,12 @@ class Bus(ABC):
         """Return the place before all entries of a time, and of later ones."""
 
     @abstractmethod
-    async def trim(self, before_ms: int) -> None:
-        """Let entries go that were published before a time. Some may stay."""
+    async def trim(self, window_s: int, *, is_reader: bool = True) -> set[int]:
+        """Let entries go that are older than twice the longest window of those who read here; some may stay.
+
+        Returns the windows of all who said so lately, which includes `window_s`, that of who asks. Who is no reader
+        only means it if nobody else has said anything.
+        """
 
     @abstractmethod
     async def look(self) -> Look:

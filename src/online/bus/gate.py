@@ -29,9 +29,12 @@ class Gate:
         self._settled = trio.lowlevel.ParkingLot()
 
     async def _wait(self) -> None:
+        """Wait until what was answered so far may leave. Raises BrokenResourceError if it must not."""
         self.journal.flush()
         turn = self.journal.turn
-        while not self.journal.may_leave(turn):
+        while not (fate := self.journal.may_leave(turn)):
+            if fate is None:
+                raise trio.BrokenResourceError("what was to be answered is not on the bus")
             await self._settled.park()
 
     def answers_may_leave(self) -> None:

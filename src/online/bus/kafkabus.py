@@ -272,8 +272,9 @@ class KafkaBus(Bus):
 
     # Letting go
 
-    async def trim(self, before_ms: int) -> None:
+    async def trim(self, window_s: int, *, is_reader: bool = True) -> set[int]:
         """Leave it to the broker."""
+        return {window_s}
 
     async def kept(self) -> list[str]:
         try:
@@ -333,4 +334,4 @@ def _now_ms() -> int:
 def _told(error: Exception) -> str:
     if isinstance(error, KafkaException) and error.args and isinstance(error.args[0], KafkaError):
         return str(error.args[0].str())
-    return str(error) or repr(error)
+    return str(error) if isinstance(error, BusError | OSError) and str(error) else type(error).__name__

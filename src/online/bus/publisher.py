@@ -9,6 +9,7 @@ Invariants:
 """
 
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -51,7 +52,6 @@ class Published:
     n_bytes: int = 0
     dropped: int = 0  #: hits and leaves that found no room while the bus was away
     retries: int = 0
-    last_error: str = ""
 
 
 class Publisher:
@@ -59,7 +59,7 @@ class Publisher:
 
     def __init__(self, source: bytes, waiting: Waiting, *, most_bytes: int = MAX_WAITING_BYTES) -> None:
         self.counts = Published()
-        self.is_away = False  #: the last attempt has failed
+        self.error = ""  #: why the last attempt has failed; empty: it has not
         self.taken: Callable[[], object] = lambda: None  #: called when all that waited was taken
         self.sent: Callable[[], object] = lambda: None  #: called when what was taken last is on the bus
         self.failed: Callable[[BusError], object] = lambda error: None  #: called after an attempt
@@ -71,10 +71,24 @@ class Publisher:
         self._begun = trio.Event()
         self._pieces: list[bytes] = []  #: being sent
         self._hits = 0
+        self._has_looked = False  #: the bus has answered in this attempt
+        self._n_refused = 0  #: attempts in a row at which the bus answered, and did not take what was sent
+        self._begun_s = self._sending_s = 0.0  #: when the oldest hit came: of those that wait, and that are being sent
         waiting.begun = self._wake
 
     def _wake(self) -> None:
+        self._begun_s = time.monotonic()
         self._begun.set()
+
+    @property
+    def is_away(self) -> bool:
+        """The last attempt has failed."""
+        return bool(self.error)
+
+    @property
+    def is_refused(self) -> bool:
+        """The bus answers, and does not take what is sent. Once may be the moment at which it went away."""
+        return self._n_refused > 1
 
     @property
     def is_idle(self) -> bool:
@@ -85,17 +99,25 @@ class Publisher:
     def waiting_bytes(self) -> int:
         return sum(map(len, self._pieces)) + self._waiting.n_bytes
 
+    @property
+    def waiting_ms(self) -> int:
+        """How old the oldest hit is that is not known to be on the bus; 0 if all are."""
+        if self.is_idle:
+            return 0
+        return round(1000 * (time.monotonic() - (self._sending_s if self._pieces else self._begun_s)))
+
     async def run(self, connect: Callable[[Callable[[Bus], Awaitable[None]]], Awaitable[None]]) -> None:
         """Send for ever, over connections that `connect` opens again and again."""
         pause_s = FIRST_PAUSE_S
         while True:
             n_sent = self.counts.entries
+            self._has_looked = False
             try:
                 await connect(self.send_all)
             except BusError as error:
                 self.counts.retries += 1
-                self.counts.last_error = str(error)
-                self.is_away = True
+                self.error = str(error)
+                self._n_refused = self._n_refused + 1 if self._has_looked else 0
                 self.failed(error)
             if self.counts.entries != n_sent:
                 pause_s = FIRST_PAUSE_S
@@ -106,17 +128,22 @@ class Publisher:
     async def send_all(self, bus: Bus) -> None:
         """Send what comes, for ever. Raises BusError."""
         await bus.look()
-        self.is_away = self.is_away and not self.is_idle
+        self._has_looked = True
+        if self.is_idle:
+            self._answered()
         while True:
             if not self._pieces:
                 await self._take()
             self.place = await bus.publish(self._source, *self._pieces)
-            self.is_away = False
+            self._answered()
             self.counts.entries += len(self._pieces)
             self.counts.hits += self._hits
             self.counts.n_bytes += sum(map(len, self._pieces))
             self._pieces, self._hits = [], 0
             self.sent()
+
+    def _answered(self) -> None:
+        self.error, self._n_refused = "", 0
 
     async def _take(self) -> None:
         """Wait until there is something, and a little longer; then take it."""
@@ -125,6 +152,7 @@ class Publisher:
             await self._begun.wait()
         if not self._waiting.has_piece:
             await trio.sleep(PACK_S)
+        self._sending_s, self._begun_s = self._begun_s, time.monotonic()
         while not self._pieces or (self._waiting.has_piece and len(self._pieces) < MOST_PIECES):
             frames, n_hits = self._waiting.take()
             self._pieces.append(frames)

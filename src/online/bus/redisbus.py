@@ -2,6 +2,8 @@
 
     XADD online:hits:PARTITION * s SOURCE f FRAMES
 
+    ZADD online:hits:windows:{online:hits:PARTITION} NOW WINDOW     for how long servers need the stream
+
 A stream is one key, so it is on one node at a time: the master that Sentinel names, or the node of a cluster that has
 its slot. Which one is asked whenever a connection is opened. A node that is no longer the right one says so, or hangs
 up, and that is an error like any other.
@@ -14,15 +16,17 @@ Invariants:
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 import trio
 from coredis import PureToken, Redis
 from coredis.commands.constants import CommandName
+from coredis.exceptions import RedisError
 
+from online.bus import tls
 from online.bus.entries import BEGINNING, Bus, BusError, Entry, Look, place_at
 from online.errors import ConfigError
 
@@ -31,6 +35,10 @@ ANSWER_S = 3.0
 
 #: The library logs each attempt as an error. What is worth telling, the replica tells once.
 logging.getLogger("coredis").setLevel(logging.CRITICAL)
+
+#: What may follow `?` in a url: always, and with Sentinel. More with TLS.
+_OPTIONS = ("replicas",)
+_SENTINEL = ("sentinel_user", "sentinel_password")
 
 _Result = TypeVar("_Result")
 
@@ -55,9 +63,28 @@ def check(url: str) -> None:
         raise ConfigError(f"{parts.scheme}:// takes one host; several are for redis+sentinel:// and redis+cluster://")
     if parts.scheme.endswith("+sentinel") and not parts.path.strip("/"):
         raise ConfigError("name the master that Sentinel watches: redis+sentinel://HOST[:PORT],.../MASTER[/DB]")
-    replicas = dict(parse_qsl(parts.query)).get("replicas", "0")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    _check_options(parts.scheme, options)
+    replicas = options.get("replicas", "0")
     if not (replicas.isascii() and replicas.isdigit()):
         raise ConfigError(f"?replicas={replicas} in the url of the bus is not a number")
+    try:
+        _tls(parts.scheme, options)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the url of the bus has files or values for TLS that cannot be used: {error}") from None
+
+
+def _check_options(scheme: str, options: Mapping[str, str]) -> None:
+    of_tls = tls.OPTIONS if scheme.startswith("rediss") else ()
+    known = [*_OPTIONS, *of_tls, *(_SENTINEL if scheme.endswith("+sentinel") else ())]
+    unknown = next((name for name in options if name not in known), None)
+    if unknown is not None:
+        raise ConfigError(f"the url of the bus has ?{unknown[:64]}=, but {scheme}:// takes only {', '.join(known)}")
+
+
+def _tls(scheme: str, options: Mapping[str, str]) -> tls.Context | None:
+    """Return how TLS is spoken, if it is. Raises OSError, or ValueError if an option has no such value."""
+    return tls.client_context(options) if scheme.startswith("rediss") else None
 
 
 async def connected(
@@ -65,17 +92,23 @@ async def connected(
 ) -> _Result:
     """See engines. `?replicas=N` in the url lets what is published wait for so many replicas of its node."""
     stream = stream_of(partition)
-    url, replicas = _without_replicas(url)
-    node = await _node(url, stream)
-    return await _at(node, lambda client: work(RedisBus(client, stream, replicas=replicas)))
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    try:
+        context = _tls(parts.scheme, options)
+    except (OSError, ValueError) as error:  # a file that is no longer there
+        raise BusError(f"files for TLS cannot be used: {error}") from None
+    node = await _node(urlunsplit(parts._replace(query="")), stream, options, context)
+    replicas = int(options.get("replicas", "0"))
+    return await _at(node, context, lambda client: work(RedisBus(client, stream, replicas=replicas)))
 
 
-async def _at(url: str, work: Callable[[Any], Awaitable[_Result]]) -> _Result:
+async def _at(url: str, context: tls.Context | None, work: Callable[[Any], Awaitable[_Result]]) -> _Result:
     """Do some work with a client of one node. Raises BusError."""
     failures: list[Exception] = []
     try:
-        await _reach(url)
-        client: Any = Redis.from_url(url, connect_timeout=ANSWER_S)
+        await _reach(url, context)
+        client: Any = Redis.from_url(url, connect_timeout=ANSWER_S, ssl_context=context, decode_components=True)
         async with client:
             try:
                 return await work(client)
@@ -86,27 +119,27 @@ async def _at(url: str, work: Callable[[Any], Awaitable[_Result]]) -> _Result:
     raise failures[0]
 
 
-async def _reach(url: str) -> None:
-    """See if somebody listens there: where nobody does, the library leaves things open behind it."""
-    parts = urlsplit(url)
-    with trio.fail_after(ANSWER_S):
-        stream = await trio.open_tcp_stream(parts.hostname or "", parts.port or 6379)
-    await stream.aclose()
+async def _reach(url: str, context: tls.Context | None) -> None:
+    """See if somebody listens there: where nobody does, the library leaves things open behind it.
 
-
-def _without_replicas(url: str) -> tuple[str, int]:
-    """Take the number of replicas out of a url.
-
-    >>> _without_replicas("redis://a/0?replicas=1")
-    ('redis://a/0', 1)
+    TLS is spoken to the end: the library does not say what is wrong with it, and Redis logs it if somebody hangs up.
     """
     parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query))
-    replicas = int(query.pop("replicas", "0"))
-    return urlunsplit(parts._replace(query=urlencode(query))), replicas
+    where = parts.hostname or "", parts.port or 6379
+    with trio.fail_after(ANSWER_S):
+        if context is None:
+            await (await trio.open_tcp_stream(*where)).aclose()
+            return
+        stream = await trio.open_ssl_over_tcp_stream(*where, ssl_context=context)
+        try:
+            await stream.do_handshake()
+        except trio.BrokenResourceError as error:
+            raise BusError(tls.told(error.__cause__)) from None
+        finally:
+            await stream.aclose()
 
 
-async def _node(url: str, stream: bytes) -> str:
+async def _node(url: str, stream: bytes, options: Mapping[str, str], context: tls.Context | None) -> str:
     """Return the url of the node that has a stream. Raises BusError if none of the hosts knows."""
     parts = urlsplit(url)
     scheme, _, kind = parts.scheme.partition("+")
@@ -115,7 +148,7 @@ async def _node(url: str, stream: bytes) -> str:
     login, at, hosts = parts.netloc.rpartition("@")
     master, _, db = parts.path.strip("/").partition("/")
     if kind == "sentinel":
-        path, login_there, default_port, ask = f"/{db or 0}", "", 26379, partial(_master, name=master)
+        path, login_there, default_port, ask = f"/{db or 0}", _login(options), 26379, partial(_master, name=master)
     else:
         path, login_there, default_port, ask = "/0", login + at, 6379, partial(_owner, stream=stream)
     failures = []
@@ -123,12 +156,18 @@ async def _node(url: str, stream: bytes) -> str:
         host, port = _address(address, default_port)
         there = parts._replace(scheme=scheme, netloc=f"{login_there}{_netloc(host, port)}", path="/0")
         try:
-            found, port = await _at(urlunsplit(there), ask)
+            found, port = await _at(urlunsplit(there), context, ask)
         except BusError as error:
             failures.append(f"{_netloc(host, port)}: {error}")
             continue
         return urlunsplit(parts._replace(scheme=scheme, netloc=f"{login}{at}{_netloc(found or host, port)}", path=path))
     raise BusError("; ".join(failures))
+
+
+def _login(options: Mapping[str, str]) -> str:
+    """Return how we log in to Sentinel, as in a url."""
+    user, password = (quote(options.get(name, ""), safe="") for name in _SENTINEL)
+    return f"{user}:{password}@" if user or password else ""
 
 
 def _address(address: str, default_port: int) -> tuple[str, int]:
@@ -175,7 +214,11 @@ async def _bounded(ask: Callable[[], Awaitable[_Result]], wait_ms: int = 0) -> _
 
 
 def _told(error: BaseException) -> str:
-    return str(error) or repr(error)
+    """Say what went wrong. Errors that are none of Redis or of the network may quote anything, and are only named."""
+    if isinstance(error, trio.TooSlowError):
+        return f"no answer within {ANSWER_S:g} s"
+    text = str(error) if isinstance(error, BusError | RedisError | OSError) else ""
+    return text or type(error).__name__
 
 
 def _first(error: BaseException) -> BaseException:
@@ -191,12 +234,14 @@ class RedisBus(Bus):
         """Use a client that is open. What is published is there when so many `replicas` of the node have it."""
         self._client = client
         self._stream = stream
+        self._windows = b"%s:windows:{%s}" % (stream.rpartition(b":")[0], stream)  # on the same node of a cluster
         self._replicas = replicas
 
     async def publish(self, source: bytes, *entries: bytes) -> bytes:
         async def add() -> bytes:
             n_have = self._replicas
-            async with self._client.pipeline(transaction=False) as pipeline:
+            # The library would quote all that was to be written in the error that it raises itself.
+            async with self._client.pipeline(transaction=False, raise_on_error=False) as pipeline:
                 added = [pipeline.xadd(self._stream, {b"s": source, b"f": frames}) for frames in entries]
                 waited = pipeline.wait(self._replicas, round(500 * ANSWER_S)) if self._replicas else None
             place: bytes = [await each for each in added][-1]
@@ -223,12 +268,31 @@ class RedisBus(Bus):
     async def at(self, at_ms: int) -> bytes:
         return place_at(at_ms)
 
-    async def trim(self, before_ms: int) -> None:
+    async def trim(self, window_s: int, *, is_reader: bool = True) -> set[int]:
+        now_ms = await self._now_ms()
+        failures = []
+        if is_reader:
+            try:
+                await _bounded(lambda: self._client.zadd(self._windows, {str(window_s): now_ms}))
+            except BusError as error:  # a bus that is full has to let go all the same
+                failures.append(error)
+        told = await _bounded(lambda: self._client.zrange(self._windows, 0, -1, withscores=True))
+        told_ms = {int(name): at_ms for name, at_ms in told if name.isdigit()}
+        windows = {window for window, at_ms in told_ms.items() if now_ms - at_ms <= 2000 * window}
+        if is_reader or not windows:
+            windows.add(window_s)
+        before_ms = now_ms - 2000 * max(windows)
         await _bounded(
             lambda: self._client.xtrim(
                 self._stream, PureToken.MINID, before_ms, trim_operator=PureToken.APPROXIMATELY
             )
         )
+        if failures:
+            raise failures[0]
+        return windows
+
+    async def _now_ms(self) -> int:
+        return await _bounded(lambda: self._client.create_request(CommandName.TIME, callback=_milliseconds))
 
     async def look(self) -> Look:
         try:
@@ -237,7 +301,7 @@ class RedisBus(Bus):
             if "no such key" not in str(error):
                 raise
             info = {}
-        now_ms = await _bounded(lambda: self._client.create_request(CommandName.TIME, callback=_milliseconds))
+        now_ms = await self._now_ms()
         first = info.get("first-entry")
         return Look(
             now_ms=now_ms,
@@ -261,7 +325,12 @@ class RedisBus(Bus):
                 f"the bus deletes keys when its memory is full (maxmemory-policy {policy}), all hits at once may go; "
                 "set it to noeviction"
             )
-        if texts.get("appendonly") == "no" and not texts.get("save"):
+        if texts.get("appendonly") == "no" and texts.get("save"):
+            warnings.append(
+                f"the bus writes to disk only now and then (appendonly no, save {texts['save']}): when it is started "
+                "again after a crash, what came since is gone until servers have published it again; set appendonly yes"
+            )
+        elif texts.get("appendonly") == "no":
             warnings.append(
                 "the bus keeps nothing on disk (appendonly no): when it is started again it is empty, and servers "
                 "that start before others have published again know nobody; set appendonly yes"

@@ -38,6 +38,9 @@ UNANSWERED = "this is a relay, which hands hits on to the bus and does not know 
 #: How often the clock's step is looked at: as often as the server follows the wall clock.
 CLOCK_S = 1.0
 
+#: How often the stream is trimmed.
+TRIM_EVERY_S = 30.0
+
 FAREWELL_S = 1.0
 
 
@@ -57,7 +60,7 @@ class Relay(Part):
         self.publisher = Publisher(self.source, self.trail)
         self.publisher.failed, self.publisher.lost, self.publisher.sent = self._failed, self._lost, self._sent
         self._sites, self._service = sites, service
-        self._is_told = False  #: that the bus is away
+        self._told = ""  #: what was said last of a bus that does not take hits
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -80,6 +83,7 @@ class Relay(Part):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.publisher.run, self._connect)
             nursery.start_soon(self._follow_clock)
+            nursery.start_soon(self._trim)
             try:
                 await trio.sleep_forever()
             finally:
@@ -104,6 +108,19 @@ class Relay(Part):
             self.trail.clock_step_ms = self._service.clock_step_ms
             await trio.sleep(CLOCK_S)
 
+    async def _trim(self) -> None:
+        """Let go what nobody needs, for ever: perhaps no server runs that does so."""
+        warned = ""
+        while True:
+            await trio.sleep(TRIM_EVERY_S)
+            try:
+                await self._connected(lambda bus: bus.trim(self._sites.window_s, is_reader=False))
+                warned = ""
+            except BusError as error:
+                if str(error) != warned and not self.publisher.is_away:
+                    logger.warning("bus %s cannot be trimmed: %s", engines.shown(self.url), error)
+                    warned = str(error)
+
     async def _say_farewell(self) -> None:
         rest = self.publisher.take_rest()
         if rest:
@@ -113,14 +130,15 @@ class Relay(Part):
                 logger.warning("bus: the newest hits are not on it: %s", error)
 
     def _failed(self, error: BusError) -> None:
-        if not self._is_told:
-            logger.warning("bus %s cannot be reached, trying again: %s", engines.shown(self.url), error)
-        self._is_told = True
+        told = "takes no hits" if self.publisher.is_refused else "cannot be reached"
+        if told != self._told:
+            logger.warning("bus %s %s, trying again: %s", engines.shown(self.url), told, error)
+        self._told = told
 
     def _sent(self) -> None:
-        if self._is_told:
-            logger.info("bus %s answers again", engines.shown(self.url))
-        self._is_told = False
+        if self._told:
+            logger.info("bus %s takes hits again", engines.shown(self.url))
+        self._told = ""
         if self.trail.is_incomplete:
             self.trail.forget_incomplete()
             logger.error("bus: out of memory, some hits were dropped")

@@ -23,7 +23,7 @@ Invariants:
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Protocol
@@ -65,8 +65,11 @@ CLOCK_MS = 1_000
 #: A gap in time between entries from which on we look whether our place is still there.
 JUMP_MS = 100
 
-#: How long a start waits for a bus that does not answer.
+#: How long a start waits for a bus that does not answer, if the state directory has nearly all that stands there.
 START_S = 3.0
+
+#: How long a hit waits for a bus that does not take it, with --bus-ack yes.
+ACK_S = 5.0
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 
@@ -124,8 +127,11 @@ class Replica(Part):
         self.place = BEGINNING  #: of the entry that was applied last
         self._given = BEGINNING  #: of the entry of ours that the bus took last
         self._lacks_ours = False  #: the log ended before that when we looked
-        self.is_away = True
-        self.last_error = ""
+        self.is_away = True  #: it was not read when we tried last
+        self._reading_error = ""  #: why
+        self._healing_error = ""  #: why it did not take what heals a gap
+        self._is_refusal_told = False
+        self._stuck_s: float | None = None  #: since when it takes nothing
         self.retries = self.gaps = self.dumps = 0
         self.clock_offset_ms = 0  #: of the bus less ours, if it matters
         self.waits = config.bus_ack == "yes"
@@ -136,6 +142,8 @@ class Replica(Part):
         self._places = Places(keeper, self._what_is_taken(config)) if keeper is not None else None
         self._seen_s = -1.0  #: when the bus answered last
         self._look_s = self._trim_s = 0.0
+        self._begun_s = 0.0
+        self._wait_s = float(config.bus_wait_s)
         self._look: Look | None = None
         self._level: tuple[int, int] | None = None  #: entries of the log, and applied ones, when there was no lag
         self._is_ready = False
@@ -147,6 +155,7 @@ class Replica(Part):
         self._warned: set[str] = set()
         self._refusal: str | None = None
         self._has_loaded = False
+        self._knows_window = False  #: of its own
         self.before_ready: Callable[[], Awaitable[None]] | None = None  #: reads what else must be there
 
     def _what_is_taken(self, config: Config) -> str:
@@ -184,18 +193,31 @@ class Replica(Part):
             self._gate.journal.follow(index, name)
 
     async def load(self) -> None:
-        """Read the window. A bus that is away is not waited for longer than START_S."""
+        """Read the window. A bus that cannot be read is not waited for longer than --bus-wait."""
         self._service.loading = "the bus is being read"
         if self._sites.statistics().users:
             self._want_dump()  # a crash may have kept some of them from being published
-        self._seen_s = trio.current_time()
+        self._begun_s = self._seen_s = trio.current_time()
         self._kept = self._places.kept() if self._places is not None else None
-        while not self._is_ready and trio.current_time() - self._seen_s < START_S:
+        wall_ms = self._service.wall_of(self._now_ms())
+        if self._kept is not None and wall_ms - time_of(self._kept) <= 1000 * self._wait_s:
+            self._wait_s, self._knows_window = min(START_S, self._wait_s), True  # it lacks no more than it would wait
+        until_s, n_read, pause_s = self._seen_s + self._wait_s, 0, FIRST_PAUSE_S
+        while not self._is_ready:
             try:
                 await self._connected(self._catch_up)
             except BusError as error:
                 self._failed(error)
-                await trio.sleep(FIRST_PAUSE_S)
+                if self.follower.entries > n_read:
+                    until_s, n_read = trio.current_time() + self._wait_s, self.follower.entries
+                left_s = until_s - trio.current_time()
+                if left_s <= 0:
+                    break
+                if self.retries == 1:
+                    logger.warning("bus %s: waiting for it, %.0f s at most", engines.shown(self.url), left_s)
+                self._service.loading = f"the bus cannot be read, without it in {left_s:.0f} s (--bus-wait)"
+                await trio.sleep(min(pause_s, left_s))
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         if not self._is_ready:
             logger.warning("bus %s: serving without it until it answers", engines.shown(self.url))
         if self.before_ready is not None:
@@ -212,6 +234,8 @@ class Replica(Part):
             nursery.start_soon(self.publisher.run, self._connect)
             nursery.start_soon(self._dump_when_wanted)
             nursery.start_soon(self._note_places)
+            if self._gate is not None:
+                nursery.start_soon(self._end_waits, self._gate)
             try:
                 await trio.sleep_forever()
             finally:
@@ -250,10 +274,47 @@ class Replica(Part):
     async def _connect(self, work: Callable[[Bus], Awaitable[None]]) -> None:
         await self._connected(work)
 
-    # Reading
+    # What is said of it
+
+    @property
+    def is_refused(self) -> bool:
+        """The bus is read, and takes nothing."""
+        return not self.is_away and (self.publisher.is_refused or bool(self._healing_error))
+
+    @property
+    def status(self) -> str:
+        """Return how it is, in a word."""
+        if self.is_away:
+            return "away"
+        if self.is_refused:
+            return "refusing"
+        return "ok" if self._is_ready else "reading"
+
+    @property
+    def error(self) -> str:
+        """Return what is wrong now, and on which side."""
+        if self.is_away and self._reading_error:
+            return f"reading: {self._reading_error}"
+        writing = self.publisher.error or self._healing_error
+        return f"writing: {writing}" if writing else ""
+
+    def unready(self) -> str | None:
+        """Say why nobody should ask yet, though it answers: it has not read the window, nor been here for one."""
+        if self._is_ready or self._knows_window:
+            return None
+        if trio.current_time() - self._begun_s >= self._sites.window_s:
+            return None
+        return "the bus was not read since the start, and users whom others know are missing"
 
     @property
     def lag_ms(self) -> int:
+        """How old the oldest hit may be that is not here though it is on the bus, or not there though it is here."""
+        return max(self._behind_ms, self.publisher.waiting_ms)
+
+    # Reading
+
+    @property
+    def _behind_ms(self) -> int:
         """How old the oldest entry may be that was not applied; while the bus is away, how long it has been."""
         if self.is_away or self._look is None:
             return round(1000 * (trio.current_time() - self._seen_s)) if self._seen_s >= 0 else 0
@@ -397,12 +458,30 @@ class Replica(Part):
         logger.warning("bus %s: %s; publishing everybody who is known here", engines.shown(self.url), what)
 
     async def _call_and_trim(self, bus: Bus) -> None:
-        if self._is_call_wanted:
-            self._is_call_wanted = False
-            await bus.publish(self.source, b"")
-        if trio.current_time() - self._trim_s >= TRIM_EVERY_S and self._look is not None:
-            self._trim_s = trio.current_time()
-            await bus.trim(self._look.now_ms - 2000 * self._sites.window_s)
+        """Ask for what is missing, and let go what nobody needs. A bus that takes nothing is read for all that."""
+        try:
+            if self._is_call_wanted:
+                await bus.publish(self.source, b"")
+                self._is_call_wanted = False
+                self._healing_error = ""
+            if trio.current_time() - self._trim_s >= TRIM_EVERY_S:
+                self._trim_s = trio.current_time()
+                self._compare_windows(await bus.trim(self._sites.window_s))
+                self._healing_error = ""
+        except BusError as error:
+            self._not_healed(error)
+
+    def _compare_windows(self, windows: Collection[int]) -> None:
+        """Warn if servers of the bus have different windows."""
+        told = ", ".join(f"{window_s} s" for window_s in sorted(windows))
+        if len(windows) > 1 and told not in self._warned:
+            self._warned.add(told)
+            logger.warning(
+                "bus %s: servers have different windows (%s), and count differently; give all the same --window. "
+                "The stream is kept for twice the longest",
+                engines.shown(self.url),
+                told,
+            )
 
     async def _apply(self, entries: list[Entry]) -> None:
         await self.apply_by(self.follower, entries)
@@ -468,36 +547,68 @@ class Replica(Part):
         self.follower.step_to(step_ms)
 
     def _answered(self) -> None:
-        if self.is_away and self.last_error:
+        if self.is_away and self._reading_error:
             logger.info("bus %s answers again", engines.shown(self.url))
-        self.is_away = False
+        self.is_away, self._reading_error = False, ""
         self._seen_s = trio.current_time()
-        if self._refusal is not None and not self.publisher.is_away:
-            if self._service.refusing == self._refusal:
+        self._tell_refusal()
+        if not self.publisher.is_away:
+            self._stuck_s = None
+            if self._refusal is not None and self._service.refusing == self._refusal:
                 self._service.refusing = None
             self._refusal = None
 
     def _failed(self, error: BusError) -> None:
         self.retries += 1
-        if not self.is_away or not self.last_error:
+        if not self.is_away or not self._reading_error:
             logger.warning("bus %s cannot be reached, trying again: %s", engines.shown(self.url), error)
-        self.is_away = True
-        self.last_error = str(error)
+        self.is_away, self._reading_error, self._healing_error = True, str(error), ""
         self._refuse()
 
     # Publishing
 
     def _refuse(self) -> None:
-        """Take no hits that the bus would have to have."""
-        if self.waits and self._service.refusing is None:
-            why = self.last_error or self.publisher.counts.last_error
-            self._refusal = f"the bus does not take hits ({why}) and hits are to be on it; try again later"
+        """Take no hits that the bus would have to have, and say why it does not take them now."""
+        if not self.waits:
+            return
+        if self._stuck_s is None:
+            self._stuck_s = trio.current_time()
+        if self._service.refusing in (None, self._refusal):
+            self._refusal = f"the bus does not take hits ({self.error}) and hits are to be on it; try again later"
             self._service.refusing = self._refusal
 
     def _not_sent(self, error: BusError) -> None:
         self._echoes.failed()
+        self._tell_refusal()
+        self._refuse()
+
+    def _not_healed(self, error: BusError) -> None:
+        self.retries += 1
         if not self.is_away:
-            self._refuse()
+            self._healing_error = str(error)
+        self._tell_refusal()
+
+    def _tell_refusal(self) -> None:
+        """Say once that the bus takes nothing, and once that it does again."""
+        if self.is_away or self.is_refused == self._is_refusal_told:
+            return
+        self._is_refusal_told = self.is_refused
+        if self.is_refused:
+            logger.warning("bus %s takes no hits, trying again: %s", engines.shown(self.url), self.error)
+        elif not self.publisher.is_away:
+            logger.info("bus %s takes hits again", engines.shown(self.url))
+
+    async def _end_waits(self, gate: Answers) -> None:
+        """End connections whose hits wait too long for a bus that does not take them, for ever.
+
+        Nobody knows if it has them. Who asks again gets MISCONF.
+        """
+        while True:
+            await trio.sleep(ACK_S / 10)
+            if self._stuck_s is not None and trio.current_time() - self._stuck_s > ACK_S:
+                gate.journal.flush()
+                gate.journal.abandon()
+                gate.answers_may_leave()
 
     def _taken(self) -> None:
         self.forgetting.taken()
@@ -508,6 +619,7 @@ class Replica(Part):
             self._taken_turn = self._gate.journal.turn
 
     def _sent(self) -> None:
+        self._tell_refusal()
         self._given = max(self._given, self.publisher.place, key=order)
         self._echoes.sent(self.publisher.place)
         self.forgetting.sent()
@@ -550,9 +662,9 @@ class Replica(Part):
             self._dump_wanted = trio.Event()
             try:
                 await self._connected(self._dump)
+                self._healing_error = ""
             except BusError as error:
-                self.retries += 1
-                self.last_error = str(error)
+                self._not_healed(error)
                 self._echoes.failed()
                 self._dump_wanted.set()
             await trio.sleep(DUMP_REST_S)

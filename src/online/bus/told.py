@@ -17,14 +17,16 @@ class Following(Protocol):
     follower: Follower
     source: bytes
     place: bytes
-    is_away: bool
-    last_error: str
     retries: int
     gaps: int
     dumps: int
     clock_offset_ms: int
     waits: bool
 
+    @property
+    def status(self) -> str: ...
+    @property
+    def error(self) -> str: ...
     @property
     def lag_ms(self) -> int: ...
     @property
@@ -34,8 +36,8 @@ class Following(Protocol):
 def lines(replica: Following) -> Iterator[tuple[str, object]]:
     """Yield the lines of INFO bus."""
     published, follower = replica.publisher.counts, replica.follower
-    yield "bus_status", "away" if replica.is_away else "ok"
-    yield "bus_last_error", replica.last_error or published.last_error
+    yield "bus_status", replica.status
+    yield "bus_last_error", replica.error
     yield "bus_ack", "yes" if replica.waits else "no"
     yield "source", replica.source.decode()
     yield "place", replica.place.decode()
@@ -55,9 +57,10 @@ def lines(replica: Following) -> Iterator[tuple[str, object]]:
 
 def relayed(publisher: Publisher, source: bytes) -> Iterator[tuple[str, object]]:
     """Yield the lines of INFO bus of a relay: a part of those of a replica."""
-    yield "bus_status", "away" if publisher.is_away else "ok"
-    yield "bus_last_error", publisher.counts.last_error
+    yield "bus_status", ("refusing" if publisher.is_refused else "away") if publisher.is_away else "ok"
+    yield "bus_last_error", publisher.error
     yield "source", source.decode()
+    yield "lag_ms", publisher.waiting_ms
     yield from _published(publisher)
     yield "retries", publisher.counts.retries
 

@@ -95,7 +95,7 @@ def is_secret(setting: Setting, value: Any) -> bool:
 
     The url of a bus is secret if it has a user, or an option such as a password.
 
-    >>> [is_secret(BY_NAME["bus"], f"redis://{rest}") for rest in ("a/0", ":b@a/0", "a/0?ssl_password=b")]
+    >>> [is_secret(BY_NAME["bus"], f"redis://{rest}") for rest in ("a/0", ":b@a/0", "a/0?sentinel_password=b")]
     [False, True, True]
     """
     if setting.kind is BUS:

@@ -92,8 +92,12 @@ def _disk(kept: Mapping[str, str], history: Mapping[str, str]) -> Iterator[Findi
 def _bus(rows: Mapping[str, str]) -> Iterator[Finding]:
     if not rows:
         return
-    if rows.get("bus_status") == "ok":
+    status = rows.get("bus_status")
+    if status in ("ok", "reading"):
         yield Finding(OK, "bus", f"reached; this server is {number(rows, 'lag_ms'):,} ms behind")
+    elif status == "refusing":
+        text = f"it takes no hits: {rows.get('bus_last_error')}"
+        yield Finding(PROBLEM, "bus", text, "see that Redis or Valkey has memory left (maxmemory), and is a master")
     else:
         text = f"away: {rows.get('bus_last_error') or 'it does not answer'}"
         yield Finding(PROBLEM, "bus", text, "see that Redis or Valkey runs, and that this machine reaches it")

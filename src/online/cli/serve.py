@@ -170,6 +170,7 @@ def assemble(config: Config, *, clock: Clock | None = None) -> Server:
         if config.map is not None:
             server.attach(_division(config.map, config.partition, server, replica))
         server.attach(replica)
+        server.verbs.unready = replica.unready
     elif config.map is not None:
         raise ConfigError("map needs a bus, too: users who come from another partition are read from it")
     if config.syslog:

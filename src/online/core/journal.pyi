@@ -66,6 +66,8 @@ class Journal:
         """Take note that all turns up to this one are on the disk."""
     def published(self, turn: int) -> None:
         """Take note that all turns up to this one are on the bus."""
+    def abandon(self) -> None:
+        """Take note that the answers of all turns that are not on the bus must not leave."""
     def give_up(self, *, is_lost: bool) -> None:
         """Write nothing more until `begin`.
 

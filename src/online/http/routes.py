@@ -242,6 +242,7 @@ class Routes:
 
     async def _readyz(self, exchange: Exchange) -> Response:
         why = self._shared.service.loading or ("the server stops" if self._is_stopping() else None)
+        why = why or self._shared.unready()
         return problem(503, "LOADING", why) if why else Response(200, b"ready\n", b"text/plain")
 
     async def _metrics(self, exchange: Exchange) -> Response:

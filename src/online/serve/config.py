@@ -71,6 +71,7 @@ class Config:
     on_disk_error: str = "continue"
     bus: str | None = field(default=None, repr=False)  #: may have a password in it
     bus_ack: str = "no"
+    bus_wait_s: int = 60  #: seconds that a start waits for a bus that cannot be read
     partition: int = 0  #: whose stream of the bus
     map: Path | None = None  #: of partitions
     history: int = 400  #: days; 0: none is kept

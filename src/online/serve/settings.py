@@ -309,6 +309,7 @@ SETTINGS = (
     Setting("partition", number(0, MAX_PARTITION), "which part of the users is shared on the bus, docs/scale.md"),
     Setting("map", FILE, "the map of partitions (TOML): hits of users whom it gives to others are refused"),
     Setting("bus_ack", word("no", "yes"), "yes: hits are answered when the bus has them, and refused while it is away"),
+    Setting("bus_wait", whole_seconds(0, 24 * 3600), "how long a start waits for a bus that cannot be read"),
     Setting("tls_cert", FILE, "a certificate chain (PEM); TCP ports then speak TLS"),
     Setting("tls_key", FILE, "the private key of the certificate (PEM)"),
     Setting("unix_mode", MODE, "permissions of Unix sockets, such as 660"),

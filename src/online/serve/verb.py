@@ -57,6 +57,7 @@ class Shared:
         self.delays = Delays()
         self.run_id = secrets.token_hex(20)  #: another for each start
         self.started_ms: int | None = None  #: index time; the server sets it
+        self.unready: Callable[[], str | None] = lambda: None  #: why it answers, and is not to be asked yet
         self.tcp_port = 0  #: of the first listener on TCP; the server sets it
         self.past: Remembering | None = None  #: what was; None: nobody keeps it
         self.clock_steps = 0
