@@ -10,6 +10,7 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from itertools import count
+from socket import SOCK_STREAM
 from ssl import SSLContext
 from time import time_ns
 from types import TracebackType
@@ -180,16 +181,21 @@ class AsyncClient:
     async def _at_first(self, action: Callable[[Address], Awaitable[T]]) -> T:
         """Do something at the first server that can be reached, within the time for a call."""
         deadline_s = None if self.timeout is None else anyio.current_time() + self.timeout
-        waiting = self._servers.in_order()
+        tried: list[Address] = []
         while True:
-            address = waiting.pop(0)
+            waiting = [each for each in self._servers.in_order() if each not in tried]
+            address = waiting[0]
             left_s = None if deadline_s is None else max(0.0, deadline_s - anyio.current_time())
-            limit_s = share_s(left_s, len(waiting) + 1, without_limit_s=DEFAULT_TIMEOUT_S)
+            limit_s = share_s(left_s, len(waiting), without_limit_s=DEFAULT_TIMEOUT_S)
             try:
+                if self._servers.is_unsure(address):
+                    self._servers.found(address, await self._within(limit_s, address, _hosts_of))
+                    continue
                 answer = await self._within(limit_s, address, action)
             except FAILURES:
                 self._servers.failed(address)
-                if not waiting:
+                tried.append(address)
+                if not set(self._servers.in_order()) - set(tried):
                     raise
                 continue
             self._servers.answered(address)
@@ -331,9 +337,9 @@ async def _open(address: Address, tls: SSLContext | None) -> ByteStream:
         if address.path:
             return await anyio.connect_unix(address.path)
         if tls is None:
-            return await anyio.connect_tcp(address.host, address.port)
+            return await anyio.connect_tcp(address.at or address.host, address.port)
         return await anyio.connect_tcp(
-            address.host,
+            address.at or address.host,
             address.port,
             ssl_context=tls,
             tls_hostname=address.host,
@@ -341,6 +347,17 @@ async def _open(address: Address, tls: SSLContext | None) -> ByteStream:
         )
     except (anyio.BrokenResourceError, anyio.EndOfStream, OSError) as error:
         raise cannot_connect(address, _reason(error)) from error
+
+
+async def _hosts_of(address: Address) -> list[str]:
+    """Look up a server's name. Raises ConnectionFailed if it cannot be, and nothing is known of it."""
+    try:
+        found = await anyio.getaddrinfo(address.host, address.port, type=SOCK_STREAM)
+    except OSError as error:
+        if address.at:
+            return []
+        raise cannot_connect(address, error.strerror or error) from error
+    return [str(where[0]) for *_, where in found]
 
 
 def _reason(error: BaseException) -> object:

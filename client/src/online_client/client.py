@@ -218,15 +218,20 @@ class Client:
         """Do something at the first server that can be reached, within the time for a call."""
         notice_fork()
         deadline = _Deadline(self.address, self.timeout)
-        waiting = self._servers.in_order()
+        tried: list[Address] = []
         while True:
-            address = waiting.pop(0)
-            left_s = share_s(deadline.left_s(), len(waiting) + 1, without_limit_s=DEFAULT_TIMEOUT_S)
+            waiting = [each for each in self._servers.in_order() if each not in tried]
+            address = waiting[0]
             try:
+                if self._servers.is_unsure(address):
+                    self._servers.found(address, _hosts_of(address))
+                    continue
+                left_s = share_s(deadline.left_s(), len(waiting), without_limit_s=DEFAULT_TIMEOUT_S)
                 answer = action(address, _Deadline(address, left_s, self.timeout))
             except FAILURES:
                 self._servers.failed(address)
-                if not waiting:
+                tried.append(address)
+                if not set(self._servers.in_order()) - set(tried):
                     raise
                 continue
             self._servers.answered(address)
@@ -402,15 +407,20 @@ def _open(address: Address, tls: "ssl.SSLContext | None", deadline: _Deadline) -
 
 
 def _open_tcp(address: Address, deadline: _Deadline) -> socket.socket:
-    """Connect to the first of the host's addresses that takes it; the error is the last one's."""
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    for family, kind, _, _, where in found[:-1]:
-        try:
-            return _connected(family, kind, where, deadline)
-        except OSError:
-            deadline.left_s()
-    family, kind, _, _, where = found[-1]
+    found = socket.getaddrinfo(address.at or address.host, address.port, type=socket.SOCK_STREAM)
+    family, kind, _, _, where = found[0]
     return _connected(family, kind, where, deadline)
+
+
+def _hosts_of(address: Address) -> list[str]:
+    """Look up a server's name. Raises ConnectionFailed if it cannot be, and nothing is known of it."""
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        if address.at:
+            return []
+        raise cannot_connect(address, error.strerror or error) from error
+    return [str(where[0]) for *_, where in found]
 
 
 def _connected(family: int, kind: int, where: Any, deadline: _Deadline) -> socket.socket:
