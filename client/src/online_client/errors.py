@@ -14,6 +14,7 @@
         ├── NotPermittedError  NOPERM    the token does not allow it
         ├── LoadingError  LOADING   it is still reading its state
         ├── DiskRefusedError  MISCONF    its disk fails, and it refuses hits that could be lost
+        ├── PartialError  PARTIAL   a part of the users is not known, as its servers do not answer
         └── FramingError  PROTO     a message broke its limits; it closed the connection
 
 An argument that no server could take, such as a user that is neither text nor a number or a time without a
@@ -90,6 +91,10 @@ class DiskRefusedError(ServerError):
     """The server's disk fails, and its operator has told it to refuse hits that could be lost."""
 
 
+class PartialError(ServerError):
+    """Servers that know a part of the users do not answer; hits of other users may have been taken."""
+
+
 class FramingError(ServerError):
     """A message broke the server's limits; it closed the connection."""
 
@@ -103,6 +108,7 @@ _BY_CODE: Mapping[str, type[ServerError]] = {
     "NOPERM": NotPermittedError,
     "LOADING": LoadingError,
     "MISCONF": DiskRefusedError,
+    "PARTIAL": PartialError,
     "PROTO": FramingError,
 }
 

@@ -5,6 +5,5 @@
     asking      a question on its way to partitions, and back       -> merging, partitions
     partitions  the lines to all partitions, by site                -> lines
     lines       a connection to the servers of a partition
-    merging     answers of partitions -> one answer                 -> cursors
-    cursors     where a list goes on, over all partitions
+    merging     answers of partitions -> one answer; cursors are those of the client (online_client/cursors.py)
 """
