@@ -80,11 +80,8 @@ cdef bint core_open(Core* core, Purse* purse, const uint64_t* secrets) noexcept 
     core.cursor_key.k0, core.cursor_key.k1 = secrets[2], ~secrets[3]  # another key, though a short seed repeats
     core.now_ms = core.window_s * 1000 - 1000  # so the window begins at 0
     core.visits_from_ms = INT64_MIN
-    if not purse_take(purse, core.window_s * sizeof(Second)):
-        return False
-    core.seconds = <Second*>calloc(core.window_s, sizeof(Second))
+    core.seconds = new_seconds(purse, core.window_s)
     if core.seconds == NULL:
-        purse_give(purse, core.window_s * sizeof(Second))
         return False
     if not (skiplist_open(&core.skiplist, purse)
             and table_open(&core.users, purse) and table_open(&core.pages, purse)):
@@ -93,6 +90,31 @@ cdef bint core_open(Core* core, Purse* purse, const uint64_t* secrets) noexcept 
     core.unnamed = skiplist_new(&core.skiplist, HEAD, NO_NAME, 0, MAX_HEIGHT)
     core.urls = skiplist_new(&core.skiplist, HEAD, NO_NAME, 0, MAX_HEIGHT)
     return core.named != NO_REF and core.unnamed != NO_REF and core.urls != NO_REF
+
+
+cdef Second* new_seconds(Purse* purse, int64_t window_s) noexcept nogil:
+    """Return the empty seconds of a window, or NULL if there is no memory."""
+    cdef Second* seconds
+    if not purse_take(purse, window_s * sizeof(Second)):
+        return NULL
+    seconds = <Second*>calloc(window_s, sizeof(Second))
+    if seconds == NULL:
+        purse_give(purse, window_s * sizeof(Second))
+    return seconds
+
+
+cdef bint core_set_window(Core* core, int64_t window_s) noexcept nogil:
+    """Go by another window; False if there is no memory, and nothing has changed. Requires: there are no sessions."""
+    cdef Purse* purse = core.skiplist.arena.purse
+    cdef Second* seconds = new_seconds(purse, window_s)
+    if seconds == NULL:
+        return False
+    purse_give(purse, core.window_s * sizeof(Second))
+    free(core.seconds)
+    core.seconds, core.window_s = seconds, window_s
+    core.now_ms = max(core.now_ms, window_s * 1000 - 1000)  # as in core_open
+    core.first_ms = (core.now_ms // 1000 - window_s + 1) * 1000
+    return True
 
 
 cdef void core_close(Core* core) noexcept nogil:

@@ -20,7 +20,8 @@ Answer for a site whose users are divided among servers. A gateway asks the serv
 they answer, exactly. It sends hits to the owners of the users. If a partition does not answer, questions are answered
 with the error PARTIAL, never with too small a number. It keeps nobody in memory. SIGHUP makes it read the map again.
 
-The settings are those of `online serve`, but for --state, --bus, --http and --syslog. --map is needed."""
+The settings are those of `online serve`, but for --state, --bus, --http and --syslog. --map is needed. The window and
+the limits of questions and messages need not be given: a gateway goes by those of its servers."""
 
 _EXAMPLES = """\
 examples:

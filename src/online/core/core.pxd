@@ -123,6 +123,7 @@ cdef struct Ahead:
     int64_t written_ms                                   # the time with which it was applied; 0: it was not, or not yet
 
 cdef bint core_open(Core* core, Purse* purse, const uint64_t* secrets) noexcept nogil
+cdef bint core_set_window(Core* core, int64_t window_s) noexcept nogil
 cdef void core_close(Core* core) noexcept nogil
 cdef int64_t core_memory_bytes(const Core* core) noexcept nogil
 cdef void core_begin_minute(Core* core) noexcept nogil

@@ -36,11 +36,10 @@ from online.serve.settings import (
     Kind,
     NearlyError,
     Setting,
-    shown_size,
+    shown,
     shown_sync,
 )
 from online.serve.tokens import read_tokens
-from online.terms import span
 
 #: What else ONLINE_... may be: for this module and clients, and for middleware ...
 _OTHERS = {
@@ -91,9 +90,7 @@ def shown_default(setting: Setting) -> str:
         return ", ".join(map(str, default))
     if setting.kind is SYNC:
         return shown_sync(default)
-    if setting.kind.metavar == "SIZE":
-        return shown_size(default)
-    return span(default) if setting.kind.metavar == "SECONDS" else str(default)
+    return shown(setting, default)
 
 
 # Options, variables and the file, made one

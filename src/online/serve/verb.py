@@ -18,6 +18,7 @@ from typing import Protocol
 from online.core.index import Index
 from online.core.sites import Sites
 from online.core.wire import Connection, Service
+from online.limits import Limits
 from online.pieces import Pieces
 from online.serve.connections import Connections
 from online.serve.delays import Delays
@@ -50,7 +51,6 @@ class Shared:
     def __init__(self, sites: Sites, tokens: Tokens) -> None:
         """Without `tokens` any is taken."""
         self.sites = sites
-        self.limits = sites.limits
         self.tokens = tokens
         self.sections: dict[str, Lines] = {}  #: of INFO: what parts of the server add to it
         self.meter = Meter()
@@ -63,6 +63,11 @@ class Shared:
         self.auth_without_token = 0  #: tokens that came though none is configured
         self.auth_to_new_site = 0  #: times that AUTH or HELLO named a site that does not exist yet
         self.new_sites: set[bytes] = set()  #: those sites, as far as they were logged
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the server; what a gateway judges questions by may change."""
+        return self.sites.limits
 
     def visible_sites(self, connection: Connection) -> list[tuple[bytes, Index]]:
         """Return the sites that a connection may know of, by name. O(sites log sites)."""
