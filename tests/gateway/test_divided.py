@@ -1,5 +1,6 @@
 """The clients that ask partitions by themselves, against servers in processes: as one server that has all users."""
 
+import itertools
 import random
 import socket
 import time
@@ -9,11 +10,15 @@ from dataclasses import replace
 
 import anyio
 import pytest
-from tests.gateway.test_gateway import map_of
-from tests.serving import server_process
+from tests.bus.servers import async_test
+from tests.gateway.test_gateway import map_of, server_at, started
+from tests.serving import LOCAL, server_process
 
+from online.cli import gateway
+from online.serve.config import Config
 from online_client import (
     AddressError,
+    AsyncClient,
     AsyncDividedClient,
     Client,
     CommandError,
@@ -180,6 +185,28 @@ def test_a_cursor_is_good_for_its_question_alone(servers, tmp_path):
             client.users("", 10, cursor)
         with pytest.raises(RangeError):
             client.recent(10, "x")
+
+
+@async_test
+async def test_cursors_of_gateways_are_good_here_and_ours_there(tmp_path):
+    async with started(server_at()) as one, started(server_at()) as two:
+        path = map_of(tmp_path / "map.toml", *(each.server.addresses[0].port for each in (one, two)))
+        async with started(gateway.assemble(path, Config(listen=(LOCAL,), http=()))) as asking:
+            at = f"online://127.0.0.1:{asking.server.addresses[0].port}/shop"
+            async with AsyncClient(at, timeout=30) as merged, AsyncDividedClient(path, "shop", timeout=30) as ours:
+                now_ms = time.time_ns() // 1_000_000
+                await ours.hits((user, "/a", now_ms - nth // 3) for nth, user in enumerate(USERS))  # three at a time
+                for verb, *args in (("recent",), ("page", "/a"), ("users", "")):
+                    found, cursor = [], None
+                    for client in itertools.cycle((merged, ours)):
+                        part = await getattr(client, verb)(*args, limit=7, cursor=cursor)
+                        found += [each.user for each in part.users]
+                        cursor = part.cursor
+                        if cursor is None:
+                            break
+                    whole = await getattr(merged, verb)(*args, limit=1_000)
+                    assert found == [each.user for each in whole.users]
+                    assert set(found) == set(USERS)
 
 
 @CLIENTS

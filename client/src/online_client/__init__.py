@@ -43,7 +43,8 @@ The map, for a newcomer. An arrow is an allowed import; nothing imports against 
     web         what a page view is, and whose                      -> reporter, questions, names
     wsgi, asgi, flask, django/      the frameworks                  -> web, presence; flask -> wsgi
 
-A new verb is one function in `verbs` and one line in each of `client` and `aio`.
+A new verb is one function in `verbs` and one line in each of `client` and `aio`; and in `merging` how the answers of
+partitions add up, with one line in each of `divided` and `divided_aio`.
 """
 
 from typing import TYPE_CHECKING
