@@ -3,7 +3,6 @@
 Its job: the rules of hits, and the answers about one user or one page. Not its job: how records are linked (skiplist),
 lists and their cursors (lists), sums over pages (sections), hits side by side (ahead), Python objects (index), any
 dialect (connection and on), and clocks: `now_ms` is always an argument.
-It has a little more than 600 lines, as what a hit passes is inline here: calls between modules go through pointers.
 Whoever asks first calls `core_advance`, and then what settles the part of the index that the question reads.
 
 A user has one session, the newest hit. Members and guests stand by time, by name and by page. Sessions that no list
@@ -133,23 +132,6 @@ cdef int64_t core_memory_bytes(const Core* core) noexcept nogil:
     return n_bytes + <int64_t>(table_bytes(&core.users) + table_bytes(&core.pages))
 
 
-# Times and kinds
-
-cdef inline int64_t ms_of(const Core* core, uint64_t key) noexcept nogil:
-    """Return the whole time of a session's key: the latest one that is not after now."""
-    return core.now_ms - <int64_t>((<uint64_t>core.now_ms - (key >> TIE_BITS)) & MS_MASK)
-
-
-cdef int64_t core_seen_ms(const Core* core, ref_t session) noexcept nogil:
-    """Return when the session's hit happened. O(1)."""
-    return ms_of(core, record_at(&core.skiplist, session).key)
-
-
-cdef bint core_is_named(const Core* core, ref_t session) noexcept nogil:
-    """Whether lists may name this session. O(1)."""
-    return names(kind_at(&core.skiplist, session))
-
-
 # Finding
 
 cdef ref_t core_find_user(const Core* core, Name user) noexcept nogil:
@@ -176,17 +158,6 @@ cdef int64_t core_people_within(const Core* core, int64_t within_s) noexcept nog
     for second in range(core.window_s + min(end - within_s, <int64_t>0), core.window_s):
         people += people_of(&core.seconds[second])
     return people
-
-
-cdef ref_t core_oldest(const Core* core, bint named) noexcept nogil:
-    """Return the oldest named or unnamed session, or NO_REF. O(1)."""
-    return core_later(core, core.named if named else core.unnamed, named)
-
-
-cdef ref_t core_later(const Core* core, ref_t session, bint named) noexcept nogil:
-    """Return the next later session of the same sort, or NO_REF. O(1)."""
-    cdef ref_t later = next_of(&core.skiplist, BY_TIME, session)
-    return NO_REF if later == (core.named if named else core.unnamed) else later
 
 
 # Pages come and go
@@ -604,6 +575,8 @@ cdef Outcome judge_hit(Core* core, const Hit* hit, Ahead* ahead) noexcept nogil:
         if seen_ms == newest_ms:
             if is_repeat(core, session, hit):
                 return ACCEPTED
+            if core.ties_by_rank and not outranks(core, hit, session):
+                return STALE
             core.tally.tied += 1
     elif core.keeps_nothing:
         ahead.written_ms = seen_ms

@@ -5,6 +5,7 @@ from pathlib import Path
 from online.errors import ConfigError
 from online_client import partitions
 from online_client.errors import AddressError
+from online_client.partitions import MAX_PARTITIONS as MAX_PARTITIONS
 from online_client.partitions import SLOTS as SLOTS
 from online_client.partitions import Partition as Partition
 from online_client.partitions import PartitionMap as PartitionMap

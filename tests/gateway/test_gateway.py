@@ -189,7 +189,7 @@ def test_servers_that_cannot_be_asked_are_named(tmp_path):
 
 def test_the_command_checks_its_map_and_settings(tmp_path, capsys):
     path = map_of(tmp_path / "map.toml", 1)
-    assert main(["gateway", "--map", str(path), "--check", "--listen", "127.0.0.1:0", "--http", ""]) == 0
+    assert main(["gateway", "--map", str(path), "--check", "--listen", "127.0.0.1:0"]) == 0
     path.write_text("format = 9")
     assert main(["gateway", "--map", str(path), "--check"]) == 2
     assert "format takes 1, not 9" in capsys.readouterr().err

@@ -13,8 +13,8 @@
         ├── WrongTokenError   WRONGPASS  the token is wrong
         ├── NotPermittedError  NOPERM    the token does not allow it
         ├── LoadingError  LOADING   it is still reading its state
-        ├── DiskRefusedError  MISCONF    its disk fails, and it refuses hits that could be lost
-        ├── PartialError  PARTIAL   a part of the users is not known, as its servers do not answer
+        ├── PartialError  PARTIAL   a partition that is needed does not answer
+        ├── DiskRefusedError  MISCONF    its disk or bus fails, and it refuses hits that could be lost
         └── FramingError  PROTO     a message broke its limits; it closed the connection
 
 An argument that no server could take, such as a user that is neither text nor a number or a time without a
@@ -87,12 +87,12 @@ class LoadingError(ServerError):
     """The server is not ready yet."""
 
 
-class DiskRefusedError(ServerError):
-    """The server's disk fails, and its operator has told it to refuse hits that could be lost."""
-
-
 class PartialError(ServerError):
-    """Servers that know a part of the users do not answer; hits of other users may have been taken."""
+    """A partition that is needed does not answer. Hits of users of others may have been taken."""
+
+
+class DiskRefusedError(ServerError):
+    """The server's disk or bus fails, and its operator has told it to refuse hits that could be lost."""
 
 
 class FramingError(ServerError):
@@ -107,8 +107,8 @@ _BY_CODE: Mapping[str, type[ServerError]] = {
     "WRONGPASS": WrongTokenError,
     "NOPERM": NotPermittedError,
     "LOADING": LoadingError,
-    "MISCONF": DiskRefusedError,
     "PARTIAL": PartialError,
+    "MISCONF": DiskRefusedError,
     "PROTO": FramingError,
 }
 

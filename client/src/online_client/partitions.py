@@ -141,8 +141,10 @@ def parse(text: str, *, is_json: bool = False) -> PartitionMap:
     if not isinstance(given, dict):
         raise AddressError(f"takes an object of JSON with format, version and partition, not {given!r:.64}")
     _only(given, "the map", {"format", "version", "partition"})
-    if given.get("format") != FORMAT:
-        raise AddressError(f"format takes {FORMAT}, not {given.get('format')!r}; a newer online may read it")
+    if "format" not in given:
+        raise AddressError(f"format is missing; write: format = {FORMAT}")
+    if given["format"] != FORMAT:
+        raise AddressError(f"format takes {FORMAT}, not {given['format']!r}; a newer online may read it")
     version = given.get("version")
     if type(version) is not int or version < 1:
         raise AddressError(f"version takes a whole number from 1 on, not {version!r}; make it greater with each change")

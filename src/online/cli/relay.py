@@ -19,12 +19,22 @@ Take hits as a server does, in every dialect and over syslog, and publish them o
 keeps nobody in memory and writes nothing: it answers questions with an error, and hits at once. While the bus is away,
 hits wait, up to 64 MiB. What finds no room is dropped and counted in INFO bus.
 
-The settings are those of `online serve`, but for --state, --map and --bus-ack yes. --bus is needed."""
+--bus is required. The settings are those of `online serve`, except for state, history, --map and --bus-ack."""
 
 _EXAMPLES = """\
 examples:
   online relay --bus redis://10.0.0.9:6379/0
   online relay --bus redis://10.0.0.9:6379/0 --syslog 127.0.0.1:5514 --http ''"""
+
+
+#: Settings that a relay does not take.
+REFUSED = {
+    **dict.fromkeys(
+        ("state", "sync", "on_disk_error", "history", "last_seen"), "is for servers: a relay keeps nothing"
+    ),
+    "map": "is for servers and gateways: a relay publishes to its partition whatever comes",
+    "bus_ack": "is for servers: a relay answers before the bus has a hit",
+}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -33,24 +43,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EXAMPLES
     serve.add_check_argument(parser)
-    loading.add_arguments(parser)
+    loading.add_arguments(parser, REFUSED)
 
 
 def run(args: Namespace) -> int:
     """Relay until SIGTERM or SIGINT. Raises OnlineError if it cannot start, or fails."""
-    return serve.run_server(args, assemble)
+    return serve.run_server(args, assemble, REFUSED)
 
 
 def assemble(config: Config, *, clock: Clock | None = None) -> Server:
     """Return a server that only publishes. Raises ConfigError."""
     if config.bus is None:
         raise ConfigError("a relay needs a bus: --bus redis://HOST:PORT")
-    if config.state is not None:
-        raise ConfigError("a relay keeps nothing: give --state to the servers")
-    if config.map is not None:
-        raise ConfigError("a relay publishes to its partition whatever comes: --map is for servers and gateways")
-    if config.bus_ack == "yes":
-        raise ConfigError("a relay answers before the bus has a hit: --bus-ack yes is for servers")
     from online.bus.relay import Relay
 
     server = Server(config, clock=clock, keeps_nothing=True)

@@ -11,9 +11,9 @@ Invariants:
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 
-from online.errors import OnlineError
+from online.errors import OnlineError, PartialError
 from online.gateway.lines import AwayError
-from online.gateway.merging import OfDefault, PartialError, Question
+from online.gateway.merging import OfDefault, Question
 from online.gateway.partitions import Partitions
 
 #: How often a round is begun, since a second may end while it is under way.
