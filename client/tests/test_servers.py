@@ -70,14 +70,15 @@ def test_one_is_left_alone_longer_and_longer_but_not_for_ever() -> None:
 class Answering:
     """A server that answers every request with its number, an error, or not at all."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, where: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self.number = number
         self.error: list[str] | None = None
         self.is_silent = False
         self.asked = 0
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening = socket.create_server(where)
         self._connected: list[socket.socket] = []
-        self.host = f"127.0.0.1:{self._listening.getsockname()[1]}"
+        host, self.port = self._listening.getsockname()
+        self.host = f"{host}:{self.port}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -201,3 +202,72 @@ def test_a_reporter_goes_to_the_other(two: Any) -> None:
     assert reporter.close(10)
     assert reporter.statistics().sent == 1
     assert other.asked == 1
+
+
+@pytest.fixture
+def of_one_name(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Answering, Answering, str]]:
+    one = Answering(1)
+    other = Answering(2, ("127.0.0.2", one.port))
+    look_up = socket.getaddrinfo
+
+    def found(host: str, *args: Any, **options: Any) -> Any:
+        hosts = ["127.0.0.1", "127.0.0.2"] if host in ("online.test", b"online.test") else [host]
+        return [each for host in hosts for each in look_up(host, *args, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    yield one, other, f"online://online.test:{one.port}/shop"
+    one.close()
+    other.close()
+
+
+@BOTH
+def test_each_address_of_a_name_is_a_server(of_one_name: Any, client: Any) -> None:
+    one, other, url = of_one_name
+    one.is_silent = True
+    assert client(url, timeout=2.0).counts_of(5, {}) == [2] * 5
+    one.is_silent, one.error = False, ["LOADING", "the bus is being read"]
+    assert client(url).counts_of(5, {}) == [2] * 5
+    assert (one.asked, other.asked) == (1, 10)
+
+
+@BOTH
+def test_an_error_names_the_address_of_the_name(of_one_name: Any, client: Any) -> None:
+    one, other, url = of_one_name
+    one.close()
+    other.close()
+    with pytest.raises(ConnectionFailed, match=rf"online://online\.test:{one.port}/shop at 127\.0\.0\.2"):
+        client(url).counts_of(1, {})
+
+
+@BOTH
+def test_a_name_that_is_not_found_is_said_and_looked_up_again(
+    of_one_name: Any, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _, url = of_one_name
+    look_up = socket.getaddrinfo
+
+    def nothing(host: str, *args: Any, **options: Any) -> Any:
+        if "test" in str(host):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return look_up(host, *args, **options)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(socket, "getaddrinfo", nothing)
+        with pytest.raises(ConnectionFailed, match="Name or service not known"):
+            client(url).counts_of(1, {})
+    first = f"127.0.0.1:{one.port}"
+    with monkeypatch.context() as broken:
+        broken.setattr(socket, "getaddrinfo", nothing)
+        counts = client(f"online://{first},online.test:{one.port}/shop").counts_of(
+            2, {1: lambda: (one.close(), broken.setattr(socket, "getaddrinfo", look_up))}
+        )
+    assert counts == [1, 2]
+
+
+def test_a_reporter_goes_to_another_address_of_the_name(of_one_name: Any) -> None:
+    one, other, url = of_one_name
+    one.is_silent = True
+    reporter = Reporter(url, timeout=2.0, interval_s=0)
+    reporter.hit("ada", "/a")
+    assert reporter.close(10)
+    assert (reporter.statistics().sent, other.asked) == (1, 1)

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,36 @@ def test_the_script_and_the_containers_run_the_same():
         assert variable in script
         assert variable in containers
         assert variable in (DEPLOY / "haproxy.cfg").read_text()
+
+
+def answering(count):
+    """Return the address of a server that knows `AUTH` and answers `COUNT` with `count`."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            peer, _ = listening.accept()
+            with peer, contextlib.suppress(OSError):
+                while data := peer.recv(4_096):
+                    peer.sendall(b"+OK\r\n" if data.startswith(b"AUTH") else count + b"\r\n")
+
+    threading.Thread(target=serve, daemon=True).start()
+    return f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def count_at(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as peer:
+        peer.sendall(b"COUNT\r\n")
+        return peer.recv(4_096)
+    return b""
+
+
+def test_the_check_does_not_take_the_port_in_an_error_for_a_number():
+    port = five_ports()
+    partial = answering(b"-PARTIAL no answer from partition 1 of 4: cannot connect to online://10.0.0.7:8989/default")
+    told = environment(ONLINE_LISTEN=f"127.0.0.1:{port}", ONLINE_A=partial, ONLINE_B=answering(b":7"))
+    with subprocess.Popen([program("haproxy"), "-f", DEPLOY / "haproxy.cfg"], env=told) as haproxy:
+        try:
+            until(lambda: count_at(port) == b":7\r\n")
+        finally:
+            haproxy.terminate()

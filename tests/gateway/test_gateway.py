@@ -246,11 +246,15 @@ def test_a_map_is_read_again(tmp_path):
                 assert await asking.ask(b"HIT ada /a") == "+OK"
                 await two.ask(b"HIT bob /a")
                 assert await asking.ask(b"COUNT") == ":1"
-                map_of(path, *ports)
-                made.reload(made.config)
-                assert await asking.ask(b"COUNT") == ":2"
-                text = path.read_text()
-                for wrong, problem in (("version = 0", "version"), ("version = 1\nslot = 1", "slot")):
+                text = map_of(path, *ports).read_text()
+                with pytest.raises(ConfigError, match="the map has version 1, and another of 1 is in use"):
+                    made.reload(made.config)
+                assert await asking.ask(b"COUNT") == ":1"
+                path.write_text(text.replace("version = 1", "version = 2"))
+                for _ in range(2):
+                    made.reload(made.config)
+                    assert await asking.ask(b"COUNT") == ":2"
+                for wrong, problem in (("version = 0", "version"), ("version = 3\nslot = 1", "slot")):
                     path.write_text(text.replace("version = 1", wrong))
                     with pytest.raises(ConfigError, match=problem):
                         made.reload(made.config)

@@ -1,12 +1,15 @@
 """The map of partitions: who owns a user, and what is said of a map that is wrong."""
 
+import json
+import tomllib
 from pathlib import Path
 from zlib import crc32
 
 import pytest
 
-from online import partitions
+from online import partitions as read_by_servers
 from online.errors import ConfigError
+from online_client import AddressError, partitions
 
 HALVES = """
 format = 1
@@ -70,18 +73,31 @@ def test_tokens_in_a_map_are_not_shown() -> None:
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_with_a_map_is_said(name: str) -> None:
     text, said = WRONG[name]
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(AddressError) as caught:
         partitions.parse(text)
     assert said in str(caught.value)
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml cannot be read"):
-        partitions.read(tmp_path / "none.toml")
+        read_by_servers.read(tmp_path / "none.toml")
     path = tmp_path / "map.toml"
     path.write_text("format = 9")
     with pytest.raises(ConfigError, match=r"map\.toml: format takes 1"):
-        partitions.read(path)
+        read_by_servers.read(path)
+
+
+def test_a_map_may_be_written_in_json(tmp_path: Path) -> None:
+    given = tomllib.loads(HALVES)
+    given["partition"]["3"]["began"] = "2026-11-29T13:00:00.5+01:00"
+    path = tmp_path / "map.json"
+    path.write_text(json.dumps(given))
+    text = changed("[partition.3]", "[partition.3]\nbegan = 2026-11-29T13:00:00.5+01:00")
+    assert read_by_servers.read(path) == partitions.parse(text)
+    for wrong, said in (("format = 1", "is no JSON"), ("[1]", "takes an object"), (50_000 * "[", "is no JSON")):
+        path.write_text(wrong)
+        with pytest.raises(ConfigError, match=said):
+            read_by_servers.read(path)
 
 
 def test_the_map_in_deploy_is_good() -> None:

@@ -12,10 +12,11 @@ from tests.serving import LOCAL, run
 
 from online.cli import gateway
 from online.gateway import settings
+from online.gateway.health import Health
 from online.limits import JUDGED, Limits
-from online.partitions import read
 from online.serve.config import Config
 from online.serve.tokens import grant
+from online_client.address import parse_addresses
 
 SMALL = {"max_frame": 4_096, "max_items": 40, "max_depth": 3, "max_user": 9, "max_url": 20, "max_limit": 7}
 LARGE = {"max_frame": 2**22, "max_items": 70_000, "max_depth": 9, "max_user": 999, "max_url": 9_999, "max_limit": 1_500}
@@ -215,7 +216,7 @@ async def test_servers_of_another_map_are_asked(tmp_path):
         path = tmp_path / "map.toml"
         asking, _ = await opened(stack, path, server_at(window_s=300))
         two = await stack.enter_async_context(started(server_at(window_s=7_200)))
-        map_of(path, two.server.addresses[0].port)
+        path.write_text(map_of(path, two.server.addresses[0].port).read_text().replace("version = 1", "version = 2"))
         asking.server.reload(asking.server.config)
         await until(lambda: asking.server.sites.window_s == 7_200)
         assert await asking.ask(b'COUNT "" 7200') == ":0"
@@ -240,10 +241,10 @@ NO_SETTINGS = [b"\xc1", msgpack.packb(7), msgpack.packb([1]), msgpack.packb(b"\x
 
 
 @pytest.mark.parametrize("answer", NO_SETTINGS, ids=repr)
-def test_what_tells_nothing_has_no_say(tmp_path, answer):
+def test_what_tells_nothing_has_no_say(answer):
     told = []
-    path = map_of(tmp_path / "map.toml", 1)
-    found = settings.Settings(read(path).partitions, {}, lambda **holding: told.append(holding))
+    health = Health(0, parse_addresses("online://127.0.0.1:1"))
+    found = settings.Settings([health], {}, lambda **holding: told.append(holding))
     found.answered(0, answer, 0, 0)
     assert told == []
     found.answered(0, msgpack.packb(ROWS), 0, 0)
@@ -251,10 +252,10 @@ def test_what_tells_nothing_has_no_say(tmp_path, answer):
 
 
 @pytest.mark.parametrize("row", ["window_s:0", "window_s:", "max_user:-1", "max_depth:99", "max_items:1e9", "max_url"])
-def test_a_value_that_cannot_be_has_no_say(tmp_path, row):
+def test_a_value_that_cannot_be_has_no_say(row):
     told = []
-    path = map_of(tmp_path / "map.toml", 1)
-    found = settings.Settings(read(path).partitions, {}, lambda **holding: told.append(holding))
+    health = Health(0, parse_addresses("online://127.0.0.1:1"))
+    found = settings.Settings([health], {}, lambda **holding: told.append(holding))
     found.answered(0, msgpack.packb(f"max_limit:5\r\n{row}\r\n"), 0, 0)
     assert told == [{"max_limit": 5}]
 

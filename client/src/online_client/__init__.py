@@ -2,6 +2,7 @@
 
     Client          blocking; threads and forked children may share it
     AsyncClient     the same methods for asyncio and Trio; needs anyio, the extra `async`
+    DividedClient   the same for users who are divided among servers, by their map; AsyncDividedClient, too
     Reporter        hits from the request path: never waits, never raises
     presence        who is online, for pages: never waits for long, answers while the server is away
 
@@ -18,6 +19,11 @@ The map, for a newcomer. An arrow is an allowed import; nothing imports against 
     forks       what is told to lock and connection after a fork
     client      sockets around the protocol                         -> protocol, forks, options
     aio         anyio's streams around the protocol                 -> protocol, client
+    partitions  the map of partitions: which servers know which users   -> errors
+    cursors     where a list goes on, over all partitions
+    merging     questions to partitions -> one answer, sans-I/O     -> partitions, cursors, protocol
+    divided     a client for each partition around the merging      -> client, merging
+    divided_aio     the same for asyncio and Trio                   -> aio, divided
     buffer      hits that wait, within bounds
     brokers     streams of Redis and topics of Kafka                -> errors, forks
     bus         batches and leaves -> the bus that servers share    -> verbs, brokers, options
@@ -37,12 +43,14 @@ The map, for a newcomer. An arrow is an allowed import; nothing imports against 
     web         what a page view is, and whose                      -> reporter, questions, names
     wsgi, asgi, flask, django/      the frameworks                  -> web, presence; flask -> wsgi
 
-A new verb is one function in `verbs` and one line in each of `client` and `aio`.
+A new verb is one function in `verbs` and one line in each of `client` and `aio`; and in `merging` how the answers of
+partitions add up, with one line in each of `divided` and `divided_aio`.
 """
 
 from typing import TYPE_CHECKING
 
 from online_client.client import Client
+from online_client.divided import DividedClient
 from online_client.errors import (
     AddressError,
     CommandError,
@@ -80,10 +88,11 @@ from online_client.reporter import Reporter, ReporterStatistics
 
 if TYPE_CHECKING:
     from online_client.aio import AsyncClient as AsyncClient
+    from online_client.divided_aio import AsyncDividedClient as AsyncDividedClient
 
 __version__ = "1.0.0"
 
-# Without AsyncClient, so that `import *` works where anyio is missing.
+# Without AsyncClient and AsyncDividedClient, so that `import *` works where anyio is missing.
 __all__ = [
     "AddressError",
     "BatchResult",
@@ -91,6 +100,7 @@ __all__ = [
     "CommandError",
     "ConnectionFailed",
     "DiskRefusedError",
+    "DividedClient",
     "FramingError",
     "FullError",
     "Kinds",
@@ -121,9 +131,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import AsyncClient, and with it anyio, when it is first wanted."""
+    """Import AsyncClient or AsyncDividedClient, and with it anyio, when it is first wanted."""
     if name == "AsyncClient":
         from online_client.aio import AsyncClient
 
         return AsyncClient
+    if name == "AsyncDividedClient":
+        from online_client.divided_aio import AsyncDividedClient
+
+        return AsyncDividedClient
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -40,13 +40,14 @@ class Address:
     tls: bool = False
     map: str | None = None  #: how users must be divided among servers; None: however they are
     ca_file: str | None = None  #: None: what the system trusts
+    at: str = ""  #: which of the addresses of `host`, where it has several
 
     def __str__(self) -> str:
         site = quote(self.site, safe="", errors="surrogateescape")
         if self.path:
             return f"online+unix://{quote(self.path, errors='surrogateescape')}?site={site}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"online{'s' * self.tls}://{host}:{self.port}/{site}"
+        return f"online{'s' * self.tls}://{host}:{self.port}/{site}{f' at {self.at}' if self.at else ''}"
 
     def tls_context(self) -> "ssl.SSLContext | None":
         """Return what a TLS connection to this address needs, None without TLS. Reads the CA file.

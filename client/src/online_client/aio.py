@@ -10,6 +10,7 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from itertools import count
+from socket import SOCK_STREAM
 from ssl import SSLContext
 from time import time_ns
 from types import TracebackType
@@ -20,7 +21,7 @@ from online_client.address import Address, parse_addresses
 from online_client.client import DEFAULT_TIMEOUT_S, FIRST_PAUSE_S, LONGEST_PAUSE_S, MAX_KEPT, SILENCE_S, Part
 from online_client.errors import (
     ConnectionFailed,
-    FramingError,
+    LoadingError,
     OnlineError,
     ServerError,
     cannot_connect,
@@ -31,7 +32,7 @@ from online_client.errors import (
     too_late,
 )
 from online_client.options import check_timeout
-from online_client.protocol import Protocol, Response
+from online_client.protocol import Protocol, Response, Together
 from online_client.replies import BatchResult, Session, State, Viewer
 from online_client.servers import FAILURES, Servers, share_s
 from online_client.verbs import Hit, Name, Request
@@ -175,21 +176,33 @@ class AsyncClient:
 
     async def call(self, request: Request[T]) -> T:
         """Send a request made by one of the functions of `online_client.verbs` and return its answer."""
-        return await self._at_first(lambda address: self._call(address, request))
+        [answer] = await self._call_together(Together((request,)))
+        if isinstance(answer, ServerError):
+            raise answer
+        return answer  # type: ignore[return-value]  # it is the answer to this request
+
+    async def _call_together(self, together: Together) -> list[object]:
+        """Send requests at once, on one connection, and return their answers: values, or ServerErrors."""
+        return await self._at_first(lambda address: self._call(address, together))
 
     async def _at_first(self, action: Callable[[Address], Awaitable[T]]) -> T:
         """Do something at the first server that can be reached, within the time for a call."""
         deadline_s = None if self.timeout is None else anyio.current_time() + self.timeout
-        waiting = self._servers.in_order()
+        tried: list[Address] = []
         while True:
-            address = waiting.pop(0)
+            waiting = [each for each in self._servers.in_order() if each not in tried]
+            address = waiting[0]
             left_s = None if deadline_s is None else max(0.0, deadline_s - anyio.current_time())
-            limit_s = share_s(left_s, len(waiting) + 1, without_limit_s=DEFAULT_TIMEOUT_S)
+            limit_s = share_s(left_s, len(waiting), without_limit_s=DEFAULT_TIMEOUT_S)
             try:
+                if self._servers.is_unsure(address):
+                    self._servers.found(address, await self._within(limit_s, address, _hosts_of))
+                    continue
                 answer = await self._within(limit_s, address, action)
             except FAILURES:
                 self._servers.failed(address)
-                if not waiting:
+                tried.append(address)
+                if not set(self._servers.in_order()) - set(tried):
                     raise
                 continue
             self._servers.answered(address)
@@ -220,23 +233,23 @@ class AsyncClient:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address}>"
 
-    async def _call(self, address: Address, request: Request[T]) -> T:
+    async def _call(self, address: Address, together: Together) -> list[object]:
         kept = self._kept_here.get({}).get(address)
         if kept:
             try:
-                return await self._call_on(kept.pop(), request)
+                return await self._call_on(kept.pop(), together)
             except ConnectionFailed:
                 await self._forget(address)
-        return await self._call_on(await self._connect(address), request)
+        return await self._call_on(await self._connect(address), together)
 
-    async def _call_on(self, connection: "_Connection", request: Request[T]) -> T:
+    async def _call_on(self, connection: "_Connection", together: Together) -> list[object]:
         keep = False
         try:
-            answer = await connection.call(request)
+            answers = await connection.answers(together)
             keep = True
-            return answer
-        except ServerError as error:
-            keep = not isinstance(error, FramingError)
+            return answers
+        except LoadingError:
+            keep = True
             raise
         finally:
             if not (keep and self._keep(connection)):
@@ -278,28 +291,33 @@ class _Connection:
         self._protocol = Protocol()
         self._has_answered = False
 
-    async def call(self, request: Request[T]) -> T:
+    async def call(self, request: Request[Any]) -> None:
+        """Ask one thing, of which only matters that it is not refused."""
+        [answer] = await self.answers(Together((request,)))
+        if isinstance(answer, ServerError):
+            raise answer
+
+    async def answers(self, together: Together) -> list[object]:
+        responses: list[Response] = []
         try:
-            await self._stream.send(self._protocol.send(request))
-            response = await self._response()
+            await self._stream.send(b"".join(map(self._protocol.send, together.requests)))
+            while len(responses) < len(together.requests):
+                responses += await self._responses()
         except OnlineError:
             raise
         except anyio.EndOfStream as error:
             raise (lost if self._has_answered else lost_unanswered)(self.address) from error
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
             raise lost(self.address, _reason(error)) from error
-        return response.answer(request, time_ns() // 1_000_000)
+        return together.answers(responses, time_ns() // 1_000_000)
 
-    async def _response(self) -> Response:
-        while True:
-            try:
-                data = await self._stream.receive()
-                self._has_answered = True
-                responses = self._protocol.receive(data)
-            except ServerError as error:  # not an answer, see protocol.py
-                raise closed(self.address, error) from error
-            if responses:
-                return responses[0]  # one request at a time, so there are no more
+    async def _responses(self) -> list[Response]:
+        try:
+            data = await self._stream.receive()
+            self._has_answered = True
+            return self._protocol.receive(data)
+        except ServerError as error:  # not an answer, see protocol.py
+            raise closed(self.address, error) from error
 
     async def told(self, timeout_s: float | None) -> object:
         """Return what is told next. Raises ConnectionFailed, or Timeout if it is silent and does not answer a ping."""
@@ -331,9 +349,9 @@ async def _open(address: Address, tls: SSLContext | None) -> ByteStream:
         if address.path:
             return await anyio.connect_unix(address.path)
         if tls is None:
-            return await anyio.connect_tcp(address.host, address.port)
+            return await anyio.connect_tcp(address.at or address.host, address.port)
         return await anyio.connect_tcp(
-            address.host,
+            address.at or address.host,
             address.port,
             ssl_context=tls,
             tls_hostname=address.host,
@@ -341,6 +359,17 @@ async def _open(address: Address, tls: SSLContext | None) -> ByteStream:
         )
     except (anyio.BrokenResourceError, anyio.EndOfStream, OSError) as error:
         raise cannot_connect(address, _reason(error)) from error
+
+
+async def _hosts_of(address: Address) -> list[str]:
+    """Look up a server's name. Raises ConnectionFailed if it cannot be, and nothing is known of it."""
+    try:
+        found = await anyio.getaddrinfo(address.host, address.port, type=SOCK_STREAM)
+    except OSError as error:
+        if address.at:
+            return []
+        raise cannot_connect(address, error.strerror or error) from error
+    return [str(where[0]) for *_, where in found]
 
 
 def _reason(error: BaseException) -> object:

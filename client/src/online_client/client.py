@@ -25,7 +25,7 @@ from online_client import verbs
 from online_client.address import Address, parse_addresses
 from online_client.errors import (
     ConnectionFailed,
-    FramingError,
+    LoadingError,
     OnlineError,
     ServerError,
     cannot_connect,
@@ -36,7 +36,7 @@ from online_client.errors import (
 )
 from online_client.forks import notice_fork, tell_after_fork
 from online_client.options import check_timeout
-from online_client.protocol import Protocol, Response
+from online_client.protocol import Protocol, Response, Together
 from online_client.replies import BatchResult, Session, State, Viewer
 from online_client.servers import FAILURES, Servers, share_s
 from online_client.verbs import Hit, Name, Request
@@ -212,34 +212,49 @@ class Client:
 
     def call(self, request: Request[T]) -> T:
         """Send a request made by one of the functions of `online_client.verbs` and return its answer."""
-        return self._at_first(lambda address, deadline: self._call_at(address, request, deadline))
+        [answer] = self._call_together(Together((request,)))
+        if isinstance(answer, ServerError):
+            raise answer
+        return answer  # type: ignore[return-value]  # it is the answer to this request
 
-    def _at_first(self, action: "Callable[[Address, _Deadline], T]") -> T:
+    def _call_together(self, together: Together, *, within_s: float | None = None) -> list[object]:
+        """Send requests at once, on one connection, and return their answers: values, or ServerErrors.
+
+        `within_s`: how long that may take, if it is not `timeout`.
+        """
+        return self._at_first(lambda address, deadline: self._call_at(address, together, deadline), within_s)
+
+    def _at_first(self, action: "Callable[[Address, _Deadline], T]", within_s: float | None = None) -> T:
         """Do something at the first server that can be reached, within the time for a call."""
         notice_fork()
-        deadline = _Deadline(self.address, self.timeout)
-        waiting = self._servers.in_order()
+        deadline = _Deadline(self.address, within_s or self.timeout)
+        tried: list[Address] = []
         while True:
-            address = waiting.pop(0)
-            left_s = share_s(deadline.left_s(), len(waiting) + 1, without_limit_s=DEFAULT_TIMEOUT_S)
+            waiting = [each for each in self._servers.in_order() if each not in tried]
+            address = waiting[0]
             try:
+                if self._servers.is_unsure(address):
+                    self._servers.found(address, _hosts_of(address))
+                    continue
+                left_s = share_s(deadline.left_s(), len(waiting), without_limit_s=DEFAULT_TIMEOUT_S)
                 answer = action(address, _Deadline(address, left_s, self.timeout))
             except FAILURES:
                 self._servers.failed(address)
-                if not waiting:
+                tried.append(address)
+                if not set(self._servers.in_order()) - set(tried):
                     raise
                 continue
             self._servers.answered(address)
             return answer
 
-    def _call_at(self, address: Address, request: Request[T], deadline: "_Deadline") -> T:
+    def _call_at(self, address: Address, together: Together, deadline: "_Deadline") -> list[object]:
         connection = self._take(address)
         if connection is not None:
             try:
-                return self._call_on(connection, request, deadline)
+                return self._call_on(connection, together, deadline)
             except ConnectionFailed:  # invariant 3
                 self._forget(address)
-        return self._call_on(self._connect(deadline), request, deadline)
+        return self._call_on(self._connect(deadline), together, deadline)
 
     def close(self) -> None:
         """Close the connections that are kept, and keep no more."""
@@ -262,14 +277,18 @@ class Client:
         self._lock = Lock()
         self._forget()
 
-    def _call_on(self, connection: "_Connection", request: Request[T], deadline: "_Deadline") -> T:
+    def _call_on(
+        self, connection: "_Connection", together: Together, deadline: "_Deadline", *, is_sent: bool = False
+    ) -> list[object]:
         keep = False
         try:
-            answer = connection.call(request, deadline)
+            if not is_sent:
+                connection.send(together, deadline)
+            answers = connection.answers(together, deadline)
             keep = True
-            return answer
-        except ServerError as error:
-            keep = not isinstance(error, FramingError)
+            return answers
+        except LoadingError:
+            keep = True
             raise
         finally:
             if keep:
@@ -341,26 +360,36 @@ class _Connection:
         self._protocol = Protocol()
         self._has_answered = False
 
-    def call(self, request: Request[T], deadline: _Deadline) -> T:
+    def call(self, request: Request[Any], deadline: _Deadline) -> None:
+        """Ask one thing, of which only matters that it is not refused."""
+        together = Together((request,))
+        self.send(together, deadline)
+        [answer] = self.answers(together, deadline)
+        if isinstance(answer, ServerError):
+            raise answer
+
+    def send(self, together: Together, deadline: _Deadline) -> None:
         with _as_our_errors(deadline, lost):
             self._socket.settimeout(deadline.left_s())
-            self._socket.sendall(self._protocol.send(request))
-            response = self._response(deadline)
-        return response.answer(request, time.time_ns() // 1_000_000)
+            self._socket.sendall(b"".join(map(self._protocol.send, together.requests)))
 
-    def _response(self, deadline: _Deadline) -> Response:
-        while True:
-            self._socket.settimeout(deadline.left_s())
-            data = self._socket.recv(_RECEIVE_BYTES)
-            if not data:
-                raise (lost if self._has_answered else lost_unanswered)(deadline.address)
-            self._has_answered = True
-            try:
-                responses = self._protocol.receive(data)
-            except ServerError as error:  # not an answer, see protocol.py
-                raise closed(deadline.address, error) from error
-            if responses:
-                return responses[0]  # one request at a time, so there are no more
+    def answers(self, together: Together, deadline: _Deadline) -> list[object]:
+        responses: list[Response] = []
+        with _as_our_errors(deadline, lost):
+            while len(responses) < len(together.requests):
+                responses += self._responses(deadline)
+        return together.answers(responses, time.time_ns() // 1_000_000)
+
+    def _responses(self, deadline: _Deadline) -> list[Response]:
+        self._socket.settimeout(deadline.left_s())
+        data = self._socket.recv(_RECEIVE_BYTES)
+        if not data:
+            raise (lost if self._has_answered else lost_unanswered)(deadline.address)
+        self._has_answered = True
+        try:
+            return self._protocol.receive(data)
+        except ServerError as error:  # not an answer, see protocol.py
+            raise closed(deadline.address, error) from error
 
     def told(self, forever: _Deadline, timeout_s: float | None) -> Iterator[object]:
         """Yield what it is told of. Raises ConnectionFailed, or Timeout if it is silent and does not answer a ping."""
@@ -402,15 +431,20 @@ def _open(address: Address, tls: "ssl.SSLContext | None", deadline: _Deadline) -
 
 
 def _open_tcp(address: Address, deadline: _Deadline) -> socket.socket:
-    """Connect to the first of the host's addresses that takes it; the error is the last one's."""
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    for family, kind, _, _, where in found[:-1]:
-        try:
-            return _connected(family, kind, where, deadline)
-        except OSError:
-            deadline.left_s()
-    family, kind, _, _, where = found[-1]
+    found = socket.getaddrinfo(address.at or address.host, address.port, type=socket.SOCK_STREAM)
+    family, kind, _, _, where = found[0]
     return _connected(family, kind, where, deadline)
+
+
+def _hosts_of(address: Address) -> list[str]:
+    """Look up a server's name. Raises ConnectionFailed if it cannot be, and nothing is known of it."""
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        if address.at:
+            return []
+        raise cannot_connect(address, error.strerror or error) from error
+    return [str(where[0]) for *_, where in found]
 
 
 def _connected(family: int, kind: int, where: Any, deadline: _Deadline) -> socket.socket:

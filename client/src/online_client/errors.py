@@ -13,7 +13,7 @@
         ├── WrongTokenError   WRONGPASS  the token is wrong
         ├── NotPermittedError  NOPERM    the token does not allow it
         ├── LoadingError  LOADING   it is still reading its state
-        ├── PartialError  PARTIAL   a gateway gets no answer from a partition that is needed
+        ├── PartialError  PARTIAL   a partition that is needed does not answer
         ├── DiskRefusedError  MISCONF    its disk or bus fails, and it refuses hits that could be lost
         └── FramingError  PROTO     a message broke its limits; it closed the connection
 
@@ -88,7 +88,7 @@ class LoadingError(ServerError):
 
 
 class PartialError(ServerError):
-    """A gateway gets no answer from a partition that is needed."""
+    """A partition that is needed does not answer. Hits of users of others may have been taken."""
 
 
 class DiskRefusedError(ServerError):

@@ -7,12 +7,13 @@
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgpack
 
-from online_client.errors import ProtocolError, ServerError, not_ours, server_error
+from online_client.errors import FramingError, LoadingError, ProtocolError, ServerError, not_ours, server_error
 from online_client.verbs import Request
 
 #: Responses beyond these sizes are garbage: 1,000 users with the longest names need 3 MB.
@@ -46,6 +47,24 @@ class Response:
         if self.error is not None:
             raise self.error
         return request.read(self.result, now_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Requests that are sent at once, and answered one by one."""
+
+    requests: tuple[Request[Any], ...]
+
+    def answers(self, responses: Sequence[Response], now_ms: int) -> list[object]:
+        """Return what was answered to each: a value, or the ServerError.
+
+        Raises ProtocolError, and what holds for all of them: LoadingError and FramingError.
+        """
+        for response in responses:
+            if isinstance(response.error, LoadingError | FramingError):
+                raise response.error
+        pairs = zip(self.requests, responses, strict=True)
+        return [response.error or response.answer(request, now_ms) for request, response in pairs]
 
 
 class Protocol:

@@ -162,7 +162,8 @@ class Reporter:
     def flush(self, timeout: float | None = None) -> bool:
         """Send at once what waits, and wait until it is settled, `timeout` seconds at most. Tell if it is.
 
-        While the server is away this makes one attempt at once, and more after the usual pauses.
+        While the server is away this makes one attempt at once, and more after the usual pauses. Without `timeout` it
+        waits until the server is back, be it for ever.
         """
         notice_fork()
         sync = self._sync
@@ -180,7 +181,8 @@ class Reporter:
     def close(self, timeout: float | None = None) -> bool:
         """Flush, then stop: what waits still is dropped and counted, as are hits that come later.
 
-        Returns whether everything was settled in time.
+        `timeout`: give up after so many seconds. Without it, this waits until the server or the bus is back, be it for
+        ever. Returns whether everything was settled in time.
         """
         with self._sync.lock:
             self._closed = True

@@ -80,8 +80,10 @@ class Gateway(Part):
     def reload(self) -> None:
         """Go by the map as it is now. Questions that are under way go on by the one before."""
         owners = self._read()
-        if owners.version < self.owners.version:
-            raise ConfigError(f"the map has version {owners.version}, and {self.owners.version} is in use")
+        if owners == self.owners:
+            return
+        if owners.version <= self.owners.version:
+            raise ConfigError(f"the map has version {owners.version}, and another of {self.owners.version} is in use")
         (partitions, settings), retired = self._opened(owners), self._partitions
         self._settings.close()
         self.owners, self._partitions, self._settings = owners, partitions, settings
@@ -98,7 +100,7 @@ class Gateway(Part):
     def _opened(self, owners: PartitionMap) -> tuple[Partitions, Settings]:
         """Return who can be asked by a map. Raises ConfigError."""
         partitions = Partitions(owners.partitions, self._verbs.limits.max_sites, self._wall_ms)
-        return partitions, Settings(owners.partitions, self._own, self._go_by)
+        return partitions, Settings(partitions.healths, self._own, self._go_by)
 
     def _go_by(self, *, window_s: int | None = None, **limits: int) -> None:
         """Judge messages and questions as servers do from now on, as far as they have told how."""
@@ -145,6 +147,8 @@ class Gateway(Part):
         yield "gateway_asked", self.asked
         yield "gateway_failed", self.failed
         yield "gateway_settings_differ", len(self._settings.problems)
+        for health in self._partitions.healths:
+            yield from health.info()
 
     def told(self) -> Iterator[str]:
         """Say which map it is."""

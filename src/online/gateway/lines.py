@@ -16,7 +16,8 @@ Invariants:
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import msgpack
@@ -24,8 +25,8 @@ import trio
 
 from online.core.merge import Answers
 from online.errors import LoadingError, OnlineError, RangeError
+from online.gateway.health import Health
 from online_client.address import Address
-from online_client.servers import Servers
 from online_client.verbs import greetings
 
 #: How long a partition may take for an answer, with all of its servers.
@@ -68,16 +69,18 @@ class Asker(Protocol):
 class Line:
     """See above."""
 
-    def __init__(self, place: int, addresses: Sequence[Address], tls: Any, second: Callable[[], int]) -> None:
+    def __init__(self, place: int, site: str, health: Health, tls: Any, second: Callable[[], int]) -> None:
         """Open nothing yet. `second` tells of which second answers should be, or later.
 
-        `tls`: the `tls_context` of the addresses, which takes milliseconds to make, so that lines share it.
+        `health` and `tls`, the `tls_context` of the servers, are those of all lines to the partition.
         """
         self._place = place
+        self._site = site
         self._second = second
-        self._servers = Servers(addresses, clock=trio.current_time)
+        self._health = health
+        self._server: Address | None = None  #: that is asked
         self._tls = tls
-        self._share_s = ANSWER_S / len(addresses)
+        self._share_s = ANSWER_S / len(health.servers)
         self._waiting: deque[tuple[int, bytes, bool, Asker, float]] = deque()  #: msgid, body, ..., and until when
         self._held: list[bytes | OnlineError] = []
         self._told_s = 0  #: what time it was there, as was told last
@@ -102,8 +105,10 @@ class Line:
         """Send a request soon: `body` is the verb and its arguments, packed. `is_shared`: its time matters."""
         now_s = trio.current_time()
         if not self._waiting:
-            self._due.deadline = now_s + self._share_s
             self._asked.set()
+            self._due.deadline = now_s + self._share_s
+            if self._server is not None and self._health.is_away(self._server):  # as others have found
+                self._due.cancel()
         self._waiting.append((msgid, body, is_shared, asker, now_s + ANSWER_S))
         self._send(msgid, body, is_shared)
 
@@ -124,15 +129,17 @@ class Line:
 
     async def _ask_servers(self) -> None:
         """Let one server after the other answer what waits, until nothing does or none is left."""
-        tries_left = len(self._servers.addresses) + 1  # once more where a connection was kept, and is broken
+        n_servers = len(self._health.servers)
+        tries_left = n_servers + 1  # once more where a connection was kept, and is broken
         while self._waiting and tries_left:
-            address = self._servers.in_order()[0]
+            server = self._server = self._health.first()
             self._has_answered = False
-            reason = await self._talk(address)
+            reason = await self._talk(replace(server, site=self._site))
+            self._server = None
             if self._waiting:
-                self._servers.failed(address)
+                self._health.failed(server, reason)
                 self._give_up(trio.current_time(), reason)
-            tries_left = len(self._servers.addresses) if self._has_answered else tries_left - 1
+            tries_left = n_servers if self._has_answered else tries_left - 1
         self._give_up(float("inf"), reason)
 
     def _due_s(self) -> float:
@@ -239,7 +246,9 @@ class Line:
         nth = len(self._held)
         if nth >= len(self._waiting) or self._waiting[nth][0] != msgid:
             raise ValueError
-        self._has_answered = True
+        if not self._has_answered and self._server is not None:
+            self._has_answered = True
+            self._health.answered(self._server)
         self._held.append(result)
         if nth == 0 and not self._waiting[0][2]:
             self._let_go(0)

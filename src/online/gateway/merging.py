@@ -40,10 +40,10 @@ from online import errors
 from online.core.merge import Listed, divide, merge
 from online.core.wire import OK, Packed
 from online.errors import CommandError, OnlineError, RangeError
-from online.gateway.cursors import Place, checksum, place_of, text_of
 from online.keep.history import DAY, MINUTE_MS, fitting_step_ms
 from online.limits import Limits
 from online.partitions import PartitionMap
+from online_client.cursors import Place, checksum, place_of, text_of
 
 #: Requests by place in the map: the verb and its arguments, packed.
 Bodies = Mapping[int, bytes]
@@ -283,7 +283,11 @@ def _listing(
         leading = [b""]
     limit = _limit(rest, max_limit, 30)
     question = _pack([verb, site, *leading])
-    place = place_of(rest[1] if len(rest) > 1 else b"", question, int if _LISTED[verb] else bytes)
+    given = rest[1] if len(rest) > 1 else b""
+    try:
+        place = place_of(given, question, int if _LISTED[verb] else bytes)
+    except ValueError:
+        raise errors.bad_cursor(given) from None
     is_behind = None if place.last is None else place.is_behind
     parts = [Listed(_LISTED[verb]) for _ in owners.partitions]
     begins = {each: place.begins.get(each, b"") for each in range(len(parts))}

@@ -9,17 +9,17 @@ Invariants:
 
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import quote, urlsplit
 
 import trio
 
 from online import errors
 from online.errors import ConfigError
+from online.gateway.health import Health
 from online.gateway.lines import MOST_MSGID, Line
 from online.partitions import Partition
 from online.terms import SKEW_MS
 from online_client import OnlineError as ClientError
-from online_client.address import Address, parse_addresses
+from online_client.address import DEFAULT_SITE, Address, parse_addresses
 
 
 class Partitions:
@@ -28,18 +28,20 @@ class Partitions:
     def __init__(self, partitions: Sequence[Partition], max_sites: int, wall_ms: Callable[[], int]) -> None:
         """Open nothing yet. Raises ConfigError for servers that cannot be asked."""
         self.numbers = [partition.number for partition in partitions]
-        self._partitions = partitions
         self._max_sites = max_sites
         self._lines: dict[bytes, list[Line]] = {}
         self._nursery: trio.Nursery | None = None
         self._msgid = 0
         self._wall_ms = wall_ms
         self._latest_s = 0
+        self.healths: list[Health] = []
         self._tls: list[Any] = []
         for partition in partitions:
             try:
-                self._tls.append(addresses_of(partition, b"default")[0].tls_context())
-            except (ClientError, ValueError) as error:
+                servers = addresses_of(partition)
+                self.healths.append(Health(partition.number, servers))
+                self._tls.append(servers[0].tls_context())
+            except ClientError as error:
                 raise ConfigError(f"partition.{partition.number}: {error}") from None
 
     async def run(self) -> None:
@@ -63,9 +65,10 @@ class Partitions:
         if lines is None:
             if len(self._lines) >= self._max_sites:
                 self._close_one()
+            name = site.decode("utf-8", "surrogateescape")
             lines = [
-                Line(place, addresses_of(each, site), tls, self.second)
-                for place, (each, tls) in enumerate(zip(self._partitions, self._tls, strict=True))
+                Line(place, name, health, tls, self.second)
+                for place, (health, tls) in enumerate(zip(self.healths, self._tls, strict=True))
             ]
             self._start(lines)
         self._lines[site] = lines  # the last: those asked about longest ago are the first
@@ -103,12 +106,6 @@ class Partitions:
         return self._msgid
 
 
-def addresses_of(partition: Partition, site: bytes) -> tuple[Address, ...]:
-    """Return where the servers of a partition are; the first one's token is good for all. Raises ValueError."""
-    servers = [urlsplit(each) for each in partition.servers]
-    first = servers[0]
-    if any(each.scheme != first.scheme or each.path or each.query for each in servers):
-        raise ValueError("servers take online://[:TOKEN@]HOST:PORT, or all onlines://, without a site")
-    token, at, _ = first.netloc.rpartition("@")
-    hosts = ",".join(each.netloc.rpartition("@")[2] for each in servers)
-    return parse_addresses(f"{first.scheme}://{token}{at}{hosts}/{quote(site, safe='')}?map={partition.layout}")
+def addresses_of(partition: Partition) -> tuple[Address, ...]:
+    """Return where the servers of a partition are, and their site `default`. Raises AddressError."""
+    return parse_addresses(partition.url(DEFAULT_SITE))

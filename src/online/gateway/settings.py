@@ -17,10 +17,9 @@ from dataclasses import replace
 import msgpack
 import trio
 
+from online.gateway.health import Health
 from online.gateway.lines import Line
-from online.gateway.partitions import addresses_of
 from online.limits import JUDGED
-from online.partitions import Partition
 from online.serve.settings import BY_NAME, shown
 from online_client.address import DEFAULT_SITE, Address
 
@@ -37,12 +36,14 @@ logger = logging.getLogger("online")
 class Settings:
     """See above."""
 
-    def __init__(self, partitions: Sequence[Partition], own: Mapping[str, int], go_by: Callable[..., None]) -> None:
+    def __init__(self, healths: Sequence[Health], own: Mapping[str, int], go_by: Callable[..., None]) -> None:
         """Open nothing yet. `go_by` is called with what holds, by field, once all were heard and when it changes.
 
-        `own`: what the operator has set for the gateway itself.
+        `healths`: those of the partitions, which are told who answers. `own`: what the operator has set for the gateway
+        itself.
         """
-        found = (_without_site(address) for each in partitions for address in addresses_of(each, DEFAULT_SITE.encode()))
+        found = (_without_site(server) for health in healths for server in health.servers)
+        self._healths = healths
         self.problems: list[str] = []  #: what differs, in words
         self._addresses = list(dict.fromkeys(found))
         self._own = own
@@ -50,7 +51,8 @@ class Settings:
         self._holding: dict[str, int] = {}
         self._told: dict[int, Mapping[str, int]] = {}
         self._lines = [
-            Line(place, [address], address.tls_context(), lambda: 0) for place, address in enumerate(self._addresses)
+            Line(place, address.site, Health(place, [address], is_quiet=True), address.tls_context(), lambda: 0)
+            for place, address in enumerate(self._addresses)
         ]
         self._is_news = False  #: since they were compared
         self._unheard = set(range(len(self._lines)))
@@ -82,13 +84,16 @@ class Settings:
         told = _read(result)
         self._is_news |= told != self._told.get(place)
         self._told[place] = told
-        self._hear(place)
+        self._hear(place, None)
 
     def failed(self, place: int, error: Exception) -> None:
         """Leave a server out that does not answer: who asks it something is told why."""
-        self._hear(place)
+        self._hear(place, str(error))
 
-    def _hear(self, place: int) -> None:
+    def _hear(self, place: int, reason: str | None) -> None:
+        address = self._addresses[place]
+        for health in self._healths:
+            health.heard(address.host, address.port, reason)
         self._unheard.discard(place)
         if self._unheard:
             return

@@ -1,6 +1,6 @@
-"""Where a list goes on, over all partitions, as a text for clients.
+"""Where a list goes on, over all partitions, as a text. Gateways and divided clients take each other's.
 
-Not its job: to list (merging).
+Not its job: to list (merging; the server's gateway).
 
 A cursor is good for one question: its text has a checksum of that question, too. The checksum has no secret, as
 gateways share none. So whoever makes one up chooses where a list of his own begins, and nothing else.
@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import msgpack
-
-from online import errors
 
 _pack = msgpack.Packer().pack
 
@@ -44,19 +42,19 @@ def text_of(place: Place, question: bytes) -> bytes:
 def place_of(cursor: bytes, question: bytes, key: type) -> Place:
     """Return the place of a cursor; b"" is the beginning. `key`: the type of the keys of the list.
 
-    Raises RangeError if it is not, to the byte, a cursor that answered this question.
+    Raises ValueError if it is not, to the byte, a cursor that answered this question.
     """
     if not cursor:
         return Place()
+    data = urlsafe_b64decode(cursor)
+    if data[:8] != _sum(data[8:] + question) or urlsafe_b64encode(data) != cursor:
+        raise ValueError
     try:
-        data = urlsafe_b64decode(cursor)
-        if data[:8] != _sum(data[8:] + question) or urlsafe_b64encode(data) != cursor:
-            raise ValueError
         place = Place(*msgpack.unpackb(data[8:], strict_map_key=False))
-        if not _is_whole(place, key):
-            raise ValueError
-    except (ValueError, TypeError):
-        raise errors.bad_cursor(cursor) from None
+    except TypeError:
+        raise ValueError from None
+    if not _is_whole(place, key):
+        raise ValueError
     return place
 
 
