@@ -3,7 +3,7 @@
 Not its job: what happens there (replica).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from online.bus.follower import Follower
@@ -45,6 +45,8 @@ def lines(replica: Following) -> Iterator[tuple[str, object]]:
     yield "applied_entries", follower.entries
     yield "applied_own_entries", follower.own
     yield "applied_hits", follower.hits
+    yield "refused_hits", follower.refused
+    yield "foreign_hits", follower.foreign
     yield "poisoned_entries", follower.poisoned
     yield "clamped_hits", follower.clamped
     yield "retries", replica.retries + published.retries
@@ -53,18 +55,20 @@ def lines(replica: Following) -> Iterator[tuple[str, object]]:
     yield "clock_offset_ms", replica.clock_offset_ms
 
 
-def relayed(publisher: Publisher, source: bytes) -> Iterator[tuple[str, object]]:
-    """Yield the lines of INFO bus of a relay: a part of those of a replica."""
-    yield "bus_status", "away" if publisher.is_away else "ok"
-    yield "bus_last_error", publisher.counts.last_error
+def relayed(publishers: Sequence[Publisher], source: bytes) -> Iterator[tuple[str, object]]:
+    """Yield the lines of INFO bus of a relay, those of all its streams together: a part of those of a replica."""
+    away = next((each for each in publishers if each.is_away), None)
+    last_error = next((each.counts.last_error for each in (away, *publishers) if each and each.counts.last_error), "")
+    yield "bus_status", "ok" if away is None else "away"
+    yield "bus_last_error", last_error
     yield "source", source.decode()
-    yield from _published(publisher)
-    yield "retries", publisher.counts.retries
+    yield from _published(*publishers)
+    yield "retries", sum(each.counts.retries for each in publishers)
 
 
-def _published(publisher: Publisher) -> Iterator[tuple[str, object]]:
-    yield "published_entries", publisher.counts.entries
-    yield "published_hits", publisher.counts.hits
-    yield "published_bytes", publisher.counts.n_bytes
-    yield "waiting_bytes", publisher.waiting_bytes
-    yield "dropped", publisher.counts.dropped
+def _published(*publishers: Publisher) -> Iterator[tuple[str, object]]:
+    yield "published_entries", sum(each.counts.entries for each in publishers)
+    yield "published_hits", sum(each.counts.hits for each in publishers)
+    yield "published_bytes", sum(each.counts.n_bytes for each in publishers)
+    yield "waiting_bytes", sum(each.waiting_bytes for each in publishers)
+    yield "dropped", sum(each.counts.dropped for each in publishers)

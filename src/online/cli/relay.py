@@ -19,12 +19,16 @@ Take hits as a server does, in every dialect and over syslog, and publish them o
 keeps nobody in memory and writes nothing: it answers questions with an error, and hits at once. While the bus is away,
 hits wait, up to 64 MiB. What finds no room is dropped and counted in INFO bus.
 
-The settings are those of `online serve`, but for --state, --map and --bus-ack yes. --bus is needed."""
+With --map, each hit goes to the stream of its user's partition. SIGHUP makes the relay read the map again. Without
+--map, all hits go to the stream of --partition.
+
+The settings are those of `online serve`, but for --state and --bus-ack yes. --bus is needed."""
 
 _EXAMPLES = """\
 examples:
   online relay --bus redis://10.0.0.9:6379/0
-  online relay --bus redis://10.0.0.9:6379/0 --syslog 127.0.0.1:5514 --http ''"""
+  online relay --bus redis://10.0.0.9:6379/0 --syslog 127.0.0.1:5514 --http ''
+  online relay --bus redis://10.0.0.9:6379/0 --map /etc/online/map.toml"""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -47,8 +51,6 @@ def assemble(config: Config, *, clock: Clock | None = None) -> Server:
         raise ConfigError("a relay needs a bus: --bus redis://HOST:PORT")
     if config.state is not None:
         raise ConfigError("a relay keeps nothing: give --state to the servers")
-    if config.map is not None:
-        raise ConfigError("a relay publishes to its partition whatever comes: --map is for servers and gateways")
     if config.bus_ack == "yes":
         raise ConfigError("a relay answers before the bus has a hit: --bus-ack yes is for servers")
     from online.bus.relay import Relay

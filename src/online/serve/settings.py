@@ -306,7 +306,7 @@ SETTINGS = (
     Setting("last_seen", DAYS, "how long it is kept where members were last seen (personal data); 0: not at all"),
     Setting("bus", BUS, "the Redis, Valkey or Kafka over which servers share hits: its url, docs/scale.md"),
     Setting("partition", number(0, MAX_PARTITION), "which part of the users is shared on the bus, docs/scale.md"),
-    Setting("map", FILE, "the map of partitions (TOML): hits of users whom it gives to others are refused"),
+    Setting("map", FILE, "the map of partitions (TOML): hits of others' users are refused; a relay divides hits by it"),
     Setting("bus_ack", word("no", "yes"), "yes: hits are answered when the bus has them, and refused while it is away"),
     Setting("tls_cert", FILE, "a certificate chain (PEM); TCP ports then speak TLS"),
     Setting("tls_key", FILE, "the private key of the certificate (PEM)"),
