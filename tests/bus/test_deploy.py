@@ -24,7 +24,7 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 
 def eight_ports():
     """A port of which the next seven are free, too."""
-    for first in range(20_000 + os.getpid() % 2_000 * 8, 60_000, 8):
+    for first in range(20_000 + os.getpid() % 1_500 * 8, 60_000, 8):
         with contextlib.ExitStack() as stack:
             try:
                 for number in range(8):
