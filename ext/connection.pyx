@@ -219,25 +219,40 @@ cdef void weigh_bars(Service service) noexcept:
         or service._handing)
 
 
+cdef int make_room(Service service, int64_t n_args, int64_t n_listed) except -1:
+    """Have room for the arguments of a frame, and for what a list has."""
+    cdef void* args = realloc(service.args, n_args * sizeof(Arg))
+    cdef void* listed = realloc(service.listed, n_listed * sizeof(ref_t))
+    if args != NULL:
+        service.args, service.args_room = <Arg*>args, n_args
+    if listed != NULL:
+        service.listed = <ref_t*>listed
+    if args == NULL or listed == NULL:
+        raise MemoryError("no memory for a service")
+    return 0
+
+
 cdef class Service:
     def __cinit__(self, host, limits, *, bint auth_wanted=False, window_s=1800):
         self.host = host
-        self.limits = limits
         self.auth_wanted = auth_wanted
+        self.nobody = Index()
+        self.judge_by(limits, window_s=window_s)
+
+    def judge_by(self, limits, *, window_s):
+        if limits.max_depth > MAX_NESTING:
+            raise errors.bad_number("max_depth", limits.max_depth, 3, MAX_NESTING)
+        make_room(self, max(limits.max_items + 1, self.args_room), max(limits.max_limit, self.max_limit))
+        self.nobody.judge_by(
+            window_s=window_s, max_user=limits.max_user, max_url=limits.max_url, max_limit=limits.max_limit,
+            max_scan=limits.max_scan)
+        self.limits = limits
         self.max_frame = limits.max_frame
         self.max_frame_before_auth = min(limits.max_frame_before_auth, limits.max_frame)
         self.max_output = limits.max_output
         self.max_items = limits.max_items
         self.max_limit = limits.max_limit
         self.max_depth = limits.max_depth
-        if self.max_depth > MAX_NESTING:
-            raise errors.bad_number("max_depth", self.max_depth, 3, MAX_NESTING)
-        self.nobody = Index(
-            window_s=window_s, max_user=limits.max_user, max_url=limits.max_url, max_limit=limits.max_limit)
-        self.args = <Arg*>malloc((self.max_items + 1) * sizeof(Arg))
-        self.listed = <ref_t*>malloc(self.max_limit * sizeof(ref_t))
-        if self.args == NULL or self.listed == NULL:
-            raise MemoryError("no memory for a service")
 
     @property
     def clock_step_ms(self):

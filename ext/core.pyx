@@ -3,7 +3,6 @@
 Its job: the rules of hits, and the answers about one user or one page. Not its job: how records are linked (skiplist),
 lists and their cursors (lists), sums over pages (sections), hits side by side (ahead), Python objects (index), any
 dialect (connection and on), and clocks: `now_ms` is always an argument.
-It has a little more than 600 lines, as what a hit passes is inline here: calls between modules go through pointers.
 Whoever asks first calls `core_advance`, and then what settles the part of the index that the question reads.
 
 A user has one session, the newest hit. Members and guests stand by time, by name and by page. Sessions that no list
@@ -80,11 +79,8 @@ cdef bint core_open(Core* core, Purse* purse, const uint64_t* secrets) noexcept 
     core.cursor_key.k0, core.cursor_key.k1 = secrets[2], ~secrets[3]  # another key, though a short seed repeats
     core.now_ms = core.window_s * 1000 - 1000  # so the window begins at 0
     core.visits_from_ms = INT64_MIN
-    if not purse_take(purse, core.window_s * sizeof(Second)):
-        return False
-    core.seconds = <Second*>calloc(core.window_s, sizeof(Second))
+    core.seconds = new_seconds(purse, core.window_s)
     if core.seconds == NULL:
-        purse_give(purse, core.window_s * sizeof(Second))
         return False
     if not (skiplist_open(&core.skiplist, purse)
             and table_open(&core.users, purse) and table_open(&core.pages, purse)):
@@ -93,6 +89,31 @@ cdef bint core_open(Core* core, Purse* purse, const uint64_t* secrets) noexcept 
     core.unnamed = skiplist_new(&core.skiplist, HEAD, NO_NAME, 0, MAX_HEIGHT)
     core.urls = skiplist_new(&core.skiplist, HEAD, NO_NAME, 0, MAX_HEIGHT)
     return core.named != NO_REF and core.unnamed != NO_REF and core.urls != NO_REF
+
+
+cdef Second* new_seconds(Purse* purse, int64_t window_s) noexcept nogil:
+    """Return the empty seconds of a window, or NULL if there is no memory."""
+    cdef Second* seconds
+    if not purse_take(purse, window_s * sizeof(Second)):
+        return NULL
+    seconds = <Second*>calloc(window_s, sizeof(Second))
+    if seconds == NULL:
+        purse_give(purse, window_s * sizeof(Second))
+    return seconds
+
+
+cdef bint core_set_window(Core* core, int64_t window_s) noexcept nogil:
+    """Go by another window; False if there is no memory, and nothing has changed. Requires: there are no sessions."""
+    cdef Purse* purse = core.skiplist.arena.purse
+    cdef Second* seconds = new_seconds(purse, window_s)
+    if seconds == NULL:
+        return False
+    purse_give(purse, core.window_s * sizeof(Second))
+    free(core.seconds)
+    core.seconds, core.window_s = seconds, window_s
+    core.now_ms = max(core.now_ms, window_s * 1000 - 1000)  # as in core_open
+    core.first_ms = (core.now_ms // 1000 - window_s + 1) * 1000
+    return True
 
 
 cdef void core_close(Core* core) noexcept nogil:
@@ -109,23 +130,6 @@ cdef int64_t core_memory_bytes(const Core* core) noexcept nogil:
     """Return what the index has taken from the system. O(1)."""
     cdef int64_t n_bytes = core.skiplist.arena.used_bytes + core.window_s * <int64_t>sizeof(Second)
     return n_bytes + <int64_t>(table_bytes(&core.users) + table_bytes(&core.pages))
-
-
-# Times and kinds
-
-cdef inline int64_t ms_of(const Core* core, uint64_t key) noexcept nogil:
-    """Return the whole time of a session's key: the latest one that is not after now."""
-    return core.now_ms - <int64_t>((<uint64_t>core.now_ms - (key >> TIE_BITS)) & MS_MASK)
-
-
-cdef int64_t core_seen_ms(const Core* core, ref_t session) noexcept nogil:
-    """Return when the session's hit happened. O(1)."""
-    return ms_of(core, record_at(&core.skiplist, session).key)
-
-
-cdef bint core_is_named(const Core* core, ref_t session) noexcept nogil:
-    """Whether lists may name this session. O(1)."""
-    return names(kind_at(&core.skiplist, session))
 
 
 # Finding
@@ -154,17 +158,6 @@ cdef int64_t core_people_within(const Core* core, int64_t within_s) noexcept nog
     for second in range(core.window_s + min(end - within_s, <int64_t>0), core.window_s):
         people += people_of(&core.seconds[second])
     return people
-
-
-cdef ref_t core_oldest(const Core* core, bint named) noexcept nogil:
-    """Return the oldest named or unnamed session, or NO_REF. O(1)."""
-    return core_later(core, core.named if named else core.unnamed, named)
-
-
-cdef ref_t core_later(const Core* core, ref_t session, bint named) noexcept nogil:
-    """Return the next later session of the same sort, or NO_REF. O(1)."""
-    cdef ref_t later = next_of(&core.skiplist, BY_TIME, session)
-    return NO_REF if later == (core.named if named else core.unnamed) else later
 
 
 # Pages come and go
@@ -582,6 +575,8 @@ cdef Outcome judge_hit(Core* core, const Hit* hit, Ahead* ahead) noexcept nogil:
         if seen_ms == newest_ms:
             if is_repeat(core, session, hit):
                 return ACCEPTED
+            if core.ties_by_rank and not outranks(core, hit, session):
+                return STALE
             core.tally.tied += 1
     elif core.keeps_nothing:
         ahead.written_ms = seen_ms

@@ -19,7 +19,7 @@ from online.core.core cimport (
     ACCEPTED, BAD_KIND, BAD_SEEN, BAD_URL, BAD_USER, FULL_PAGES, FULL_USERS, MOVED, Core, Hit, Outcome, Tally,
     core_advance, core_begin_minute, core_check_hit, core_close, core_expire_some, core_find_user, core_forget,
     core_hash, core_hit, core_is_named, core_is_online, core_memory_bytes, core_oldest, core_open, core_page_people,
-    core_people_within, core_seen_ms, core_settle_page,
+    core_people_within, core_seen_ms, core_set_window, core_settle_page,
 )
 from online.core.lists cimport (
     OF_PAGE, OF_RECENT, OF_USERS, Listing, Scope,
@@ -198,6 +198,16 @@ cdef seen_of(Index self, bytes user):
     return url, core_seen_ms(core, session)
 
 
+cdef int set_limits(Core* core, max_user, max_url, max_limit, max_scan) except -1:
+    """Check and set what arguments are judged by, all or nothing."""
+    cdef int64_t user = number_from("max_user", max_user, 1, MAX_NAME_BYTES)
+    cdef int64_t url = number_from("max_url", max_url, 1, MAX_NAME_BYTES)
+    cdef int64_t limit = number_from("max_limit", max_limit, 1, 2 ** 31 - 1)
+    core.max_scan = number_from("max_scan", max_scan, 1, 2 ** 31 - 1)
+    core.max_user, core.max_url, core.max_limit = <uint32_t>user, <uint32_t>url, <uint32_t>limit
+    return 0
+
+
 @cython.no_gc_clear  # its memory is given back to a budget that must be there still
 cdef class Index:
     def __cinit__(self, *, window_s=1800, max_users=10_000_000, max_pages=10_000_000, max_user=256, max_url=2_048,
@@ -211,10 +221,7 @@ cdef class Index:
         core.max_users = number_from("max_users", max_users, 1, 2 ** 31 - 1)
         self.max_pages = number_from("max_pages", max_pages, 1, 2 ** 31 - 1)
         self.relax(False)
-        core.max_user = <uint32_t>number_from("max_user", max_user, 1, MAX_NAME_BYTES)
-        core.max_url = <uint32_t>number_from("max_url", max_url, 1, MAX_NAME_BYTES)
-        core.max_limit = <uint32_t>number_from("max_limit", max_limit, 1, 2 ** 31 - 1)
-        core.max_scan = number_from("max_scan", max_scan, 1, 2 ** 31 - 1)
+        set_limits(core, max_user, max_url, max_limit, max_scan)
         core.keeps_nothing = keeps_nothing
         if seed is not None:
             number_from("seed bytes", len(seed), 16, 16)
@@ -241,6 +248,15 @@ cdef class Index:
     def slots(self, Slots slots):
         self._slots = slots
         self.core.owned = NULL if slots is None else &slots.owned
+
+    def judge_by(self, *, window_s, max_user, max_url, max_limit, max_scan):
+        cdef int64_t window = number_from("window_s", window_s, WINDOW_MIN_S, WINDOW_MAX_S)
+        if table_used(&self.core.users):
+            raise ValueError("an index with users keeps its window and its limits")
+        sections_close(&self.core)  # how much memory they have goes by the limits
+        set_limits(&self.core, max_user, max_url, max_limit, max_scan)
+        if not core_set_window(&self.core, window):
+            raise out_of_memory(self)
 
     def hit(self, bytes user not None, bytes url not None, *, seen_ms=None, str kind not None="member", now_ms):
         cdef int number = -1

@@ -31,7 +31,7 @@ cdef enum:
     MOST_DIGITS = 18                                     # of a number: all fit an int64
 
 cdef enum:
-    TIME, ADDRESS, USER, METHOD, URL, STATUS, AGENT, HOST, VISITOR, FORWARDED, REFERRER
+    TIME, ADDRESS, USER, METHOD, URL, STATUS, AGENT, HOST, VISITOR, FORWARDED, REFERRER, KIND
 
 cdef enum:
     BY_OURS, BY_NGINX, BY_CADDY, BY_TRAEFIK              # the presets, in their order
@@ -479,6 +479,7 @@ cdef bint read_plan(const Plan* plan, const Value* values, Fields* fields) noexc
         and text_of(chosen(plan, VISITOR, values), &fields.visitor)
         and text_of(chosen(plan, FORWARDED, values), &fields.forwarded)
         and text_of(chosen(plan, REFERRER, values), &fields.referrer)
+        and text_of(chosen(plan, KIND, values), &fields.kind)
     ):
         return False
     if fields.url.n_bytes == 0:

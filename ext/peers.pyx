@@ -140,7 +140,6 @@ cdef class Peers:
         self.send_timeout_ms = round(limits.send_timeout_s * 1000)
         self.max_buffers = limits.max_buffers
         self.max_output = limits.max_output
-        self.most_looks = limits.max_frame // RECEIVE_BYTES + 2
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll < 0:
             raise_errno()
@@ -517,7 +516,7 @@ cdef class Peers:
         """
         if peer.state == SENDING:
             self.send(peer)
-        for _ in range(self.most_looks):
+        for _ in range(self.service.limits.max_frame // RECEIVE_BYTES + 2):
             if peer.deadline_ms > self.now_ms or peer.state != RECEIVING or not self.receive(peer):
                 break
         return 0

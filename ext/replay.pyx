@@ -41,6 +41,8 @@ cdef enum Found:
     BAD
 
 cdef list KIND_TEXTS = [kind.encode() for kind in KINDS]
+cdef bytes DUMP_TEXT = b"dump"
+cdef Name DUMP = name_from(DUMP_TEXT)
 
 
 cdef Found find_record(const char* at, size_t n, int64_t segment, int64_t offset, size_t* n_bytes) noexcept nogil:
@@ -82,6 +84,7 @@ cdef class Replay:
     cdef int64_t latest_ms                               # wall time; what is later is taken as of then
     cdef bint is_entry                                   # it is of a bus, and index time may be behind it
     cdef bint is_echo                                    # what it holds was counted before
+    cdef bint is_dump                                    # it says again what somebody knew
     cdef public int64_t clock_step_ms
     cdef readonly int64_t clamped
     cdef readonly bint is_bad
@@ -135,7 +138,7 @@ cdef class Replay:
         finally:
             self.n_hits = 0
             self.latest_ms = INT64_MAX
-            self.is_entry = self.is_echo = False
+            self.is_entry = self.is_echo = self.is_dump = False
         return is_good
 
     def totals(self):
@@ -176,6 +179,9 @@ cdef class Replay:
                         return False
                     self.noted = text.at[7:text.n_bytes]
                     self.n_since = 0
+                elif self.is_entry and same_name(text, DUMP):
+                    self.settle()
+                    self.is_dump = True
                 else:
                     self.settle()
                     self.host.noted(bytes_from(text))
@@ -225,7 +231,9 @@ cdef class Replay:
         else:
             tally = self.index.core.tally
             self.reach(hit.seen_ms)
+            self.index.core.ties_by_rank = self.is_dump
             self.refused += core_hit(&self.index.core, &hit) >= BAD_USER
+            self.index.core.ties_by_rank = False
             self.count(&tally)
         return True
 
@@ -280,7 +288,9 @@ cdef class Replay:
             tally = self.index.core.tally
             for i in range(self.n_hits):
                 self.reach(self.hits[i].seen_ms)
+            self.index.core.ties_by_rank = self.is_dump
             core_hits(&self.index.core, self.hits, self.n_hits, outcomes)
+            self.index.core.ties_by_rank = False
             for i in range(self.n_hits):
                 self.refused += outcomes[i] >= BAD_USER
             self.count(&tally)
@@ -296,10 +306,10 @@ cdef class Replay:
             core_advance(&self.index.core, seen_ms)
 
     cdef inline void count(self, const Tally* before) noexcept:
-        """Count ties, and forget what was counted of an echo, but for sessions that it expired."""
+        """Count ties, and forget what was counted of an echo or a dump, but for sessions that it expired."""
         cdef int64_t expired = self.index.core.tally.expired
         self.ties += self.index.core.tally.tied - before.tied
-        if self.is_echo:
+        if self.is_echo or self.is_dump:
             self.index.core.tally = before[0]
             self.index.core.tally.expired = expired
 

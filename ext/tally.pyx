@@ -93,7 +93,7 @@ cdef class LineTally:
             self.bot_hits += 1
             self.bots.add(user)
             return False
-        if kind == "member":
+        if kind == "member" or kind == "hidden":         # both are signed in
             self.member_hits += 1
             self.members.add(user)
         key.n_bytes = 0

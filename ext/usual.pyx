@@ -19,7 +19,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcpy, memset
 
-from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
+from online.terms import KINDS as _KINDS, SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
 
 from online.core.datagrams cimport Datagrams
 from online.core.guests cimport MOST_ADDRESS_BYTES, MOST_GUEST_BYTES, GuestKey, guest_key_begin, guest_name, one_form
@@ -53,7 +53,7 @@ cdef int64_t MOST_SMALL = 1 << 32                        # smaller numbers have 
 
 cdef int64_t SEEN_MIN_MS = _SEEN_MIN_MS
 cdef int64_t SEEN_MAX_MS = _SEEN_MAX_MS
-cdef tuple KINDS = ("member", "guest", "bot")             # what `n` says in the slot of a visitor
+cdef tuple KINDS = _KINDS                                # `n` in the slot of a visitor is a place in them
 cdef dict SHAPES = {"plain": NO_HOST, "host": WITH_HOST, "any": PERHAPS_HOST}
 
 
@@ -119,10 +119,10 @@ cdef int pack_view(Packed* packed, bytes user, bytes url, int64_t seen_ms, str k
     return 0
 
 
-cdef int put_text(Known* known, const Text* text, verdict) except -1:
+cdef int put_new(Known* known, const char* key, size_t n, verdict) except -1:
     """Remember what was said of a key, unless it is too long or known."""
-    if text.n_bytes < MOST_KEY_BYTES and slot_of(known, text.at, text.n_bytes) == NULL:
-        put(known, text.at, text.n_bytes, verdict)
+    if n < MOST_KEY_BYTES and slot_of(known, key, n) == NULL:
+        put(known, key, n, verdict)
     return 0
 
 
@@ -164,7 +164,7 @@ cdef class UsualRecords:
         return made(self.make, (
             fields.seen_ms, text_of(fields.address), text_of(fields.user), text_of(fields.method), text_of(fields.url),
             text_of(fields.status), text_of(fields.agent), text_of(fields.host), text_of(fields.visitor),
-            text_of(fields.forwarded), b"", text_of(fields.referrer),
+            text_of(fields.forwarded), b"", text_of(fields.referrer), text_of(fields.kind),
         ))
 
     cdef bint scan(self, const uint8_t* at, const uint8_t* end, Fields* fields) noexcept:
@@ -176,7 +176,7 @@ cdef class UsualRecords:
 
 cdef class UsualLines:
     cdef object careful, judge, nameless, is_bot, make, message_of
-    cdef frozenset bad_ways, bad_urls
+    cdef frozenset bad_ways, bad_urls, nobody
     cdef UsualRecords records
     cdef bint trusts_proxies, with_host, ignores_queries, guests_only
     cdef bint has_key
@@ -187,14 +187,14 @@ cdef class UsualLines:
 
     def __cinit__(
         self, careful, judge, nameless, is_bot, type make not None, *, UsualRecords records, message_of, bad_ways,
-        bad_urls, bytes key, bint trusts_proxies, bint with_host, bint ignores_queries, bint guests_only,
+        bad_urls, nobody, bytes key, bint trusts_proxies, bint with_host, bint ignores_queries, bint guests_only,
     ):
         if not issubclass(make, tuple):
             raise TypeError("a page view is a tuple")
         self.careful, self.judge, self.nameless, self.is_bot = careful, judge, nameless, is_bot
         self.make, self.message_of = make, message_of
         self.records = records
-        self.bad_ways, self.bad_urls = frozenset(bad_ways), frozenset(bad_urls)
+        self.bad_ways, self.bad_urls, self.nobody = frozenset(bad_ways), frozenset(bad_urls), frozenset(nobody)
         self.trusts_proxies, self.with_host, self.guests_only = trusts_proxies, with_host, guests_only
         self.ignores_queries = ignores_queries
         known_begin(&self.ways, WAY_SETS)
@@ -342,19 +342,15 @@ cdef class UsualLines:
         """
         cdef Text text
         cdef Slot* slot
-        cdef Name target
+        cdef Name page
         self.write_way(&text, &self.last)
         slot = slot_of_text(&self.ways, &text)
         if slot == NULL:
             return None
         if <object>slot.verdict is not True:
             return <object>slot.verdict
-        if self.with_host:
-            self.write_url(&text, &self.last)
-            slot = slot_of_text(&self.urls, &text)
-        else:
-            target = self.target(&self.last)
-            slot = slot_of(&self.urls, target.at, target.n_bytes)
+        page = self.page_key(&text, &self.last)
+        slot = slot_of(&self.urls, page.at, page.n_bytes)
         if slot == NULL:
             return None
         if isinstance(<object>slot.verdict, str):
@@ -368,11 +364,11 @@ cdef class UsualLines:
 
     cdef object meet(self, const Text* key, Slot** its_person):
         """Have the visitor of the line that was read last named, and remember it by its key: True, or why there is no
-        name. None if that takes the careful way.
+        name. None if that takes the careful way, as for who has a name or a kind.
         """
         cdef Fields fields = self.last
         cdef object _owner = self.owner                  # holds the fields, whatever is read meanwhile
-        if self.is_named(&fields):
+        if self.is_named(&fields) or fields.kind.n_bytes:
             return None
         found = self.name_at_once(&fields)
         if found is None:
@@ -421,7 +417,7 @@ cdef class UsualLines:
         else:
             self.put_way(&fields, True)
             self.put_url(&fields, found[1])
-            if self.is_named(&fields) == (found[3] == "member"):    # `None` names nobody: careful each time
+            if not (self.is_named(&fields) and text_of(fields.user) in self.nobody):    # `None`: careful each time
                 self.write_person(&text, &fields)
                 if text.n_bytes < MOST_KEY_BYTES:
                     self.put_person(&text, found[0], found[3])
@@ -432,20 +428,20 @@ cdef class UsualLines:
         add(text, fields.method)
         add(text, fields.status)
 
-    cdef inline Name target(self, const Fields* fields) noexcept:
-        """Return what of the url decides."""
-        cdef Name target = fields.url
+    cdef inline Name page_key(self, Text* text, const Fields* fields) noexcept:
+        """Return what decides on which page a visitor is: in the line or, with a host, written to `text`."""
+        cdef Name page = fields.url
         cdef const char* query
-        if self.ignores_queries and target.n_bytes:
-            query = <const char*>memchr(target.at, c'?', target.n_bytes)
+        if self.ignores_queries and page.n_bytes:
+            query = <const char*>memchr(page.at, c'?', page.n_bytes)
             if query != NULL:
-                target.n_bytes = <uint32_t>(query - target.at)
-        return target
-
-    cdef void write_url(self, Text* text, const Fields* fields) noexcept:
-        text.n_bytes = 0
-        add(text, self.target(fields))
-        add(text, fields.host)
+                page.n_bytes = <uint32_t>(query - page.at)
+        if self.with_host:
+            text.n_bytes = 0
+            add(text, page)
+            add(text, fields.host)
+            page.at, page.n_bytes = text.at, <uint32_t>text.n_bytes
+        return page
 
     cdef bint is_named(self, const Fields* fields) noexcept:
         return not self.guests_only and not is_guest(fields.user)
@@ -454,28 +450,24 @@ cdef class UsualLines:
         text.n_bytes = 0
         if self.is_named(fields):
             add(text, fields.user)
-            return
-        add(text, fields.address)
-        add(text, fields.agent)
-        add(text, fields.visitor)
-        if self.trusts_proxies:
-            add(text, fields.forwarded)
+        else:
+            add(text, fields.address)
+            add(text, fields.agent)
+            add(text, fields.visitor)
+            if self.trusts_proxies:
+                add(text, fields.forwarded)
+        if fields.kind.n_bytes:                          # one part more than any key without it
+            add(text, fields.kind)
 
     cdef int put_way(self, const Fields* fields, verdict) except -1:
         cdef Text text
         self.write_way(&text, fields)
-        return put_text(&self.ways, &text, verdict)
+        return put_new(&self.ways, text.at, text.n_bytes, verdict)
 
     cdef int put_url(self, const Fields* fields, verdict) except -1:
         cdef Text text
-        cdef Name target
-        if self.with_host:
-            self.write_url(&text, fields)
-            return put_text(&self.urls, &text, verdict)
-        target = self.target(fields)
-        if target.n_bytes < MOST_KEY_BYTES and slot_of(&self.urls, target.at, target.n_bytes) == NULL:
-            put(&self.urls, target.at, target.n_bytes, verdict)
-        return 0
+        cdef Name page = self.page_key(&text, fields)
+        return put_new(&self.urls, page.at, page.n_bytes, verdict)
 
     cdef Slot* put_person(self, const Text* key, user, kind) except NULL:
         """Remember who has a key, unless it is known. It is not too long."""

@@ -1,5 +1,6 @@
 """Fixtures of several folders: the implementations of the index, and servers in processes of their own."""
 
+import os
 import sys
 
 import pytest
@@ -11,6 +12,8 @@ from online_client import Client
 
 #: The tools of the benchmarks read /proc and wait with ppoll.
 collect_ignore = [] if sys.platform == "linux" else ["bench/test_bench.py"]
+if not os.environ.get("ONLINE_REAL_LOGS"):
+    collect_ignore.append("logs/test_real_logs.py")
 
 
 @pytest.fixture(params=[ReferenceIndex, Index], ids=["reference", "compiled"])

@@ -90,6 +90,20 @@ def test_the_reference_is_what_the_code_says(name):
     assert reference.page(name) == written, f"docs/reference/{name}.md is not what the code says: make reference"
 
 
+#: Where a module gives an error its code.
+CODE_OF_ERROR = re.compile(r"\bcode(?:: str)? = \"([A-Z]+)\"|\bproblem\(\s*\d+, \"([A-Z]+)\"")
+
+
+def test_the_reference_has_every_code_of_an_error():
+    modules = "".join(path.read_text() for path in (ROOT / "src" / "online").rglob("*.py"))
+    given = {one or other for one, other in CODE_OF_ERROR.findall(modules)}
+    listed, explained = (
+        set(re.findall(r"^\| `([A-Z]+)` \|", (ROOT / "docs" / name).read_text(), re.MULTILINE))
+        for name in ("reference/errors.md", "protocol.md")
+    )
+    assert listed == given <= explained
+
+
 def test_the_reference_says_what_happens_at_each_limit():
     assert set(reference.AT_LIMIT) == {setting.name for setting in LIMITS}
 

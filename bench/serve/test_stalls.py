@@ -103,7 +103,24 @@ def pages(port: int) -> None:
         line.close()
 
 
-DISTURBANCES = [nothing, top, section, client_list, transaction, closes, connects, pages]
+DISTURBANCES = {
+    "nothing": nothing,
+    "TOP": top,
+    "SECTION": section,
+    "CLIENT LIST, INFO, SITES": client_list,
+    "an EXEC of 1,000 PAGE": transaction,
+    "9,900 closes at once": closes,
+    "1,000 connects a second": connects,
+    "pipelined PAGE": pages,
+}
+
+#: Times that the server counts -> what they are called.
+TIMES = {
+    "turn": "turn of the server",
+    "turn_cpu": "turn of the server, by the processor's clock",
+    "step": "step of the server",
+    "wait": "wait of the server",
+}
 
 
 def disturb(what: Callable[[int], None], port: int) -> None:
@@ -174,16 +191,15 @@ class Stalls:
         self._for_s = for_s
         self._note = f"{n_users:,} users, {PAGES:,} pages"
 
-    def during(self, server: Server, what: Callable[[int], None], name: str | None = None) -> None:
-        name = name or what.__name__
+    def during(self, server: Server, what: Callable[[int], None], name: str) -> None:
         took_ns, longest_us, kept_ns = stalls(server, what, self._for_s)
         percentiles = statistics.quantiles(took_ns, n=10_000, method="inclusive")
         for place, at in (("median", 5_000), ("99th", 9_900), ("99.9th", 9_990), ("99.99th", 9_999)):
             self._record(f"COUNT during {name}: {place}", [percentiles[at - 1] / 1e6], "ms", note=self._note)
         self._record(f"COUNT during {name}: longest", [max(took_ns) / 1e6], "ms", note=self._note)
-        for place in ("turn", "turn_cpu", "step", "wait"):
-            told = f"{name}: longest {place} of the server"
-            self._record(told, [longest_us[place] / 1e3], "ms", note=self._note)
+        for time_of, shown in TIMES.items():
+            told = f"{name}: longest {shown}"
+            self._record(told, [longest_us[time_of] / 1e3], "ms", note=self._note)
         kept = f"in {self._for_s} s"
         self._record(f"{name}: time that the kernel ran others", [kept_ns / 1e6], "ms", note=kept)
 
@@ -198,8 +214,8 @@ def test_stalls(record: Recorder, quick: bool) -> None:
     stalls_of = Stalls(record, n_users, for_s)
     with serving("--window", str(86_400)) as server:
         fill(server, n_users)
-        for what in DISTURBANCES:
-            stalls_of.during(server, what)
+        for name, what in DISTURBANCES.items():
+            stalls_of.during(server, what, name)
 
 
 def test_stalls_of_snapshots(record: Recorder, quick: bool, tmp_path: Path) -> None:

@@ -266,7 +266,7 @@ def test_a_server_that_takes_smaller_messages_only_gets_smaller_batches(serve: A
     assert (reporter.statistics().sent, reporter.statistics().refused) == (19, 1)
 
 
-@pytest.mark.parametrize("code", ["LOADING", "NOAUTH", "WRONGPASS"])
+@pytest.mark.parametrize("code", ["LOADING", "PARTIAL", "MISCONF", "NOAUTH", "WRONGPASS"])
 def test_a_refusal_that_passes_is_waited_out(serve: Any, scripts: Any, report: Any, code: str) -> None:
     def script(talk: Any) -> None:
         request = talk.request()

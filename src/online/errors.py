@@ -12,7 +12,8 @@
     ├── ProtocolVersionError    NOPROTO HELLO asks for a version of RESP other than 2 or 3
     ├── TransactionError        EXECABORT  EXEC does nothing, because a verb before it was wrong
     ├── LoadingError            LOADING the server still reads what it kept on disk
-    ├── DiskRefusedError        MISCONF the disk fails, and the operator wants no hits that may be lost
+    ├── PartialError            PARTIAL from a gateway: a partition that is needed does not answer
+    ├── DiskRefusedError        MISCONF the disk or the bus fails, and the operator wants no hits that may be lost
     ├── FramingError            PROTO   bytes are not a message; the connection is closed
     ├── ConfigError             -       an option, variable or configuration file is wrong
     └── StateError              -       a state file cannot be read or written
@@ -87,6 +88,10 @@ class TransactionError(OnlineError):
 
 class LoadingError(OnlineError):
     code = "LOADING"
+
+
+class PartialError(OnlineError):
+    code = "PARTIAL"
 
 
 class DiskRefusedError(OnlineError):

@@ -29,6 +29,22 @@ def create(path: Path) -> int:
     return os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
+def check_unused(path: Path, who: str, *, lock: Path | None = None) -> None:
+    """Raise StateError where `hold` would find another process, or could not open its lock. Makes nothing."""
+    what = "state file" if lock is None else "state directory"
+    lock = lock or beside(path, "lock")
+    try:
+        descriptor = os.open(lock, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StateError(f"{what} {path} cannot be written: {error.strerror}: {lock}") from None
+    try:
+        _lock(descriptor, path, what, who, lock)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def hold(path: Path, who: str, *, lock: Path | None = None) -> Iterator[None]:
     """Lock the state at `path` inside the context. `who` names its users in errors, such as "server".
@@ -45,17 +61,19 @@ def hold(path: Path, who: str, *, lock: Path | None = None) -> Iterator[None]:
         # The lock is a separate file, because `replacing` replaces the file at the path. The kernel releases it
         # however the process ends. It is never deleted: another process may just have locked it, and a third would
         # then create and lock a new one.
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise StateError(f"{what} {path} is in use by another {who}; give another path") from None
-    except OSError as error:
-        os.close(descriptor)
-        raise StateError(f"{what} {path} cannot be locked: {error.strerror}: {lock}") from None
-    try:
+        _lock(descriptor, path, what, who, lock)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path, what: str, who: str, lock: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StateError(f"{what} {path} is in use by another {who}; give another path") from None
+    except OSError as error:
+        raise StateError(f"{what} {path} cannot be locked: {error.strerror}: {lock}") from None
 
 
 def check(path: Path) -> None:

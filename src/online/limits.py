@@ -46,6 +46,9 @@ class Limits:
     push_interval_s: float = 1.0  #: between two states of a channel
 
 
+#: What messages and questions are judged by: a gateway goes by those of its servers.
+JUDGED = ("max_frame", "max_items", "max_depth", "max_user", "max_url", "max_limit", "max_scan")
+
 #: The share of the usable memory that all sites together may take, unless max_memory is set.
 MEMORY_SHARE = 0.75
 

@@ -120,8 +120,10 @@ def parse(text: str) -> PartitionMap:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"is no TOML: {error}") from None
     _only(given, "the map", {"format", "version", "partition"})
-    if given.get("format") != FORMAT:
-        raise ConfigError(f"format takes {FORMAT}, not {given.get('format')!r}; a newer online may read it")
+    if "format" not in given:
+        raise ConfigError(f"format is missing; write: format = {FORMAT}")
+    if given["format"] != FORMAT:
+        raise ConfigError(f"format takes {FORMAT}, not {given['format']!r}; a newer online may read it")
     version = given.get("version")
     if type(version) is not int or version < 1:
         raise ConfigError(f"version takes a whole number from 1 on, not {version!r}; make it greater with each change")

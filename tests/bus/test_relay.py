@@ -134,20 +134,22 @@ async def information(running):
     return text.decode()
 
 
+def test_a_relay_needs_a_bus():
+    with pytest.raises(ConfigError, match="needs a bus"):
+        assemble(Config())
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({}, "needs a bus"),
-        ({"bus": "redis://127.0.0.1:1", "state": "/nowhere"}, "keeps nothing"),
-        ({"bus": "redis://127.0.0.1:1", "bus_ack": "yes"}, "--bus-ack yes is for servers"),
-        ({"bus": "redis://127.0.0.1:1", "map": Path("/nowhere.toml")}, "nowhere.toml cannot be read"),
-        ({"bus": "redis://127.0.0.1:1", "map": Path("/map.toml"), "partition": 1}, "leave out --partition"),
+        ({"map": Path("/nowhere.toml")}, "nowhere.toml cannot be read"),
+        ({"map": Path("/map.toml"), "partition": 1}, "leave out --partition"),
     ],
-    ids=["no-bus", "state", "ack", "map", "partition"],
+    ids=["map", "partition"],
 )
-def test_a_setting_that_is_not_for_relays_is_told(settings, problem):
+def test_a_map_that_a_relay_cannot_go_by_is_told(settings, problem):
     with pytest.raises(ConfigError, match=problem):
-        assemble(Config(**settings))
+        assemble(Config(bus="redis://127.0.0.1:1", **settings))
 
 
 def test_a_process_publishes_what_it_has_when_it_ends(broker):

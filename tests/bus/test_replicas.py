@@ -52,7 +52,7 @@ async def test_an_own_entry_is_not_counted_twice(broker):
         published = one.bus.publisher.counts
         await until(lambda: published.hits >= 3 and one.bus.follower.entries >= published.entries)
         # A slow machine may make them heal a gap that they could not rule out: by a dump, of one session each.
-        assert 3 <= one.server.sites.statistics().accepted <= 3 + two.bus.dumps
+        assert one.server.sites.statistics().accepted == 3
         assert published.hits <= 3 + one.bus.dumps, "an echo was published again"
 
 

@@ -51,7 +51,7 @@ def test_who_is_online_on_other_sites_is_asked_for_and_left_alone(capsys, monkey
         client.hit("ada", "/a")
         code, out, err = run(capsys, server)
         assert (code, out) == (1, "")
-        assert "1 user on other sites" in err
+        assert "serves other sites with 1 user; add --yes to load it anyway" in err
         monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
         for answer, code in (("n", 1), ("y", 0)):
             monkeypatch.setattr("builtins.input", lambda asked, answer=answer: answer)

@@ -48,7 +48,7 @@ def test_every_command_teaches(name, capsys, monkeypatch):
     assert max(map(len, shown.splitlines())) <= 110
 
 
-_DASH = "a name that begins with - follows after --"
+_DASH = "a name that begins with - must come after --"
 
 
 def refused(capsys, *arguments):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.serving import run_command
 
-from online.cli import config
+from online.cli import config, gateway, relay
 from online.cli.main import main
 from online.serve.config import DEFAULT_HTTP, Config
 from online.serve.loading import load, unknown_variables
@@ -18,7 +18,7 @@ from online.serve.settings import BY_NAME
 @pytest.fixture
 def template(tmp_path):
     path = tmp_path / "online.toml"
-    assert main(["config", "--init", str(path)]) == 0
+    assert main(["init", str(path)]) == 0
     return path
 
 
@@ -46,13 +46,33 @@ def test_every_example_is_taken(name):
 
 def test_a_file_that_exists_is_left_as_it_is(template, capsys):
     template.write_text("window = 60\n")
-    assert main(["config", "--init", str(template)]) == 2
-    assert "it exists already" in capsys.readouterr().err
+    assert main(["init", str(template)]) == 2
+    assert "exists already" in capsys.readouterr().err
     assert template.read_text() == "window = 60\n"
 
 
+def test_the_settings_given_are_written_and_the_others_commented_out(tmp_path, capsys):
+    path = tmp_path / "new.toml"
+    options = ["--window", "60", "--sync", "always", "--sites", "a", "--sites", 'b"', "--quiet", "--max-user", "2_0"]
+    assert main(["init", str(path), *options]) == 2
+    assert "--max-user takes" in capsys.readouterr().err
+    assert not path.exists()
+    options[-1] = "20"
+    assert main(["init", str(path), *options]) == 0
+    given = {"window": 60, "sync": "always", "sites": ["a", 'b"'], "quiet": True, "max_user": 20}
+    assert tomllib.loads(path.read_text()) == given
+    assert path.stat().st_mode & 0o044
+    assert load({"config": str(path)}, {}) == load(given, {})
+
+
+def test_a_file_with_a_token_is_for_its_owner_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "--token", "a-long-random-text"]) == 0
+    assert (tmp_path / "online.toml").stat().st_mode & 0o777 == 0o600
+
+
 def test_the_file_can_go_to_standard_output(capsys):
-    assert main(["config", "--init", "-"]) == 0
+    assert main(["init", "-"]) == 0
     assert "\n#window = " in capsys.readouterr().out
 
 
@@ -65,8 +85,8 @@ def test_what_holds_is_shown_with_where_it_comes_from(tmp_path):
     assert ran.returncode == 0, ran.stderr
     lines = dict(re.fullmatch(r"(\w+ = .*?) +# (.*)", line).groups() for line in ran.stdout.splitlines())
     assert lines['window = "20min"'] == f"{path}, line 1: window"
-    assert lines['max_user = "90"'] == "--max-user"
-    assert lines['max_url = "100"'] == "ONLINE_MAX_URL"
+    assert lines["max_user = 90"] == "--max-user"
+    assert lines["max_url = 100"] == "ONLINE_MAX_URL"
     assert lines['listen = ["unix:/a", "[::1]:1"]'] == "ONLINE_LISTEN"
     assert lines["quiet = true"] == f"{path}, line 3: quiet"
     assert lines["max_limit = 1000"] == "default"
@@ -134,8 +154,8 @@ def test_a_variable_that_is_no_setting_is_said(command):
     options = [] if command == "config" else ["--check", "--max-user", "0"]
     ran = run_command(command, *options, ONLINE_WINDWO="5", ONLINE_ZEBRA="1")
     assert ran.stderr.splitlines()[:2] == [
-        f"online {command}: the variable ONLINE_WINDWO is no setting, and is ignored; did you mean ONLINE_WINDOW?",
-        f"online {command}: the variable ONLINE_ZEBRA is no setting, and is ignored",
+        f"online {command}: the variable ONLINE_WINDWO is not a setting and is ignored; did you mean ONLINE_WINDOW?",
+        f"online {command}: the variable ONLINE_ZEBRA is not a setting and is ignored",
     ]
     assert ran.returncode == (0 if command == "config" else 2)
 
@@ -155,3 +175,38 @@ def test_what_is_wrong_is_said(options, said):
     ran = run_command("config", *options)
     assert ran.returncode == 2
     assert said in ran.stderr
+
+
+#: A setting of each reason, and what is said of it.
+NOT_FOR = [
+    ("gateway", "http_host", "a", "is for servers: a gateway only asks others"),
+    ("gateway", "syslog_site", "shop", "is for servers: a gateway only asks others"),
+    ("relay", "state", "/nowhere", "is for servers: a relay keeps nothing"),
+    ("relay", "bus_ack", "no", "is for servers: a relay answers before the bus has a hit"),
+]
+
+
+@pytest.mark.parametrize(("command", "name", "value", "why"), NOT_FOR, ids=lambda value: value.split()[0])
+def test_a_setting_that_a_command_does_not_take_is_named_by_where_it_comes_from(command, name, value, why, tmp_path):
+    variable = f"ONLINE_{name.upper()}"
+    ran = run_command(command, "--check", **{variable: value})
+    assert (ran.returncode, ran.stderr) == (2, f"online {command}: {variable} {why}\n")
+    file = tmp_path / "online.toml"
+    file.write_text(f'\n{name} = "{value}"\n')
+    ran = run_command(command, "--check", "--config", str(file))
+    assert (ran.returncode, ran.stderr) == (2, f"online {command}: {file}, line 2: {name} {why}\n")
+    ran = run_command(command, "--check", f"--{name.replace('_', '-')}", value)
+    assert ran.stderr.startswith(f"online {command}: unknown option --{name.replace('_', '-')}")
+
+
+@pytest.mark.parametrize(("command", "refused"), [("gateway", gateway.REFUSED), ("relay", relay.REFUSED)])
+def test_the_help_of_a_command_lists_only_what_it_takes(command, refused):
+    shown = set(re.findall(r"^  --([a-z-]+)", run_command(command, "--help").stdout, re.MULTILINE))
+    taken = {name.replace("_", "-") for name in BY_NAME.keys() - refused.keys()} - {"quiet"}
+    assert shown == taken | {"check", "config", "quiet"}
+    assert refused.keys() < BY_NAME.keys()
+
+
+def test_an_empty_variable_undoes_one_that_a_command_does_not_take(tmp_path):
+    ran = run_command("relay", "--check", "--bus", "redis://127.0.0.1:1", ONLINE_STATE="", ONLINE_LISTEN="127.0.0.1:0")
+    assert (ran.returncode, ran.stderr) == (0, "")

@@ -62,7 +62,7 @@ def test_a_server_that_is_well_has_no_problem():
         (changed("Bus", bus_status="ok", dropped="5"), PROBLEM, "bus", "5 hits"),
         (changed("Server", clock_steps="2"), NOTE, "clock", "2 times"),
         (changed("Hits", skewed="9"), PROBLEM, "clock", "9 hits"),
-        (changed("Syslog", received="0", hits="0"), PROBLEM, "syslog", "nothing has come"),
+        (changed("Syslog", received="0", hits="0"), PROBLEM, "syslog", "nothing has arrived"),
         (changed("Syslog", foreign="4"), PROBLEM, "syslog", "--syslog-from"),
         (changed("Syslog", dropped="4"), PROBLEM, "syslog", "rmem_max"),
         (changed("Syslog", buffer_bytes="212992"), NOTE, "syslog", "208 KiB"),
@@ -86,12 +86,12 @@ def test_hits_that_were_refused_at_a_limit_are_told_apart():
     info = WELL | {"Hits": WELL["Hits"] | {"refused": "9"}, "Limits": {"max_users_reached": "6"}}
     [hits] = [each for each in health.findings(info) if each.about == "hits" and each.level == PROBLEM]
     assert hits.text == "9 were refused: 6 at a limit, 3 malformed or not allowed"
-    assert hits.todo.startswith("see what is said above of limits; the error")
+    assert hits.todo.startswith("see the findings about limits above; the error")
 
 
 def test_hits_are_told_apart_by_where_they_came_from():
     [hits] = [each for each in health.findings(WELL) if each.about == "hits"]
-    assert hits.text == "50 came: 40 over syslog, 10 of applications, feeds and others"
+    assert hits.text == "50 received: 40 over syslog, 10 from applications and feeds"
 
 
 def test_figures_that_a_server_does_not_have_are_no_trouble():
@@ -186,7 +186,7 @@ def test_a_server_is_looked_at(server, url, client, state, tmp_path, capsys):
     assert code == 0, out
     assert f"answers at {url}: online " in " ".join(out.split())
     assert "enough for 100 connections" in " ".join(out.split())
-    assert "All is well." in out
+    assert "No problems found." in out
 
 
 def test_a_state_directory_that_others_may_read_is_a_problem(url, state, client, tmp_path, capsys):
@@ -222,7 +222,8 @@ def test_a_server_that_wants_a_token_says_how_to_give_it(capsys):
     with server_process("--token", "of-the-house") as process:
         code, out = run(capsys, "--url", process.url)
         assert code == 1
-        assert "ONLINE_URL" in out
+        assert "answers, but refuses us: NOAUTH" in " ".join(out.split())
+        assert "ONLINE_TOKEN" in out
         code, out = run(capsys, "--url", f"online://:wrong@{process.address}")
         assert code == 1
         assert "WRONGPASS" in out

@@ -8,8 +8,9 @@ import pytest
 
 from online.bus.engines import ENGINES
 from online.cli import measured
+from online.cli.arguments import Parser
 from online.cli.main import main
-from online.cli.plan import BUSES, Site, plan, warnings
+from online.cli.plan import BUSES, BUSY, LARGEST_MACHINE_BYTES, Site, add_arguments, plan, site_of, warnings
 from online.core.index import Index
 
 NOW_MS = 1_790_000_000_000
@@ -108,6 +109,52 @@ def test_what_does_not_fit_is_said(more, said):
     site = replace(SITE, **more)
     assert any(said in warning for warning in warnings(site, plan(site)))
     assert not list(warnings(SITE, plan(SITE)))
+
+
+def planned(*options):
+    parser = Parser("online plan")
+    add_arguments(parser)
+    site = site_of(parser.parse_args(options))
+    return site, plan(site)
+
+
+def test_a_small_site_has_one_server():
+    site, found = planned("--users", "10000")
+    assert (site.partitions, site.replicas, found.servers, found.gateways, found.bus) == (1, 1, 1, 0, 0)
+
+
+def test_replicas_are_planned_where_questions_need_more_than_a_core():
+    site, found = planned("--users", "100000000")
+    assert (site.partitions, found.gateways) == (1, 0)
+    assert found.servers == site.replicas > 1
+    assert found.core_batched <= BUSY < plan(replace(site, replicas=site.replicas - 1)).core_batched
+
+
+def test_partitions_and_gateways_are_planned_where_hits_need_more_than_a_core():
+    site, found = planned("--users", "100000000", "--hits", "5000000", "--questions", "1000")
+    assert found.servers == site.partitions * site.replicas
+    assert site.partitions > 1
+    assert found.core_batched <= BUSY
+    assert found.gateways * BUSY >= 5_000_000 * measured.GATEWAY_HIT_S
+
+
+def test_partitions_are_planned_where_a_machine_has_too_little_memory():
+    site, found = planned("--users", "1000000000", "--hits", "1000", "--questions", "1000")
+    assert site.partitions > 1
+    assert found.machine <= LARGEST_MACHINE_BYTES < plan(replace(site, partitions=site.partitions - 1)).machine
+
+
+@pytest.mark.parametrize("sites", [1, 5])
+def test_sites_are_divided_only_where_there_are_several(sites):
+    site = replace(SITE, hits=5_000_000, sites=sites)
+    [advice] = [each for each in warnings(site, plan(site)) if "one core" in each]
+    assert "--partitions" in advice
+    assert ("divide the sites" in advice) == (sites > 1)
+
+
+def test_a_bus_without_anybody_to_share_with_is_said(capsys):
+    assert main(["plan", "--users", "10000", "--bus", "kafka"]) == 0
+    assert "one server needs no bus: --bus kafka is for --replicas 2" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_plan_is_shown(capsys):

@@ -202,7 +202,7 @@ def test_a_missing_token_is_explained(tmp_path, capsys):
     with server_process("--token-file", tmp_path / "token") as other:
         code, said = failing(capsys, "count", "--url", f"online://{other.address}")
         wrong = failing(capsys, "count", "--url", f"online://:wrong-{'x' * 20}@{other.address}")
-    way = "write it in the address, as in online://:TOKEN@HOST:PORT (--url or ONLINE_URL)"
+    way = "set ONLINE_TOKEN, or write it in the address, as in online://:TOKEN@HOST:PORT"
     assert (code, said) == (1, f"online query: NOAUTH the server needs a token: {way}")
     assert wrong == (1, f"online query: WRONGPASS the token is wrong: {way}")
 
@@ -381,3 +381,21 @@ def test_times_of_the_past_that_are_not_understood(arguments, says, capsys):
         cli.main(["query", *arguments])
     assert caught.value.code == 2
     assert says in capsys.readouterr().err
+
+
+def test_the_token_of_the_variable_is_sent_where_the_url_has_none(tmp_path, capsys, monkeypatch):
+    (tmp_path / "token").write_text("s3cret-and-long-enough")
+    with server_process("--token-file", tmp_path / "token") as other:
+        url = f"online://{other.address}"
+        monkeypatch.setenv("ONLINE_TOKEN", "s3cret-and-long-enough")
+        commands = ("query count", "top --once", "history --csv")
+        for command in commands:
+            assert cli.main([*command.split(), "--url", url]) == 0
+        cli.main(["doctor", "--url", url])
+        assert "NOAUTH" not in "".join(capsys.readouterr())
+        assert cli.main(["bench", "--for", "1s", "--hits", "10", "--questions", "10", "--yes", "--url", url]) == 0
+        monkeypatch.setenv("ONLINE_URL", url)
+        assert cli.main(["query", "count"]) == 0
+        capsys.readouterr()
+        code, said = failing(capsys, "count", "--url", f"online://:wrong-{'x' * 20}@{other.address}")
+    assert (code, said[:36]) == (1, "online query: WRONGPASS the token is")

@@ -12,6 +12,7 @@ from tests.serving import LOCAL, run_command
 from online.cli import serve as command_module
 from online.cli.serve import assemble, raise_open_files
 from online.errors import ConfigError, StateError
+from online.keep.folder import Folder
 from online.serve.config import Address, Config
 
 
@@ -111,17 +112,26 @@ def test_a_check_refuses_a_state_directory_as_the_start_does(tmp_path, state, sa
     assert sorted(os.listdir(tmp_path)) == ["file", "link", "pipe"]
 
 
-@pytest.mark.parametrize(
-    ("state", "says"), [("", "cannot be written by this user"), ("new", "cannot be made by this user in ")]
-)
-def test_a_check_refuses_a_state_directory_that_this_user_may_not_write(tmp_path, monkeypatch, state, says):
-    monkeypatch.setattr("online.keep.folder.os.access", lambda path, mode: False)
+@pytest.mark.parametrize(("state", "says"), [("/proc", "cannot be written: "), ("/proc/new", "cannot be made: ")])
+def test_a_check_tries_to_write_whatever_permissions_say(state, says):
     with pytest.raises(StateError, match=says):
-        trio.run(command_module.check, assemble(Config(listen=(LOCAL,), http=(), state=tmp_path / state)))
+        check_state(Path(state))
+
+
+def test_a_check_refuses_a_state_directory_that_another_server_has(tmp_path):
+    with Folder(tmp_path / "state").hold(), pytest.raises(StateError, match="is in use by another server"):
+        check_state(tmp_path / "state")
+    check_state(tmp_path / "state")
+    assert os.listdir(tmp_path) == ["state"]
+    assert os.listdir(tmp_path / "state") == ["lock"]
+
+
+def check_state(path):
+    trio.run(command_module.check, assemble(Config(listen=(LOCAL,), http=(), state=path)))
 
 
 def test_a_check_takes_a_state_directory_that_the_start_will_make(tmp_path):
-    trio.run(command_module.check, assemble(Config(listen=(LOCAL,), http=(), state=tmp_path / "new")))
+    check_state(tmp_path / "new")
     assert os.listdir(tmp_path) == []
 
 

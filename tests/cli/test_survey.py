@@ -141,7 +141,7 @@ class PlainParser:
     def _count_hit(self, view, record):
         self.outcomes.hits += 1
         self.agents[browser_and_system(record.agent)] += 1
-        if view.kind == "member":
+        if view.kind in ("member", "hidden"):
             self.members.append(view.user)
         linking = read_target(record.referrer).host
         if linking and linking != (read_target(record.url).host or normal_host(record.host)):

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 def server_usages():
     """The verb table of the server, by name: each row is a string that begins with the verb, in capital letters."""
     sources = [*ROOT.glob("ext/*.pyx"), *ROOT.glob("src/online/core/wire.py")]
-    row = re.compile(r'^(?:verb\(|    \()"(([A-Z]+)(?: [^"]*)?)", ', re.MULTILINE)
+    row = re.compile(r'^(?:verb\(|    Verb\()"(([A-Z]+)(?: [^"]*)?)", ', re.MULTILINE)
     return {name: usage for path in sources for usage, name in row.findall(path.read_text())}
 
 

@@ -3,7 +3,10 @@
 import base64
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 from itertools import pairwise
 
 import msgpack
@@ -12,7 +15,7 @@ import pytest
 from online.cli import report
 from online.cli.arguments import Parser
 from online.cli.browsers import browser_and_system
-from online.cli.main import main
+from online.cli.main import UNREAD, main
 from online.cli.stays import LENGTHS_S
 from online.cli.survey import survey
 from online.errors import ConfigError
@@ -121,6 +124,34 @@ def test_the_page_holds_all_figures_and_lets_only_its_own_script_run(small, tmp_
     assert policy.startswith("default-src 'none'; ")
     assert re.findall(r'(?:src|href)="([^"]*)"', text.partition("<script")[0]) == ["#main"]
     assert "import " not in re.sub(r"//.*", "", text.partition('type="module">')[2])
+
+
+def test_each_name_has_the_figure_of_the_other_log_be_it_among_its_top_or_not(tmp_path, capsys):
+    def hits(*urls):
+        return [(f"192.0.2.{n}", "-", n, url, FIREFOX) for n, url in enumerate(urls)]
+
+    new = log(tmp_path / "new.log", *hits("/a", "/a", "/a", "/b", "/b", "/gone"))
+    old = log(tmp_path / "old.log", *hits("/x", "/x", "/b", "/x", "/a"))
+    assert main(["report", new, "--html", "-", "--compare", old, "--top", "3"]) == 0
+    told, other = figures_of(capsys.readouterr().out)["reports"]
+    assert told["top"] == [["/a", 3, 1], ["/b", 2, 1], ["/gone", 1, 0]]
+    assert told["peak"]["top"] == [["/a", 3, 1], ["/b", 2, 1], ["/gone", 1, 0]]
+    assert other["top"] == [["/x", 3], ["/a", 1], ["/b", 1]]
+    assert main(["report", new, "--html", "-", "--compare", old, "--top", "1"]) == 0
+    assert figures_of(capsys.readouterr().out)["reports"][0]["top"] == [["/a", 3, 1]]
+
+
+def test_files_are_written_although_nobody_reads_the_output(small, tmp_path):
+    for options in ([], ["--csv", "-"]):
+        read, write = os.pipe()
+        os.close(read)
+        target = tmp_path / "o.html"
+        command = [sys.executable, "-um", "online", "report", small, *options, "--html", target]
+        ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE)
+        os.close(write)
+        assert (ended.returncode, ended.stderr) == (UNREAD, b"")
+        assert len(figures_of(target.read_text())["reports"]) == 1
+        target.unlink()
 
 
 def test_the_page_to_standard_output_is_all_of_it(small, capsys):

@@ -94,7 +94,7 @@ def test_errors_of_the_system_are_raised_and_leave_nothing():
 
 def test_only_what_is_held_can_be_packed():
     lines = UsualLines(
-        str, str, str, bool, tuple, records=None, message_of=str, bad_ways=(), bad_urls=(), key=None,
+        str, str, str, bool, tuple, records=None, message_of=str, bad_ways=(), bad_urls=(), nobody=(), key=None,
         trusts_proxies=False, with_host=False, ignores_queries=False, guests_only=False,
     )  # fmt: skip
     datagrams = Datagrams()

@@ -7,6 +7,7 @@ import pickle
 import pytest
 
 from online.core.index import Budget, Index
+from online.errors import RangeError
 from online.terms import KINDS
 
 NOW = 1_800_000_000_000
@@ -66,6 +67,42 @@ def test_an_index_in_a_cycle_gives_its_memory_back_to_its_budget():
 def test_an_index_is_not_copied(index, duplicate):
     with pytest.raises(TypeError, match="cannot be copied or pickled"):
         duplicate(index)
+
+
+@pytest.mark.parametrize("window_s", [60, 300, 86_400])
+@pytest.mark.parametrize("is_new", [True, False], ids=["new", "used"])
+def test_an_index_of_nobody_goes_by_another_window_and_other_limits(window_s, is_new):
+    budget = Budget(2**30)
+    index = Index(window_s=300, budget=budget)
+    if not is_new:
+        index.top(5, now_ms=NOW)
+        index.hit(b"ada", b"/a", now_ms=NOW)
+        with pytest.raises(ValueError, match="with users"):
+            index.judge_by(window_s=60, max_user=9, max_url=9, max_limit=9, max_scan=9)
+        assert index.expire(now_ms=LATER) == 1
+    index.judge_by(window_s=window_s, max_user=3, max_url=9, max_limit=5, max_scan=2)
+    then = LATER + 7_000
+    index.hit(b"ada", b"/a", now_ms=then)
+    index._check()
+    for user, url in ((b"theo", b"/a"), (b"ada", 10 * b"/")):
+        with pytest.raises(RangeError):
+            index.hit(user, url, now_ms=then)
+    with pytest.raises(RangeError, match="limit"):
+        index.recent(6, now_ms=then)
+    with pytest.raises(RangeError, match="within_s"):
+        index.count(None, window_s + 1, now_ms=then)
+    assert index.count(None, window_s, now_ms=then + 1000 * (window_s - 1)) == 1
+    assert index.count(now_ms=then + 1000 * window_s) == 0
+    index._check()
+    del index
+    assert budget.used_bytes == 0
+
+
+def test_an_index_refuses_to_judge_by_what_cannot_be():
+    for wrong in ({"window_s": 59}, {"max_user": 0}, {"max_url": 2**15}, {"max_limit": 0}, {"max_scan": 0}):
+        usual = {"window_s": 300, "max_user": 9, "max_url": 9, "max_limit": 9, "max_scan": 9}
+        with pytest.raises(RangeError):
+            Index().judge_by(**usual | wrong)
 
 
 def test_a_time_before_a_window_has_passed_since_1970_is_counted_right():

@@ -239,6 +239,7 @@ cdef int all_inside(const Fields* fields, const uint8_t* data, size_t n_bytes) e
     inside(fields.visitor, data, n_bytes)
     inside(fields.forwarded, data, n_bytes)
     inside(fields.referrer, data, n_bytes)
+    inside(fields.kind, data, n_bytes)
     return 0
 
 

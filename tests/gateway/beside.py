@@ -13,7 +13,6 @@ from tests.wiring import read_resp, resp
 
 from online.cli import gateway
 from online.gateway.lines import Line
-from online.limits import Limits
 from online.serve.clock import Clock
 from online.serve.config import Config
 
@@ -64,7 +63,7 @@ async def beside(n, tmp_path, monkeypatch, **limits):
 
     one, *partitions = [made(f"server-{number}") for number in range(n + 1)]
     path = map_of(tmp_path / "map.toml", *range(1, n + 1))
-    config = Config(listen=(), http=(), transport="streams", window_s=WINDOW_S, limits=Limits(**limits))
+    config = Config(listen=(), http=(), transport="streams")  # it learns from servers what they are set to
     asking = gateway.assemble(path, config, clock=Clock(steady=steady, wall=Wall()))
 
     async def connect(line, address):

@@ -10,18 +10,20 @@ import pytest
 import trio
 import trustme
 from rich.console import Console
-from tests.bus.servers import Running, async_test
+from tests.bus.servers import Running, async_test, until
 from tests.serving import LOCAL
 
 from online.cli import gateway, serve
 from online.cli.main import main
 from online.cli.top import ask
 from online.cli.top_screen import Snapshot, View, render
-from online.errors import ConfigError
+from online.errors import ConfigError, FullError
+from online.gateway.partitions import Partitions
 from online.limits import Limits
+from online.partitions import read
 from online.serve.clock import Clock, wall_ms
 from online.serve.config import Address, Config
-from online_client import Client, FullError, OnlineError, TopPage
+from online_client import Client, OnlineError, TopPage
 from online_client.aio import AsyncClient
 from online_client.verbs import Request
 
@@ -43,9 +45,9 @@ async def started(server):
             server.stop()
 
 
-def server_at(address=LOCAL, *, ahead_ms=0):
+def server_at(address=LOCAL, *, ahead_ms=0, **settings):
     clock = Clock(wall=lambda: wall_ms() + ahead_ms)
-    return serve.assemble(Config(listen=(address,), http=()), clock=clock)
+    return serve.assemble(Config(listen=(address,), http=(), **settings), clock=clock)
 
 
 def map_of(path, *ports):
@@ -187,7 +189,7 @@ def test_servers_that_cannot_be_asked_are_named(tmp_path):
 
 def test_the_command_checks_its_map_and_settings(tmp_path, capsys):
     path = map_of(tmp_path / "map.toml", 1)
-    assert main(["gateway", "--map", str(path), "--check", "--listen", "127.0.0.1:0", "--http", ""]) == 0
+    assert main(["gateway", "--map", str(path), "--check", "--listen", "127.0.0.1:0"]) == 0
     path.write_text("format = 9")
     assert main(["gateway", "--map", str(path), "--check"]) == 2
     assert "format takes 1, not 9" in capsys.readouterr().err
@@ -257,23 +259,36 @@ def test_a_map_is_read_again(tmp_path):
     run()
 
 
-def test_sites_beyond_the_limit_have_no_connections(tmp_path):
-    @async_test
-    async def run():
-        async with started(server_at()) as one:
-            path = map_of(tmp_path / "map.toml", one.server.addresses[0].port)
-            limits = Limits(max_sites=2, max_memory=2**30)
-            made = gateway.assemble(path, Config(listen=(LOCAL,), http=(), limits=limits))
-            async with started(made) as asking:
-                at = f"online://127.0.0.1:{asking.server.addresses[0].port}"
-                for site in ("a", "b", "a"):
-                    async with AsyncClient(f"{at}/{site}", timeout=5) as client:
-                        assert await client.count() == 0
-                async with AsyncClient(f"{at}/c", timeout=5) as client:
-                    with pytest.raises(FullError, match="max_sites is reached: 2"):
-                        await client.count()
+@async_test
+async def test_names_that_no_server_knows_take_no_place_for_long(tmp_path):
+    async with started(server_at()) as one, started(server_at()) as two:
+        path = map_of(tmp_path / "map.toml", *(each.server.addresses[0].port for each in (one, two)))
+        limits = Limits(max_sites=2, max_memory=2**30)
+        async with started(gateway.assemble(path, Config(listen=(LOCAL,), http=(), limits=limits))) as asking:
+            async with AsyncClient(f"online://127.0.0.1:{asking.server.addresses[0].port}", timeout=5) as client:
+                await client.hits((f"user-{number}", "/a") for number in range(20))
+            peer = await asking.connect()
+            for number in range(20):
+                await peer.ask(b"SITE none-%d" % number)
+                assert await peer.ask(b"COUNT") == b":0\r\n"
+            await peer.ask(b"SITE default")
+            assert await peer.ask(b"COUNT") == b":20\r\n"
+            for each in (one, two):  # those of two sites, and the one that asks for settings
+                await until(lambda each=each: each.server.connections.n_counted <= 2 + 1)
+            await peer.stream.aclose()
 
-    run()
+
+@async_test
+async def test_a_site_that_somebody_waits_for_does_not_give_way(tmp_path):
+    partitions = Partitions(read(map_of(tmp_path / "map.toml", 1, 2)).partitions, 2, wall_ms)
+    one, _ = partitions.lines(b"one")
+    partitions.lines(b"two")
+    one.ask(1, b"", None, is_shared=False)
+    third, _ = partitions.lines(b"three")
+    assert partitions.lines(b"one")[0] is one
+    third.ask(1, b"", None, is_shared=False)
+    with pytest.raises(FullError, match="max_sites is reached: 2"):
+        partitions.lines(b"two")
 
 
 def test_servers_are_asked_over_tls_and_only_those_that_are_trusted(tmp_path, monkeypatch):

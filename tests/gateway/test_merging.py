@@ -10,7 +10,7 @@ import pytest
 from online.core.merge import Answers, Listed
 from online.core.reference import ReferenceIndex
 from online.core.wire import Packed
-from online.errors import CommandError, OnlineError, RangeError
+from online.errors import CommandError, OnlineError, PartialError, RangeError
 from online.gateway import merging
 from online.gateway.asking import Asking, Reply
 from online.gateway.cursors import Place, place_of, text_of
@@ -276,7 +276,7 @@ def test_what_is_missing_is_said():
     theirs = next(user for user in USERS if crc32(user) % 16_384 * 3 // 16_384 == 2)
     site.away = {1, 2}
     for verb, args in (("COUNT", [b""]), ("PAGE", [b"/a", b"5", b""]), ("TOP", [b"3", b""]), ("SEEN", [theirs])):
-        with pytest.raises(merging.PartialError, match=r"no answer from partitions? .*2 of 3: refused"):
+        with pytest.raises(PartialError, match=r"no answer from partitions? .*2 of 3: refused"):
             site.answer(verb, *args)
     assert site.answer("HIT", mine, b"/a", b"", b"member") == "OK"
     assert site.answer("SEEN", mine) == [[b"/a", NOW_MS]]

@@ -27,6 +27,7 @@ def changed(old: str, new: str) -> str:
 
 WRONG = {
     "toml": ("[", "is no TOML"),
+    "no format": (changed("format = 1", ""), "format is missing; write: format = 1"),
     "format": (changed("format = 1", "format = 2"), "format takes 1, not 2"),
     "version": (changed("version = 7", "version = 0"), "version takes a whole number from 1 on, not 0"),
     "no version": (changed("version = 7", ""), "version takes a whole number from 1 on, not None"),

@@ -271,6 +271,19 @@ async def test_a_field_that_is_not_known_is_named(path, body, pack):
             assert told in answer.json["detail"]
 
 
+@pytest.mark.parametrize("pack", [orjson.dumps, msgpack.packb])
+@pytest.mark.parametrize("n", [1, 1_000, 30_000])
+@jumping
+async def test_a_list_that_is_not_known_is_named_in_a_body_of_any_size(n, pack):
+    kind = "application/json" if pack is orjson.dumps else "application/msgpack"
+    hits = [["a", "/"]] * n
+    async with web() as site:
+        for body in ({"hits": hits, "hots": []}, {"hits": [], "hots": hits}, {"hots": hits}):
+            answer = await site.join().post(f"{API}/hits", pack(body), content_type=kind)
+            assert (answer.status, answer.json["field"]) == (400, "hots")
+            assert answer.json["detail"] == 'the body has no field "hots"; it takes hits'
+
+
 @jumping
 async def test_names_of_fields_are_text():
     async with web() as site:

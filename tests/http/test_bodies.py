@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from online.http import bodies
-from online.http.bodies import NoList, json_items, msgpack_items
+from online.http.bodies import NoList, UnknownField, json_items, msgpack_items
 
 HOSTILE = st.text(st.sampled_from('"\\,[]{} \n:aé'), max_size=8)
 ITEMS = st.recursive(
@@ -70,6 +70,13 @@ def test_what_is_read_in_pieces_would_be_read_at_once(body):
 def test_what_is_no_json_is_refused(body):
     with pytest.raises(ValueError, match=r"column|stands beside"):
         in_short_pieces(json_items, body)
+
+
+@given(items=st.lists(ITEMS, max_size=9), others=st.lists(ITEMS, max_size=9), indent=INDENTS)
+def test_another_list_is_named_in_pieces_as_at_once(items, others, indent):
+    for body in ({"hits": items, "hots": others}, {"hots": others, "hits": items}):
+        with pytest.raises(UnknownField, match="hots"):
+            in_short_pieces(json_items, json.dumps(body, indent=indent).encode())
 
 
 @given(items=st.lists(ITEMS, max_size=20), is_object=st.booleans())

@@ -65,12 +65,38 @@ def test_the_chart_shows_people_and_page_views(tmp_path, page_of):
     assert chart.get_attribute("aria-valuetext").endswith(" page views")
 
 
+@pytest.mark.parametrize("width", [1280, 375])
+def test_times_of_the_chart_are_round(tmp_path, page_of, width):
+    line = LINE % (1, 1, 10, 4, "/")
+
+    def times_of(*whens):
+        log = tmp_path / "access.log"
+        log.write_text("".join(line.replace("01/Mar/2024:10:04", when) for when in whens))
+        return page_of(str(log), width=width).locator("text.time").all_text_contents()
+
+    assert times_of("01/Mar/2024:08:00") == ["08:00:00"]
+    wide = width == 1280
+    assert times_of("01/Mar/2024:10:04", "01/Mar/2024:14:31") == (
+        ["11:00", "12:00", "13:00", "14:00"] if wide else ["12:00", "14:00"]
+    )
+    assert times_of("01/Mar/2024:10:04", "03/Mar/2024:14:31") == (
+        ["12:00", "2 Mar 2024", "12:00", "3 Mar 2024", "12:00"] if wide else ["2 Mar 2024", "3 Mar 2024"]
+    )
+    assert times_of("20/Dec/2023:10:04", "01/Mar/2024:00:00") == ["Jan 2024", "Feb 2024", "Mar 2024"]
+    assert times_of("20/Dec/2019:10:04", "01/Mar/2024:00:00") == (
+        ["2020", "2021", "2022", "2023", "2024"] if wide else ["2020", "2022", "2024"]
+    )
+
+
 def test_two_logs_stand_side_by_side(tmp_path, page_of, check_accessible):
     page = page_of(log_of(tmp_path / "new.log", 9, 40), "--compare", log_of(tmp_path / "old.log", 2, 20))
     expect(page.locator("#chart-note")).to_have_text("Dashed: old.log, moved by 7 days.")
     expect(page.locator(".beside")).to_have_count(1)
     expect(page.locator("#totals tr >> nth=2")).to_have_text("Page views12161+98 %")
     expect(page.locator("section", has_text="By day").locator("tbody tr")).to_have_text("2024-03-0912161")
+    top = page.locator("section", has_text="Top pages").first
+    expect(top.locator("th")).to_have_text(["Page", "page views", "old.log"])
+    expect(top.locator("tr", has_text="/p0")).to_have_text("/p03015")
     check_accessible(page)
 
 

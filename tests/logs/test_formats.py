@@ -195,6 +195,19 @@ def test_fields_of_json_are_named():
     assert (record.url, record.user) == (b"/b", b"17")
 
 
+@pytest.mark.parametrize(
+    "own", [{"url": "/a"}, {"request_uri": "/a"}, {"RequestPath": "/a"}, {"request": {"uri": "/a"}}]
+)
+def test_kind_is_told_beside_the_names_of_every_server(own):
+    line = {"time": 1709294400, "ts": 1709294400, "user": "theo", "remote_user": "theo", "user_id": "theo"}
+    line |= {"ClientUsername": "theo"} | own
+    assert reader_of()(json.dumps(line).encode()).kind == b""
+    assert reader_of()(json.dumps(line | {"kind": "hidden"}).encode()).kind == b"hidden"
+    fields = JSON_PRESETS["json"]._replace(kind="who.is")
+    line = {"time": 1709294400, "user": "theo", "url": "/a", "kind": "boss", "who": {"is": "guest"}}
+    assert reader_of(fields=fields)(json.dumps(line).encode()).kind == b"guest"
+
+
 def test_header_that_came_twice_is_told_whole():
     line = as_json(forwarded=["203.0.113.9", "198.51.100.7"])
     assert reader_of()(line).forwarded == b"203.0.113.9,198.51.100.7"

@@ -218,6 +218,40 @@ def test_what_is_no_address_is_nobody(address):
         assert view(address=address, agent=agent) == NO_ADDRESS
 
 
+@pytest.mark.parametrize("kind", ["member", "guest", "hidden", "bot"])
+def test_line_may_say_the_kind_of_its_user(kind):
+    assert view(user=b"theo", kind=kind.encode(), agent=b"curl/8.5.0") == (b"theo", b"/a", NOON_MS, kind)
+
+
+@pytest.mark.parametrize("nothing", [b"", b"-"])
+def test_line_that_says_no_kind_is_a_members_by_its_user(nothing):
+    assert view(user=b"theo", kind=nothing).kind == "member"
+    assert view(kind=nothing) == view()
+
+
+@pytest.mark.parametrize("user", [b"-", b"", b"None"])
+def test_kind_of_a_line_without_a_user_goes_before_its_agent(user):
+    assert view(user=user, kind=b"bot").user.startswith(b"bot-")
+    assert view(user=user, kind=b"guest", agent=b"curl/8.5.0").user.startswith(b"guest-")
+    for kind in (b"member", b"hidden"):  # there is nobody who could be one
+        assert view(user=user, kind=kind) == view()
+        assert view(user=user, kind=kind, agent=b"curl/8.5.0").kind == "bot"
+
+
+def test_kind_does_not_make_a_user_of_a_name_that_is_to_be_ignored():
+    rules = {"guests_only": True}
+    assert view(user=b"theo", kind=b"hidden", rules=rules) == view()
+    assert view(user=b"theo", kind=b"bot", rules=rules) == view(kind=b"bot")
+
+
+@pytest.mark.parametrize("kind", [b"boss", b"Member", b"members", b"0", b" bot"])
+def test_other_kind_is_refused_as_by_the_server(kind):
+    reason = f'kind takes member, guest, hidden or bot, not "{kind.decode()}"'
+    assert view(user=b"theo", kind=kind) == view(kind=kind) == reason
+    assert view(kind=kind, status=b"404") == STATUS
+    assert view(kind=kind, url=b"/x.js") == FILE
+
+
 @pytest.mark.parametrize("user", [b"203.0.113.9", b"2001:db8::9", b"203.0.113.9:51000"])
 def test_address_is_never_a_members_name(user):
     assert view(user=user) == "the user is an IP address"

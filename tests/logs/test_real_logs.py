@@ -1,25 +1,23 @@
 """Logs of real servers: figures that were worked out independently, and odd logs that must do no harm.
 
-The logs are not part of the project. They are looked for in the folder that ONLINE_REAL_LOGS names, or else
-in ../shared/data beside this one.
+The logs are not part of the project. The variable ONLINE_REAL_LOGS names their directory; without it, none of these
+tests is collected.
 """
 
 import gzip
 import os
+import re
 from datetime import datetime
 from pathlib import Path
 
 import msgpack
 import pytest
 
+from online.cli.main import main
 from online.cli.survey import survey
 from online.logs.hitlog import CsvColumns, CsvParser, LogError, LogReader
 
-FOLDER = Path(os.environ.get("ONLINE_REAL_LOGS") or Path(__file__).parents[3] / "shared" / "data")
-
-pytestmark = pytest.mark.skipif(
-    not FOLDER.is_dir(), reason=f"no real logs in {FOLDER}; ONLINE_REAL_LOGS can name another folder"
-)
+FOLDER = Path(os.environ["ONLINE_REAL_LOGS"])
 
 
 def read(name, parse=None):
@@ -115,3 +113,32 @@ def test_log_in_another_format_gives_no_hit_with_a_wrong_user_or_time():
             found[path.name] = hits
     expected = {name: [(user, url, epoch_ms(utc))] for name, (user, url, utc) in FORMATS_UNDERSTOOD.items()}
     assert found == expected
+
+
+UNDERSTOOD = {
+    "caddy_json.log": ("guest", "/beta/", "2023-12-23 23:17:54"),
+    "common.log.bz2": ('member "theboss"', "/", "2012-02-19 23:42:07"),
+    "common.log.gz": ('member "admin"', "/form", "2012-02-10 23:42:07"),
+    "static_ignores.log": ('member "theuser"', "/", "2012-02-10 21:41:07"),
+    "traefik_json.log": ("bot", "/my/app/auth", "2023-08-11 11:39:21"),
+}  # fmt: skip
+
+
+def test_real_log_is_understood_or_refused_but_never_wrongly(capsys):
+    shown = {}
+    logs = [path for name in ("formats", "odd-logs") for path in sorted((FOLDER / name).glob("*"))]
+    for path in logs:
+        code = main(["feed", "--check", str(path)])
+        out = capsys.readouterr().out
+        [(lines, bad)] = re.findall(r"([\d,]+) lines?: .* ([\d,]+) not understood$", out, re.MULTILINE)
+        assert code == (1 if lines == bad else 0)
+        shown[path.name] = re.findall(r"^  ((?:member|guest|bot).*)$", out, re.MULTILINE)
+    for name in ("combined_latin1_enc", "combined_with_errors", "dreamhost_apache_access", "nginx_access"):
+        assert shown.pop(f"{name}.log.gz")
+    shown.pop("logs_to_tests.log")
+    found = {name: views for name, views in shown.items() if views}
+    assert found.keys() == UNDERSTOOD.keys()
+    for name, (who, url, when) in UNDERSTOOD.items():
+        assert len(found[name]) == 1
+        assert found[name][0].startswith(who)
+        assert f' on "{url}" at {when}' in found[name][0]

@@ -1,11 +1,16 @@
 """Usual lines are read by compiled code; what comes of them is the same as with care.
 
-Records are compared one by one, since a page view may be the same although a part was read wrongly.
+Records are compared one by one, since a page view may be the same although a part was read wrongly. ONLINE_LINES is how
+many lines the formats share, half of them spoiled; ONLINE_REAL_LOGS names a folder with logs whose lines are read, too.
 """
 
+import bz2
+import gzip
 import json
+import os
 import random
 import socket
+from pathlib import Path
 
 import msgpack
 import pytest
@@ -18,6 +23,9 @@ from online.logs.pages import FILE, METHOD, STATUS, Pages, PageView
 from online.logs.rules import Rules, read_network
 from online.logs.syslogheader import message_of
 from online_client.guests import guest_name
+
+N_LINES = int(os.environ.get("ONLINE_LINES") or 28_000)
+REAL_LOGS = os.environ.get("ONLINE_REAL_LOGS")
 
 KEY = bytes(16)
 N_KNOWN = 65_536  #: urls that are remembered at most
@@ -41,6 +49,7 @@ USERS = ["-", "-", "-", "None", "undefined", "theo", "a@b", "192.0.2.1", '""', "
 METHODS = ["GET", "GET", "GET", "POST", "HEAD", "PUT", "get", "M-SEARCH"]
 REFERRERS = ["-", "", "https://example.org/x", "https://WWW.example.com:443/", "android-app://x"]
 HOSTS = ["example.org", "WWW.Example.com:443", "www.example.com", ""]
+KINDS = ["", "-", "member", "guest", "hidden", "bot", "bot", "Bot", "boss"]
 FORWARDED = ["", "-", "198.51.100.7", "198.51.100.7, 192.0.2.1", "for=198.51.100.9"]
 
 #: What lines are spoiled with: everything that means something somewhere.
@@ -149,7 +158,9 @@ def ours(dice):
     )
     fields = {"time": moment(dice), **{name: any_of(dice, values) for name, values in named}}
     more = {"visitor": any_of(dice, ["", "abc"]), "purpose": dice.choice(["", "", "", "prefetch"])}
-    return fields | dice.choice([{}, more, {"referrer": any_of(dice, REFERRERS), "extra": {"a": [1, {"b": "c\\n"}]}}])
+    kind = {"kind": any_of(dice, KINDS)}
+    other = {"referrer": any_of(dice, REFERRERS), "extra": {"a": [1, {"b": "c\\n"}]}}
+    return fields | dice.choice([{}, more, kind, more | kind, other])
 
 
 def nginx(dice):
@@ -168,7 +179,8 @@ def nginx(dice):
     target = {"request_method": any_of(dice, METHODS), "request_uri": any_of(dice, URLS), "uri": any_of(dice, URLS)}
     request = f"{dice.choice(METHODS)} {dice.choice(URLS)}{dice.choice(['', ' ', ' HTTP/1.1'])}"
     fields |= dice.choice([target, {"request": request}])
-    return fields | dice.choice([{}, {}, {"http_sec_purpose": dice.choice(["", "prefetch"])}, {"http_x.y": 1}])
+    more = {"http_sec_purpose": dice.choice(["", "prefetch"])}
+    return fields | dice.choice([{}, {"kind": any_of(dice, KINDS)}, more, {"http_x.y": 1}])
 
 
 def caddy(dice):
@@ -236,12 +248,21 @@ def lines(n, seed, name="auto"):
         yield spoiled(dice, line)
 
 
+def real_lines():
+    """The lines of every file of the folder that ONLINE_REAL_LOGS names."""
+    for path in sorted(Path(REAL_LOGS).rglob("*")):
+        if path.is_file():
+            with {".gz": gzip.open, ".bz2": bz2.open}.get(path.suffix, open)(path, "rb") as file:
+                yield from (line.rstrip(b"\r\n") for line in file)
+
+
 FORMATS = ["auto", "common", "vhost", "json", "nginx", "caddy", "traefik"]
 FIELDS = {
     "plain": JsonFields(url="request_uri", agent="http_user_agent", time="msec", address="remote_addr"),
     "paths": JsonFields(url="request.uri|url|uri", agent="request.headers.User-Agent|agent", time="ts|time|msec"),
     "a purpose": JsonFields(purpose="purpose|http_sec_purpose", user="user|request.client_ip"),
     "an object as text": JsonFields(url="request", host="request.host", address="request.remote_ip"),
+    "a kind": JsonFields(kind="user_id|level|kind"),
     "odd names": JsonFields(url="url|é||a.b", purpose="host"),
 }
 
@@ -257,14 +278,24 @@ def agree(read, line):
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_usual_line_has_the_record_that_it_has_with_care(name):
     read = reader_of(name)
-    usual = sum(agree(read, line) for line in lines(2_000, name, name))
-    assert usual > 150
+    written = N_LINES // len(FORMATS) // 2
+    usual = sum(agree(read, line) for line in lines(written, name, name))
+    assert usual > written / 14
+
+
+@pytest.mark.skipif(not REAL_LOGS, reason="ONLINE_REAL_LOGS names no folder with logs")
+@pytest.mark.parametrize("name", FORMATS)
+def test_usual_lines_of_real_logs_have_the_record_that_they_have_with_care(name):
+    read, dice = reader_of(name), random.Random(name)
+    for line in real_lines():
+        agree(read, line)
+        agree(read, spoiled(dice, line))
 
 
 @pytest.mark.parametrize("fields", FIELDS.values(), ids=FIELDS)
 def test_fields_of_ones_own_are_the_same_with_care(fields):
     read = reader_of("json", fields=fields, visitor="user_id|visitor")
-    for line in lines(2_000, 1):
+    for line in lines(N_LINES // len(FIELDS) // 2, 1):
         agree(read, line)
 
 
@@ -347,6 +378,20 @@ def test_what_was_seen_before_needs_no_care():
     newcomer = pages.parse(line % (8, b"-", 59, b"GET", b"/b", 200))
     assert newcomer == later._replace(user=guest_name(KEY, b"192.0.2.8", b"Mozilla/5.0"))
     assert (pages.n_careful, pages.n_named) == (5, 1)
+
+
+@pytest.mark.parametrize("user", ["-", "theo", "None"])
+def test_one_user_may_have_several_kinds(user):
+    line = '{"time":%d,"address":"192.0.2.%d","agent":"Mozilla/5.0","user":"' + user + '","url":"/","kind":"%s"}'
+    pages = Counted(reader_of("auto"), Rules(), key=KEY)
+    careful = Pages(reader_of("auto").careful, Rules(), key=KEY)
+    asked = [(line % (NOON, address, kind)).encode() for address in (1, 2) for kind in KINDS]
+    for each in asked + asked:
+        assert pages.parse(each) == careful.parse(each), each
+    assert pages.n_careful < 2 * len(asked) or user == "None"
+    assert [view.kind for view in map(pages.parse, asked[2:6])] == (
+        ["member", "guest", "hidden", "bot"] if user == "theo" else ["guest", "guest", "guest", "bot"]
+    )
 
 
 def test_memory_of_what_was_seen_is_bounded():

@@ -181,7 +181,7 @@ def test_a_wrong_flag_is_named():
 
 
 def test_a_wrong_variable_is_named():
-    assert refusal(ONLINE_MAX_USER="0") == 'ONLINE_MAX_USER takes 1 to 65535, not "0"'
+    assert refusal(ONLINE_MAX_USER="0") == 'ONLINE_MAX_USER takes 1 to 16384, not "0"'
 
 
 LISTEN = "listen takes HOST:PORT, [IPV6]:PORT or unix:PATH"
@@ -191,7 +191,7 @@ LISTEN = "listen takes HOST:PORT, [IPV6]:PORT or unix:PATH"
     ("text", "line", "says"),
     [
         ("\n\nwindow = 5", 3, 'window takes 60 to 86400 seconds, not "5"'),
-        ("window = 60\nmax_user = true", 2, 'max_user takes 1 to 65535, not "True"'),
+        ("window = 60\nmax_user = true", 2, 'max_user takes 1 to 16384, not "True"'),
         ("window = 60\n  max_frame='1MB'", 2, 'max_frame takes 4KiB to 1GiB, not "1MB"'),
         ("listen = 5", 1, 'listen takes HOST:PORT, [IPV6]:PORT or unix:PATH, not "5"'),
         ("listen = ['127.0.0.1:1',\n 'nonsense']", 1, "listen takes HOST:PORT"),

@@ -21,7 +21,8 @@ PROTOCOL = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 #: What it says about INFO.
 ON_INFO = PROTOCOL.partition("\n### INFO\n")[2].partition("\n### ")[0]
 
-OURS = ["# Server", "# Clients", "# Memory", "# Hits", "# Sites", "# Push", "# Limits", "# Latency"]
+OURS = ["# Server", "# Clients", "# Memory", "# Hits", "# Sites", "# Push", "# Limits"]
+OURS += ["# Settings", "# Latency"]
 OF_REDIS = ["# Persistence", "# Stats", "# Replication", "# CPU", "# Cluster", "# Keyspace"]
 
 

@@ -95,6 +95,20 @@ def test_lines_become_hits_and_what_is_none_is_counted(tmp_path, is_unix):
     run_in_real_time(test)
 
 
+def test_a_line_may_say_the_kind_of_its_user():
+    async def test():
+        async with serving(syslog=(LOCAL,)) as running:
+            kinds = ("member", "guest", "hidden", "bot", "boss", "")
+            await send(running.server, *(json_line(f"u{n}", kind=kind) for n, kind in enumerate(kinds)))
+            await until_turn(lambda: syslog_of(running.server).counts.received == 6)
+            index = running.server.verbs.sites[b"default"]
+            assert index.kinds(now_ms=running.server.clock.now_ms()) == [2, 1, 1, 1]
+            told = info_of(running.server)
+            assert (told["hits"], told["skipped_not_understood"]) == ("5", "1")
+
+    run_in_real_time(test)
+
+
 def people_by_site(server):
     now_ms = server.clock.now_ms()
     return {name: index.count(now_ms=now_ms) for name, index in server.verbs.sites.items()}

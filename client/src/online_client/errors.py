@@ -13,7 +13,8 @@
         ├── WrongTokenError   WRONGPASS  the token is wrong
         ├── NotPermittedError  NOPERM    the token does not allow it
         ├── LoadingError  LOADING   it is still reading its state
-        ├── DiskRefusedError  MISCONF    its disk fails, and it refuses hits that could be lost
+        ├── PartialError  PARTIAL   a gateway gets no answer from a partition that is needed
+        ├── DiskRefusedError  MISCONF    its disk or bus fails, and it refuses hits that could be lost
         └── FramingError  PROTO     a message broke its limits; it closed the connection
 
 An argument that no server could take, such as a user that is neither text nor a number or a time without a
@@ -86,8 +87,12 @@ class LoadingError(ServerError):
     """The server is not ready yet."""
 
 
+class PartialError(ServerError):
+    """A gateway gets no answer from a partition that is needed."""
+
+
 class DiskRefusedError(ServerError):
-    """The server's disk fails, and its operator has told it to refuse hits that could be lost."""
+    """The server's disk or bus fails, and its operator has told it to refuse hits that could be lost."""
 
 
 class FramingError(ServerError):
@@ -102,6 +107,7 @@ _BY_CODE: Mapping[str, type[ServerError]] = {
     "WRONGPASS": WrongTokenError,
     "NOPERM": NotPermittedError,
     "LOADING": LoadingError,
+    "PARTIAL": PartialError,
     "MISCONF": DiskRefusedError,
     "PROTO": FramingError,
 }

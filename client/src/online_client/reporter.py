@@ -36,6 +36,7 @@ from online_client.errors import (
     FramingError,
     LoadingError,
     NotPermittedError,
+    PartialError,
     ServerError,
     TokenWantedError,
     WrongTokenError,
@@ -54,7 +55,7 @@ FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 
 #: Refusals that an operator can put right while hits wait; any other refusal of a whole batch is final.
-_PASSING = (LoadingError, DiskRefusedError, TokenWantedError, WrongTokenError, NotPermittedError)
+_PASSING = (LoadingError, PartialError, DiskRefusedError, TokenWantedError, WrongTokenError, NotPermittedError)
 
 #: Causes that a process logs at most.
 MAX_CAUSES = 20

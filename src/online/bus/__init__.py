@@ -15,5 +15,5 @@ Whoever publishes needs no server, and every server that follows knows everybody
     replica     the part of a server, and what heals gaps          -> engines, follower, gate, places, publisher, told
     division    the part of one that knows a part of the users alone    -> replica
     relay       the part of one that publishes and keeps nobody        -> engines, publisher, told
-    told        what is said of it: INFO bus                   -> follower, publisher
+    told        INFO bus                                       -> follower, publisher
 """

@@ -3,7 +3,8 @@
 Not its job: where the log is (engines), and what becomes of entries (follower, publisher).
 
 An entry holds frames as the journal has them: `SITE name`, then `hits` notifications and `LEAVE`, for one site or more.
-All times are wall time. An entry without frames is a call: every replica answers it with all that it knows.
+All times are wall time. An entry without frames is a call: every replica answers it with all that it knows, in entries
+that begin with `SITE name`, `ECHO "dump"`.
 """
 
 from abc import ABC, abstractmethod
@@ -13,6 +14,9 @@ from online.errors import OnlineError
 
 #: Before every entry.
 BEGINNING = b"0-0"
+
+#: The frame that tells a dump from hits that have just come.
+DUMP = b"\x93\x02\xa4ECHO\x91\xa4dump"
 
 
 class BusError(OnlineError):

@@ -9,6 +9,9 @@ Why a server may apply its own entries again, entries twice, and entries in any 
 - Of two hits of one user in the same millisecond, the one that comes later wins. There the order does matter. It is
   that of the log: a server that took one of the two has applied it before, and if another's has come between, it
   applies its own once more at its place in the log (echoes). All replicas end with what the log has last.
+- A dump says again what somebody knew, while newer hits of the same millisecond may be in the log before it already. So
+  of the hits that tie, a dump keeps the one that ranks highest, a leave before all others, whoever has it. That is the
+  same on all replicas, and the same however often it is done.
 - Who is forgotten is erased at that place of the log: what stands before it goes, and what stands behind it comes after
   it, whatever its time. Here too the order is that of the log, and a server applies its own later hits once more.
 - A time is the same on all replicas. A hit from the future is usually taken as happening now, which is another moment

@@ -33,7 +33,7 @@ import trio
 from online import partitions
 from online.bus import engines, told
 from online.bus.echoes import Echoes
-from online.bus.entries import BEGINNING, Bus, BusError, Entry, Look, order, time_of, were_trimmed
+from online.bus.entries import BEGINNING, DUMP, Bus, BusError, Entry, Look, order, time_of, were_trimmed
 from online.bus.follower import Follower
 from online.bus.forgetting import Forgetting, Past
 from online.bus.gate import Answers, Gate
@@ -562,7 +562,7 @@ class Replica(Part):
         place = BEGINNING
         turn = self._gate.journal.turn if self._gate is not None else 0
         for name, index in list(self._sites.items()):
-            leading = site(name)
+            leading = site(name) + DUMP
             for frames in dump(index, clock_step_ms=self.trail.clock_step_ms):
                 place = await bus.publish(self.source, leading + frames)
         self._given = max(self._given, place, key=order)

@@ -28,6 +28,7 @@
     gateway     a server that asks others, each with a part of the users  -> serve
     state       what is in a state directory                        -> words
     config      the settings of a server, checked and shown         -> serve
+    init        a file with all settings                            -> config
     doctor      what a running server lacks     -> health, logcheck, finding, serve, arguments, words
     health      figures of INFO -> findings                         -> finding, outcomes, words
     logcheck    the end of an access log -> findings                -> finding, outcomes, words

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 from urllib.parse import quote
@@ -18,6 +18,9 @@ from online.terms import span
 from online_client.address import DEFAULT_URL, URL_VARIABLE
 
 WRONG = 2  #: the exit code
+
+#: Of the token that a server wants, here as for `online serve`.
+TOKEN_VARIABLE = "ONLINE_TOKEN"
 
 #: One process reads and gathers, so more parsing processes than this cannot help.
 MAX_JOBS = 64
@@ -136,8 +139,26 @@ def add_server_argument(parser: argparse.ArgumentParser, *, default: Any = None)
         "--url",
         dest="server",
         default=default,
-        help="the server and site (default: ONLINE_URL, or online://127.0.0.1:8989/default)",
+        help="the server and site (default: ONLINE_URL, or online://127.0.0.1:8989/default); "
+        "ONLINE_TOKEN is its token, if the url has none",
     )
+
+
+def with_token(url: str | None, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return the address of a server, with the token of ONLINE_TOKEN if it has none of its own.
+
+    >>> with_token("online://a,b:8990/shop", {"ONLINE_TOKEN": "a/b"})
+    'online://:a%2Fb@a,b:8990/shop'
+    >>> with_token(None, {"ONLINE_URL": "online+unix:///run/online.sock", "ONLINE_TOKEN": "secret"})
+    'online+unix://:secret@/run/online.sock'
+    >>> with_token("online://:own@a", {"ONLINE_TOKEN": "secret"})
+    'online://:own@a'
+    """
+    token = environ.get(TOKEN_VARIABLE)
+    scheme, slashes, rest = (url or environ.get(URL_VARIABLE) or DEFAULT_URL).partition("://")
+    if not token or not slashes or "@" in re.split("[/?]", rest)[0]:
+        return url
+    return f"{scheme}://:{quote(token, safe='', errors='surrogateescape')}@{rest}"
 
 
 def url_of_site(url: str | None, site: bytes) -> str:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from online.cli import lanes
-from online.cli.arguments import add_server_argument, time_of, whole
+from online.cli.arguments import add_server_argument, time_of, whole, with_token
 from online.cli.health import number
 from online.cli.lanes import Lane, Load
 from online.cli.words import explained, many
@@ -49,9 +49,9 @@ _DESCRIPTION = f"""\
 Load a running server with hits and questions, and show how many it took and how long its answers took. Half of the
 questions are PAGE with {LISTED} users, half COUNT. Hits come in batches.
 
-It uses a site of its own, `{SITE}`, and takes its users offline in the end. All else on the server is left alone, but
-has less of it meanwhile: if there are people on other sites, it asks before it begins, or wants --yes. Hits of the
-bench are on the bus and in the journal, as all are.
+It uses a site of its own, `bench`, and takes its users offline at the end. Other sites on the server are not changed,
+but their answers may take longer meanwhile: if there are people on them, it asks before it begins, or needs --yes. Its
+hits go to the bus and the journal like any others.
 
 The generator is one process of Python, and slower than a server: the report says when it was itself the limit. For
 more, run several at once, each with a --site of its own. What a server can do at most, `make bench` of the project
@@ -73,13 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_server_argument(parser)
     add = parser.add_argument
     add("--site", default=SITE, help=f"the site to write into (default: {SITE})")
-    add("--hits", metavar="N", type=whole(0, 10_000_000), default=1_000, help="hits a second (default: 1000)")
+    add("--hits", metavar="N", type=whole(0, 10_000_000), default=1_000, help="per second (default: 1000)")
     in_message = "hits in a message, at most as many as come in a second (default: 100)"
     add("--batch", metavar="N", type=whole(1, 5_000), default=100, help=in_message)
-    add("--questions", metavar="N", type=whole(0, 1_000_000), default=1_000, help="questions a second (default: 1000)")
+    add("--questions", metavar="N", type=whole(0, 1_000_000), default=1_000, help="per second (default: 1000)")
     add("--most", action="store_true", help="as many hits and questions as it takes, instead of these rates")
     add("--connections", metavar="N", type=whole(1, 8), default=2, help="for questions, 1 to 8 (default: 2)")
-    add("--for", dest="seconds", metavar="TIME", type=time_of(0.1, 3_600), default=10.0, help="default: 10s")
+    how_long = "how long to run (default: 10s)"
+    add("--for", dest="seconds", metavar="TIME", type=time_of(0.1, 3_600), default=10.0, help=how_long)
     add("--users", metavar="N", type=whole(1, 1_000_000), default=10_000, help="who are online (default: 10000)")
     add("--pages", metavar="N", type=whole(1, 1_000_000), default=1_000, help="where they are (default: 1000)")
     add("--yes", action="store_true", help="load a server that others use without asking")
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--hits and --questions are both 0; there is nothing to do")
     args.batch = batch_of(args)
     try:
-        address = parse_addresses(args.server)[0]
+        address = parse_addresses(with_token(args.server))[0]
         client = Client(url_of(address, args.site), timeout=TIMEOUT_S)
     except AddressError as error:
         raise ConfigError(explained(error)) from None
@@ -143,11 +144,11 @@ def _agreed(client: Client, site: str) -> bool:
     is_ours = client.kinds().bots + client.count() == 0
     if is_ours and not others:
         return True
-    whose = f"{many(others, 'user')} on other sites" if others else f"people on its site {site} itself"
+    serves = f"serves other sites with {many(others, 'user')}" if others else f"has people on its site {site} itself"
     if not sys.stdin.isatty():
-        print(f"online bench: {client.address} has {whose}; --yes loads it all the same", file=sys.stderr)
+        print(f"online bench: {client.address} {serves}; add --yes to load it anyway", file=sys.stderr)
         return False
-    answer = input(f"{client.address} has {whose}. They will wait longer meanwhile. Load it? [y/N] ")
+    answer = input(f"{client.address} {serves}. They will wait longer meanwhile. Load it? [y/N] ")
     return answer.strip().lower() in ("y", "yes")
 
 

@@ -17,7 +17,7 @@ _FILES, _FOLDERS = {"FILE", "LOG", "STATE"}, {"DIR", "DIRECTORY"}
 
 _DESCRIPTION = """\
 Write a completion script for a shell to standard output: commands, verbs, options, and names of files where an option
-takes one. Write it anew after an update."""
+takes one. Run this again after an update."""
 
 _EPILOG = """\
 examples:

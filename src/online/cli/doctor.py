@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from online import __version__
 from online.cli import health, logcheck
-from online.cli.arguments import add_server_argument
+from online.cli.arguments import add_server_argument, with_token
 from online.cli.finding import LEVELS, NOTE, OK, PROBLEM, Finding, as_text
 from online.cli.health import Info, number
 from online.cli.serve import SPARE_FILES
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     if args.visit is not None and urlsplit(args.visit).scheme not in ("http", "https"):
         raise ConfigError(f"--visit takes a url that begins with http:// or https://, not {args.visit!r}")
     try:
-        client = Client(args.server, timeout=TIMEOUT_S)
+        client = Client(with_token(args.server), timeout=TIMEOUT_S)
     except AddressError as error:
         raise ConfigError(explained(error)) from None
     with client:
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         for line in as_text(found, min(shutil.get_terminal_size().columns, WIDTH)):
             print(line)
         told = ", ".join(many(_count(found, level), level) for level in reversed(LEVELS[1:]))
-        print(f"\n{told}." if _count(found, PROBLEM) or _count(found, NOTE) else "\nAll is well.")
+        print(f"\n{told}." if _count(found, PROBLEM) or _count(found, NOTE) else "\nNo problems found.")
     return 1 if _count(found, PROBLEM) else 0
 
 
@@ -144,7 +144,7 @@ def _look(client: Client, args: argparse.Namespace) -> Iterator[Finding]:
 
 def _unreached(address: Address, error: OnlineError) -> Finding:
     if isinstance(error, TokenWantedError | WrongTokenError):
-        return Finding(PROBLEM, "server", f"{address} is reached. {explained(error)}")
+        return Finding(PROBLEM, "server", f"{address} answers, but refuses us: {explained(error)}")
     if isinstance(error, ProtocolError):
         return Finding(PROBLEM, "server", f"{address}: {explained(error)}", "give its address: --url, or ONLINE_URL")
     todo = "start it: online serve, or systemctl start online; if it listens elsewhere, give --url"

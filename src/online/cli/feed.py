@@ -26,7 +26,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from online.cli.arguments import add_jobs_argument, add_server_argument, time_of
+from online.cli.arguments import add_jobs_argument, add_server_argument, time_of, with_token
 from online.cli.jobs import Jobs
 from online.cli.outcomes import Outcomes, is_empty_log
 from online.cli.sending import TIMEOUT_S, Batch, Hits, Sender
@@ -63,8 +63,9 @@ rotation works. FILE can be - for standard input, so that a web server can pipe 
 
 A page view is a GET, HEAD or POST request that got a page (status 200, 203, 206 or 304), and not a file such as an
 image. The query string is removed from its url. Users who are logged in have their name in the log; everyone else is a
-guest, named by a keyed hash of address and browser. Bots are recognised by their user agent. Options change all of
-this. --check shows how the lines of a log are understood, and sends nothing.
+guest, named by a keyed hash of address and browser. Bots are recognised by their user agent. Lines of JSON can
+say the kind of their user. Options change all of this. --check shows how the lines of a log are understood, and sends
+nothing.
 
 A log is read from its end, or with --state from where the last run stopped. With --state, no line between two runs is
 lost, and guests keep their names.
@@ -148,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
     if args.wait is not None and not args.once:
         raise ConfigError("--wait needs --once; without --once, a feed waits for its server without a limit")
     try:
-        client = _bus_client(args.bus) if args.bus else Client(args.server, timeout=TIMEOUT_S)
+        client = _bus_client(args.bus) if args.bus else Client(with_token(args.server), timeout=TIMEOUT_S)
     except AddressError as error:
         raise ConfigError(str(error)) from None
     wait_s = (WAIT_S if args.wait is None else args.wait) if args.once else None

@@ -20,12 +20,25 @@ Answer for a site whose users are divided among servers. A gateway asks the serv
 they answer, exactly. It sends hits to the owners of the users. If a partition does not answer, questions are answered
 with the error PARTIAL, never with too small a number. It keeps nobody in memory. SIGHUP makes it read the map again.
 
-The settings are those of `online serve`, but for --state, --bus, --http and --syslog. --map is needed."""
+--map is required. The settings are those of `online serve`, except for state, history, HTTP, syslog and the bus. The
+window and the limits of questions and messages need not be given: a gateway goes by those of its servers."""
 
 _EXAMPLES = """\
 examples:
   online gateway --map /etc/online/map.toml
   online gateway --map map.toml --listen 127.0.0.1:8990"""
+
+
+_ONLY_ASKS = "is for servers: a gateway only asks others"
+
+#: Settings that a gateway does not take.
+REFUSED = dict.fromkeys(
+    (
+        *("http", "http_host", "http_origins", "public", "state", "sync", "on_disk_error", "history", "last_seen"),
+        *("bus", "bus_ack", "partition", "syslog", "syslog_from", "syslog_format", "syslog_rules", "syslog_site"),
+    ),
+    _ONLY_ASKS,
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -34,12 +47,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EXAMPLES
     serve.add_check_argument(parser)
-    loading.add_arguments(parser)
+    loading.add_arguments(parser, REFUSED)
 
 
 def run(args: Namespace) -> int:
     """Answer until SIGTERM or SIGINT. Raises OnlineError if it cannot start, or fails."""
-    return serve.run_server(args, lambda config: assemble(config.map, config))
+    return serve.run_server(args, lambda config: assemble(config.map, config), REFUSED)
 
 
 def assemble(path: Path | None, config: Config, *, clock: Clock | None = None) -> Server:
@@ -47,7 +60,7 @@ def assemble(path: Path | None, config: Config, *, clock: Clock | None = None) -
     if path is None:
         raise ConfigError("a gateway needs a map: --map FILE, or ONLINE_MAP, or map in the file")
     if config.state is not None or config.bus is not None or config.syslog or config.http:
-        raise ConfigError("a gateway only asks others: --state, --bus, --syslog and --http are for servers")
+        raise ConfigError(f"each of state, bus, syslog and http {_ONLY_ASKS}")
     try:
         from online.gateway.gateway import Gateway
     except ImportError as error:

@@ -78,7 +78,7 @@ def _disk(kept: Mapping[str, str], history: Mapping[str, str]) -> Iterator[Findi
         yield Finding(NOTE, "disk", "nothing is kept on disk", todo)
     elif kept["disk_status"] != "ok":
         text = f"the disk fails: {kept.get('last_disk_error') or kept['disk_status']}"
-        yield Finding(PROBLEM, "disk", text, "mend the disk or free space; the server tries again by itself")
+        yield Finding(PROBLEM, "disk", text, "fix the disk or free space; the server tries again by itself")
     else:
         yield Finding(OK, "disk", "the journal is written")
     if number(kept, "damaged_files"):
@@ -86,7 +86,7 @@ def _disk(kept: Mapping[str, str], history: Mapping[str, str]) -> Iterator[Findi
         yield Finding(PROBLEM, "disk", text, "look at them: online state check DIRECTORY")
     if number(history, "history_errors"):
         text = f"it cannot be written: {history.get('last_history_error', '')}"
-        yield Finding(PROBLEM, "history", text, "mend the disk or free space")
+        yield Finding(PROBLEM, "history", text, "fix the disk or free space")
 
 
 def _bus(rows: Mapping[str, str]) -> Iterator[Finding]:
@@ -98,7 +98,7 @@ def _bus(rows: Mapping[str, str]) -> Iterator[Finding]:
         text = f"away: {rows.get('bus_last_error') or 'it does not answer'}"
         yield Finding(PROBLEM, "bus", text, "see that Redis or Valkey runs, and that this machine reaches it")
     if dropped := number(rows, "dropped"):
-        yield Finding(PROBLEM, "bus", f"{many(dropped, 'hit')} found no room while the bus was away", "mend the bus")
+        yield Finding(PROBLEM, "bus", f"{many(dropped, 'hit')} were dropped while the bus was away", "fix the bus")
 
 
 def _clocks(server: Mapping[str, str], hits: Mapping[str, str]) -> Iterator[Finding]:
@@ -128,7 +128,7 @@ def _syslog(rows: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(NOTE, "syslog", text, _MORE_ROOM)
     if not received:
         todo = "tell the web server to send its log there: docs/nginx.md, docs/apache.md, docs/haproxy.md"
-        yield Finding(PROBLEM, "syslog", "nothing has come", todo)
+        yield Finding(PROBLEM, "syslog", "nothing has arrived", todo)
     elif bad > received // 100:
         todo = "give the format of the lines: --syslog-format"
         yield Finding(PROBLEM, "syslog", f"{bad:,} of {many(received, 'line')} were not understood", todo)
@@ -151,7 +151,7 @@ def _hits(info: Info) -> Iterator[Finding]:
         todo = "see whether the web server or application still sends: --visit URL tries it"
         yield Finding(PROBLEM, "hits", f"{many(accepted, 'hit')} came, but none within the window", todo)
     else:
-        text = f"{accepted:,} came: {over_syslog:,} over syslog, {direct:,} of applications, feeds and others"
+        text = f"{accepted:,} received: {over_syslog:,} over syslog, {direct:,} from applications and feeds"
         yield Finding(OK, "hits", text)
     if (late := number(rows, "late")) > max(100, accepted // 10):
         todo = "see whether a log is read from its beginning, or a clock is behind"
@@ -169,7 +169,7 @@ def _refused(info: Info, refused: int) -> Iterator[Finding]:
     causes = [f"{at_limits:,} at a limit"] * bool(at_limits)
     causes += [f"{moved:,} of users whom the map gives to others"] * bool(moved)
     causes += [f"{others:,} malformed or not allowed"] * bool(others)
-    todo = ["see what is said above of limits"] * bool(at_limits)
+    todo = ["see the findings about limits above"] * bool(at_limits)
     todo += ["let senders read the map again"] * bool(moved)
     todo += ["the error that each sender got says why: look at its log"] * bool(others)
     yield Finding(PROBLEM, "hits", f"{refused:,} were refused: {', '.join(causes)}", "; ".join(todo))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from online.cli.arguments import add_server_argument, url_of_site, whole_time
+from online.cli.arguments import add_server_argument, url_of_site, whole_time, with_token
 from online.cli.picture import curve
 from online.cli.words import explained, iso, readable, utc
 from online.core.sites import DEFAULT_SITE, SITE_MAX_BYTES
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         if args.directory is not None:
             rows = _kept(args.directory, args.site or DEFAULT_SITE, from_ms, to_ms, step_ms)
         else:
-            rows = _asked(args.server, args.site, from_ms, to_ms, step_ms)
+            rows = _asked(with_token(args.server), args.site, from_ms, to_ms, step_ms)
     except OnlineError as error:
         print(f"online history: {explained(error)}", file=sys.stderr)
         return 1

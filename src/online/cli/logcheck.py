@@ -34,6 +34,8 @@ QUIET_S = 600
 #: So many page views of one guest, and of nobody else, look as if a proxy's address stood in place of visitors'.
 MANY_OF_ONE = 20
 
+_SPOKEN = {"member": "members", "guest": "guests", "hidden": "hidden users", "bot": "bots"}
+
 
 def findings(log: str, read: Read, rules: Rules, *, now_ms: int) -> Iterator[Finding]:
     """Look at the last LOOKED_AT_BYTES of a log."""
@@ -42,7 +44,7 @@ def findings(log: str, read: Read, rules: Rules, *, now_ms: int) -> Iterator[Fin
     except PermissionError:
         owner, group = _owners(log)
         todo = f"run as {owner}, or as a member of the group {group}: usermod -a -G {group} USER"
-        yield Finding(PROBLEM, "log", f"{log} must not be read by this user", todo)
+        yield Finding(PROBLEM, "log", f"{log} cannot be read by this user", todo)
         return
     except OSError as error:
         todo = "give the path of the web server's access log: --log FILE"
@@ -99,7 +101,7 @@ def _without_views(log: str, outcomes: Outcomes) -> Finding:
 def _people(views: list[PageView], rules: Rules) -> Iterator[Finding]:
     """Say who the page views are of, and whether all seem to be one visitor."""
     kinds = Counter(view.kind for view in views)
-    told = ", ".join(f"{kinds[kind]:,} of {kind}s" for kind in ("member", "guest", "bot") if kinds[kind])
+    told = ", ".join(f"{kinds[kind]:,} of {spoken}" for kind, spoken in _SPOKEN.items() if kinds[kind])
     guests = {view.user for view in views if view.kind == "guest"}
     if len(guests) == 1 and kinds["guest"] >= MANY_OF_ONE and not rules.trust_proxy:
         text = f"page views: {told}; all guests look like one visitor"

@@ -51,3 +51,7 @@ KAFKA_WINDOWS = 2.5
 BATCHED_HIT_S = 0.138e-6
 LONE_QUESTION_S = 8.5e-6
 BUS_FACTOR = 1 / 0.55
+
+#: Processor time of a gateway before four partitions: a PAGE of 30, and a hit in a batch (docs/scale.md).
+GATEWAY_QUESTION_S = 46e-6
+GATEWAY_HIT_S = 0.73e-6

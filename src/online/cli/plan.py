@@ -6,7 +6,8 @@ Not here: what was measured (measured). A plan is an upper estimate: each figure
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from math import ceil
 from textwrap import wrap
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from online.cli import measured
 from online.cli.arguments import whole, whole_time
 from online.cli.words import many
 from online.limits import Limits
+from online.partitions import MAX_PARTITIONS
 from online.terms import span
 
 #: Of a core, above which a server's answers begin to wait for each other.
@@ -22,15 +24,23 @@ BUSY = 0.6
 #: How much more memory a machine should have: for buffers, the page cache, and the system.
 MACHINE_FACTOR, MACHINE_BYTES = 1.5, 512 * 2**20
 
+#: Memory of a machine beyond which a site is divided, where nothing else is asked for.
+LARGEST_MACHINE_BYTES = 64 * 2**30
+
+#: Of BUSY, what hits may take where questions need some, too.
+HITS_SHARE = 0.5
+
 #: What a visitor opens within the window, where --hits is not given.
 PAGES_A_VISITOR = 6
 
-MOST = 1_000_000_000
+MOST, MOST_REPLICAS = 1_000_000_000, 100
 
 _DESCRIPTION = """\
 Say what a site needs: memory, disk, processor time, a bus and machines. The figures are those that this project has
 measured on the machine that docs/performance.md describes; each is of the worst moment. Measure your own with
-`online bench`."""
+`online bench`.
+
+Without --replicas and --partitions it says how many of each are needed."""
 
 _EPILOG = """\
 examples:
@@ -49,7 +59,8 @@ class Site:
     pages: int  #: with somebody on them
     sites: int = 1
     window_s: int = 1_800
-    replicas: int = 1
+    partitions: int = 1  #: each with a part of the users
+    replicas: int = 1  #: of each partition
     connections: int = 100
     watchers: int = 0  #: browsers that wait for events
     name_bytes: int = 22  #: as the name of a guest
@@ -94,17 +105,68 @@ class Plan(NamedTuple):
 
     memory: int  #: of the process
     sessions: int  #: of that, users and pages
-    machine: int  #: memory of a machine that is good for it
+    machine: int  #: recommended memory of the machine
     disk: int  #: of the state directory
     written_per_s: int  #: to the disk
     bus: int  #: memory of Redis or Valkey, disk of Kafka, of each node that keeps all; 0 where there is one server
     core: float  #: share of a core if each hit comes alone
     core_batched: float  #: and if hits come in batches
     servers: int
+    gateways: int  #: 0 where users are not divided
 
 
 def plan(site: Site) -> Plan:
     """Return what `site` takes."""
+    all_hits, part = site.hits, _part(site)
+    found = _server(part)
+    gateways = 0
+    if site.partitions > 1:
+        busy_s = site.questions * measured.GATEWAY_QUESTION_S + all_hits * measured.GATEWAY_HIT_S
+        gateways = max(ceil(busy_s / BUSY), min(site.replicas, 2))
+    bus = _bus(part if site.bus == "redis+cluster" else site) if _has_bus(site) else 0
+    return found._replace(bus=bus, servers=site.partitions * site.replicas, gateways=gateways)
+
+
+def _has_bus(site: Site) -> bool:
+    return site.replicas > 1 or site.partitions > 1
+
+
+def _part(site: Site) -> Site:
+    """Return a partition. Its servers are asked all questions, and may have somebody on each page."""
+    n = site.partitions
+    users = ceil(site.users / n)
+    return replace(
+        site,
+        users=users,
+        hits=ceil(site.hits / n),
+        pages=min(site.pages, users) if n > 1 else site.pages,
+        last_seen_members=ceil(site.last_seen_members / n),
+    )
+
+
+def fitted(site: Site, *, partitions: int | None, replicas: int | None) -> Site:
+    """Return `site` with as many partitions and replicas as it needs, where none are given.
+
+    Partitions divide users and hits, and replicas divide questions: each server of a partition applies all of its hits.
+    """
+    if partitions is None:
+        alone_s, most_s = site.hits * measured.BATCHED_HIT_S, HITS_SHARE * BUSY
+        partitions = 1 if alone_s <= most_s else ceil(alone_s * measured.BUS_FACTOR / most_s)
+        site = replace(site, partitions=partitions)
+        while plan(site).machine > LARGEST_MACHINE_BYTES and site.partitions < MAX_PARTITIONS:
+            site = replace(site, partitions=site.partitions + 1)
+    else:
+        site = replace(site, partitions=partitions)
+    if replicas is None:
+        replicas = 1
+        while plan(site := replace(site, replicas=replicas)).core_batched > BUSY and replicas < MOST_REPLICAS:
+            replicas += 1
+        return site
+    return replace(site, replicas=replicas)
+
+
+def _server(site: Site) -> Plan:
+    """Return what a server of a partition takes."""
     sessions = site.sites * measured.SITE_BYTES
     sessions += site.users * (measured.USER_BYTES + max(site.name_bytes, measured.NAME_BYTES))
     sessions += site.pages * (measured.PAGE_BYTES + site.url_bytes)
@@ -114,7 +176,7 @@ def plan(site: Site) -> Plan:
     own_hits = site.hits / site.replicas
     questions_s = site.questions / site.replicas * measured.LONE_QUESTION_S
     batched_s, shared_s = site.hits * measured.BATCHED_HIT_S, 0.0
-    if site.replicas > 1:  # each server applies everybody's hits
+    if _has_bus(site):  # each server applies everybody's hits
         batched_s *= measured.BUS_FACTOR
         shared_s = batched_s
     return Plan(
@@ -123,10 +185,11 @@ def plan(site: Site) -> Plan:
         machine=round(MACHINE_FACTOR * memory) + MACHINE_BYTES,
         disk=round(_disk(site, hit_bytes)),
         written_per_s=site.hits * (hit_bytes + measured.LONE_HIT_BYTES),
-        bus=_bus(site) if site.replicas > 1 else 0,
+        bus=0,
         core=questions_s + own_hits * measured.LONE_QUESTION_S + shared_s,
         core_batched=questions_s + batched_s,
-        servers=site.replicas,
+        servers=1,
+        gateways=0,
     )
 
 
@@ -166,8 +229,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=1_800,
         help="how long a visitor counts as online, 1min to 24h (default: 30min)",
     )
-    add("--replicas", metavar="N", type=whole(1, 100), default=1, help="servers that share all hits (default: 1)")
-    add("--bus", choices=list(BUSES), default="redis", help="what replicas share hits over (default: redis)")
+    add("--replicas", metavar="N", type=whole(1, MOST_REPLICAS), help="servers of each partition, which share its hits")
+    add("--partitions", metavar="N", type=whole(1, MAX_PARTITIONS), help="parts that the users are divided into")
+    add("--bus", choices=list(BUSES), help="what servers share hits over (default: redis)")
     add("--connections", metavar="N", type=number, default=100, help="open connections (default: 100)")
     add("--watchers", metavar="N", type=number, default=0, help="browsers that wait for events (default: 0)")
     add("--name-bytes", metavar="N", type=whole(1, 256), default=22, help="length of a user's name (default: 22)")
@@ -184,7 +248,10 @@ def run(args: Namespace) -> int:
     if args.json:
         print(json.dumps({"site": asdict(site), "plan": found._asdict()}, indent=2))
         return 0
-    for name, value, note in rows(site, found):
+    notes = [*warnings(site, found)]
+    if args.bus and not found.bus:
+        notes.append(f"one server needs no bus: --bus {args.bus} is for --replicas 2 or more")
+    for name, value, note in (*rows(site, found), *(("note", "", note) for note in notes)):
         lines = wrap(note, 60) or [""]
         print(f"{name:<14}{value:>12}  {lines[0]}".rstrip())
         for line in lines[1:]:
@@ -195,22 +262,22 @@ def run(args: Namespace) -> int:
 def site_of(args: Namespace) -> Site:
     """Return what was asked for, with what follows from it where nothing was said."""
     hits = args.hits if args.hits is not None else -(-args.users * PAGES_A_VISITOR // args.window)
-    return Site(
+    site = Site(
         users=args.users,
         hits=hits,
         questions=args.questions if args.questions is not None else hits,
         pages=args.pages if args.pages is not None else -(-args.users // 5),
         sites=args.sites,
         window_s=args.window,
-        replicas=args.replicas,
         connections=args.connections,
         watchers=args.watchers,
         name_bytes=args.name_bytes,
         url_bytes=args.url_bytes,
         history_days=args.history,
         last_seen_members=args.last_seen_members,
-        bus=args.bus,
+        bus=args.bus or "redis",
     )
+    return fitted(site, partitions=args.partitions, replicas=args.replicas)
 
 
 def rows(site: Site, found: Plan) -> Iterator[tuple[str, str, str]]:
@@ -219,32 +286,44 @@ def rows(site: Site, found: Plan) -> Iterator[tuple[str, str, str]]:
     asked = f"{site.hits:,} hits and {many(site.questions, 'question')} a second, window {span(site.window_s)}"
     yield "for", f"{site.users:,}", f"users online at once{sites}; {asked}"
     yield "memory", size(found.memory), f"of a server's process; users and pages are {size(found.sessions)} of it"
-    yield "machine", size(found.machine), "memory of a machine that is good for it"
+    yield "machine", size(found.machine), "recommended memory of the machine"
     yield "disk", size(found.disk), "at most, with --state; the journal, two snapshots, history"
     yield "written", f"{size(found.written_per_s)}/s", "to the journal"
-    yield "processor", _core(found.core), "each hit by itself, of the machine of docs/performance.md"
-    yield "", _core(found.core_batched), "hits in batches, as Reporter and online feed send them"
-    if site.replicas == 1:
+    yield "processor", _core(found.core), "of one core, if hits come one at a time (see docs/performance.md)"
+    yield "", _core(found.core_batched), "if they come in batches, as Reporter and online feed send them"
+    if found.servers == 1:
         yield "machines", "1", "--replicas 2 for one that may fail; then all share their hits over a bus"
     else:
         bus = BUSES[site.bus]
-        yield "machines", f"{found.servers}", f"servers, each with all of this; and {bus.machines}"
+        divided = "" if site.partitions == 1 else f" in {site.partitions:,} partitions of {site.replicas:,}"
+        yield "machines", f"{found.servers:,}", f"servers{divided}, each with all of this; and {bus.machines}"
+        if found.gateways:
+            yield "gateways", f"{found.gateways:,}", "processes of one core, which ask all partitions: docs/gateway.md"
         yield "bus", size(found.bus), bus.what
-    for warning in warnings(site, found):
-        yield "mind", "", warning
 
 
 def warnings(site: Site, found: Plan) -> Iterator[str]:
     """Yield what does not fit."""
+    enough = fitted(site, partitions=None, replicas=None)
+    ways = [
+        f"--{name} {getattr(enough, name)}"
+        for name in ("partitions", "replicas")
+        if getattr(enough, name) > getattr(site, name)
+    ]
+    among_sites = "; or divide the sites among servers that share nothing" * (site.sites > 1)
     if found.core_batched > BUSY:
+        wants = f": {' '.join(ways)}" if ways else ""
         yield (
-            "a server uses one core, and that is too little for it. More servers divide questions, not hits: each "
-            "applies all. Divide the sites among servers that share nothing"
+            "a server uses one core, and that is too little for it. Replicas divide questions, partitions divide hits"
+            f"{wants}{among_sites}"
         )
     elif found.core > BUSY:
         yield "let hits come in batches: by a Reporter, online feed or syslog"
+    if found.machine > LARGEST_MACHINE_BYTES:
+        yield f"few machines have that much memory; partitions divide it{among_sites}"
+    part = _part(site)
     limits = Limits()
-    for name, asked, option in (("users", site.users, "--max-users"), ("pages", site.pages, "--max-pages")):
+    for name, asked, option in (("users", part.users, "--max-users"), ("pages", part.pages, "--max-pages")):
         limit = getattr(limits, f"max_{name}")
         if asked > limit * site.sites:
             yield f"a site takes {limit:,} {name}: raise {option}"

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from online.cli.answers import HitOutcome, is_nothing, plain, show
-from online.cli.arguments import Parser, add_server_argument, did_you_mean, time_of
+from online.cli.arguments import Parser, add_server_argument, did_you_mean, time_of, with_token
 from online.cli.questions import VERBS, Verb
 from online.cli.words import explained, readable
 from online.terms import span
@@ -73,7 +73,7 @@ class _VerbParser(Parser):
         if self.prog.endswith(" history") and option in _OF_HISTORY:
             self.error(f"unknown option {option}; `online history` takes it")
         if unknown.startswith("-") and not did_you_mean(unknown, self._option_string_actions):
-            self.error(f"unknown option {unknown}; a name that begins with - follows after --")
+            self.error(f"unknown option {unknown}; a name that begins with - must come after --")
         super().refuse(unknown)
 
 
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     """Query and print the answer. Returns 0; 1 if the server refused or did not answer; 2 for a wrong address."""
     verb = VERBS[args.verb]
     try:
-        with Client(args.server, timeout=args.timeout) as client:
+        with Client(with_token(args.server), timeout=args.timeout) as client:
             reply = verb.ask(client, args)
     except AddressError as error:
         return _failed(error, 2)

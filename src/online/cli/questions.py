@@ -15,8 +15,8 @@ from online_client import Client
 
 #: What INFO tells of.
 SECTIONS = (
-    *("server", "clients", "memory", "hits", "sites", "push", "limits", "latency", "syslog", "history"),
-    *("persistence", "bus", "map", "gateway", "stats", "replication", "cpu", "cluster", "keyspace"),
+    *("server", "clients", "memory", "hits", "sites", "push", "limits", "settings", "latency", "syslog"),
+    *("history", "persistence", "bus", "map", "gateway", "stats", "replication", "cpu", "cluster", "keyspace"),
 )
 
 

@@ -22,7 +22,7 @@ hits wait, up to 64 MiB. What finds no room is dropped and counted in INFO bus.
 With --map, each hit goes to the stream of its user's partition. SIGHUP makes the relay read the map again. Without
 --map, all hits go to the stream of --partition.
 
-The settings are those of `online serve`, but for --state and --bus-ack yes. --bus is needed."""
+--bus is required. The settings are those of `online serve`, except for state, history and --bus-ack."""
 
 _EXAMPLES = """\
 examples:
@@ -31,28 +31,33 @@ examples:
   online relay --bus redis://10.0.0.9:6379/0 --map /etc/online/map.toml"""
 
 
+#: Settings that a relay does not take.
+REFUSED = {
+    **dict.fromkeys(
+        ("state", "sync", "on_disk_error", "history", "last_seen"), "is for servers: a relay keeps nothing"
+    ),
+    "bus_ack": "is for servers: a relay answers before the bus has a hit",
+}
+
+
 def add_arguments(parser: ArgumentParser) -> None:
     """Describe `online relay`."""
     parser.usage = "online relay --bus URL [OPTION ...]"
     parser.description = _DESCRIPTION
     parser.epilog = _EXAMPLES
     serve.add_check_argument(parser)
-    loading.add_arguments(parser)
+    loading.add_arguments(parser, REFUSED)
 
 
 def run(args: Namespace) -> int:
     """Relay until SIGTERM or SIGINT. Raises OnlineError if it cannot start, or fails."""
-    return serve.run_server(args, assemble)
+    return serve.run_server(args, assemble, REFUSED)
 
 
 def assemble(config: Config, *, clock: Clock | None = None) -> Server:
     """Return a server that only publishes. Raises ConfigError."""
     if config.bus is None:
         raise ConfigError("a relay needs a bus: --bus redis://HOST:PORT")
-    if config.state is not None:
-        raise ConfigError("a relay keeps nothing: give --state to the servers")
-    if config.bus_ack == "yes":
-        raise ConfigError("a relay answers before the bus has a hit: --bus-ack yes is for servers")
     from online.bus.relay import Relay
 
     server = Server(config, clock=clock, keeps_nothing=True)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 
-from online.cli.arguments import add_server_argument, url_of_site
+from online.cli.arguments import add_server_argument, url_of_site, with_token
 from online.cli.outcomes import is_empty_log
 from online.cli.words import explained, many
 from online.errors import ConfigError
@@ -98,14 +98,15 @@ def _speed(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """Run `online replay`. Returns 0, or 1 if a log was not read or the server refused it. Raises ConfigError."""
     try:
-        client = Client(args.server, timeout=TIMEOUT_S)
+        url = with_token(args.server)
+        client = Client(url, timeout=TIMEOUT_S)
     except AddressError as error:
         raise ConfigError(str(error)) from None
     _check_logs(args)
     reader = reader_from(args)
     errors: list[str] = []
     notes: list[str] = []
-    clients = Clients(client, args.server)
+    clients = Clients(client, url)
     traffic = Traffic(clients.of, now_ms=_now_ms, sleep=time.sleep)
     began_s = time.monotonic()
     try:

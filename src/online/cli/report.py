@@ -69,14 +69,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", metavar="FILE", help="write people online over time to FILE, or - for standard output")
     parser.add_argument("--svg", metavar="FILE", help="draw people online over time to FILE, or - for standard output")
     parser.add_argument(
-        "--html", metavar="FILE", help="write the report as a page for browsers, which loads nothing, to FILE, or -"
+        "--html", metavar="FILE", help="write the report as one self-contained page of HTML to FILE, or -"
     )
     parser.add_argument(
         "--compare",
         metavar="LOG",
         action="append",
         default=[],
-        help="with --html: show the figures of LOG beside; several are read as one",
+        help="with --html: compare with the figures of LOG; several are read as one",
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--all-lines", action="store_true", help="count every line, including files, errors and bots")
@@ -95,21 +95,26 @@ def run(args: argparse.Namespace) -> int:
     _check_outputs(args)
     nouns = LINES if rules is None else VIEWS
     reading, logs, found = _read(args, rules, args.logs)
-    if args.json:
-        _say(json.dumps(figures(found, reading, top=args.top), indent=2))
-    elif reading.outcomes.lines and STDOUT not in (args.csv, args.svg, args.html):
-        _say(as_text(found, reading, nouns, width=shutil.get_terminal_size().columns, top=args.top))
     errors = reading.errors
+    outputs: list[tuple[str | None, Callable[[], str]]] = []
     if found is not None:
-        _write(args.csv, lambda: table(found), errors)
-        _write(args.svg, lambda: picture(found, _names(logs), nouns), errors)
+        outputs = [(args.csv, lambda: table(found)), (args.svg, lambda: picture(found, _names(logs), nouns))]
         if args.html is not None:
             reports = [(_names(logs), found, reading), *_others(args, rules, nouns, reading)]
-            _write(args.html, lambda: webpage(reports, nouns, top=args.top), errors)
+            outputs.append((args.html, lambda: webpage(reports, nouns, top=args.top)))
     elif not errors:
         errors.append(_nothing(logs, reading, rules, nouns))
-    for message in (*reading.notes, *errors):
-        print(f"online report: {message}", file=sys.stderr)
+    try:
+        for path, make in sorted(outputs, key=lambda output: output[0] == STDOUT):
+            _write(path, make, errors)
+        # Files come first: the reader of standard output may close it.
+        if args.json:
+            _say(json.dumps(figures(found, reading, top=args.top), indent=2))
+        elif reading.outcomes.lines and STDOUT not in (args.csv, args.svg, args.html):
+            _say(as_text(found, reading, nouns, width=shutil.get_terminal_size().columns, top=args.top))
+    finally:
+        for message in (*reading.notes, *errors):
+            print(f"online report: {message}", file=sys.stderr)
     return 1 if errors else 0
 
 

@@ -41,7 +41,7 @@ TIMEOUT_S = 10.0
 LAST_ANSWER_S = 1.0
 
 #: Errors about a whole batch after which the server may accept the same batch later.
-_MAY_PASS = ("LOADING", "MISCONF", "NOAUTH", "WRONGPASS")
+_MAY_PASS = ("LOADING", "PARTIAL", "MISCONF", "NOAUTH", "WRONGPASS")
 
 
 class Hits(NamedTuple):

@@ -12,6 +12,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import trio
@@ -56,7 +57,7 @@ file (window = 1800). Options override variables; variables override the file. W
 as 90, 90s, 30min or 2h.
 
 SIGTERM, SIGINT (Ctrl-C) and SIGQUIT stop the server. SIGHUP makes it read the files of the token, of the
-certificate and of the map again. With --state, nobody is forgotten over a restart or a crash."""
+certificate and of the map again. With --state, a restart or a crash loses nobody."""
 
 _EXAMPLES = """\
 examples:
@@ -81,7 +82,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def add_check_argument(parser: ArgumentParser) -> None:
     """Add `--check`, which `run_server` obeys."""
-    what = "check the settings, the addresses and where the state is, then end: with 0, or with 2 and what is wrong"
+    what = "check the settings, the addresses and the state directory, then exit: 0 if good, 2 with the reason"
     parser.add_argument("--check", action="store_true", help=what)
 
 
@@ -90,9 +91,14 @@ def run(args: Namespace) -> int:
     return run_server(args, assemble)
 
 
-def run_server(args: Namespace, make: Callable[[Config], Server]) -> int:
-    """Run the server that `make` makes of what the command line, variables and file say. Raises OnlineError."""
-    read = partial(loading.load, vars(args), os.environ)
+def run_server(
+    args: Namespace, make: Callable[[Config], Server], without: Mapping[str, str] = MappingProxyType({})
+) -> int:
+    """Run the server that `make` makes of what the command line, variables and file say. Raises OnlineError.
+
+    `without`: settings that such a server does not take, each with the reason.
+    """
+    read = partial(loading.load, vars(args), os.environ, without)
     warn_of_variables(args, os.environ)
     config = read()
     warn_of_sites(args, config)

@@ -47,11 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("what", choices=("check", "dump"), metavar="check|dump", help="what to do")
     parser.add_argument("directory", metavar="DIR", type=Path, help="the directory, or a copy of it")
-    parser.add_argument("--digest", action="store_true", help="check: a number that is the same for the same sessions")
-    parser.add_argument(
-        "--window", metavar="SECONDS", type=_window, default=1_800, help="check: that of the server (default: 1800)"
-    )
-    parser.add_argument("--frames", action="store_true", help="dump: frames of MessagePack, as a server takes them")
+    parser.add_argument("--digest", action="store_true", help="with check: print a checksum of the sessions")
+    window_help = "with check: the server's window (default: 1800)"
+    parser.add_argument("--window", metavar="SECONDS", type=_window, default=1_800, help=window_help)
+    parser.add_argument("--frames", action="store_true", help="with dump: MessagePack frames, as a server takes them")
 
 
 def _window(text: str) -> int:

@@ -10,8 +10,8 @@ minute.
 """
 
 import heapq
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from online.cli.stays import Stays, stays_of
@@ -134,6 +134,8 @@ class Survey:
     stays: Stays
     begin_ms: int  #: the time of the first hit read, before all points
     points: list[Point]
+    all_urls: Sequence[tuple[bytes, int]] = field(default=(), compare=False, repr=False)  #: with their hits
+    all_at_peak: Sequence[tuple[bytes, int]] = field(default=(), compare=False, repr=False)  #: with their people then
 
 
 def survey(pieces: Iterable[bytes], *, window_s: int = 1800, top: int = 10) -> Survey | None:
@@ -171,6 +173,8 @@ def _figures(crowd: Crowd, timeline: Timeline, top: int) -> Survey:
         stays=stays_of(*crowd.stays()),
         begin_ms=timeline.begin_ms,
         points=points,
+        all_urls=urls,
+        all_at_peak=pages,
     )
 
 

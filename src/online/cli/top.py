@@ -26,7 +26,7 @@ from urllib.parse import quote
 
 from rich.console import Console
 
-from online.cli.arguments import add_server_argument, time_of
+from online.cli.arguments import add_server_argument, time_of, with_token
 from online.cli.signals import ENDING, IGNORED
 from online.cli.top_screen import PAGES, USERS, Figures, Rate, Snapshot, View, keys, press, render
 from online.cli.words import explained
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     Returns 0; 1 if there is only one frame and the server did not answer; 2 for a wrong address.
     """
     try:
-        client = Client(args.server, timeout=TIMEOUT_S)
+        client = Client(with_token(args.server), timeout=TIMEOUT_S)
     except AddressError as error:
         print(f"online top: {explained(error)}", file=sys.stderr)
         return 2

@@ -15,6 +15,7 @@ from hashlib import sha256
 from html import escape
 from importlib.resources import files
 from string import Template
+from typing import Any
 
 from online.cli.outcomes import in_words, ranked
 from online.cli.reading import Reading
@@ -31,8 +32,11 @@ _EXPORT = re.compile(r"^export ", re.MULTILINE)
 
 
 def webpage(reports: Sequence[tuple[str, Survey, Reading]], nouns: Nouns, *, top: int) -> str:
-    """Return a page with the figures of a report: its title, figures and reading. A second stands beside it."""
-    told = [
+    """Return a page with the figures of a report: its title, figures and reading. A second stands beside it.
+
+    Rows of names get a third figure then: that of the same name in the second, which need not be among its own top.
+    """
+    told: list[dict[str, Any]] = [
         {
             "title": title,
             **figures(found, reading, top=top, named=_named),
@@ -42,6 +46,8 @@ def webpage(reports: Sequence[tuple[str, Survey, Reading]], nouns: Nouns, *, top
         }
         for title, found, reading in reports
     ]
+    if len(reports) > 1:
+        _with_others(told[0], reports[0][1:], reports[1][1:], top)
     data = {"nouns": nouns._asdict(), "lengths_s": LENGTHS_S, "reports": told}
     style = _page("online.http", "style.css")
     script = "".join(_EXPORT.sub("", _IMPORT.sub("", _page(*module))) for module in _MODULES)
@@ -57,6 +63,21 @@ def webpage(reports: Sequence[tuple[str, Survey, Reading]], nouns: Nouns, *, top
         figures=json.dumps(data).replace("<", "\\u003c"),
         script=script,
     )
+
+
+def _with_others(
+    told: dict[str, Any], one: tuple[Survey, Reading], other: tuple[Survey, Reading], top: int
+) -> None:
+    """Add to each row of names what the other log has of that name, be it among its top or not. O(its names)."""
+    (found, reading), (others, others_reading) = one, other
+    for rows, names, known in (
+        (told["top"], found.top, others.all_urls),
+        (told["peak"]["top"], found.peak_top, others.all_at_peak),
+        (told["referrers"], ranked(reading.referrers, top), others_reading.referrers.items()),
+    ):
+        numbers = dict(known)
+        for row, (name, _) in zip(rows, names, strict=True):
+            row.append(numbers.get(name, 0))
 
 
 def _page(package: str, name: str) -> str:

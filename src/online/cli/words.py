@@ -36,7 +36,7 @@ def cut(text: str, width: int) -> str:
 
 # Errors
 
-_TOKEN_WAY = "write it in the address, as in online://:TOKEN@HOST:PORT (--url or ONLINE_URL)"
+_TOKEN_WAY = "set ONLINE_TOKEN, or write it in the address, as in online://:TOKEN@HOST:PORT"
 
 
 def explained(error: Exception) -> str:

@@ -91,6 +91,7 @@ cdef class Service:
     # One array for all connections: what stands in it is good until the end of the step that filled it. A frame
     # that was read in pieces is therefore scanned a second time when it is complete (its bytes may have moved, too).
     cdef Arg* args
+    cdef int64_t args_room                               # never less than before: a frame may have begun to fill them
     cdef ref_t* listed
     cdef size_t max_frame
     cdef size_t max_frame_before_auth

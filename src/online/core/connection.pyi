@@ -55,6 +55,12 @@ class Service:
 
         `window_s` is the window of all sites. It also applies to questions about a site that does not exist yet.
         """
+    def judge_by(self, limits: Limits, *, window_s: int) -> None:
+        """Judge messages and questions by another window and other limits from now on, between two turns.
+
+        Only where nobody is kept: those who are would stay within the old ones. Raises RangeError for one that cannot
+        be, and MemoryError.
+        """
     clock_step_ms: int  # wall time minus index time
     loading: str | None  # why most verbs are answered LOADING now; None: they are not
     refusing: str | None  # why hits are answered MISCONF now; None: they are not

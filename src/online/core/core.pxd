@@ -3,7 +3,10 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from online.core.arena cimport NO_REF, Purse, ref_t
-from online.core.skiplist cimport BOT, DEPARTED, GUEST, HIDDEN, MEMBER, Name, Page, Skiplist, page_at
+from online.core.skiplist cimport (
+    BOT, BY_TIME, DEPARTED, GUEST, HIDDEN, MEMBER, Name, Page, Skiplist, compare_names, kind_at, name_of, next_of, page_at,
+    record_at,
+)
 from online.core.slots cimport Owned
 from online.core.table cimport HashKey, Table, siphash
 
@@ -97,6 +100,7 @@ cdef struct Core:
     uint32_t max_limit
     Owned* owned                                         # whose users are taken; NULL: all are
     bint keeps_nothing                                   # good hits are told to observers and make no session
+    bint ties_by_rank                                    # of one millisecond the highest is kept, not the last
     # Of hits about to be applied: a record by name that is not greater than a new user (2 i) or url (2 i + 1).
     ref_t fingers[2 * HITS_AT_ONCE]
     int n_fingers                                        # 0 unless a batch is being applied
@@ -123,6 +127,7 @@ cdef struct Ahead:
     int64_t written_ms                                   # the time with which it was applied; 0: it was not, or not yet
 
 cdef bint core_open(Core* core, Purse* purse, const uint64_t* secrets) noexcept nogil
+cdef bint core_set_window(Core* core, int64_t window_s) noexcept nogil
 cdef void core_close(Core* core) noexcept nogil
 cdef int64_t core_memory_bytes(const Core* core) noexcept nogil
 cdef void core_begin_minute(Core* core) noexcept nogil
@@ -138,10 +143,6 @@ cdef Outcome core_hit(Core* core, const Hit* hit) noexcept nogil
 cdef int64_t core_people_within(const Core* core, int64_t within_s) noexcept nogil
 cdef ref_t core_find_user(const Core* core, Name user) noexcept nogil
 cdef ref_t core_find_page(const Core* core, Name url) noexcept nogil
-cdef int64_t core_seen_ms(const Core* core, ref_t session) noexcept nogil
-cdef bint core_is_named(const Core* core, ref_t session) noexcept nogil
-cdef ref_t core_oldest(const Core* core, bint named) noexcept nogil
-cdef ref_t core_later(const Core* core, ref_t session, bint named) noexcept nogil
 
 # What the files of questions share with core
 
@@ -153,12 +154,24 @@ cdef inline uint64_t key_of(int64_t ms, uint64_t tie) noexcept nogil:
     """The key of a time and a tie; see the head of ext/core.pyx."""
     return (<uint64_t>ms << TIE_BITS) | tie
 
+cdef inline int64_t ms_of(const Core* core, uint64_t key) noexcept nogil:
+    """Return the whole time of a session's key: the latest one that is not after now."""
+    return core.now_ms - <int64_t>((<uint64_t>core.now_ms - (key >> TIE_BITS)) & MS_MASK)
+
+cdef inline int64_t core_seen_ms(const Core* core, ref_t session) noexcept nogil:
+    """Return when the session's hit happened. O(1)."""
+    return ms_of(core, record_at(&core.skiplist, session).key)
+
 cdef inline bint are_people(int kind) noexcept nogil:
     return kind <= HIDDEN
 
 cdef inline bint names(int kind) noexcept nogil:
     """Whether lists name sessions of this kind."""
     return kind <= GUEST
+
+cdef inline bint core_is_named(const Core* core, ref_t session) noexcept nogil:
+    """Whether lists may name this session. O(1)."""
+    return names(kind_at(&core.skiplist, session))
 
 cdef inline bint core_is_online(const Core* core, int64_t seen_ms) noexcept nogil:
     """Whether a hit of this time is inside the window. O(1)."""
@@ -172,6 +185,15 @@ cdef inline ref_t head_of(const Core* core, int kind) noexcept nogil:
     """The head of the order by time that sessions of a kind stand in."""
     return core.named if names(kind) else core.unnamed
 
+cdef inline ref_t core_later(const Core* core, ref_t session, bint named) noexcept nogil:
+    """Return the next later session of the same sort, or NO_REF. O(1)."""
+    cdef ref_t later = next_of(&core.skiplist, BY_TIME, session)
+    return NO_REF if later == (core.named if named else core.unnamed) else later
+
+cdef inline ref_t core_oldest(const Core* core, bint named) noexcept nogil:
+    """Return the oldest named or unnamed session, or NO_REF. O(1)."""
+    return core_later(core, core.named if named else core.unnamed, named)
+
 cdef inline int64_t people_on(const Page* page) noexcept nogil:
     return <int64_t>page.counts[<int>MEMBER] + page.counts[<int>GUEST] + page.counts[<int>HIDDEN]
 
@@ -183,6 +205,13 @@ cdef inline int64_t sessions_on(const Core* core, ref_t page) noexcept nogil:
     """How many sessions a page has, of bots too."""
     cdef const Page* at = page_at(&core.skiplist, page)
     return people_on(at) + at.counts[<int>BOT]
+
+cdef inline bint outranks(const Core* core, const Hit* hit, ref_t session) noexcept nogil:
+    """Whether a hit ranks above a session of the same time: by kind, a leave being the highest, then by url."""
+    cdef int kind = kind_at(&core.skiplist, session)
+    if hit.kind != kind or kind == DEPARTED:
+        return hit.kind > kind
+    return compare_names(hit.url, name_of(&core.skiplist, record_at(&core.skiplist, session).page)) > 0
 
 cdef inline void core_tell(Core* core, const Hit* hit, const Ahead* ahead) noexcept nogil:
     """Tell who observes what is written, if anybody does and the hit was."""

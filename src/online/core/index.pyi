@@ -44,6 +44,13 @@ class Index:
         Raises RangeError if an argument is outside its limits, MemoryError if there is no memory.
         """
 
+    def judge_by(self, *, window_s: int, max_user: int, max_url: int, max_limit: int, max_scan: int) -> None:
+        """Judge arguments by another window and other limits from now on, while nobody is here. O(window).
+
+        Raises ValueError if somebody is, RangeError for an argument outside its limits, and FullError or MemoryError if
+        there is no memory.
+        """
+
     slots: Slots | None  #: whose users are taken; None: all are
 
     def hit(

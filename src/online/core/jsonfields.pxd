@@ -6,7 +6,7 @@ from online.core.logfields cimport Fields
 from online.core.skiplist cimport Name
 
 cdef enum:
-    FIELDS = 11                                          # as the first of online.logs.jsonlines.JsonFields
+    FIELDS = 12                                          # as the first of online.logs.jsonlines.JsonFields
     MOST_WAYS = 8
     MOST_PRESETS = 4
     MOST_IDS = 96

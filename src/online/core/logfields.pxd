@@ -18,6 +18,7 @@ cdef struct Fields:
     Name visitor
     Name forwarded
     Name referrer
+    Name kind
 
 cdef enum HostShape:
     NO_HOST

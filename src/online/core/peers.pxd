@@ -66,7 +66,6 @@ cdef class Peers:
     cdef int64_t send_timeout_ms
     cdef int64_t max_buffers
     cdef size_t max_output
-    cdef int most_looks                                  # into a socket whose time is over
     cdef char* input                                     # what was received last; shared by all
     cdef Buffer room                                     # lent to who is answering
 

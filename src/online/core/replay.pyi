@@ -54,7 +54,10 @@ class Replay:
         """Apply the frames of one entry of a bus: SITE, then `hits` and LEAVE. O(bytes).
 
         A time beyond `latest_ms` (wall time) is taken as that. Up to there index time goes on with the hits, so that
-        every replica keeps the same time. `is_echo`: what is ignored or an exact repeat was counted before. Returns
+        every replica keeps the same time. `is_echo`: what is ignored or an exact repeat was counted before.
+
+        Behind `ECHO "dump"` stands what somebody knew earlier. It is not counted, and of one user and millisecond the
+        hit that ranks highest is kept, not the later one: by kind, a leave being the highest, then by url. Returns
         whether the entry was good; what stands before something bad is applied.
         """
     def totals(self) -> dict[bytes, tuple[list[int], int]]:

@@ -86,6 +86,18 @@ class Sites(Mapping[bytes, Index]):
         if self._served and name not in self._served and name != DEFAULT_SITE:
             raise errors.not_served(name)
 
+    def judge_by(self, limits: Limits, *, window_s: int) -> None:
+        """Judge arguments by other limits from now on, while nobody is kept. O(sites). Raises as `Index.judge_by`."""
+        for index in self._indexes.values():
+            index.judge_by(
+                window_s=window_s,
+                max_user=limits.max_user,
+                max_url=limits.max_url,
+                max_limit=limits.max_limit,
+                max_scan=limits.max_scan,
+            )
+        self.limits, self.window_s = limits, window_s
+
     def divide(self, slots: Slots) -> None:
         """Take hits of those users alone who are of our slots. O(sites)."""
         self._slots = slots

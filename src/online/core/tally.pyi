@@ -23,7 +23,7 @@ class LineTally:
         self,
     ) -> tuple[dict[str, int], dict[tuple[str, str], int], dict[bytes, int], set[bytes], set[bytes], int, int]:
         """Return the counts since the last time: statuses of all lines; agents and referrers of page views of people;
-        which bots and members there were, and their page views. O(different parts).
+        which bots and members there were, hidden ones, too, and their page views. O(different parts).
         Raises MemoryError, and then nothing is lost.
         """
 

@@ -39,6 +39,7 @@ class UsualLines(Generic[Made]):
         message_of: Callable[[bytes], bytes],
         bad_ways: Collection[str],
         bad_urls: Collection[str],
+        nobody: Collection[bytes],
         key: bytes | None,
         trusts_proxies: bool,
         with_host: bool,
@@ -48,8 +49,9 @@ class UsualLines(Generic[Made]):
         """`careful` turns a line into a page view or a reason; it says by `note` which record it has read. `judge`
         does so with the record of a usual line. It must say the same of the same parts: method and status (a reason in
         `bad_ways`), url (`bad_urls`, and the url of the view), and who it is (user and kind of the view). The host is
-        a part of the url `with_host`; its query, from the first `?` on, is none if it `ignores_queries`. `nameless`
-        says the same of who has no user name, by address, agent, visitor, X-Forwarded-For: user and kind, or why not.
+        a part of the url `with_host`; its query, from the first `?` on, is none if it `ignores_queries`. Users in
+        `nobody` are no user names. `nameless` says the same of who has none and no kind, by address, agent, visitor,
+        X-Forwarded-For: user and kind, or why not.
         With a `key`, it says of who has an address, an agent and nothing else what `online_client.guests` does with the
         key, a bot's name if `is_bot` says so of the agent; whoever is usual is then named without it.
 

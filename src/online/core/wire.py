@@ -4,6 +4,7 @@ Each module in `_PARTS` registers its dialect or its verbs when it is imported. 
 """
 
 from importlib import import_module
+from typing import NamedTuple
 
 from online.core import verbs
 from online.core.connection import NOT_YET, OK, Connection, Packed, Service, Status, Written
@@ -16,35 +17,47 @@ _PARTS = ("hits", "questions", "transactions", "resp", "msgpack")
 
 ANY = -1
 
-#: Verbs of the host: usage, fewest and most arguments, whether allowed before AUTH, whether run inside MULTI, whether
-#: allowed while the server reads from disk, and in RESP2 while the connection is subscribed to channels, and whether
-#: answered from the index.
+
+class Verb(NamedTuple):
+    """A verb of the host. See `verbs.register`."""
+
+    usage: str
+    fewest: int  #: arguments
+    most: int  #: ANY: any number
+    before_auth: bool = False  #: whether allowed before AUTH
+    at_once: bool = False  #: whether run inside MULTI
+    while_loading: bool = False  #: whether allowed while the server reads from disk
+    while_subscribed: bool = False  #: whether allowed in RESP2 while the connection is subscribed to channels
+    asks: bool = False  #: whether answered from the index
+
+
+#: Verbs that the host runs.
 RARE = (
-    ("PEAK [since_ms]", 0, 1, False, False, False, False, True),
-    ("HISTORY [from_ms [to_ms [step_s]]]", 0, 3, False, False, False, False, True),
-    ("LAST user [user ...]", 1, ANY, False, False, False, False, True),
-    ("FORGET user [user ...]", 1, ANY, False, False, False, False, True),
-    ("SITE name", 1, 1, False),
-    ("SITES", 0, 0, False, False, False, False, True),
-    ("INFO [section ...]", 0, 16, False, False, True),
-    ("TIME [at_least_ms]", 0, 1, False),
-    ("QUIT", 0, ANY, True, True, True, True),
-    ("RESET", 0, 0, True, True, False, True),
-    ("SUBSCRIBE channel [channel ...]", 1, ANY, False, True, False, True, True),
-    ("UNSUBSCRIBE [channel ...]", 0, ANY, False, True, False, True),
-    ("AUTH [site] token", 1, 2, True, False, True),
-    ("HELLO [version [AUTH site token] [SETNAME name]]", 0, 6, True, False, True),
-    ("CLIENT subcommand [argument ...]", 1, ANY, False, False, True),
-    ("SELECT site_number", 1, 1, False, False, True),
-    ("CONFIG subcommand [argument ...]", 1, ANY, False),
-    ("COMMAND [subcommand [argument ...]]", 0, ANY, False),
-    ("DBSIZE", 0, 0, False, False, False, False, True),
-    ("ROLE", 0, 0, False),
-    ("LATENCY subcommand [argument ...]", 1, ANY, False),
-    ("SLOWLOG subcommand [argument ...]", 1, ANY, False),
-    ("MEMORY subcommand [argument ...]", 1, ANY, False),
-    ("WAIT numreplicas timeout", 2, 2, False),
-    ("CLUSTER subcommand [argument ...]", 1, ANY, False),
+    Verb("PEAK [since_ms]", 0, 1, asks=True),
+    Verb("HISTORY [from_ms [to_ms [step_s]]]", 0, 3, asks=True),
+    Verb("LAST user [user ...]", 1, ANY, asks=True),
+    Verb("FORGET user [user ...]", 1, ANY, asks=True),
+    Verb("SITE name", 1, 1),
+    Verb("SITES", 0, 0, asks=True),
+    Verb("INFO [section ...]", 0, 16, while_loading=True),
+    Verb("TIME [at_least_ms]", 0, 1),
+    Verb("QUIT", 0, ANY, before_auth=True, at_once=True, while_loading=True, while_subscribed=True),
+    Verb("RESET", 0, 0, before_auth=True, at_once=True, while_subscribed=True),
+    Verb("SUBSCRIBE channel [channel ...]", 1, ANY, at_once=True, while_subscribed=True, asks=True),
+    Verb("UNSUBSCRIBE [channel ...]", 0, ANY, at_once=True, while_subscribed=True),
+    Verb("AUTH [site] token", 1, 2, before_auth=True, while_loading=True),
+    Verb("HELLO [version [AUTH site token] [SETNAME name]]", 0, 6, before_auth=True, while_loading=True),
+    Verb("CLIENT subcommand [argument ...]", 1, ANY, while_loading=True),
+    Verb("SELECT site_number", 1, 1, while_loading=True),
+    Verb("CONFIG subcommand [argument ...]", 1, ANY),
+    Verb("COMMAND [subcommand [argument ...]]", 0, ANY),
+    Verb("DBSIZE", 0, 0, asks=True),
+    Verb("ROLE", 0, 0),
+    Verb("LATENCY subcommand [argument ...]", 1, ANY),
+    Verb("SLOWLOG subcommand [argument ...]", 1, ANY),
+    Verb("MEMORY subcommand [argument ...]", 1, ANY),
+    Verb("WAIT numreplicas timeout", 2, 2),
+    Verb("CLUSTER subcommand [argument ...]", 1, ANY),
 )
 
 for _part in _PARTS:

@@ -11,9 +11,9 @@ Invariants:
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 
-from online.errors import OnlineError
+from online.errors import OnlineError, PartialError
 from online.gateway.lines import AwayError
-from online.gateway.merging import OfDefault, PartialError, Question
+from online.gateway.merging import OfDefault, Question
 from online.gateway.partitions import Partitions
 
 #: How often a round is begun, since a second may end while it is under way.
@@ -77,15 +77,15 @@ class Asking:
     """See above."""
 
     __slots__ = (
-        "_answers", "_bodies", "_left", "_lines", "_partitions", "_question", "_reply", "_seconds", "_tries",
-        "_writes", "_wrong",
+        "_answers", "_bodies", "_left", "_partitions", "_question", "_reply", "_seconds", "_site", "_tries", "_writes",
+        "_wrong",
     )
 
     def __init__(self, partitions: Partitions, site: bytes, question: Question, *, writes: bool = False) -> None:
-        """`writes`: answers need not be of one moment. Raises FullError for a site that is one too many."""
+        """`writes`: answers need not be of one moment."""
         self._writes = writes
         self._partitions = partitions
-        self._lines = partitions.lines(site)
+        self._site = site
         self._question = question
         self._reply = Reply()
         self._bodies: Mapping[int, bytes] = {}
@@ -110,7 +110,7 @@ class Asking:
         self._answers, self._wrong, self._seconds = {}, {}, set()
         self._left = len(bodies)
         is_shared = self._is_shared()
-        lines = self._partitions.lines(b"default") if isinstance(bodies, OfDefault) else self._lines
+        lines = self._partitions.lines(b"default" if isinstance(bodies, OfDefault) else self._site)
         for place, body in bodies.items():
             lines[place].ask(msgid, body, self, is_shared=is_shared)
 

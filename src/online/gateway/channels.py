@@ -10,8 +10,7 @@ from concurrent.futures import Future
 import msgpack
 
 from online.core.wire import Packed
-from online.errors import OnlineError
-from online.gateway.merging import PartialError
+from online.errors import OnlineError, PartialError
 from online.http.questions import ANSWERS
 
 #: What the kinds of channels ask. PAGE lists 30 users and TOP 10 pages, as states do, if they are not told how many.

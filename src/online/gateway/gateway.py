@@ -4,29 +4,38 @@ Not its job: how answers are merged (merging), and connections to servers (parti
 
 Invariants:
 1. A client's verbs are carried out one after the other, as its connection waits for each answer.
-2. Wrong arguments are refused as by a server: its verbs judge them before a question comes here (core/verbs).
+2. Wrong arguments are refused as by a server: its verbs judge them before a question comes here (core/verbs), by the
+   window and the limits that servers tell (settings).
 3. An answer is that of all partitions, or an error. So is the state of a channel that somebody watches.
 """
 
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 
 import trio
 
 from online import errors
+from online.core.sites import Sites
 from online.core.wire import Connection
 from online.errors import ConfigError, OnlineError
 from online.gateway import channels, merging
 from online.gateway.asking import Asking
 from online.gateway.partitions import Partitions
+from online.gateway.settings import SHARED, Settings
+from online.limits import Limits
 from online.partitions import PartitionMap
+from online.serve.config import Config
 from online.serve.parts import Part
 from online.serve.tokens import ADMIN
 from online.serve.verb import Lines, Shared
 from online.serve.verbs import Verbs
 from online.serve.verbs_past import checked_users
+
+logger = logging.getLogger("online")
 
 #: How long connections stay open after another map has come: longer than any question takes.
 RETIRED_S = 60.0
@@ -44,12 +53,13 @@ class Gateway(Part):
         self._read = read
         self._wall_ms = wall_ms
         self._verbs = verbs
-        self._partitions = self._partitions_of(self.owners)
+        self._own = _given(verbs.sites)
+        self._partitions, self._settings = self._opened(self.owners)
         self._nursery: trio.Nursery | None = None
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Take over all hits and questions."""
+        """Take over all hits and questions, once servers have had the time to tell their settings."""
         runs = {verb: partial(self._run, verb) for verb in (*merging.VERBS, *merging.REFUSED)}
         self._verbs.runs = self._verbs.runs | runs
         self._verbs.service.handing = True
@@ -57,7 +67,9 @@ class Gateway(Part):
         failure: BaseException | None = None
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._partitions.run)
+            self._nursery.start_soon(self._settings.run)
             try:
+                await self._settings.heard()
                 yield
             except BaseException as error:  # which the nursery would wrap into a group
                 failure = error
@@ -70,10 +82,12 @@ class Gateway(Part):
         owners = self._read()
         if owners.version < self.owners.version:
             raise ConfigError(f"the map has version {owners.version}, and {self.owners.version} is in use")
-        partitions, retired = self._partitions_of(owners), self._partitions
-        self.owners, self._partitions = owners, partitions
+        (partitions, settings), retired = self._opened(owners), self._partitions
+        self._settings.close()
+        self.owners, self._partitions, self._settings = owners, partitions, settings
         if self._nursery is not None:
             self._nursery.start_soon(partitions.run)
+            self._nursery.start_soon(settings.run)
             self._nursery.start_soon(self._retire, retired)
 
     async def _retire(self, partitions: Partitions) -> None:
@@ -81,8 +95,18 @@ class Gateway(Part):
         await trio.sleep(RETIRED_S)
         partitions.close()
 
-    def _partitions_of(self, owners: PartitionMap) -> Partitions:
-        return Partitions(owners.partitions, self._verbs.limits.max_sites, self._wall_ms)
+    def _opened(self, owners: PartitionMap) -> tuple[Partitions, Settings]:
+        """Return who can be asked by a map. Raises ConfigError."""
+        partitions = Partitions(owners.partitions, self._verbs.limits.max_sites, self._wall_ms)
+        return partitions, Settings(owners.partitions, self._own, self._go_by)
+
+    def _go_by(self, *, window_s: int | None = None, **limits: int) -> None:
+        """Judge messages and questions as servers do from now on, as far as they have told how."""
+        verbs = self._verbs
+        try:
+            verbs.judge_by(replace(verbs.limits, **limits), window_s=window_s or verbs.sites.window_s)
+        except OnlineError as error:  # a longer window takes more of max_memory
+            logger.error("cannot judge questions as servers do: %s %s", error.code, error)
 
     def _run(self, verb: str, shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> Future[object]:
         if verb == "FORGET" and not shared.connections.may(connection, ADMIN):
@@ -120,7 +144,15 @@ class Gateway(Part):
         yield "partitions", len(self.owners.partitions)
         yield "gateway_asked", self.asked
         yield "gateway_failed", self.failed
+        yield "gateway_settings_differ", len(self._settings.problems)
 
     def told(self) -> Iterator[str]:
         """Say which map it is."""
         yield f"gateway to {len(self.owners.partitions)} partitions, map version {self.owners.version}"
+
+
+def _given(sites: Sites) -> dict[str, int]:
+    """Return what the operator has set, of what servers tell: all that is not the default."""
+    given = {"window_s": sites.window_s, **vars(sites.limits)}
+    usual = {"window_s": Config.window_s, **vars(Limits())}
+    return {each.field: given[each.field] for each in SHARED if given[each.field] != usual[each.field]}

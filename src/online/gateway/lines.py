@@ -17,7 +17,7 @@ Invariants:
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgpack
 import trio
@@ -68,15 +68,15 @@ class Asker(Protocol):
 class Line:
     """See above."""
 
-    def __init__(self, place: int, addresses: Sequence[Address], second: Callable[[], int]) -> None:
+    def __init__(self, place: int, addresses: Sequence[Address], tls: Any, second: Callable[[], int]) -> None:
         """Open nothing yet. `second` tells of which second answers should be, or later.
 
-        Raises AddressError for certificates that cannot be read.
+        `tls`: the `tls_context` of the addresses, which takes milliseconds to make, so that lines share it.
         """
         self._place = place
         self._second = second
         self._servers = Servers(addresses, clock=trio.current_time)
-        self._tls = addresses[0].tls_context()
+        self._tls = tls
         self._share_s = ANSWER_S / len(addresses)
         self._waiting: deque[tuple[int, bytes, bool, Asker, float]] = deque()  #: msgid, body, ..., and until when
         self._held: list[bytes | OnlineError] = []
@@ -87,6 +87,16 @@ class Line:
         self._asked = trio.Event()
         self._written = trio.Event()
         self._has_answered = False
+        self._open = trio.CancelScope()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits for an answer."""
+        return not self._waiting
+
+    def close(self) -> None:
+        """Let `run` end, and its connection. Nobody may wait for an answer, and nobody may ask any more."""
+        self._open.cancel()
 
     def ask(self, msgid: int, body: bytes, asker: Asker, *, is_shared: bool) -> None:
         """Send a request soon: `body` is the verb and its arguments, packed. `is_shared`: its time matters."""
@@ -104,21 +114,26 @@ class Line:
         self._out.append(_REQUEST + bytes((msgid,)) + body)
 
     async def run(self) -> None:
-        """Connect when there is something to ask, for ever."""
-        while True:
-            if not self._waiting:
-                self._asked = trio.Event()
-                await self._asked.wait()
-            tries_left = len(self._servers.addresses) + 1  # once more where a connection was kept, and is broken
-            while self._waiting and tries_left:
-                address = self._servers.in_order()[0]
-                self._has_answered = False
-                reason = await self._talk(address)
-                if self._waiting:
-                    self._servers.failed(address)
-                    self._give_up(trio.current_time(), reason)
-                tries_left = len(self._servers.addresses) if self._has_answered else tries_left - 1
-            self._give_up(float("inf"), reason)
+        """Connect when there is something to ask, until `close` is called."""
+        with self._open:
+            while True:
+                if not self._waiting:
+                    self._asked = trio.Event()
+                    await self._asked.wait()
+                await self._ask_servers()
+
+    async def _ask_servers(self) -> None:
+        """Let one server after the other answer what waits, until nothing does or none is left."""
+        tries_left = len(self._servers.addresses) + 1  # once more where a connection was kept, and is broken
+        while self._waiting and tries_left:
+            address = self._servers.in_order()[0]
+            self._has_answered = False
+            reason = await self._talk(address)
+            if self._waiting:
+                self._servers.failed(address)
+                self._give_up(trio.current_time(), reason)
+            tries_left = len(self._servers.addresses) if self._has_answered else tries_left - 1
+        self._give_up(float("inf"), reason)
 
     def _due_s(self) -> float:
         """Return until when a server has to have answered something."""

@@ -57,12 +57,6 @@ class OfDefault(dict[int, bytes]):
 Question = Generator[Bodies, Mapping[int, bytes], object]
 
 
-class PartialError(OnlineError):
-    """Some partitions do not answer, so nobody knows."""
-
-    code = "PARTIAL"
-
-
 #: What no gateway can answer, and why.
 REFUSED = {
     "PAGES": "each partition lists pages of its own; a gateway counts them (SECTION)",

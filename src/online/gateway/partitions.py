@@ -1,9 +1,14 @@
 """The lines to the servers of all partitions, by site.
 
 Not its job: one line (lines), and what is asked (asking).
+
+Invariants:
+1. At most `max_sites` sites have lines. The one that was asked about longest ago, and of which nobody waits for an
+   answer, gives way to a new one. So names that no server knows take no place for long.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import trio
@@ -30,9 +35,10 @@ class Partitions:
         self._msgid = 0
         self._wall_ms = wall_ms
         self._latest_s = 0
+        self._tls: list[Any] = []
         for partition in partitions:
             try:
-                _addresses(partition, b"default")
+                self._tls.append(addresses_of(partition, b"default")[0].tls_context())
             except (ClientError, ValueError) as error:
                 raise ConfigError(f"partition.{partition.number}: {error}") from None
 
@@ -49,19 +55,31 @@ class Partitions:
             self._nursery.cancel_scope.cancel()
 
     def lines(self, site: bytes) -> list[Line]:
-        """Return the lines of a site, one for each partition.
+        """Return the lines of a site, one for each partition, to be asked at once. O(partitions) expected.
 
-        A site keeps its lines: FullError for one more than max_sites.
+        Raises FullError if max_sites others wait for answers.
         """
-        lines = self._lines.get(site)
+        lines = self._lines.pop(site, None)
         if lines is None:
             if len(self._lines) >= self._max_sites:
-                raise errors.full("max_sites", self._max_sites)
-            lines = self._lines[site] = [
-                Line(place, _addresses(each, site), self.second) for place, each in enumerate(self._partitions)
+                self._close_one()
+            lines = [
+                Line(place, addresses_of(each, site), tls, self.second)
+                for place, (each, tls) in enumerate(zip(self._partitions, self._tls, strict=True))
             ]
             self._start(lines)
+        self._lines[site] = lines  # the last: those asked about longest ago are the first
         return lines
+
+    def _close_one(self) -> None:
+        """Close the lines of the site that was asked about longest ago."""
+        for site, lines in self._lines.items():
+            if all(line.is_idle for line in lines):
+                for line in lines:
+                    line.close()
+                del self._lines[site]
+                return
+        raise errors.full("max_sites", self._max_sites)
 
     def _start(self, lines: list[Line]) -> None:
         if self._nursery is not None:
@@ -85,7 +103,7 @@ class Partitions:
         return self._msgid
 
 
-def _addresses(partition: Partition, site: bytes) -> tuple[Address, ...]:
+def addresses_of(partition: Partition, site: bytes) -> tuple[Address, ...]:
     """Return where the servers of a partition are; the first one's token is good for all. Raises ValueError."""
     servers = [urlsplit(each) for each in partition.servers]
     first = servers[0]

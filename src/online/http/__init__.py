@@ -9,7 +9,7 @@ A part of the server (serve/parts.py): it has listeners and tasks of its own, an
     reader     bytes -> requests, by llhttp, with limits               -> messages
     routes     paths -> answers  -> access, asking, events, metrics, openapi, posting, public, static
     access     tokens, sessions of browsers, foreign pages             -> messages
-    public     what strangers may have                                 -> messages
+    public     what anonymous clients may read                                 -> messages
     events     channels, as server-sent events                         -> messages
     asking     verbs, asked by Python code
     questions  verbs that ask: arguments by name, answers as JSON

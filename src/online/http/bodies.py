@@ -8,11 +8,12 @@ piece that is JSON, put into brackets, ends where an item does, for everything b
 have been. A piece that ends inside of an item is no JSON, for a string or a bracket is open in it: another comma is
 tried.
 
-Bodies of another form, such as a list that stands behind other members, are read at once.
+Bodies of another form, such as a list that stands behind other members or before another list, are read at once.
 """
 
 import re
 from collections.abc import Iterator, Set
+from contextlib import suppress
 from typing import Any
 
 import msgpack
@@ -66,6 +67,8 @@ def json_items(body: bytes) -> Iterator[list[Any]]:
             items = orjson.loads(b"[%b]" % body[at:cut])
         except ValueError as error:
             if cut == end.start() or cut - at > MOST_ITEM_BYTES:
+                if begin[1] is not None:
+                    _refuse_others(body)
                 raise ValueError(f"behind byte {at}: {error}") from None
             n_tries += 1
             n_bytes = (cut - at) * (1 if n_tries % TRIES else 2) + 1
@@ -112,6 +115,12 @@ def unknown_field(found: dict[Any, Any], known: Set[str]) -> bytes | None:
     """Return a name that an object has beside those that are `known`, if it has any."""
     names = (name if isinstance(name, bytes) else name.encode(errors="replace") for name in found.keys() - known)
     return min(names, default=None)
+
+
+def _refuse_others(body: bytes) -> None:
+    """Raise UnknownField if what is wrong with a body is that another list stands behind `hits`."""
+    with suppress(ValueError):
+        _list_of(orjson.loads(body))
 
 
 def _list_of(body: Any) -> list[Any]:

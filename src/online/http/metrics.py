@@ -137,7 +137,7 @@ METRICS: dict[tuple[str, str], tuple[Metric, str]] = {
 
 #: Figures that say the same as others, in words or under a name that Redis gave them, or that are no numbers.
 LEFT_OUT = {
-    "latency": None,
+    "latency": None, "settings": None,
     "server": {"version", "redis_version", "redis_mode", "os", "arch_bits", "process_id", "run_id", "tcp_port",
                "server_time_usec", "uptime_in_days", "clock_step_ms"},
     "clients": {"blocked_clients"},

@@ -117,7 +117,7 @@ class Routes:
             return Response(204, headers=((b"Allow", b"GET, HEAD, POST, OPTIONS"),))
         methods = self._open.get(request.path) or self._guarded.get(request.path)
         if methods is None:
-            return problem(404, "ERR", f"there is nothing at {errors.quote(request.path)}; /openapi.json tells what is")
+            return problem(404, "ERR", f"there is nothing at {errors.quote(request.path)}; see /openapi.json")
         origin = self._public.origin(request)
         if origin is not None and request.path in self._for_strangers:
             response = await self._carry_out(exchange, methods)

@@ -20,11 +20,11 @@ Invariants:
 import errno
 import os
 import re
-import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile, mkdtemp
 from typing import NamedTuple
 
 from online import files
@@ -130,26 +130,26 @@ class Folder:
             raise StateError(f"state directory {self.path} cannot be made: {error.strerror}") from None
 
     def check(self) -> None:
-        """Raise StateError where `hold` could not make the directory or write to it. Nothing is made or locked."""
+        """Raise StateError where `hold` could not make the directory, write to it or lock it. Leaves nothing behind."""
         path = self.path
         try:
             if path.is_dir():
-                if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-                    raise StateError(f"state directory {path} cannot be written by this user")
-                return
+                if not os.access(path, os.R_OK | os.X_OK):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+                files.check_unused(path, "server", lock=path / LOCK)
+                with TemporaryFile(dir=path):
+                    return
             if path.is_file():
                 state.check_mark(path)
+                files.check_unused(path, "server")
             elif path.exists():
                 raise StateError(f"state file {path} is neither a regular file nor a directory")
             elif path.is_symlink():  # to nothing
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            parent = path.resolve().parent
-            if not stat.S_ISDIR(parent.stat().st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            os.rmdir(mkdtemp(dir=path.resolve().parent))
         except OSError as error:
-            raise StateError(f"state directory {path} cannot be made: {error.strerror}") from None
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise StateError(f"state directory {path} cannot be made by this user in {parent}")
+            done = "written" if path.is_dir() else "made"
+            raise StateError(f"state directory {path} cannot be {done}: {error.strerror}") from None
 
     def probe(self) -> None:
         """Make sure that there is room to write. Raises OSError."""

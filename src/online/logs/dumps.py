@@ -1,6 +1,7 @@
 """Lines of JSON that `online state dump` writes -> what they say of hits and leaves: also kinds and sites.
 
-Not its job: JSON access logs, whose lines have neither (jsonlines), and what hits must be like (hitlog).
+Not its job: JSON access logs, whose lines have neither sites nor leaves (jsonlines), and what hits must be like
+(hitlog).
 """
 
 from typing import NamedTuple

@@ -94,7 +94,7 @@ class AccessLog:
                 return no_such_time(date)
             self._last_date, self._last_ms = date, seen_ms
         # As `Record(...)`, without the cost of its Python frame.
-        fields = self._last_ms, address, user, method, url, status, agent, b"", b"", forwarded, b"", referrer
+        fields = self._last_ms, address, user, method, url, status, agent, b"", b"", forwarded, b"", referrer, b""
         return tuple.__new__(Record, fields)
 
     def _read_any(self, line: bytes) -> Record | str:

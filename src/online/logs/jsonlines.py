@@ -31,6 +31,7 @@ class JsonFields(NamedTuple):
     visitor: str = "visitor"
     forwarded: str = "forwarded"
     referrer: str = "referrer"
+    kind: str = "kind"
     purpose: str = "purpose"
     request: str = "request"  #: the whole request line, used if there is no url
 
@@ -201,7 +202,7 @@ class _JsonRecords:
             texts = list(map(str.encode, values))  # all of them text, and UTF-8
         except (TypeError, UnicodeEncodeError):
             texts = [text_of(value) for value in values]
-        address, user, method, url, status, agent, host, visitor, forwarded, referrer = texts
+        address, user, method, url, status, agent, host, visitor, forwarded, referrer, kind = texts
         if not url:
             method, url = self._target(document, method)
         if not url or not (address or user or visitor):
@@ -214,8 +215,8 @@ class _JsonRecords:
         purpose = b"" if name and name not in document else self._purpose(document)
         user = user or b"-"
         # As `Record(...)`, without the cost of its Python frame.
-        read = self._last_ms, address, user, method, url, status, agent, host, visitor, forwarded, purpose, referrer
-        return tuple.__new__(Record, read)
+        request = address, user, method, url, status, agent, host, visitor, forwarded, purpose, referrer
+        return tuple.__new__(Record, (self._last_ms, *request, kind))
 
     def _target(self, document: dict[str, Any], method: bytes) -> tuple[bytes, bytes]:
         """Return the method and target from the whole request line, if there is one."""

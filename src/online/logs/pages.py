@@ -26,13 +26,13 @@ from online import errors, files
 from online.core.datagrams import Datagrams
 from online.core.tally import LineTally
 from online.core.usual import UsualLines
-from online.errors import ConfigError
+from online.errors import ConfigError, bad_kind
 from online.limits import Limits
 from online.logs.lines import MAX_LINE_BYTES, TOO_LONG
 from online.logs.records import BAD_TIME, NO_ADDRESS, NO_USER, Read, Reader, Record, one_address
 from online.logs.rules import Rules
 from online.logs.syslogheader import message_of
-from online.terms import SEEN_MAX_MS, SEEN_MIN_MS
+from online.terms import BOT, GUEST, KINDS, MEMBER, SEEN_MAX_MS, SEEN_MIN_MS
 from online_client.addresses import client_of, normal_address
 from online_client.agents import is_bot
 from online_client.guests import KEY_BYTES, bot_name, guest_name, visitor_name
@@ -57,6 +57,9 @@ METHOD, STATUS, FILE, TARGET, DROPPED, ASIDE = (
 NO_PAGE_VIEW = {
     METHOD: "method", STATUS: "status", FILE: "file", TARGET: "target", DROPPED: "rewrite", ASIDE: "aside",
 }  # fmt: skip
+
+#: What a line says of its user's kind -> the kind, "" if it says nothing.
+_KINDS = {b"": "", b"-": ""} | {kind.encode(): kind for kind in KINDS}
 
 _ADDRESS_AS_USER = "the user is an IP address"
 _NO_STATUS = b""  #: the log has no status
@@ -124,6 +127,7 @@ class Pages:
             message_of=message_of,
             bad_ways={METHOD, STATUS},
             bad_urls={FILE, TARGET, DROPPED},
+            nobody=_NOBODY,
             key=None if rules.keep_addresses else key,
             trusts_proxies=bool(rules.trust_proxy),
             with_host=rules.with_host,
@@ -166,7 +170,7 @@ class Pages:
 
     def judge(self, record: Record) -> PageView | str:
         """Return the page view of a record, or why there is none."""
-        seen_ms, address, user, method, url, status, agent, host, visitor, forwarded, purpose, _ = record
+        seen_ms, address, user, method, url, status, agent, host, visitor, forwarded, purpose, _, told = record
         if method not in self._methods and method:
             return METHOD
         if status not in self._statuses:
@@ -182,13 +186,16 @@ class Pages:
             return ASIDE
         if self._rules.with_host:
             page = (read_target(url).host or normal_host(host)) + page
+        kind = _KINDS.get(told)
+        if kind is None:
+            return str(bad_kind(told))
         if self._rules.guests_only or user in _NOBODY:
-            found = self.nameless(address, agent, visitor, forwarded)
+            found = self.nameless(address, agent, visitor, forwarded, kind)
             if isinstance(found, str):
                 return found
             user, kind = found
         else:
-            kind = "member"
+            kind = kind or MEMBER
             if not (self._members.get(user) or self._is_member(user)):
                 return _ADDRESS_AS_USER
         if len(user) > _MAX_USER_BYTES:
@@ -199,23 +206,27 @@ class Pages:
             return BAD_TIME
         return PageView(user, page, seen_ms, kind)
 
-    def nameless(self, address: bytes, agent: bytes, visitor: bytes, forwarded: bytes) -> tuple[bytes, str] | str:
-        """Return the name and kind of who is not logged in, or why there is none."""
+    def nameless(
+        self, address: bytes, agent: bytes, visitor: bytes, forwarded: bytes, kind: str = ""
+    ) -> tuple[bytes, str] | str:
+        """Return the name and kind of who is not logged in, or why there is none.
+
+        Without a user a line cannot make somebody a member, nor hidden; the agent says the kind then.
+        """
         if forwarded and self._rules.trust_proxy:
             address = self._client(address, forwarded)
         if len(agent) > _MAX_CACHED_BYTES:  # a bot shows at the beginning
             agent = agent[:_MAX_CACHED_BYTES]
-        is_bot = self._bots.get(agent)
-        if is_bot is None:
-            is_bot = self._is_bot(agent)
-        if is_bot:
-            kind = "bot"
+        if kind not in (GUEST, BOT):
+            is_bot = self._bots.get(agent)
+            if is_bot is None:
+                is_bot = self._is_bot(agent)
+            kind = BOT if is_bot else GUEST
+        if kind == BOT:
             user = self._bot_names.get((address, agent)) or self._bot(address, agent, visitor)
         elif visitor not in _NOBODY:
-            kind = "guest"
             user = self._visitors.get(visitor) or self._visitor(visitor)
         else:
-            kind = "guest"
             user = self._guests.get((address, agent)) or self._guest(address, agent)
         if not user:
             return NO_ADDRESS if address else NO_USER

@@ -35,6 +35,7 @@ class Record(NamedTuple):
     forwarded: bytes = b""  #: X-Forwarded-For, or Forwarded
     purpose: bytes = b""  #: why the page is fetched if not to be read, such as `prefetch`
     referrer: bytes = b""  #: the page that linked here; `-` if the client sent none
+    kind: bytes = b""  #: of the user, as the line says it; empty or `-` if it does not
 
 
 #: Turns one line into a record, or returns the reason why it cannot, worded to follow "line 7: ".

@@ -13,7 +13,7 @@ What a server is:
 Its parts, which `cli/serve.py` attaches:
 
     keeper        the state directory: journal, syncs, snapshots        -> kept, parts, slices
-    kept          what is said of it, in the log and in INFO            -> settings
+    kept          its lines of the log and of INFO persistence          -> settings
     past          history, visitors, who was last seen where            -> connections, parts, slices
     syslog        access logs that come over syslog -> hits             -> listeners, parts
     systemd       what systemd is told of the server                    -> parts
@@ -31,7 +31,8 @@ Who is connected:
 
 The rare verbs:
 
-    verbs     all  -> info, verbs_access, verbs_clients, verbs_command, verbs_past, verbs_push, verbs_redis, verbs_sites
+    verbs         the table of rare verbs                               -> info, verbs_access, verbs_clients,
+            verbs_command, verbs_past, verbs_push, verbs_redis, verbs_sites
     info          INFO: every section and figure                        -> delays, verb
     verbs_access  AUTH HELLO RESET QUIT                                 -> given, verbs_sites
     verbs_clients  CLIENT                                               -> given, listeners, verb

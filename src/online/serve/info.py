@@ -25,6 +25,7 @@ from online import __version__
 from online.core.index import Index
 from online.core.sites import SITES_AT_ONCE
 from online.core.wire import Connection
+from online.limits import JUDGED
 from online.pieces import Pieces
 from online.serve import delays
 from online.serve.verb import Row, Shared, is_heard, verb
@@ -174,6 +175,12 @@ def limits(shared: Shared, now_ms: int) -> Rows:
     for name in ("max_users_reached", "max_pages_reached", "max_memory_reached"):
         yield name, getattr(totals, name)
     yield from shared.limits_reached().items()
+
+
+@section
+def settings(shared: Shared, now_ms: int) -> Iterator[Row]:
+    for name in JUDGED:
+        yield name, getattr(shared.limits, name)
 
 
 @section

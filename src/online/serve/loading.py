@@ -14,9 +14,10 @@ import difflib
 import re
 import tomllib
 from argparse import ArgumentParser, BooleanOptionalAction
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from online import errors
@@ -36,11 +37,10 @@ from online.serve.settings import (
     Kind,
     NearlyError,
     Setting,
-    shown_size,
+    shown,
     shown_sync,
 )
 from online.serve.tokens import read_tokens
-from online.terms import span
 
 #: What else ONLINE_... may be: for this module and clients, and for middleware ...
 _OTHERS = {
@@ -60,13 +60,14 @@ _MADE_UP = re.compile(r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SC
 # The options
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Give `parser` an option for every setting, and `--config`."""
+def add_arguments(parser: ArgumentParser, without: Collection[str] = ()) -> None:
+    """Give `parser` an option for every setting but those `without`, and `--config`."""
     parser.add_argument("--config", metavar="FILE", help=f"a TOML file with settings ({PREFIX}CONFIG)")
     for title, settings in (("settings", SETTINGS), ("limits", LIMITS)):
         group = parser.add_argument_group(title)
         for setting in settings:
-            _add_argument(group.add_argument, setting)
+            if setting.name not in without:
+                _add_argument(group.add_argument, setting)
 
 
 def _add_argument(add: Callable[..., object], setting: Setting) -> None:
@@ -91,9 +92,7 @@ def shown_default(setting: Setting) -> str:
         return ", ".join(map(str, default))
     if setting.kind is SYNC:
         return shown_sync(default)
-    if setting.kind.metavar == "SIZE":
-        return shown_size(default)
-    return span(default) if setting.kind.metavar == "SECONDS" else str(default)
+    return shown(setting, default)
 
 
 # Options, variables and the file, made one
@@ -107,12 +106,19 @@ class Given(NamedTuple):
     rank: int
 
 
-def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
+def load(
+    flags: Mapping[str, Any], environ: Mapping[str, str], without: Mapping[str, str] = MappingProxyType({})
+) -> Config:
     """Make the Config of parsed `flags` (None where not given), `environ`, and the file they name.
 
-    Raises ConfigError for the first thing that is wrong.
+    `without`: settings that are not taken, each with the reason; an empty value is as good as none. Raises ConfigError
+    for the first thing that is wrong.
     """
     given = gather(flags, environ)
+    for name in without.keys() & given.keys():
+        refused = given.pop(name)
+        if refused.value not in ("", []):
+            raise ConfigError(f"{refused.where} {without[name]}")
     values = {BY_NAME[name].field: _read(BY_NAME[name].kind, at) for name, at in given.items()}
     _read_token_file(values, given)
     limits = {key.name: values.pop(key.name) for key in fields(Limits) if key.name in values}
@@ -149,7 +155,7 @@ def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
         if name != variable and name not in known | _OF_DEVELOPERS and not _MADE_UP.fullmatch(name):
             near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.65)
             hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
-            yield f"the variable {variable} is no setting, and is ignored{hint}"
+            yield f"the variable {variable} is not a setting and is ignored{hint}"
 
 
 def _read(kind: Kind, given: Given) -> Any:

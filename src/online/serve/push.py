@@ -170,12 +170,13 @@ class Push:
         self._nobody = Index(window_s=sites.window_s, max_url=self._limits.max_url, max_user=self._limits.max_user)
         self._states = States()
         self._pages = {PUBLIC_PAGE: self._states.members, PUBLIC_COUNT: self._states.here}
-        self._kinds: Mapping[bytes, tuple[Callable[..., object], int, int]] = {
-            b"count": (self._states.count, 0, 0),
-            b"top": (self._states.top, 0, 0),
-            b"page": (self._states.page, 1, self._limits.max_url),
-            b"section": (self._states.section, 0, self._limits.max_url),
-            b"user": (self._states.user, 1, self._limits.max_user),
+        #: How a channel is asked, how long what it is of is at least, and which limit says how long at most.
+        self._kinds: Mapping[bytes, tuple[Callable[..., object], int, str]] = {
+            b"count": (self._states.count, 0, "max_url"),
+            b"top": (self._states.top, 0, "max_url"),
+            b"page": (self._states.page, 1, "max_url"),
+            b"section": (self._states.section, 0, "max_url"),
+            b"user": (self._states.user, 1, "max_user"),
         }
         self._channels: OrderedDict[_Key, Channel] = OrderedDict()  # the one asked last is the last
         self._new: OrderedDict[Channel, list[Subscriber]] = OrderedDict()  # who has been told nothing yet
@@ -246,7 +247,8 @@ class Push:
         kind, colon, of = name.partition(b":")
         if kind not in self._kinds or bool(colon) != (kind not in (b"count", b"top")):
             raise errors.bad_channel(name)
-        ask, least, most = self._kinds[kind]
+        ask, least, limit = self._kinds[kind]
+        most: int = getattr(self._service.limits, limit)
         if not least <= len(of) <= most:
             raise errors.bad_name({b"user": "user", b"page": "url"}.get(kind, "prefix"), of, most)
         if public is not None and kind in (b"top", b"user"):

@@ -22,6 +22,7 @@ from online.terms import WINDOW_MAX_S, WINDOW_MIN_S, span
 PREFIX = "ONLINE_"
 TOKEN_MAX_BYTES = 1_024
 COUNT_MAX = 2**31 - 1
+NAME_MAX_BYTES = 16 * KIB  #: an index takes no longer ones
 SIZE_MAX = 2**40 * 1024
 DAY_S = 24 * 3600
 MAX_PARTITION = SLOTS - 1
@@ -326,8 +327,8 @@ LIMITS = (
     Setting("max_frame_before_auth", size(512, MIB), "size of one message before AUTH"),
     Setting("max_items", number(16, 2**24), "items of one array in a message"),
     Setting("max_depth", number(3, 16), "arrays within arrays in a message"),
-    Setting("max_user", number(1, 65_535), "bytes of a user"),
-    Setting("max_url", number(1, 65_535), "bytes of a url"),
+    Setting("max_user", number(1, NAME_MAX_BYTES), "bytes of a user"),
+    Setting("max_url", number(1, NAME_MAX_BYTES), "bytes of a url"),
     Setting("max_users", number(1, COUNT_MAX), "users of a site"),
     Setting("max_pages", number(1, COUNT_MAX), "pages of a site"),
     Setting("max_sites", number(1, 1_000_000), "sites"),
@@ -343,5 +344,12 @@ LIMITS = (
     Setting("max_all_subscriptions", number(1, 100_000_000), "subscriptions of all connections"),
     Setting("push_interval", seconds(0.1, 60), "shortest time between two states of a channel"),
 )
+
+def shown(setting: Setting, value: Any) -> str:
+    """Return a value as it is written."""
+    if setting.kind.metavar == "SIZE":
+        return shown_size(value)
+    return span(value) if setting.kind.metavar == "SECONDS" else str(value)
+
 
 BY_NAME = {setting.name: setting for setting in SETTINGS + LIMITS}

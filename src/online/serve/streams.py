@@ -159,7 +159,6 @@ class Streams:
         self._service = service
         self._limits = service.limits
         self._now_ms = now_ms
-        self._most_looks = self._limits.max_frame // RECEIVE_BYTES + 2  # a message may lie there whole
         self._peers: set[StreamPeer] = set()
         self._is_ending = False
 
@@ -246,7 +245,8 @@ class Streams:
             began = trio.current_time()
             by = min(began + left_s, token_by)
             n_looks = n_looks + 1 if by <= began else 0
-            data = await self._receive(peer, by) if n_looks <= self._most_looks else None
+            most_looks = self._service.limits.max_frame // RECEIVE_BYTES + 2  # a message may lie there whole
+            data = await self._receive(peer, by) if n_looks <= most_looks else None
             if data is None and not self._is_ending:
                 left_s = self._limits.frame_timeout_s - peer.idle_s()  # no message is hurried while answers wait
                 if left_s > 0 and trio.current_time() < token_by:

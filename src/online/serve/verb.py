@@ -1,14 +1,14 @@
-"""A rare verb: how it gets its row, and what it may use. Rare ones are not worth C.
+"""A rare verb: who carries it out, and what that may use. Rare ones are not worth C.
 
-A function that carries out a verb stands in one of the `verbs_*` files, and its row above it:
+A function that carries out a verb stands in one of the `verbs_*` files, under its name:
 
     @verb("PEAK")
     def peak(shared, connection, args, now_ms): ...
 
-`args` are as many as the wire's table says; what is returned is written in the connection's dialect. A verb that raises
-has changed nothing. One that may take long is a generator: it yields wherever it may rest while others are served,
-after 0.1 ms or so, and returns its reply. Sites and connections may come and go
-meanwhile. One that waits for a thread returns a Future of its reply.
+`args` are as many as its row in `wire.RARE` says; what is returned is written in the connection's dialect. A verb that
+raises has changed nothing. One that may take long is a generator: it yields wherever it may rest while others are
+served, after 0.1 ms or so, and returns its reply. Sites and connections may come and go meanwhile. One that waits for a
+thread returns a Future of its reply.
 """
 
 import secrets
@@ -18,6 +18,7 @@ from typing import Protocol
 from online.core.index import Index
 from online.core.sites import Sites
 from online.core.wire import Connection, Service
+from online.limits import Limits
 from online.pieces import Pieces
 from online.serve.connections import Connections
 from online.serve.delays import Delays
@@ -50,7 +51,6 @@ class Shared:
     def __init__(self, sites: Sites, tokens: Tokens) -> None:
         """Without `tokens` any is taken."""
         self.sites = sites
-        self.limits = sites.limits
         self.tokens = tokens
         self.sections: dict[str, Lines] = {}  #: of INFO: what parts of the server add to it
         self.meter = Meter()
@@ -63,6 +63,11 @@ class Shared:
         self.auth_without_token = 0  #: tokens that came though none is configured
         self.auth_to_new_site = 0  #: times that AUTH or HELLO named a site that does not exist yet
         self.new_sites: set[bytes] = set()  #: those sites, as far as they were logged
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the server; what a gateway judges questions by may change."""
+        return self.sites.limits
 
     def visible_sites(self, connection: Connection) -> list[tuple[bytes, Index]]:
         """Return the sites that a connection may know of, by name. O(sites log sites)."""
@@ -93,12 +98,12 @@ Row = tuple[str, object]
 #: A section of INFO that knows what it is about: its rows, as of now_ms, and None wherever it may rest.
 Lines = Callable[[int], Iterable[Row | None]]
 
-#: The rows: who carries out a verb.
+#: Who carries out which verb.
 VERBS: dict[str, Run] = {}
 
 
 def verb(name: str) -> Callable[[Run], Run]:
-    """Give the function below its row."""
+    """Let the function below carry out a verb."""
 
     def add(run: Run) -> Run:
         VERBS[name] = run

@@ -19,6 +19,7 @@ from online.core import wire
 from online.core.index import Index
 from online.core.sites import Sites
 from online.core.wire import NOT_YET, Connection, Service
+from online.limits import Limits
 from online.serve import (
     info,
     verbs_access,
@@ -87,6 +88,14 @@ class Verbs(Shared):
             return end.value
         connection.pieces = pieces
         return NOT_YET
+
+    def judge_by(self, limits: Limits, *, window_s: int) -> None:
+        """Judge messages and questions by another window and other limits from now on; to be called between turns.
+
+        Only where nobody is kept, as at a gateway. Raises RangeError for one that cannot be, and MemoryError.
+        """
+        self.service.judge_by(limits, window_s=window_s)
+        self.sites.judge_by(limits, window_s=window_s)
 
     def open_site(self, connection: Connection, now_ms: int) -> Index:
         """Return the index of the connection's site, which begins to exist if it does not. O(connections).

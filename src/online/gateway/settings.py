@@ -1,0 +1,150 @@
+"""What the servers of a map are set to: their windows, and their limits of messages and questions.
+
+Not its job: to judge by that (serve/verbs).
+
+Each server has a line of its own and is asked again and again, also one that stands by until another fails: so it is
+known beforehand that its settings differ, and soon afterwards that a server has come back with others.
+
+Invariants:
+1. Of settings that differ the smallest holds: what the gateway lets through, no server refuses.
+2. A server that does not answer has what it told last; who never answered, or does not know a setting, has no say.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import msgpack
+import trio
+
+from online.gateway.lines import Line
+from online.gateway.partitions import addresses_of
+from online.limits import JUDGED
+from online.partitions import Partition
+from online.serve.settings import BY_NAME, shown
+from online_client.address import DEFAULT_SITE, Address
+
+#: Time between two questions to a server.
+LOOK_S = 1.0
+
+SHARED = tuple(BY_NAME[name] for name in ("window", *JUDGED))
+
+_QUESTION = msgpack.packb("INFO") + msgpack.packb(["server", "settings"])
+
+logger = logging.getLogger("online")
+
+
+class Settings:
+    """See above."""
+
+    def __init__(self, partitions: Sequence[Partition], own: Mapping[str, int], go_by: Callable[..., None]) -> None:
+        """Open nothing yet. `go_by` is called with what holds, by field, once all were heard and when it changes.
+
+        `own`: what the operator has set for the gateway itself.
+        """
+        found = (_without_site(address) for each in partitions for address in addresses_of(each, DEFAULT_SITE.encode()))
+        self.problems: list[str] = []  #: what differs, in words
+        self._addresses = list(dict.fromkeys(found))
+        self._own = own
+        self._go_by = go_by
+        self._holding: dict[str, int] = {}
+        self._told: dict[int, Mapping[str, int]] = {}
+        self._lines = [
+            Line(place, [address], address.tls_context(), lambda: 0) for place, address in enumerate(self._addresses)
+        ]
+        self._is_news = False  #: since they were compared
+        self._unheard = set(range(len(self._lines)))
+        self._all_heard = trio.Event()
+        self._scope = trio.CancelScope()
+
+    async def run(self) -> None:
+        """Ask all servers, until `close` is called."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                for line in self._lines:
+                    nursery.start_soon(line.run)
+                while True:
+                    for line in self._lines:
+                        if line.is_idle:
+                            line.ask(1, _QUESTION, self, is_shared=False)
+                    await trio.sleep(LOOK_S)
+
+    def close(self) -> None:
+        """Ask nobody any more."""
+        self._scope.cancel()
+
+    async def heard(self) -> None:
+        """Wait until each server has answered, or has not in the time that it has for it."""
+        await self._all_heard.wait()
+
+    def answered(self, place: int, result: bytes, since_s: int, until_s: int) -> None:
+        """Take what a server tells."""
+        told = _read(result)
+        self._is_news |= told != self._told.get(place)
+        self._told[place] = told
+        self._hear(place)
+
+    def failed(self, place: int, error: Exception) -> None:
+        """Leave a server out that does not answer: who asks it something is told why."""
+        self._hear(place)
+
+    def _hear(self, place: int) -> None:
+        self._unheard.discard(place)
+        if self._unheard:
+            return
+        if self._is_news:
+            self._is_news = False
+            self._compare()
+        self._all_heard.set()
+
+    def _compare(self) -> None:
+        """Find what holds, and what differs. Logs what is new of that."""
+        holding: dict[str, int] = {}
+        problems = []
+        for setting in SHARED:
+            told = ((values[setting.field], place) for place, values in self._told.items() if setting.field in values)
+            found = sorted(told)
+            if not found:
+                continue
+            (least, place), (most, other) = found[0], found[-1]
+            holding[setting.field] = least
+            at_least = f"{shown(setting, least)} at {self._name(place)}"
+            if most > least:
+                at_most = f"{shown(setting, most)} at {self._name(other)}"
+                problems.append(f"{setting.name} is {at_least} and {at_most}: the gateway goes by the smaller")
+            own = self._own.get(setting.field, least)
+            if own != least:
+                here = f"{shown(setting, own)} at this gateway"
+                problems.append(f"{setting.name} is {here} and {at_least}: the gateway goes by its servers")
+        for problem in problems:
+            if problem not in self.problems:
+                logger.warning("%s", problem)
+        self.problems = problems
+        if holding != self._holding:
+            self._holding = holding
+            self._go_by(**holding)
+            values = (f"{each.name} {shown(each, holding[each.field])}" for each in SHARED if each.field in holding)
+            logger.info("questions are judged by %s", ", ".join(values))
+
+    def _name(self, place: int) -> str:
+        return str(self._addresses[place]).rpartition("/")[0]
+
+
+def _without_site(address: Address) -> Address:
+    """Return an address that a token for any one site is good for, too, by whatever map the server goes."""
+    return replace(address, site=DEFAULT_SITE if address.token is None else "", map=None)
+
+
+def _read(info: bytes) -> dict[str, int]:
+    """Return the settings that an answer has, by field, as far as they can be settings."""
+    found: dict[str, int] = {}
+    try:
+        rows = dict(line.partition(":")[::2] for line in msgpack.unpackb(info).splitlines())
+    except (ValueError, TypeError, AttributeError):
+        return found
+    for setting in SHARED:
+        try:
+            found[setting.field] = setting.kind.read(rows.get(setting.field, ""))
+        except ValueError:
+            continue
+    return found
