@@ -145,21 +145,6 @@ cdef ref_t core_find_page(const Core* core, Name url) noexcept nogil:
     return table_find(&core.pages, &core.skiplist, core_hash(core, url), url)
 
 
-cdef inline int64_t people_of(const Second* second) noexcept nogil:
-    return <int64_t>second.kinds[<int>MEMBER] + second.kinds[<int>GUEST] + second.kinds[<int>HIDDEN]
-
-
-cdef int64_t core_people_within(const Core* core, int64_t within_s) noexcept nogil:
-    """Count the people seen within the last `within_s` seconds, 1 to the window. O(within_s)."""
-    cdef int64_t end = (core.now_ms // 1000 + 1) % core.window_s
-    cdef int64_t people = 0, second
-    for second in range(max(end - within_s, <int64_t>0), end):
-        people += people_of(&core.seconds[second])
-    for second in range(core.window_s + min(end - within_s, <int64_t>0), core.window_s):
-        people += people_of(&core.seconds[second])
-    return people
-
-
 # Pages come and go
 
 cdef inline ref_t seek_name(const Core* core, ref_t head, ref_t finger, Name name) noexcept nogil:

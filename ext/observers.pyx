@@ -20,6 +20,7 @@ from online.core.core cimport Hit, Watch, core_unwatch, core_watch
 from online.core.index cimport Index, bytes_from
 from online.core.notes cimport Notes, notes_end_batch, notes_reserve, notes_written
 from online.core.skiplist cimport name_of
+from online.core.slots cimport N_SLOTS, slot_of
 
 cdef enum:
     PIECE_BYTES = 64 * 1024                              # of an entry: who applies it needs half a millisecond
@@ -84,9 +85,14 @@ cdef struct Pack:
     bint is_paused
     void* trail
 
+cdef struct Branches:
+    # The packs of several trails: which is a hit's, says its user's slot.
+    Pack* packs[N_SLOTS]                                 # by slot
+
 cdef struct Way:
-    # From an index to the pack.
+    # From an index to a pack.
     Pack* pack
+    Branches* branches                                   # or to one of these
     const char* leading                                  # a frame: SITE name
     size_t leading_bytes
 
@@ -98,16 +104,25 @@ cdef class _Followed:
     cdef Index index
     cdef bytes leading
 
-    def __init__(self, Trail trail, Index index not None, bytes leading not None):
+    def __init__(self, Index index not None, bytes leading not None):
         if index.core.written != NULL:
             raise ValueError("somebody observes what is written to this index already")
         self.index = index
         self.leading = leading
-        self.way.pack = &trail.pack
         self.way.leading = leading
         self.way.leading_bytes = len(leading)
-        index.core.written_to = &self.way
-        index.core.written = note_in_pack
+
+    cdef _Followed into(self, Pack* pack):
+        self.way.pack = pack
+        self.index.core.written_to = &self.way
+        self.index.core.written = note_in_pack
+        return self
+
+    cdef _Followed into_one_of(self, Branches* branches):
+        self.way.branches = branches
+        self.index.core.written_to = &self.way
+        self.index.core.written = note_in_branch
+        return self
 
     def __dealloc__(self):
         if self.index is not None:
@@ -134,7 +149,7 @@ cdef class Trail:
         free(self.pack.notes.at)
 
     def follow(self, Index index not None, bytes leading not None):
-        self.followed.append(_Followed(self, index, leading))
+        self.followed.append(_Followed(index, leading).into(&self.pack))
 
     def close(self):
         self.followed.clear()
@@ -213,13 +228,48 @@ cdef class Trail:
         self.pack.notes.is_incomplete = False
 
 
+cdef class Fork:
+    """Several trails, of which each has the hits of the users of some slots."""
+
+    cdef Branches branches
+    cdef list followed
+    cdef tuple trails                                    # keeps the packs
+
+    def __init__(self, trails, owners):
+        self.followed = []
+        self.change(trails, owners)
+
+    def change(self, trails, owners):
+        cdef int slot
+        cdef Trail trail
+        cdef tuple given = tuple(trails)
+        if len(owners) != N_SLOTS or not all([0 <= owner < len(given) for owner in owners]):
+            raise ValueError(f"{N_SLOTS} slots need an owner each, one of {len(given)}")
+        for slot in range(N_SLOTS):
+            trail = given[owners[slot]]
+            self.branches.packs[slot] = &trail.pack
+        self.trails = given
+
+    def follow(self, Index index not None, bytes leading not None):
+        self.followed.append(_Followed(index, leading).into_one_of(&self.branches))
+
+    def close(self):
+        self.followed.clear()
+
+
 cdef void note_in_pack(void* to, const Hit* hit, int64_t seen_ms) noexcept nogil:
-    cdef Way* way = <Way*>to
-    cdef Pack* pack = way.pack
+    note_by_way(<Way*>to, (<Way*>to).pack, hit, seen_ms)
+
+
+cdef void note_in_branch(void* to, const Hit* hit, int64_t seen_ms) noexcept nogil:
+    note_by_way(<Way*>to, (<Way*>to).branches.packs[slot_of(hit.user)], hit, seen_ms)
+
+
+cdef inline void note_by_way(Way* way, Pack* pack, const Hit* hit, int64_t seen_ms) noexcept nogil:
     cdef char* out
     if pack.is_paused:
         return
-    if pack.current != to:
+    if pack.current != way:
         notes_end_batch(&pack.notes)
         out = notes_reserve(&pack.notes, way.leading_bytes)
         if out == NULL:
@@ -228,7 +278,7 @@ cdef void note_in_pack(void* to, const Hit* hit, int64_t seen_ms) noexcept nogil
             tell_begun(pack)
         memcpy(out, way.leading, way.leading_bytes)
         pack.notes.n_bytes += way.leading_bytes
-        pack.current = to
+        pack.current = way
     pack.n_hits += 1
     notes_written(&pack.notes, hit, seen_ms)
     if pack.notes.n_bytes >= PIECE_BYTES:

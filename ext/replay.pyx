@@ -92,6 +92,7 @@ cdef class Replay:
     cdef readonly int64_t n_applied
     cdef readonly int64_t refused
     cdef readonly int64_t ties
+    cdef readonly int64_t foreign
     cdef readonly int64_t first_ms
     cdef readonly int64_t last_ms
 
@@ -238,7 +239,10 @@ cdef class Replay:
 
     cdef inline bint is_ours(self, Name user) noexcept:
         """Whether hits of this user are to be applied: those of users who are another server's are passed over."""
-        return self.index is None or self.index.core.owned == NULL or owns(self.index.core.owned, user)
+        if self.index is None or self.index.core.owned == NULL or owns(self.index.core.owned, user):
+            return True
+        self.foreign += 1
+        return False
 
     cdef bint read_time(self, const char** at, const char* end, int64_t* seen_ms) noexcept:
         cdef Token token

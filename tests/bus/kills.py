@@ -232,6 +232,7 @@ class Run:
         self.n_kills = self.n_looked = 0
         self.lost, self.differing = [], []
         self.longest_s = 0.0  #: no question to the group was answered
+        self.hits_per_s = 0.0  #: that were acknowledged
 
     def go(self, names, *, seconds=math.inf, every_s=0.0):
         """Kill one after the other, every so often and for so long; then compare. Raises AssertionError."""
@@ -300,8 +301,9 @@ class Run:
         self.differing = differences(servers, time.time_ns() // 1_000_000 - 1000 * (WINDOW_S // 2))
         self.longest_s, longest_at = max((each.longest_s, each.longest_at) for each in askers)
         n_hits = sum(each.n_hits for each in publishers)
+        self.hits_per_s = n_hits / seconds
         self._tell(
-            f"{seconds:.0f} s, {self.n_kills} kills, {n_hits:,} hits acknowledged ({n_hits / seconds:,.0f}/s), "
+            f"{seconds:.0f} s, {self.n_kills} kills, {n_hits:,} hits acknowledged ({self.hits_per_s:,.0f}/s), "
             f"{sum(each.n_failures for each in publishers):,} batches sent again; "
             f"{len(self.lost)} acknowledged hits lost; {sum(each.n_asked for each in askers):,} questions, "
             f"{sum(each.n_failed for each in askers):,} failed, the longest without an answer "

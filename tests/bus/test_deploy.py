@@ -1,12 +1,16 @@
-"""deploy/: the processes of compose.yaml on this machine, through HAProxy, while one of them is killed."""
+"""deploy/: the processes of compose.yaml on this machine, through HAProxy and nginx, while some of them are killed."""
 
 import contextlib
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -19,25 +23,30 @@ from online_client import Client, OnlineError
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
-def five_ports():
-    """A port of which the next four are free, too."""
-    for first in range(20_000 + os.getpid() % 2_000 * 5, 60_000, 5):
+def eight_ports():
+    """A port of which the next seven are free, too."""
+    for first in range(20_000 + os.getpid() % 1_500 * 8, 60_000, 8):
         with contextlib.ExitStack() as stack:
             try:
-                for number in range(5):
+                for number in range(8):
                     stack.enter_context(socket.socket()).bind(("127.0.0.1", first + number))
             except OSError:
                 continue
             return first
-    raise AssertionError("no five ports are free")
+    raise AssertionError("no eight ports are free")
+
+
+def replicas_sh(directory, port, *programs, acts=(), **given):
+    """The script that runs the group; the programs that it takes from the PATH have to be there."""
+    for name in programs:
+        program(name)
+    command = ["bash", DEPLOY / "replicas.sh", directory, str(port), *acts]
+    return command, environment(ONLINE=f"{sys.executable} -m online", **given)
 
 
 def group_of(directory, port, *programs, **given):
-    """Start the group that deploy/ describes; the programs that it takes from the PATH have to be there."""
-    for name in programs:
-        program(name)
-    command = ["bash", DEPLOY / "replicas.sh", directory, str(port)]
-    told = environment(ONLINE=f"{sys.executable} -m online", **given)
+    """Start the group that deploy/ describes."""
+    command, told = replicas_sh(directory, port, *programs, **given)
     return subprocess.Popen(command, env=told, stdout=subprocess.DEVNULL)
 
 
@@ -51,7 +60,7 @@ def answered(client, ask):
 
 @pytest.mark.slow
 def test_the_group_answers_while_a_replica_is_killed(tmp_path):
-    port = five_ports()
+    port = eight_ports()
     group = group_of(tmp_path, port, "haproxy", "redis-server")
     try:
         with (
@@ -77,8 +86,51 @@ def test_the_group_answers_while_a_replica_is_killed(tmp_path):
 
 
 @pytest.mark.slow
+def test_page_views_of_the_site_go_to_the_relay_and_its_pages_ask_the_servers(tmp_path):
+    port = eight_ports()
+    site = f"http://127.0.0.1:{port + 5}"
+
+    def fetched(path):
+        told = urllib.request.Request(f"{site}{path}", headers={"User-Agent": "Mozilla/5.0 (X11) Firefox/121.0"})
+        with urllib.request.urlopen(told, timeout=10) as answer:
+            return answer.read().decode()
+
+    def people():
+        with contextlib.suppress(urllib.error.HTTPError):
+            return json.loads(fetched("/online/api/v1/count?url=/forum/1"))["people"]
+
+    group = group_of(tmp_path, port, "haproxy", "redis-server", "nginx")
+    try:
+        until(lambda: people() == 0, OSError)
+        with (
+            Client(f"online://127.0.0.1:{port + 4}/default", timeout=5) as relay,
+            Client(f"online://127.0.0.1:{port + 3}/default", timeout=5) as second,
+        ):
+            until(lambda: answered(relay, lambda each: each.ping() or True))
+            until(lambda: answered(second, lambda each: each.count() == 0))
+            assert "<online-count page>" in fetched("/forum/1")
+            until(lambda: people() == second.count() == 1)
+        os.kill(int((tmp_path / "a.pid").read_text()), signal.SIGKILL)
+        until(lambda: people() == 1)
+        assert "customElements" in fetched("/online/online.js")
+        assert "<online-count page>" in fetched("/online/api/v1/users"), "what is not public gets through"
+    finally:
+        group.terminate()
+        group.wait(20)
+
+
+@pytest.mark.slow
+def test_the_acts_of_the_script_end_well(tmp_path):
+    command, told = replicas_sh(tmp_path, eight_ports(), "haproxy", "redis-server", acts=["acts"])
+    ran = subprocess.run(command, env=told, capture_output=True, text=True, timeout=240)
+    assert ran.returncode == 0, (ran.stdout, ran.stderr)
+    assert re.search(r"^Server a was killed. HAProxy had an answer, of all 100, after \d+ ms.$", ran.stdout, re.M)
+    assert re.search(r"^Both servers have the same 260 users: digest [0-9a-f]{32}.$", ran.stdout, re.M)
+
+
+@pytest.mark.slow
 def test_the_group_uses_a_bus_that_runs_already(tmp_path):
-    kafka, port = Kafka(), five_ports()
+    kafka, port = Kafka(), eight_ports()
     group = group_of(tmp_path, port, "haproxy", ONLINE_BUS=kafka.start().url)
     try:
         with (
@@ -97,7 +149,10 @@ def test_the_group_uses_a_bus_that_runs_already(tmp_path):
 
 def test_the_script_and_the_containers_run_the_same():
     script, containers = (DEPLOY / "replicas.sh").read_text(), (DEPLOY / "compose.yaml").read_text()
-    for words in ("--appendonly yes", "noeviction", "serve --listen", "relay --listen", "--bus", "--state"):
+    for words in (
+        "--appendonly yes", "noeviction", "serve --listen", "relay --listen", "--bus", "--state", "--syslog",
+        "--public count",
+    ):  # fmt: skip
         assert words in script, words
         assert words in containers, words
     for text in (script, containers):
@@ -106,6 +161,10 @@ def test_the_script_and_the_containers_run_the_same():
         assert variable in script
         assert variable in containers
         assert variable in (DEPLOY / "haproxy.cfg").read_text()
+    nginx = set(re.findall(r"\$\{(\w+)\}", (DEPLOY / "nginx.conf").read_text()))
+    assert nginx == set(re.findall(r"\\\$\{(\w+)\}", script))
+    for variable in nginx:
+        assert f"      {variable}: " in containers, variable
 
 
 def answering(count):
@@ -131,7 +190,7 @@ def count_at(port):
 
 
 def test_the_check_does_not_take_the_port_in_an_error_for_a_number():
-    port = five_ports()
+    port = eight_ports()
     partial = answering(b"-PARTIAL no answer from partition 1 of 4: cannot connect to online://10.0.0.7:8989/default")
     told = environment(ONLINE_LISTEN=f"127.0.0.1:{port}", ONLINE_A=partial, ONLINE_B=answering(b":7"))
     with subprocess.Popen([program("haproxy"), "-f", DEPLOY / "haproxy.cfg"], env=told) as haproxy:

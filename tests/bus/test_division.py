@@ -3,14 +3,16 @@
 import contextlib
 from zlib import crc32
 
+import msgpack
 import pytest
 import trio
 from tests.bus.servers import Running, async_test, equal, quiet, until
+from tests.serve.test_syslog import json_line
 from tests.serving import LOCAL
 
 from online.bus.division import Division
 from online.bus.redisbus import STREAM
-from online.cli import gateway, serve
+from online.cli import gateway, relay, serve
 from online.errors import ConfigError
 from online.partitions import SLOTS
 from online.serve.clock import wall_ms
@@ -50,6 +52,10 @@ class Site:
 
     async def gateway(self):
         return await self._start(gateway.assemble(self.path, Config(listen=(LOCAL,), http=())))
+
+    async def relay(self, **settings):
+        config = Config(listen=(LOCAL,), http=(), bus=self._url, **settings)
+        return await self._start(relay.assemble(config))
 
     async def _start(self, server):
         await self._nursery.start(server.run)
@@ -348,3 +354,96 @@ async def test_who_goes_by_another_map_gets_no_answer(tmp_path, broker):
 def test_a_map_needs_a_bus(tmp_path):
     with pytest.raises(ConfigError, match="map needs a bus"):
         serve.assemble(Config(listen=(Address("127.0.0.1", 0),), map=tmp_path / "map.toml"))
+
+
+# A relay with the map
+
+
+def told_of_the_bus(running):
+    return dict(running.bus.info()["bus"](0))
+
+
+@async_test
+async def test_a_relay_with_the_map_sends_each_hit_to_the_partition_of_its_user(tmp_path, broker):
+    async with site(tmp_path, broker) as made:
+        made.write({0: "0-8191", 1: "8192-16383"})
+        servers = [await made.server(number) for number in (0, 1)]
+        relaying = await made.relay(map=made.path, syslog=(LOCAL,))
+        users = USERS[:40]
+        for user in users[:20]:
+            assert await relaying.ask(b"HIT %s /a" % user) == "+OK"
+        await _send_batch(relaying, users[20:30])
+        await _send_syslog(relaying, users[30:])
+        low = owned(users, 0, 8191)
+        await until(lambda: [each.users for each in servers] == [low, len(users) - low])
+        assert await relaying.ask(b"LEAVE %s" % users[0]) == "+OK"
+        await until(lambda: sum(each.server.sites[b"default"].count(now_ms=wall_ms()) for each in servers) == 39)
+        assert [told_of_the_bus(each)["foreign_hits"] for each in servers] == [0, 0]
+        assert told_of_the_bus(relaying)["published_hits"] == len(users) + 1
+        assert dict(relaying.bus.info()["map"](0)) == {"map_version": 1, "partitions": 2, "partitions_away": ""}
+
+
+async def _send_batch(running, users):
+    peer = await running.connect()
+    await peer.stream.send_all(msgpack.packb([0, 1, "hits", [[user, "/a"] for user in users]]))
+    assert msgpack.unpackb(await peer.receive())[3] == [len(users), 0, 0, None]
+    await peer.stream.aclose()
+
+
+async def _send_syslog(running, users):
+    [address] = next(each for each in running.server.parts if each.name == "syslog").addresses
+    with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as sender:
+        for user in users:
+            await sender.sendto(json_line(user.decode(), "/a"), (address.host, address.port))
+
+
+@async_test
+async def test_a_relay_goes_by_a_new_map_and_sends_to_new_partitions(tmp_path, broker):
+    async with site(tmp_path, broker) as made:
+        made.write({0: "0-16383"})
+        old = await made.server(0)
+        relaying = await made.relay(map=made.path)
+        await _send_batch(relaying, USERS[:100])
+        await until(lambda: old.users == 100)
+        made.write({0: "0-8191", 1: "8192-16383"}, {1: [0]})
+        new = await made.server(1)
+        await _send_batch(relaying, USERS[100:200])  # by the map before, which came_from allows for
+        await until(lambda: new.users == owned(USERS[:200], 8192, 16383))
+        relaying.server.reload(relaying.server.config)
+        await _send_batch(relaying, USERS[200:])
+        await until(lambda: new.users == owned(USERS, 8192, 16383))
+        await until(lambda: old.users == 200 + owned(USERS[200:], 0, 8191))
+        assert sorted(relaying.bus.outlets) == [0, 1]
+        made.version = 0
+        made.write({0: "0-16383"})
+        with pytest.raises(ConfigError, match="version 1, and another of 2 is in use"):
+            relaying.server.reload(relaying.server.config)
+
+
+@async_test
+async def test_hits_on_the_stream_of_a_wrong_partition_are_counted(tmp_path, broker):
+    async with site(tmp_path, broker) as made:
+        made.write({0: "0-8191", 1: "8192-16383"})
+        server = await made.server(0)
+        relaying = await made.relay(partition=0)
+        await _send_batch(relaying, USERS)
+        await until(lambda: server.users == owned(USERS, 0, 8191))
+        told = told_of_the_bus(server)
+        assert (told["applied_hits"], told["foreign_hits"]) == (server.users, len(USERS) - server.users)
+
+
+@async_test
+async def test_hits_of_sites_that_are_not_here_are_counted(broker, tmp_path):
+    async with site(tmp_path, broker) as made:
+        made.write({0: "0-16383"})
+        server = await made.server(0, sites=("shop",))
+        relaying = await made.relay()
+        peer = await relaying.connect()
+        assert await peer.ask(b"SITE blog") == b"+OK\r\n"
+        assert await peer.ask(b"HIT ada /a") == b"+OK\r\n"
+        assert await peer.ask(b"SITE shop") == b"+OK\r\n"
+        assert await peer.ask(b"HIT ada /a") == b"+OK\r\n"
+        await peer.stream.aclose()
+        await until(lambda: server.users == 1)
+        told = told_of_the_bus(server)
+        assert (told["applied_hits"], told["refused_hits"]) == (1, 1)

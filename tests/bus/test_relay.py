@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import trio
@@ -99,12 +100,12 @@ async def test_hits_wait_for_a_bus_that_is_away(tmp_path):
     try:
         async with relay(broker.url) as taking:
             await taking.hit(b"ada", b"/a")
-            await until(lambda: taking.bus.publisher.is_away)
+            await until(lambda: taking.bus.outlets[0].publisher.is_away)
             assert "bus_status:away" in await information(taking)
             broker.start()
             async with replicas(broker.url, 1) as (server,):
                 await until(lambda: server.users == 1)
-                await until(lambda: not taking.bus.publisher.is_away)
+                await until(lambda: not taking.bus.outlets[0].publisher.is_away)
     finally:
         broker.close()
 
@@ -113,13 +114,13 @@ async def test_hits_wait_for_a_bus_that_is_away(tmp_path):
 async def test_what_finds_no_room_is_counted(tmp_path):
     broker = Broker(tmp_path)
     async with relay(broker.url) as taking:
-        taking.bus.publisher._most_bytes = 100
-        await until(lambda: taking.bus.publisher.is_away)
+        taking.bus.outlets[0].publisher._most_bytes = 100
+        await until(lambda: taking.bus.outlets[0].publisher.is_away)
         for number in range(50):
             await taking.hit(b"u%d" % number, b"/a")
-        await until(lambda: taking.bus.publisher.counts.dropped > 0)
-        taken = taking.bus.publisher.counts.dropped + taking.bus.trail.n_hits
-        assert taken + taking.bus.publisher._hits == 50
+        await until(lambda: taking.bus.outlets[0].publisher.counts.dropped > 0)
+        taken = taking.bus.outlets[0].publisher.counts.dropped + taking.bus.outlets[0].trail.n_hits
+        assert taken + taking.bus.outlets[0].publisher._hits == 50
     broker.close()
 
 
@@ -136,6 +137,19 @@ async def information(running):
 def test_a_relay_needs_a_bus():
     with pytest.raises(ConfigError, match="needs a bus"):
         assemble(Config())
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"map": Path("/nowhere.toml")}, "nowhere.toml cannot be read"),
+        ({"map": Path("/map.toml"), "partition": 1}, "leave out --partition"),
+    ],
+    ids=["map", "partition"],
+)
+def test_a_map_that_a_relay_cannot_go_by_is_told(settings, problem):
+    with pytest.raises(ConfigError, match=problem):
+        assemble(Config(bus="redis://127.0.0.1:1", **settings))
 
 
 def test_a_process_publishes_what_it_has_when_it_ends(broker):

@@ -182,7 +182,6 @@ NOT_FOR = [
     ("gateway", "http_host", "a", "is for servers: a gateway only asks others"),
     ("gateway", "syslog_site", "shop", "is for servers: a gateway only asks others"),
     ("relay", "state", "/nowhere", "is for servers: a relay keeps nothing"),
-    ("relay", "map", "/map.toml", "is for servers and gateways: a relay publishes to its partition whatever comes"),
     ("relay", "bus_ack", "no", "is for servers: a relay answers before the bus has a hit"),
 ]
 

@@ -1,6 +1,7 @@
 """Observers: every way in for hits passes them, in order; and every page that changes is noted, by expiry too."""
 
 import random
+from zlib import crc32
 
 import msgpack
 import pytest
@@ -8,7 +9,7 @@ from tests.wiring import NOW, Wiring, feed, notification, resp
 
 from online.core.index import Index
 from online.core.journal import site
-from online.core.observers import Changed, Trail, Written
+from online.core.observers import Changed, Fork, Trail, Written
 from online.core.wire import apply_hits, dump
 
 
@@ -44,6 +45,43 @@ def test_hits_and_leaves_of_every_way_in_are_written_in_order():
         ],
     ]
     assert written.take() == b""
+
+
+def taken(trail):
+    """What a trail holds: verbs and users, in order."""
+    found = []
+    for _, verb, given in read(b"".join(iter(lambda: trail.take()[0], b""))):
+        found += [user for user, *_ in given] if verb == "hits" else [(verb, given[0])]
+    return found
+
+
+def test_hits_and_leaves_of_all_sites_go_to_the_trail_of_the_user_s_slot():
+    trails, indexes = [Trail(), Trail(), Trail()], {b"shop": Index(), b"forum": Index()}
+    fork = Fork(trails, [slot % 2 for slot in range(16_384)])
+    for name, index in indexes.items():
+        fork.follow(index, site(name))
+    users = [b"user-%d" % number for number in range(20)]
+    for index in indexes.values():
+        for user in users:
+            index.hit(user, b"/a", now_ms=NOW)
+    indexes[b"forum"].leave(users[0], now_ms=NOW + 1)
+    for place in range(2):
+        own = [user.decode() for user in users if crc32(user) % 2 == place]
+        left = [("LEAVE", "user-0")] if "user-0" in own else []
+        assert trails[place].n_hits == 2 * len(own) + len(left)
+        assert taken(trails[place]) == [("SITE", "shop"), *own, ("SITE", "forum"), *own, *left]
+    fork.change(trails, [2] * 16_384)
+    indexes[b"shop"].hit(users[1], b"/b", now_ms=NOW + 1)
+    assert [taken(trail) for trail in trails] == [[], [], [("SITE", "shop"), "user-1"]]
+    fork.close()
+    indexes[b"shop"].hit(users[1], b"/c", now_ms=NOW + 2)
+    assert taken(trails[2]) == []
+
+
+@pytest.mark.parametrize("owners", [[0] * 16_383, [1] * 16_384, [-1] * 16_384], ids=["few", "beyond", "below"])
+def test_each_slot_needs_a_trail(owners):
+    with pytest.raises(ValueError, match="16384 slots"):
+        Fork([Trail()], owners)
 
 
 def test_what_is_ignored_or_refused_is_not_written():

@@ -55,7 +55,7 @@ def test_hits_of_users_of_others_are_refused_and_counted_and_the_owner_is_named(
     index._check()
 
 
-def test_a_replay_passes_over_users_of_others():
+def test_a_replay_passes_over_users_of_others_and_counts_them():
     index = divided(1)
 
     class Host:
@@ -70,6 +70,7 @@ def test_a_replay_passes_over_users_of_others():
     assert replay.apply(packed, now_ms=NOW_MS + 1, latest_ms=NOW_MS + 1)
     assert index.count(now_ms=NOW_MS + 1) == sum(not is_low(user) for user in users[50:])
     assert (replay.refused, index.slots.moved, index.statistics().refused) == (0, 0, 0)
+    assert replay.foreign == sum(is_low(user) for user in users) + sum(is_low(user) for user in users[:50])
 
 
 def test_slots_that_change_hold_for_the_next_hit():

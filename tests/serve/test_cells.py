@@ -5,7 +5,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from tests.serving import Line, server_process
+from tests.serving import Line, run_command, server_process
 
 from online.core.frames import dump
 from online.core.index import Index
@@ -73,3 +73,12 @@ def test_the_setting():
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"{server.http}api/v1/count?site=blog")
         assert (refused.value.code, json.load(refused.value)["code"]) == (421, "NOSITE")
+
+
+def test_a_name_that_looks_like_a_list_is_warned_of():
+    told = run_command("serve", "--check", "--listen", "127.0.0.1:0", "--sites", "forum,shop").stderr
+    assert told == (
+        'online serve: sites: "forum,shop" is one site, with a comma in its name; for several, give --sites once for '
+        "each\n"
+    )
+    assert run_command("serve", "--check", "--listen", "127.0.0.1:0", ONLINE_SITES="forum,shop").stderr == ""

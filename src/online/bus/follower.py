@@ -92,7 +92,17 @@ class Follower:
     @property
     def hits(self) -> int:
         """Hits and leaves that were applied."""
-        return self._replay.n_applied
+        return self._replay.n_applied - self._replay.refused
+
+    @property
+    def refused(self) -> int:
+        """Those that were not, as they are of a site that is not here, or beyond a limit."""
+        return self._replay.refused
+
+    @property
+    def foreign(self) -> int:
+        """Those that were passed over, as their users are of other partitions."""
+        return self._replay.foreign
 
     @property
     def clamped(self) -> int:

@@ -1,10 +1,11 @@
 """The part of a server that makes it a relay: it takes hits as any server does, publishes them, and keeps nobody.
 
-Web servers and syslog can send to a relay beside them, whatever becomes of the servers that answer questions. Its job:
-to hand every good hit on. Not its job: how hits get to the bus (publisher), and who is online (replicas).
+Web servers and syslog can send to a relay beside them, whatever becomes of the servers that answer questions. With a
+map of partitions it divides the hits: each goes to the stream of its user's partition. Its job: to hand every good hit
+on. Not its job: how hits get to the bus (publisher), who owns a user (partitions), and who is online (replicas).
 
 Invariants:
-1. Nobody waits for the bus: a hit is answered when it is in the buffer. Beyond what the publisher lets wait, hits are
+1. Nobody waits for the bus: a hit is answered when it is in the buffer. Beyond what the publishers let wait, hits are
    dropped, and counted.
 2. A question about who is online gets an error, never an empty answer.
 3. Hits of one user in any order are handed on: that the newest wins is the replicas' matter.
@@ -15,17 +16,20 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import trio
 
+from online import partitions
 from online.bus import engines, told
 from online.bus.entries import Bus, BusError
-from online.bus.publisher import Publisher
+from online.bus.publisher import MAX_WAITING_BYTES, Publisher
 from online.core.index import Index
 from online.core.journal import site
-from online.core.observers import Trail
+from online.core.observers import Fork, Trail
 from online.core.sites import Sites
 from online.core.wire import Service
+from online.errors import ConfigError
 from online.serve.config import Config
 from online.serve.parts import Part
 from online.serve.verb import Lines
@@ -44,6 +48,69 @@ TRIM_EVERY_S = 30.0
 FAREWELL_S = 1.0
 
 
+class Outlet:
+    """What waits for the stream of one partition, and who sends it."""
+
+    def __init__(self, url: str, number: int, source: bytes, window_s: int, most_bytes: int) -> None:
+        """At most `most_bytes` wait."""
+        self.trail = Trail()
+        self.publisher = Publisher(source, self.trail, most_bytes=most_bytes)
+        self.publisher.failed, self.publisher.lost, self.publisher.sent = self._failed, self._lost, self._sent
+        self._connected = partial(engines.connected, url, partition=number, window_s=window_s)
+        self._source = source
+        self._window_s = window_s
+        self._shown = engines.shown(url) + (f", partition {number}" if number else "")
+        self._told = ""  #: what was said last of a bus that does not take hits
+
+    async def run(self) -> None:
+        """Publish and trim, for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.publisher.run, self._connect)
+            nursery.start_soon(self._trim)
+
+    async def say_farewell(self) -> None:
+        """Publish what still waits."""
+        rest = self.publisher.take_rest()
+        if rest:
+            try:
+                await self._connected(lambda bus: bus.publish(self._source, *rest))
+            except BusError as error:
+                logger.warning("bus %s: the newest hits are not on it: %s", self._shown, error)
+
+    async def _connect(self, work: Callable[[Bus], Awaitable[None]]) -> None:
+        await self._connected(work)
+
+    async def _trim(self) -> None:
+        """Let go what nobody needs, for ever: perhaps no server runs that does so."""
+        warned = ""
+        while True:
+            await trio.sleep(TRIM_EVERY_S)
+            try:
+                await self._connected(lambda bus: bus.trim(self._window_s, is_reader=False))
+                warned = ""
+            except BusError as error:
+                if str(error) != warned and not self.publisher.is_away:
+                    logger.warning("bus %s cannot be trimmed: %s", self._shown, error)
+                    warned = str(error)
+
+    def _failed(self, error: BusError) -> None:
+        told = "takes no hits" if self.publisher.is_refused else "cannot be reached"
+        if told != self._told:
+            logger.warning("bus %s %s, trying again: %s", self._shown, told, error)
+        self._told = told
+
+    def _sent(self) -> None:
+        if self._told:
+            logger.info("bus %s takes hits again", self._shown)
+        self._told = ""
+        if self.trail.is_incomplete:
+            self.trail.forget_incomplete()
+            logger.error("bus: out of memory, some hits were dropped")
+
+    def _lost(self) -> None:
+        logger.error("bus: hits that waited for it found no room and were dropped; INFO bus counts them")
+
+
 class Relay(Part):
     """See above."""
 
@@ -53,14 +120,46 @@ class Relay(Part):
         """`sites` keep nothing. Raises ConfigError."""
         if config.bus is None:
             raise ValueError("there is no bus")
+        if config.map is not None and config.partition:
+            raise ConfigError("a relay with a map publishes to all partitions: leave out --partition")
         self.url = engines.check_url(config.bus)
-        self._connected = partial(engines.connected, self.url, partition=config.partition, window_s=config.window_s)
         self.source = os.urandom(8).hex().encode()  #: how we sign what we publish
-        self.trail = Trail()
-        self.publisher = Publisher(self.source, self.trail)
-        self.publisher.failed, self.publisher.lost, self.publisher.sent = self._failed, self._lost, self._sent
+        self.owners = partitions.read(config.map) if config.map is not None else None
+        self.outlets: dict[int, Outlet] = {}  #: by partition. Those that the map has no more get no hits
+        self._path: Path | None = config.map
+        self._window_s = config.window_s
         self._sites, self._service = sites, service
-        self._told = ""  #: what was said last of a bus that does not take hits
+        self._nursery: trio.Nursery | None = None
+        self._observing: Trail | Fork
+        if self.owners is None:
+            self._observing = self._add(config.partition, MAX_WAITING_BYTES).trail
+        else:
+            self._observing = Fork(self._trails(self.owners), self.owners.owners)
+
+    def _trails(self, owners: partitions.PartitionMap) -> list[Trail]:
+        """Return where hits of each partition wait, and add those that are new."""
+        share = MAX_WAITING_BYTES // len(owners.partitions)
+        numbers = [each.number for each in owners.partitions]
+        return [(self.outlets.get(number) or self._add(number, share)).trail for number in numbers]
+
+    def _add(self, number: int, most_bytes: int) -> Outlet:
+        outlet = self.outlets[number] = Outlet(self.url, number, self.source, self._window_s, most_bytes)
+        outlet.trail.clock_step_ms = self._service.clock_step_ms
+        if self._nursery is not None:
+            self._nursery.start_soon(outlet.run)
+        return outlet
+
+    def reload(self) -> None:
+        """Go by the map as it is now. What waits goes where it was to go. Raises ConfigError."""
+        if self._path is None or self.owners is None or not isinstance(self._observing, Fork):
+            return
+        owners = partitions.read(self._path)
+        if owners == self.owners:
+            return
+        if owners.version <= self.owners.version:
+            raise ConfigError(f"the map has version {owners.version}, and another of {self.owners.version} is in use")
+        self._observing.change(self._trails(owners), owners.owners)
+        self.owners = owners
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -73,75 +172,51 @@ class Relay(Part):
             yield
         finally:
             self._sites.opened.remove(self._opened)
-            self.trail.close()
+            self._observing.close()
 
     def _opened(self, index: Index, name: bytes) -> None:
-        self.trail.follow(index, site(name))
+        self._observing.follow(index, site(name))
 
     async def run(self) -> None:
         """Publish, for ever; in the end, what still waits."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.publisher.run, self._connect)
-            nursery.start_soon(self._follow_clock)
-            nursery.start_soon(self._trim)
+        async with trio.open_nursery() as self._nursery:
+            for outlet in self.outlets.values():
+                self._nursery.start_soon(outlet.run)
+            self._nursery.start_soon(self._follow_clock)
             try:
                 await trio.sleep_forever()
             finally:
                 with trio.move_on_after(FAREWELL_S) as scope:
                     scope.shield = True
-                    await self._say_farewell()
+                    async with trio.open_nursery() as farewells:
+                        for outlet in self.outlets.values():
+                            farewells.start_soon(outlet.say_farewell)
 
     def info(self) -> Mapping[str, Lines]:
-        """Return the section `bus`."""
-        return {"bus": lambda now_ms: told.relayed(self.publisher, self.source)}
+        """Return the section `bus`, and `map` if there is one."""
+        sections: dict[str, Lines] = {"bus": lambda now_ms: told.relayed(self._publishers(), self.source)}
+        return sections if self.owners is None else sections | {"map": self._lines}
+
+    def _publishers(self) -> list[Publisher]:
+        return [outlet.publisher for outlet in self.outlets.values()]
+
+    def _lines(self, now_ms: int) -> Iterator[tuple[str, object]]:
+        if self.owners is not None:
+            away = sorted(number for number, outlet in self.outlets.items() if outlet.publisher.is_away)
+            yield "map_version", self.owners.version
+            yield "partitions", len(self.owners.partitions)
+            yield "partitions_away", ",".join(map(str, away))
 
     def told(self) -> Iterator[str]:
         """Say which bus it is."""
-        yield f"relay to the bus {engines.shown(self.url)}: takes hits, answers no questions"
-
-    async def _connect(self, work: Callable[[Bus], Awaitable[None]]) -> None:
-        await self._connected(work)
+        divided = ""
+        if self.owners is not None:
+            divided = f", for {len(self.owners.partitions)} partitions, map version {self.owners.version}"
+        yield f"relay to the bus {engines.shown(self.url)}{divided}: takes hits, answers no questions"
 
     async def _follow_clock(self) -> None:
         """Let times on the bus be wall time, also when somebody sets the clock."""
         while True:
-            self.trail.clock_step_ms = self._service.clock_step_ms
+            for outlet in self.outlets.values():
+                outlet.trail.clock_step_ms = self._service.clock_step_ms
             await trio.sleep(CLOCK_S)
-
-    async def _trim(self) -> None:
-        """Let go what nobody needs, for ever: perhaps no server runs that does so."""
-        warned = ""
-        while True:
-            await trio.sleep(TRIM_EVERY_S)
-            try:
-                await self._connected(lambda bus: bus.trim(self._sites.window_s, is_reader=False))
-                warned = ""
-            except BusError as error:
-                if str(error) != warned and not self.publisher.is_away:
-                    logger.warning("bus %s cannot be trimmed: %s", engines.shown(self.url), error)
-                    warned = str(error)
-
-    async def _say_farewell(self) -> None:
-        rest = self.publisher.take_rest()
-        if rest:
-            try:
-                await self._connected(lambda bus: bus.publish(self.source, *rest))
-            except BusError as error:
-                logger.warning("bus: the newest hits are not on it: %s", error)
-
-    def _failed(self, error: BusError) -> None:
-        told = "takes no hits" if self.publisher.is_refused else "cannot be reached"
-        if told != self._told:
-            logger.warning("bus %s %s, trying again: %s", engines.shown(self.url), told, error)
-        self._told = told
-
-    def _sent(self) -> None:
-        if self._told:
-            logger.info("bus %s takes hits again", engines.shown(self.url))
-        self._told = ""
-        if self.trail.is_incomplete:
-            self.trail.forget_incomplete()
-            logger.error("bus: out of memory, some hits were dropped")
-
-    def _lost(self) -> None:
-        logger.error("bus: hits that waited for it found no room and were dropped; INFO bus counts them")

@@ -3,7 +3,7 @@
 Not its job: what happens there (replica).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from online.bus.follower import Follower
@@ -47,6 +47,8 @@ def lines(replica: Following) -> Iterator[tuple[str, object]]:
     yield "applied_entries", follower.entries
     yield "applied_own_entries", follower.own
     yield "applied_hits", follower.hits
+    yield "refused_hits", follower.refused
+    yield "foreign_hits", follower.foreign
     yield "poisoned_entries", follower.poisoned
     yield "clamped_hits", follower.clamped
     yield "retries", replica.retries + published.retries
@@ -55,19 +57,21 @@ def lines(replica: Following) -> Iterator[tuple[str, object]]:
     yield "clock_offset_ms", replica.clock_offset_ms
 
 
-def relayed(publisher: Publisher, source: bytes) -> Iterator[tuple[str, object]]:
-    """Yield the lines of INFO bus of a relay: a part of those of a replica."""
-    yield "bus_status", ("refusing" if publisher.is_refused else "away") if publisher.is_away else "ok"
-    yield "bus_last_error", publisher.error
+def relayed(publishers: Sequence[Publisher], source: bytes) -> Iterator[tuple[str, object]]:
+    """Yield the lines of INFO bus of a relay, those of all its streams together: a part of those of a replica."""
+    away = [each for each in publishers if each.is_away]
+    status = "ok" if not away else "refusing" if all(each.is_refused for each in away) else "away"
+    yield "bus_status", status
+    yield "bus_last_error", next((each.error for each in away or publishers if each.error), "")
     yield "source", source.decode()
-    yield "lag_ms", publisher.waiting_ms
-    yield from _published(publisher)
-    yield "retries", publisher.counts.retries
+    yield "lag_ms", max(each.waiting_ms for each in publishers)
+    yield from _published(*publishers)
+    yield "retries", sum(each.counts.retries for each in publishers)
 
 
-def _published(publisher: Publisher) -> Iterator[tuple[str, object]]:
-    yield "published_entries", publisher.counts.entries
-    yield "published_hits", publisher.counts.hits
-    yield "published_bytes", publisher.counts.n_bytes
-    yield "waiting_bytes", publisher.waiting_bytes
-    yield "dropped", publisher.counts.dropped
+def _published(*publishers: Publisher) -> Iterator[tuple[str, object]]:
+    yield "published_entries", sum(each.counts.entries for each in publishers)
+    yield "published_hits", sum(each.counts.hits for each in publishers)
+    yield "published_bytes", sum(each.counts.n_bytes for each in publishers)
+    yield "waiting_bytes", sum(each.waiting_bytes for each in publishers)
+    yield "dropped", sum(each.counts.dropped for each in publishers)

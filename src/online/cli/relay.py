@@ -19,12 +19,16 @@ Take hits as a server does, in every dialect and over syslog, and publish them o
 keeps nobody in memory and writes nothing: it answers questions with an error, and hits at once. While the bus is away,
 hits wait, up to 64 MiB. What finds no room is dropped and counted in INFO bus.
 
---bus is required. The settings are those of `online serve`, except for state, history, --map and --bus-ack."""
+With --map, each hit goes to the stream of its user's partition. SIGHUP makes the relay read the map again. Without
+--map, all hits go to the stream of --partition.
+
+--bus is required. The settings are those of `online serve`, except for state, history and --bus-ack."""
 
 _EXAMPLES = """\
 examples:
   online relay --bus redis://10.0.0.9:6379/0
-  online relay --bus redis://10.0.0.9:6379/0 --syslog 127.0.0.1:5514 --http ''"""
+  online relay --bus redis://10.0.0.9:6379/0 --syslog 127.0.0.1:5514 --http ''
+  online relay --bus redis://10.0.0.9:6379/0 --map /etc/online/map.toml"""
 
 
 #: Settings that a relay does not take.
@@ -32,7 +36,6 @@ REFUSED = {
     **dict.fromkeys(
         ("state", "sync", "on_disk_error", "history", "last_seen"), "is for servers: a relay keeps nothing"
     ),
-    "map": "is for servers and gateways: a relay publishes to its partition whatever comes",
     "bus_ack": "is for servers: a relay answers before the bus has a hit",
 }
 

@@ -101,6 +101,7 @@ def run_server(
     read = partial(loading.load, vars(args), os.environ, without)
     warn_of_variables(args, os.environ)
     config = read()
+    warn_of_sites(args, config)
     if args.check:
         trio.run(check, make(config))
         return 0
@@ -122,6 +123,14 @@ def warn_of_variables(args: Namespace, environ: Mapping[str, str]) -> None:
     """Say which variables look like settings and are none."""
     for warning in loading.unknown_variables(environ):
         print(f"online {args.command}: {warning}", file=sys.stderr)
+
+
+def warn_of_sites(args: Namespace, config: Config) -> None:
+    """Say which names of sites look like several; a name may have a comma."""
+    for name in config.sites:
+        if "," in name:
+            told = f'sites: "{name}" is one site, with a comma in its name; for several, give --sites once for each'
+            print(f"online {args.command}: {told}", file=sys.stderr)
 
 
 async def check(server: Server) -> None:

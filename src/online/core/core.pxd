@@ -4,8 +4,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from online.core.arena cimport NO_REF, Purse, ref_t
 from online.core.skiplist cimport (
-    BOT, BY_TIME, DEPARTED, GUEST, HIDDEN, MEMBER, Name, Page, Skiplist, compare_names, kind_at, name_of, next_of, page_at,
-    record_at,
+    BOT, BY_TIME, DEPARTED, GUEST, HIDDEN, MEMBER, Name, Page, Skiplist, compare_names, kind_at, name_of, next_of,
+    page_at, record_at,
 )
 from online.core.slots cimport Owned
 from online.core.table cimport HashKey, Table, siphash
@@ -140,7 +140,6 @@ cdef Outcome core_check_hit(const Core* core, const Hit* hit) noexcept nogil
 cdef Outcome core_weigh_hit(Core* core, const Hit* hit) noexcept nogil
 cdef Outcome core_settle_hit(Core* core, const Hit* hit, Ahead* ahead) noexcept nogil
 cdef Outcome core_hit(Core* core, const Hit* hit) noexcept nogil
-cdef int64_t core_people_within(const Core* core, int64_t within_s) noexcept nogil
 cdef ref_t core_find_user(const Core* core, Name user) noexcept nogil
 cdef ref_t core_find_page(const Core* core, Name url) noexcept nogil
 
@@ -193,6 +192,19 @@ cdef inline ref_t core_later(const Core* core, ref_t session, bint named) noexce
 cdef inline ref_t core_oldest(const Core* core, bint named) noexcept nogil:
     """Return the oldest named or unnamed session, or NO_REF. O(1)."""
     return core_later(core, core.named if named else core.unnamed, named)
+
+cdef inline int64_t people_of(const Second* second) noexcept nogil:
+    return <int64_t>second.kinds[<int>MEMBER] + second.kinds[<int>GUEST] + second.kinds[<int>HIDDEN]
+
+cdef inline int64_t core_people_within(const Core* core, int64_t within_s) noexcept nogil:
+    """Count the people seen within the last `within_s` seconds, 1 to the window. O(within_s)."""
+    cdef int64_t end = (core.now_ms // 1000 + 1) % core.window_s
+    cdef int64_t people = 0, second
+    for second in range(max(end - within_s, <int64_t>0), end):
+        people += people_of(&core.seconds[second])
+    for second in range(core.window_s + min(end - within_s, <int64_t>0), core.window_s):
+        people += people_of(&core.seconds[second])
+    return people
 
 cdef inline int64_t people_on(const Page* page) noexcept nogil:
     return <int64_t>page.counts[<int>MEMBER] + page.counts[<int>GUEST] + page.counts[<int>HIDDEN]

@@ -1,6 +1,6 @@
 """Observers of an index: which hits were applied, and which pages changed. See ext/observers.pyx."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from online.core.index import Index
 
@@ -49,6 +49,21 @@ class Trail:
         """Record frames behind all that was recorded so far, also while it is paused. They name their site."""
     def forget_incomplete(self) -> None:
         """Take note that something was not recorded."""
+    def close(self) -> None:
+        """Stop observing."""
+
+class Fork:
+    """Records the hits and leaves applied to the indexes of many sites in several trails, by the slots of users."""
+
+    def __init__(self, trails: Sequence[Trail], owners: Sequence[int]) -> None:
+        """See `change`."""
+    def change(self, trails: Sequence[Trail], owners: Sequence[int]) -> None:
+        """Record hits of each slot in the trail whose place stands at the slot's, from now on. O(slots).
+
+        Raises ValueError unless each slot has one.
+        """
+    def follow(self, index: Index, leading: bytes) -> None:
+        """Observe an index, as `Trail.follow`."""
     def close(self) -> None:
         """Stop observing."""
 

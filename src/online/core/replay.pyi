@@ -35,7 +35,10 @@ class Replay:
         """Hits and leaves, also those that had left the window."""
     @property
     def refused(self) -> int:
-        """Hits and leaves that found no room."""
+        """Hits and leaves that found no room, or are of a site that is not here."""
+    @property
+    def foreign(self) -> int:
+        """Hits and leaves that were passed over, as their users are another server's."""
     @property
     def ties(self) -> int:
         """Those that took the place of another hit of the same user and millisecond."""

@@ -100,6 +100,8 @@ METRICS: dict[tuple[str, str], tuple[Metric, str]] = {
     ("bus", "lag_entries"): _gauge("bus_lag_entries", "Entries of the bus that are not yet applied."),
     ("bus", "published_hits"): _counter("bus_published_hits", "Hits that this server has put on the bus."),
     ("bus", "applied_hits"): _counter("bus_applied_hits", "Hits that came from the bus."),
+    ("bus", "refused_hits"): _counter("bus_refused_hits", "Hits of the bus of other sites, or beyond a limit."),
+    ("bus", "foreign_hits"): _counter("bus_foreign_hits", "Hits of the bus whose users are another partition's."),
     ("bus", "dropped"): _counter("bus_dropped", "Hits and leaves dropped while the bus was away."),
     ("bus", "poisoned_entries"): _counter("bus_poisoned_entries", "Entries that could not be read."),
     ("bus", "retries"): _counter("bus_retries", "Attempts to reach the bus that failed."),

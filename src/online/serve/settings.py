@@ -307,7 +307,7 @@ SETTINGS = (
     Setting("last_seen", DAYS, "how long it is kept where members were last seen (personal data); 0: not at all"),
     Setting("bus", BUS, "the Redis, Valkey or Kafka over which servers share hits: its url, docs/scale.md"),
     Setting("partition", number(0, MAX_PARTITION), "which part of the users is shared on the bus, docs/scale.md"),
-    Setting("map", FILE, "the map of partitions (TOML, JSON): hits of users whom it gives to others are refused"),
+    Setting("map", FILE, "the map of partitions: hits of users of others are refused; a relay divides by it"),
     Setting("bus_ack", word("no", "yes"), "yes: hits are answered when the bus has them, and refused while it is away"),
     Setting("bus_wait", whole_seconds(0, 24 * 3600), "how long a start waits for a bus that cannot be read"),
     Setting("tls_cert", FILE, "a certificate chain (PEM); TCP ports then speak TLS"),
