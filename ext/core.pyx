@@ -38,13 +38,12 @@ from libc.stdint cimport INT64_MIN, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS
-from online.terms import SKEW_MS as _SKEW_MS
+from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_MS, SKEW_MS as _SKEW_MS
 
 from online.core.arena cimport NO_REF, Purse, purse_give, purse_take, ref_t
 from online.core.skiplist cimport (
-    BY_NAME, BY_PAGE, BY_TIME, DEPARTED, GUEST, HEAD, HIDDEN, MAX_HEIGHT, MEMBER, PAGE, Kind, Name, Page, Record,
-    Skiplist, height_of, kind_at, name_of, next_of, page_at, prev_of, record_at, same_name, set_kind, skiplist_close,
+    BY_NAME, BY_PAGE, BY_TIME, DEPARTED, GUEST, HEAD, HIDDEN, MAX_HEIGHT, PAGE, Kind, Name, Page, Record, Skiplist,
+    height_of, kind_at, name_of, next_of, page_at, prev_of, record_at, same_name, set_kind, skiplist_close,
     skiplist_enter_run, skiplist_free, skiplist_leave_run, skiplist_link, skiplist_new, skiplist_open,
     skiplist_seek_name, skiplist_seek_page, skiplist_seek_time, skiplist_unlink, skiplist_walk_name,
 )

@@ -147,12 +147,13 @@ async def test_a_relay_tells_of_a_full_bus(broker, caplog):
         await until(lambda: broker.client.info("clients")["connected_clients"] > 1)
         fill(broker)
         await taking.hit(SECRET.encode(), b"/a")
-        await until(lambda: taking.bus.publisher.is_refused and taking.bus.publisher.waiting_ms > 100)
+        publisher = taking.bus.outlets[0].publisher
+        await until(lambda: publisher.is_refused and publisher.waiting_ms > 100)
         told = dict(taking.bus.info()["bus"](0))
         assert (told["bus_status"], told["lag_ms"] > 100, told["waiting_bytes"] > 0) == ("refusing", True, True)
         assert told["bus_last_error"].startswith("OOM command not allowed")
         free(broker)
-        await until(lambda: taking.bus.publisher.is_idle)
+        await until(lambda: publisher.is_idle)
         told = dict(taking.bus.info()["bus"](0))
         assert (told["bus_status"], told["lag_ms"], told["bus_last_error"]) == ("ok", 0, "")
     assert len(messages(caplog, "takes no hits, trying again: OOM")) == 1

@@ -57,6 +57,7 @@ VALUES = {
     "on_disk_error": ("refuse", "refuse"),
     "bus": ("redis://:secret@127.0.0.1:6379/0", "redis://:secret@127.0.0.1:6379/0"),
     "bus_ack": ("yes", "yes"),
+    "bus_wait": ("5s", 5),
     "partition": ("3", 3),
     "map": ("/etc/map.toml", Path("/etc/map.toml")),
     "sites": ("forum", ("forum",)),
