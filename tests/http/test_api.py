@@ -145,8 +145,9 @@ def test_arguments_follow_from_the_usage():
 
 def test_a_row_of_history_has_names():
     shape, _, _ = ANSWERS["HISTORY"]
-    [row] = shape([[60_000, 5, 3, 1, 2, 40, 9]], [])["rows"]
+    [row, other] = shape([[60_000, 5, 3, 1, 2, 40, 9], [120_000, 5, 3, 1, 2, 40, None]], [])["rows"]
     assert row == {"at_ms": 60_000, "people": 5, "members": 3, "guests": 1, "bots": 2, "hits": 40, "visitors": 9}
+    assert other["visitors"] is None
 
 
 @jumping

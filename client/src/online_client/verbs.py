@@ -433,8 +433,15 @@ def _top(result: object, now_ms: int) -> list[TopPage]:
 
 
 def _history(result: object, now_ms: int) -> list[Past]:
-    rows = (_integers(_row(item, 7)) for item in _list(result))
-    return [Past(_moment(at_ms, now_ms)[0], *counts) for at_ms, *counts in rows]
+    rows = (_row(item, 7) for item in _list(result))
+    return [_past(*row, now_ms=now_ms) for row in rows]
+
+
+def _past(at_ms: object, *counts: object, now_ms: int) -> Past:
+    *others, visitors = counts
+    people, members, guests, bots, hits = _integers(others)
+    at, _ = _moment(at_ms, now_ms)
+    return Past(at, people, members, guests, bots, hits, None if visitors is None else _integer(visitors))
 
 
 def _peak(result: object, now_ms: int) -> Peak:
