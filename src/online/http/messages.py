@@ -111,7 +111,7 @@ def problem(
     told = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code, "detail": detail}
     told |= {name: value for name, value in members.items() if value is not None}
     more: list[Header] = [_FRESH, *headers]
-    if status in (429, 503) and not any(name == b"Retry-After" for name, _ in more):
+    if status == 503 and not any(name == b"Retry-After" for name, _ in more):
         more.append((b"Retry-After", b"1"))
     return Response(status, orjson.dumps(told), PROBLEM, more, closes)
 

@@ -288,6 +288,7 @@ class Routes:
         visitor = await self._access.try_token(exchange.connection, token, exchange.now_ms)
         if isinstance(visitor, Response):
             page = static.respond(self._files[static.LOGIN_AGAIN], exchange.request, visitor.status)
+            page.closes = visitor.closes
             return page
         session = self._access.cookie(exchange.request, visitor.grant, exchange.now_ms, is_tls=exchange.is_tls)
         return Response(_SEE_OTHER, headers=((b"Location", b"./"), session, (b"Cache-Control", b"no-store")))
