@@ -192,6 +192,12 @@ def not_a_number(what: str, value: bytes) -> RangeError:
     return with_facts(RangeError(f"{what} takes a whole number, not {quote(value)}"), what, None, shown(value))
 
 
+def bad_escape(what: str, escape: bytes) -> RangeError:
+    """A percent sign in a url or form, without two hexadecimal digits behind it."""
+    message = f"{what} has {quote(escape)}, which stands for no byte; a percent sign itself is written %25"
+    return with_facts(RangeError(message), what, None, shown(escape))
+
+
 def not_text(what: str) -> RangeError:
     """A boolean, a fraction, an array or a map instead of a name or number."""
     return RangeError(f"{what} takes text or a whole number, not a boolean, fraction, array or map")

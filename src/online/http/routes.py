@@ -138,11 +138,13 @@ class Routes:
         method = exchange.request.method
         handler = methods.get("GET" if method == "HEAD" else method)
         if handler is None:
-            allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"])
-            allow: Header = (b"Allow", allowed.encode())
+            names = [*methods, *(["HEAD"] if "GET" in methods else [])]
+            allowed = f"{', '.join(names)} or OPTIONS"
+            allow: Header = (b"Allow", ", ".join([*names, "OPTIONS"]).encode())
             if method == "OPTIONS":
                 return Response(204, headers=(allow,))
-            return problem(405, "ERR", f"{method} is not allowed here, {allowed} are", [allow], field="method")
+            told = f"{method} is not allowed here; use {allowed}"
+            return problem(405, "ERR", told, [allow], field="method")
         try:
             return await handler(exchange)
         except OnlineError as error:
@@ -204,17 +206,19 @@ class Routes:
         hits = posting.Hits()
         for _ in hits.read(exchange.request):
             await trio.lowlevel.checkpoint()
-        counts, first_error = [0, 0, 0], None
+        counts = [0, 0, 0]
+        first_error: dict[str, object] | None = None
         for begin in range(0, max(1, len(hits.params)), HITS_A_TURN):
             result = await self._post(exchange, "hits", hits.params[begin : begin + HITS_A_TURN])
             assert isinstance(result, list)
             counts = [sum(each) for each in zip(counts, result, strict=False)]
             if first_error is None and result[3] is not None:
-                first_error = hits.reason(begin, *result[3])
+                code, message = result[3]
+                first_error = hits.reason(begin, code, message, self._shared.limits)
             await trio.lowlevel.checkpoint()
         return json_response({
             **dict(zip(("accepted", "ignored", "refused"), counts, strict=True)),
-            "error": None if first_error is None else dict(zip(("code", "detail"), first_error, strict=True)),
+            "error": first_error,
             "at_ms": self._shared.service.wall_of(exchange.now_ms),
         })  # fmt: skip
 
