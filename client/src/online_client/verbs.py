@@ -99,7 +99,7 @@ def hit(user: User, url: Name, *, seen_ms: Time | None = None, kind: str = MEMBE
 
 def leave(user: User, *, seen_ms: Time | None = None) -> Request[None]:
     """Take `user` offline, now or as of `seen_ms`, until a newer hit."""
-    return _request("leave", _nothing, _user(user), _time(seen_ms))
+    return _request("leave", _nothing, _user(user), _time("seen_ms", seen_ms))
 
 
 def count(url: Name | None = None, *, within: int | timedelta | None = None) -> Request[int]:
@@ -158,7 +158,7 @@ def top(limit: int = 10, prefix: Name = "") -> Request[list[TopPage]]:
 
 def peak(since: Time | None = None) -> Request[Peak]:
     """Tell the most people online at once, ever or since a time, and when that was."""
-    return _request("peak", _peak, _time(since))
+    return _request("peak", _peak, _time("since", since))
 
 
 def history(
@@ -170,7 +170,7 @@ def history(
     absent. RangeError beyond 2,000 steps.
     """
     step_s = step // _SECOND if isinstance(step, timedelta) else step
-    return _request("history", _history, *_filled(_time(from_), _time(to), _number(step_s)))
+    return _request("history", _history, *_filled(_time("from_", from_), _time("to", to), _number(step_s)))
 
 
 def last(*users: User) -> Request[list[Seen | None]]:
@@ -306,7 +306,7 @@ def _filled(*params: bytes | int | None) -> list[bytes | int | None]:
 def _hit_params(user: User, url: Name, seen_ms: Time | None, kind: str) -> list[bytes | str | int | None]:
     if not isinstance(kind, str):
         raise TypeError(f"kind takes str, not {type(kind).__name__}")
-    return [_user(user), _name("url", url), _time(seen_ms), None if kind == MEMBER else kind]
+    return [_user(user), _name("url", url), _time("seen_ms", seen_ms), None if kind == MEMBER else kind]
 
 
 def _name(what: str, value: Name) -> bytes:
@@ -325,11 +325,11 @@ def _user(value: User) -> bytes:
     return b"%d" % value if isinstance(value, int) else _name("user", value)
 
 
-def _time(value: Time | None) -> bytes | int | None:
+def _time(what: str, value: Time | None) -> bytes | int | None:
     if not isinstance(value, datetime):
         return _number(value)
     if value.utcoffset() is None:
-        raise ValueError(f"seen_ms takes a datetime that knows its zone, not {value.isoformat()}")
+        raise ValueError(f"{what} takes a datetime that knows its zone, not {value.isoformat()}")
     return (value - _EPOCH) // _MILLISECOND
 
 

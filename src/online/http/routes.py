@@ -24,6 +24,7 @@ from online.http.access import NOBODY, Access, Visitor, token_wanted
 from online.http.messages import JSON, Header, Request, Response, json_response, parse_form, problem, problem_of
 from online.http.public import Public, readable
 from online.http.questions import Question, questions, text
+from online.http.ready import Readiness
 from online.serve.connections import Peer
 from online.serve.meter import Histogram
 from online.serve.slices import in_turns
@@ -66,7 +67,7 @@ class Routes:
         self._shared = shared
         self._public = public or Public(None, ())
         self._access = access
-        self._is_stopping = is_stopping
+        self._readiness = Readiness(shared, is_stopping)
         self._times = metrics.Times(Histogram)
         self.settle: Callable[[metrics.Times], None] = lambda times: None  #: adds the times of answers made elsewhere
         self._files = static.load()
@@ -245,7 +246,7 @@ class Routes:
         return Response(200, b"ok\n", b"text/plain")
 
     async def _readyz(self, exchange: Exchange) -> Response:
-        why = self._shared.service.loading or ("the server stops" if self._is_stopping() else None)
+        why = self._readiness.why_not(exchange.now_ms)
         return problem(503, "LOADING", why) if why else Response(200, b"ready\n", b"text/plain")
 
     async def _metrics(self, exchange: Exchange) -> Response:
