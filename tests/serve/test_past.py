@@ -332,6 +332,7 @@ def test_history_and_peaks_go_on_after_a_restart(tmp_path):
         rows = client.history(began_ms // 3_600_000 * 3_600_000, step=3_600)
         assert sum(row.hits for row in rows) == 18
         assert sum(row.visitors for row in rows) == pytest.approx(18, abs=1)
+        assert client.visitors(began_ms) == pytest.approx(18, abs=1)
         assert client.peak(since=began_ms + 3_600_000).at is None
         server.end()
 

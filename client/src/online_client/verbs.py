@@ -73,6 +73,10 @@ MAX_BATCH_BYTES = 1024 * 1024 - 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _SECOND = timedelta(seconds=1)
+_HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
+
+#: The longest row of history.
+_LONGEST_STEP_S = 366 * 86_400
 
 F = TypeVar("F", bound=Callable[..., object])
 T = TypeVar("T")
@@ -171,6 +175,18 @@ def history(
     """
     step_s = step // _SECOND if isinstance(step, timedelta) else step
     return _request("history", _history, *_filled(_time("from_", from_), _time("to", to), _number(step_s)))
+
+
+def visitors(since: Time | None = None) -> Request[int | None]:
+    """Estimate how many different people came since a time, of today (UTC) unless told otherwise; None if not known.
+
+    `since` is rounded down to a whole hour. It is known for the last 60 days, and before from midnight UTC alone. The
+    current minute is not over, and not in it.
+    """
+    since_ms = _time("since", datetime.now(UTC) if since is None else since)
+    step_ms = _DAY_MS if since is None else _HOUR_MS
+    from_ms = since_ms // step_ms * step_ms if isinstance(since_ms, int) else since_ms
+    return _request("history", _only_visitors, *_filled(from_ms, None, _LONGEST_STEP_S))
 
 
 def last(*users: User) -> Request[list[Seen | None]]:
@@ -442,6 +458,11 @@ def _past(at_ms: object, *counts: object, now_ms: int) -> Past:
     people, members, guests, bots, hits = _integers(others)
     at, _ = _moment(at_ms, now_ms)
     return Past(at, people, members, guests, bots, hits, None if visitors is None else _integer(visitors))
+
+
+def _only_visitors(result: object, now_ms: int) -> int | None:
+    rows = _history(result, now_ms)
+    return rows[0].visitors if len(rows) == 1 else None if rows else 0
 
 
 def _peak(result: object, now_ms: int) -> Peak:

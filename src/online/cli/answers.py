@@ -166,6 +166,10 @@ def peak(reply: Peak, args: argparse.Namespace) -> Answer:
     return Answer([("people", str(reply.people)), ("at", f"{_spoken_time(reply.at)}, {spoken_age(ago)} ago")])
 
 
+def estimate(reply: int | None, args: argparse.Namespace) -> Answer:
+    return Answer([("", _spoken_count(reply))])
+
+
 def history(reply: list[Past], args: argparse.Namespace) -> Answer:
     columns = ("at", "people", "members", "guests", "bots", "hits", "visitors")
     return Answer(columns=columns, rows=[(_spoken_time(row.at), *map(_spoken_count, counts_of(row))) for row in reply])
