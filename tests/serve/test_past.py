@@ -498,7 +498,7 @@ def test_last_seen_needs_a_directory():
         [sys.executable, "-m", "online", "serve", "--last-seen", "90"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert "--last-seen needs a state directory" in done.stderr
+    assert "--last-seen also needs --state DIR" in done.stderr
 
 
 def test_complete_minutes_survive_kill_9_and_none_is_there_twice(tmp_path):
