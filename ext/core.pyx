@@ -411,6 +411,7 @@ cdef Outcome core_check_hit(const Core* core, const Hit* hit) noexcept nogil:
 cdef inline void count_outcome(Core* core, const Hit* hit, Outcome outcome) noexcept nogil:
     if outcome == ACCEPTED:
         core.tally.accepted += 1
+        core.tally.left += hit.kind == DEPARTED
         core.tally.skewed += hit.seen_ms > core.now_ms + SKEW_MS
     elif outcome == LATE:
         core.tally.late += 1

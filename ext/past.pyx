@@ -149,7 +149,7 @@ cdef struct Noted:
     int64_t hour_ms
     int64_t visitors
     int64_t ten_visitors
-    int64_t accepted                                     # hits before the minute
+    int64_t loads                                        # page loads before the minute
     uint8_t* registers                                   # of the hour; NULL: nobody came yet
     bint is_touched
     Chunk* gone                                          # the oldest; NULL: nobody has gone since somebody asked
@@ -304,7 +304,7 @@ cdef class Past:
             memset(noted.registers, 0, REGISTERS)
             noted.is_touched = False
         noted.minute_ms, noted.ten_ms, noted.hour_ms = minute_ms, ten_ms, hour_ms
-        noted.accepted = core.tally.accepted
+        noted.loads = core.tally.accepted - core.tally.left
         core.visits_from_ms = minute_ms
 
     def so_far(self):
@@ -312,7 +312,7 @@ cdef class Past:
         cdef Noted* noted = &self.noted
         return (
             core.most_people, core.most_kinds[<int>MEMBER], core.most_kinds[<int>GUEST], core.most_kinds[<int>BOT],
-            core.tally.accepted - noted.accepted, noted.visitors, noted.ten_visitors,
+            core.tally.accepted - core.tally.left - noted.loads, noted.visitors, noted.ten_visitors,
             0 if noted.registers == NULL else estimate_of(noted.registers), core.most_at_ms)
 
     def most(self):

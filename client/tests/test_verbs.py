@@ -1,6 +1,7 @@
 """What each verb sends: arguments in all their forms, and batches within the limits of a message."""
 
-from datetime import UTC, datetime, timedelta, timezone
+from collections.abc import Callable
+from datetime import UTC, datetime, time, timedelta, timezone
 
 import msgpack
 import pytest
@@ -44,6 +45,10 @@ def params(request: Request[object]) -> object:
         (verbs.section("/a"), "section", [b"/a"]),
         (verbs.top(3), "top", [3, b""]),
         (verbs.peak(), "peak", []),
+        (verbs.history(), "history", []),
+        (verbs.history(step=timedelta(days=1)), "history", [b"", b"", 86_400]),
+        (verbs.visitors(SEEN), "history", [1_709_208_000_000, b"", 31_622_400]),
+        (verbs.visitors(SEEN + timedelta(minutes=59)), "history", [1_709_208_000_000, b"", 31_622_400]),
         (verbs.sites(), "sites", []),
         (verbs.info("memory"), "info", [b"memory"]),
         (verbs.ping(), "ping", []),
@@ -59,9 +64,38 @@ def test_a_time_of_any_zone_is_the_same_moment() -> None:
     assert params(verbs.leave("t", seen_ms=east)) == [b"t", SEEN_MS]
 
 
-def test_a_time_without_a_zone_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="knows its zone"):
-        verbs.hit("t", "/a", seen_ms=SEEN.replace(tzinfo=None))
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [
+        (lambda at: verbs.hit("t", "/a", seen_ms=at), "seen_ms"),
+        (lambda at: verbs.leave("t", seen_ms=at), "seen_ms"),
+        (verbs.peak, "since"),
+        (verbs.visitors, "since"),
+        (verbs.history, "from_"),
+        (lambda at: verbs.history(SEEN, at), "to"),
+    ],
+)
+def test_a_time_without_a_zone_is_a_mistake(verb: Callable[[datetime], object], name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} takes a datetime that knows its zone"):
+        verb(SEEN.replace(tzinfo=None))
+
+
+def test_visitors_of_today_begin_at_midnight_in_utc() -> None:
+    before = datetime.now(UTC).date()
+    from_ms, _, _ = params(verbs.visitors())  # type: ignore[misc]
+    after = datetime.now(UTC).date()
+    begin = datetime.fromtimestamp(from_ms / 1000, UTC)
+    assert begin.date() in (before, after)
+    assert begin.time() == time()
+
+
+@pytest.mark.parametrize(
+    ("rows", "visitors"),
+    [([], 0), ([[SEEN_MS, 5, 4, 1, 0, 60, 17]], 17), ([[SEEN_MS, 5, 4, 1, 0, 60, None]], None)],
+)
+def test_visitors_are_those_of_the_one_row(rows: list[object], visitors: int | None) -> None:
+    assert verbs.visitors(SEEN).read(rows, SEEN_MS) == visitors
+    assert [row.visitors for row in verbs.history().read(rows, SEEN_MS)] == [visitors][: len(rows)]
 
 
 @pytest.mark.parametrize("user", [None, 1.5, ["theo"], object()])

@@ -154,14 +154,36 @@ def bad_name(what: str, name: bytes, limit: int) -> RangeError:
 
 
 def bad_seen(seen_ms: int) -> RangeError:
+    """When a hit is said to have happened, outside the plausible range."""
+    return bad_time("seen_ms", seen_ms)
+
+
+def bad_time(what: str, at_ms: int) -> RangeError:
     """A time outside the plausible range of milliseconds since 1970."""
     hint = ""
-    if SEEN_MIN_MS <= seen_ms * 1000 <= SEEN_MAX_MS:
+    if SEEN_MIN_MS <= at_ms * 1000 <= SEEN_MAX_MS:
         hint = "; that looks like seconds"
-    elif SEEN_MIN_MS <= seen_ms // 1000 <= SEEN_MAX_MS:
+    elif SEEN_MIN_MS <= at_ms // 1000 <= SEEN_MAX_MS:
         hint = "; that looks like microseconds"
-    message = f"seen_ms takes milliseconds since 1970, {SEEN_MIN_MS} to {SEEN_MAX_MS}, not {_digits(seen_ms)}{hint}"
-    return with_facts(RangeError(message), "seen_ms", [SEEN_MIN_MS, SEEN_MAX_MS], seen_ms)
+    message = f"{what} takes milliseconds since 1970, {SEEN_MIN_MS} to {SEEN_MAX_MS}, not {_digits(at_ms)}{hint}"
+    return with_facts(RangeError(message), what, [SEEN_MIN_MS, SEEN_MAX_MS], at_ms)
+
+
+def partial_minute(step_s: int) -> RangeError:
+    """A step of history that is not whole minutes."""
+    message = f"step_s takes whole minutes, such as 60, 600 or 3600, not {step_s}"
+    return with_facts(RangeError(message), "step_s", None, step_s)
+
+
+def too_many_rows(count: int, limit: int) -> RangeError:
+    """More rows of history than an answer may have."""
+    message = f"{count} rows in one answer, the most is {limit}; take longer steps"
+    return with_facts(RangeError(message), "step_s", limit, count)
+
+
+def wrong_way(from_ms: int, to_ms: int) -> RangeError:
+    """A history that ends before it begins."""
+    return with_facts(RangeError(f"from_ms is {from_ms}, which is after to_ms, {to_ms}"), "from_ms", to_ms, from_ms)
 
 
 def bad_number(what: str, value: int, low: int, high: int) -> RangeError:
@@ -173,6 +195,12 @@ def bad_number(what: str, value: int, low: int, high: int) -> RangeError:
 def not_a_number(what: str, value: bytes) -> RangeError:
     """A value that should be a 64-bit integer and is not."""
     return with_facts(RangeError(f"{what} takes a whole number, not {quote(value)}"), what, None, shown(value))
+
+
+def bad_escape(what: str, escape: bytes) -> RangeError:
+    """A percent sign in a url or form, without two hexadecimal digits behind it."""
+    message = f"{what} has {quote(escape)}, which stands for no byte; a percent sign itself is written %25"
+    return with_facts(RangeError(message), what, None, shown(escape))
 
 
 def not_text(what: str) -> RangeError:

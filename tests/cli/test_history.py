@@ -58,7 +58,7 @@ def test_a_server_and_its_directory_tell_the_same(tmp_path):
     ("arguments", "code", "said"),
     [
         (["--step", "90"], 2, "whole minutes"),
-        (["--last", "400d", "--step", "1min"], 2, "at most 2,000"),
+        (["--last", "400d", "--step", "1min"], 2, "more than 2,000 rows, so take a longer --step"),
     ],
 )
 def test_what_cannot_be_told(state, arguments, code, said):

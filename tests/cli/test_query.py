@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from tests.serving import server_process
 
 from online.cli import main as cli
 from online.cli.answers import Answer, as_plain_text, plain
-from online.cli.questions import SECTIONS
+from online.cli.questions import SECTIONS, VERBS
 from online.cli.words import readable, spoken_age
 from online_client import Client
 from online_client.replies import Page, Seen, Viewer
@@ -82,6 +83,9 @@ def test_as_text(ask, args, printed):
 
 def test_what_has_the_time_in_it(ask, site):
     assert ask("peak").startswith("people\t3\nat\t20")
+    for since in ("today", "week"):
+        assert ask("peak", since).startswith("people\t3\nat\t20")
+    assert ask("visitors").strip().isdecimal()  # of minutes that are over
     assert ask("time").endswith(" UTC\n")
     assert "Server\tversion\t" in ask("info")
     assert ask("info", "memory").splitlines()[1].startswith("Memory\t")
@@ -365,12 +369,23 @@ def test_readable_text():
     assert readable("\0\x7f\x85\u202e\udcff\n") == "\\x00\\x7f\\x85\\u202e\\xff\\n"
 
 
+def test_days_and_weeks_begin_at_midnight():
+    took = next(argument for argument in VERBS["visitors"].arguments).options["type"]
+    day_ms = 86_400_000
+    today, week = took("today"), took("week")
+    assert today % day_ms == 0 <= time.time() * 1000 - today < day_ms + 60_000
+    assert (week // day_ms + 3) % 7 == 0 <= today - week < 7 * day_ms  # 1970-01-01 was a Thursday
+    assert (took(""), took("0"), took("1795934940123")) == (None, 0, 1_795_934_940_123)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["history", "1795934940"], "from_ms takes milliseconds since 1970, not '1795934940'; that looks like seconds"),
         (["history", "", "1795934940"], "to_ms takes milliseconds since 1970"),
         (["peak", "1795934940"], "since_ms takes milliseconds since 1970"),
+        (["visitors", "1795934940"], "since takes milliseconds since 1970"),
+        (["visitors", "month"], "since takes today, week or milliseconds since 1970, not 'month'"),
         (["history", "--last", "7d"], "unknown option --last; `online history` takes it"),
         (["history", "--lust", "7d"], "unknown option --lust"),
         (["peak", "--json", "--since=7d"], "unknown option --since"),

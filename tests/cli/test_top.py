@@ -64,6 +64,12 @@ SNAPSHOT = Snapshot("online://127.0.0.1:8989/default", figures())
 # Frames
 
 
+def test_visitors_of_today_have_a_line_of_their_own():
+    assert "visitors today 12,345" in shown(replace(SNAPSHOT, figures=figures(visitors=12_345)))
+    for unknown in (None, 0):
+        assert not any("visitors" in line for line in shown(replace(SNAPSHOT, figures=figures(visitors=unknown))))
+
+
 def test_a_frame():
     assert shown(SNAPSHOT, height=10) == [
         "online://127.0.0.1:8989/default   up 2 h 15 min   memory 1.5 MiB",
@@ -302,6 +308,9 @@ class Away:
 
     def history(self, since, to, step):
         return []
+
+    def visitors(self):
+        return None
 
 
 @pytest.fixture

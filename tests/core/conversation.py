@@ -72,7 +72,7 @@ COMMANDS: list[list[str | int | bytes | None]] = [
     ["TOP", 10, "/forum/2"],
     ["TOP", "many"],
     ["PEAK"],
-    ["PEAK", 1],
+    ["PEAK", 100_000_000_000],
     ["PEAK", 4_000_000_000_000],
     ["PEAK", "soon"],
     ["HISTORY"],

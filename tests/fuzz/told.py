@@ -173,7 +173,8 @@ def _use(history):
             with contextlib.suppress(sqlite3.Error):
                 for row in history.rows(site, NOW - 90 * MINUTE_MS, NOW, step * MINUTE_MS):
                     assert len(row) == 7
-                    assert all(isinstance(value, int) for value in row)
+                    assert all(isinstance(value, int) for value in row[:6])
+                    assert row[6] is None or isinstance(row[6], int)
         with contextlib.suppress(sqlite3.Error):
             assert all(isinstance(value, int) for value in history.peak(site, NOW - 3_600_000))
         with contextlib.suppress(sqlite3.Error):

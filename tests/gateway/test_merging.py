@@ -409,6 +409,8 @@ def test_history_adds_up_steps_that_all_know():
     site.histories[b"default"] = [[], [[60_000, *[9] * 6]], [[at_ms, *[9] * 6] for at_ms in (0, 60_000, 120_000)]]
     summed = [[60_000, 5, 3, 1, 1, 20, 6], [120_000, 8, 7, 1, 0, 11, 8]]
     assert site.answer("HISTORY", b"0", b"", b"60", site=b"shop") == summed
+    two[0][6] = None
+    assert site.answer("HISTORY", b"0", b"", b"60", site=b"shop") == [summed[0], [*summed[1][:6], None]]
     new = Partition(2, ("online://127.0.0.1",), began_ms=120_000)
     site.owners = replace(site.owners, partitions=(*site.owners.partitions[:2], new))
     site.histories[b"default"][2] = []  # a new partition

@@ -6,6 +6,7 @@ from tests.http.browsing import jumping, web
 from tests.serving import START_MS
 
 from online.http import access
+from online.limits import WRONG_TOKEN_DELAY_S
 from online.serve.tokens import grant
 
 API = "/api/v1"
@@ -94,16 +95,18 @@ async def test_a_connection_keeps_nothing_of_the_last_who_asked_over_it():
 
 
 @jumping
-async def test_a_wrong_token_is_answered_late():
+async def test_a_wrong_token_is_answered_late_counted_and_ends_the_connection():
     async with web(tokens=TOKENS) as site:
-        browser = site.join()
-        answer = await browser.get(f"{API}/count", **bearer("Look"))
-        assert (answer.status, answer.json["code"]) == (401, "WRONGPASS")
-        assert trio.current_time() >= access.WRONG_TOKEN_S
+        for n, wrong in enumerate((site.join().get(f"{API}/count", **bearer("Look")), log_in(site.join(), "wrong")), 1):
+            began = trio.current_time()
+            answer = await wrong
+            assert (answer.status, answer.headers["connection"]) == (401, "close")
+            assert trio.current_time() >= began + WRONG_TOKEN_DELAY_S
+            assert site.server.connections.limits_reached["wrong_token"] == n
 
 
 @jumping
-async def test_only_so_many_may_guess_at_a_time():
+async def test_however_many_guess_each_waits_and_who_knows_does_not():
     async with web(tokens=TOKENS) as site:
         session = cookie_of(await log_in(site.join(), "look"))
         statuses = []
@@ -112,14 +115,15 @@ async def test_only_so_many_may_guess_at_a_time():
             statuses.append((await site.join().get(f"{API}/count", **bearer(f"guess{n}"))).status)
 
         async with trio.open_nursery() as nursery:
-            for n in range(access.MOST_WAITING + 5):
+            for n in range(100):
                 nursery.start_soon(guess, n)
-            await trio.sleep(access.WRONG_TOKEN_S / 2)
-            assert statuses == [429] * 5
+            await trio.sleep(WRONG_TOKEN_DELAY_S / 2)
+            before = trio.current_time()
             assert (await site.join().get(f"{API}/count", cookie=session)).status == 200
             assert (await site.join().get(f"{API}/count", **bearer("look"))).status == 200
             assert cookie_of(await log_in(site.join(), "look"))
-        assert statuses[5:] == [401] * access.MOST_WAITING
+            assert (trio.current_time(), statuses) == (before, [])
+        assert statuses == [401] * 100
 
 
 # Sessions of browsers

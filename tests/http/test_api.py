@@ -145,8 +145,9 @@ def test_arguments_follow_from_the_usage():
 
 def test_a_row_of_history_has_names():
     shape, _, _ = ANSWERS["HISTORY"]
-    [row] = shape([[60_000, 5, 3, 1, 2, 40, 9]], [])["rows"]
+    [row, other] = shape([[60_000, 5, 3, 1, 2, 40, 9], [120_000, 5, 3, 1, 2, 40, None]], [])["rows"]
     assert row == {"at_ms": 60_000, "people": 5, "members": 3, "guests": 1, "bots": 2, "hits": 40, "visitors": 9}
+    assert other["visitors"] is None
 
 
 @jumping
@@ -348,6 +349,54 @@ async def test_a_time_of_more_digits_than_any_has_is_told_the_range():
         assert answer.json["error"]["detail"].endswith("whole number from 100000000000 to 100000000000000, not 1e+23")
 
 
+@pytest.mark.parametrize(
+    ("hit", "facts"),
+    [
+        (["u" * 300, "/"], {"field": "user", "limit": 256, "value": 300}),
+        (["", "/"], {"field": "user", "limit": 256, "value": 0}),
+        ([int("9" * 18), "/" * 3_000], {"field": "url", "limit": 2_048, "value": 3_000}),
+        (["a", "/", 1_795_940_000], {"field": "seen_ms", "limit": [10**11, 10**14], "value": 1_795_940_000}),
+        (["a", "/", "soon"], {"field": "seen_ms", "limit": [10**11, 10**14], "value": "soon"}),
+        (
+            ["a", "/", None, "gost"],
+            {"field": "kind", "limit": ["member", "guest", "hidden", "bot"], "value": "gost"},
+        ),
+        (["b", "/"], {"field": "max_users", "limit": 1}),
+        ({"user": True, "url": "/"}, {"field": "user"}),
+        (5, {"field": "hits"}),
+    ],
+)
+@jumping
+async def test_the_first_error_of_a_batch_has_field_limit_and_value(hit, facts):
+    async with web(limits={"max_users": 1}) as site:
+        answer = await site.join().post(f"{API}/hits", [["a", "/"], hit])
+        error = answer.json["error"]
+        assert {name: error[name] for name in error.keys() - {"code", "detail"}} == facts
+        assert error["detail"].startswith("hit 2 of the batch: ")
+
+
+@pytest.mark.parametrize(
+    ("target", "facts"),
+    [
+        ("page?url=%zz", ("url", None, "%zz")),
+        ("page?url=%2", ("url", None, "%2")),
+        ("count?url=/a&within_s=%", ("within_s", None, "%")),
+        ("history?step_s=61", ("step_s", None, 61)),
+        ("history?from_ms=0&step_s=60", ("step_s", 2_000, 30_000_000)),
+        ("history?from_ms=1800000000001&to_ms=1800000000000", ("from_ms", 1_800_000_000_000, 1_800_000_000_001)),
+        ("peak?since_ms=1795940000", ("since_ms", [10**11, 10**14], 1_795_940_000)),
+    ],
+)
+@jumping
+async def test_an_error_has_field_limit_and_value(target, facts):
+    async with web() as site:
+        answer = await site.join().get(f"{API}/{target}")
+        assert answer.status == 400
+        field, limit, value = facts
+        assert (answer.json["field"], answer.json.get("limit")) == (field, limit)
+        assert answer.json["value"] == value or target.startswith("history?from_ms=0")
+
+
 @jumping
 async def test_the_first_reason_is_that_of_the_first_bad_hit():
     async with web() as site:
@@ -517,3 +566,20 @@ async def test_hits_are_in_the_journal_before_the_answer(tmp_path):
         site.server.verbs.service = Service()
         await site.join().post(f"{API}/hits", [["a", "/"]])
         assert waited == [1]
+
+
+@jumping
+async def test_a_replica_that_is_far_behind_is_not_ready_until_it_has_caught_up():
+    bus = {"bus_status": "ok", "lag_ms": 0}
+    async with web() as site:
+        site.server.verbs.sections["bus"] = lambda now_ms: iter(bus.items())
+        browser = site.join()
+        for status, lag_ms, is_ready in (
+            ("ok", 10_000, True), ("ok", 10_001, False), ("ok", 5_001, False), ("ok", 5_000, True), ("ok", 9_000, True),
+            ("ok", 60_000, False), ("away", 70_000, True), ("ok", 9_000, True),
+        ):  # fmt: skip
+            bus.update(bus_status=status, lag_ms=lag_ms)
+            answer = await browser.get("/readyz")
+            assert answer.status == (200 if is_ready else 503), (status, lag_ms)
+            assert is_ready or f"{lag_ms} ms behind" in answer.json["detail"]
+            assert (await browser.get(f"{API}/count")).status == (await browser.get("/healthz")).status == 200

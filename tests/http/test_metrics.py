@@ -34,7 +34,7 @@ async def test_the_page_is_openmetrics(tmp_path):
         assert value(found["online_hits"], reason="refused") == 1
         assert value(found["online_people"], site="default", kind="member") == 1
         assert value(found["online_people"], site="default", kind="bot") == 1
-        assert value(found["online_people"], site='"\\\n\\xff', kind="member") == 1
+        assert value(found["online_people"], site='"\\\\\n\\xff', kind="member") == 1
         assert value(found["online_people_peak"], site="default") == 2
         assert value(found["online_limit_reached"], reason="max_connections") == 0
         assert found["online_question_seconds"].type == "histogram"
@@ -44,6 +44,18 @@ async def test_the_page_is_openmetrics(tmp_path):
         for name, family in found.items():
             told = {label for sample in family.samples for label in sample.labels}
             assert told == labels.get(name, set()) or not family.samples
+
+
+@jumping
+async def test_no_two_sites_have_the_same_label():
+    names = (b"z\xff", rb"z\xff", rb"z\\xff", b"z\n", rb"z\n", b"z\\", b"z", b'z"', rb"z\"", "z\N{POUND SIGN}".encode())
+    async with web() as site:
+        for n, name in enumerate(names, 1):
+            for user in range(n):
+                site.server.sites.open(name).hit(b"%d" % user, b"/", now_ms=site.server.clock.now_ms())
+        people = families((await site.join().get("/metrics")).body)["online_people"]
+        found = {each.labels["site"]: each.value for each in people.samples if each.labels["kind"] == "member"}
+        assert sorted(found.values()) == [0, *range(1, len(names) + 1)]  # and the default one
 
 
 @jumping

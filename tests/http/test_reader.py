@@ -5,7 +5,7 @@ import random
 import pytest
 
 from online.http.messages import Request
-from online.http.reader import MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGET_BYTES, Reader, Refusal
+from online.http.reader import MAX_EXTRA_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGET_BYTES, Reader, Refusal
 
 LIMIT = 1000
 
@@ -72,6 +72,8 @@ def test_no_other_protocol_is_spoken():
 
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n"
 
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
 #: What servers read in different ways, and what is no HTTP/1.1 at all.
 BAD = {
     "both lengths": HEAD + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -87,9 +89,11 @@ BAD = {
     "space before the colon": b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
     "NUL": b"GET / HTTP/1.1\r\nHost: a\0b\r\n\r\n",
     "no name": b"GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n",
-    "unknown coding": HEAD + b"Transfer-Encoding: xchunked\r\n\r\n",
-    "identity": HEAD + b"Transfer-Encoding: identity\r\n\r\n",
+    "identity and chunked": HEAD + b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "gzip and chunked": HEAD + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunked twice, other case": HEAD + b"transfer-encoding: chunked\r\nTRANSFER-ENCODING: Chunked\r\n\r\n0\r\n\r\n",
     "chunked not last": HEAD + b"Transfer-Encoding: chunked, identity\r\n\r\n",
+    "chunked twice in a line": HEAD + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
     "chunked twice": HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "chunked in 1.0": b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "chunk with bare LF": HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\na\n0\n\n",
@@ -103,9 +107,22 @@ BAD = {
     "target without a slash": b"GET a HTTP/1.1\r\nHost: a\r\n\r\n",
 }
 
+#: What comes between the chunks of a body, and is too much.
+ENDLESS = {
+    "chunks with endless extensions": CHUNKED + b"1;" + b"x" * 4096 + b"\r\na\r\n" + b"1;" + b"y" * 20_000 + b"\r\n",
+    "one extension without end": CHUNKED + b"1;" + b"x" * 20_000,
+    "a small extension of each chunk": CHUNKED + b"1;abcdefghijklmnopqrstuvwxyz=a\r\na\r\n" * 900,
+    "a length of zeros": CHUNKED + b"0" * 20_000 + b"1\r\na\r\n",
+    "headers behind the body": CHUNKED + b"0\r\n" + b"a: b\r\n" * 90 + b"x: " + b"y" * 20_000,
+}
+
 OTHER_STATUS = {
+    HEAD + b"Transfer-Encoding: xchunked\r\n\r\n": 501,
+    HEAD + b"Transfer-Encoding: identity\r\n\r\n": 501,
     b"GET /\r\n\r\n": 505,
     b"GET / HTTP/2.0\r\nHost: a\r\n\r\n": 505,
+    HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n": 501,
+    HEAD + b"Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n": 501,
     b"FOO / HTTP/1.1\r\nHost: a\r\n\r\n": 501,
     b"\x16\x03\x01\x02\x00\x01\x00": 501,
     b"POST / HTTP/1.1\r\nHost: a\r\nExpect: magic\r\nContent-Length: 1\r\n\r\n": 417,
@@ -126,8 +143,8 @@ def status_of(events):
 
 @pytest.mark.parametrize(
     ("data", "status"),
-    [*((data, 400) for data in BAD.values()), *OTHER_STATUS.items()],
-    ids=[*BAD, *(f"{status}-{place}" for place, status in enumerate(OTHER_STATUS.values()))],
+    [*((data, 400) for data in (BAD | ENDLESS).values()), *OTHER_STATUS.items()],
+    ids=[*BAD, *ENDLESS, *(f"{status}-{place}" for place, status in enumerate(OTHER_STATUS.values()))],
 )
 def test_what_is_wrong_is_refused_however_it_is_cut(data, status):
     assert status_of(read(data)) == status
@@ -135,6 +152,43 @@ def test_what_is_wrong_is_refused_however_it_is_cut(data, status):
     first = GOOD[0]
     [request, refusal] = read(first + data)
     assert (request.target, refusal.status) == (b"/", status)
+
+
+@pytest.mark.parametrize(
+    ("data", "facts"),
+    [
+        (b"GET /" + b"a" * MAX_TARGET_BYTES + b" HTTP/1.1\r\n", ("target", MAX_TARGET_BYTES)),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"b" * MAX_HEAD_BYTES + b"\r\n\r\n", ("headers", MAX_HEAD_BYTES)),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"a: b\r\n" * (MAX_HEADERS + 2), ("headers", MAX_HEADERS)),
+        (CHUNKED + b"1;" + b"x" * 30_000, ("transfer-encoding", MAX_EXTRA_BYTES)),
+    ],
+    ids=["target", "head", "headers", "extension"],
+)
+def test_what_is_too_long_is_told_with_the_limit_and_how_long_it_is(data, facts):
+    for pieces in ([data], bytewise(data)):
+        [refusal] = read(*pieces)
+        assert (refusal.field, refusal.limit) == facts
+        assert refusal.limit < refusal.value <= len(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (BAD["two lengths"], "malformed request: duplicate Content-Length"),
+        (b"FOO / HTTP/1.1\r\n", "not an HTTP method"),
+    ],
+)
+def test_what_is_wrong_is_said_in_plain_words(data, said):
+    [refusal] = read(data)
+    assert refusal.detail.startswith(said)
+
+
+@pytest.mark.parametrize("chunk", [b"1\r\na\r\n", b"1;a=b\r\na\r\n", b"a" + b"\r\n" + b"b" * 10 + b"\r\n"])
+def test_a_body_of_many_chunks_is_read(chunk):
+    data = CHUNKED + chunk * 3_000 + b"0\r\n\r\n"
+    for pieces in ([data], bytewise(data)):
+        [request] = read(*pieces, limit=30_000)
+        assert len(request.body) == 3_000 * (10 if chunk[:1] == b"a" else 1)
 
 
 def test_after_a_refusal_nothing_is_read():

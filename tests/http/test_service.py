@@ -136,6 +136,7 @@ async def test_one_too_many_is_told_so():
         second = site.join()
         answer = await second.answer()
         assert (answer.status, answer.json["code"], answer.headers["retry-after"]) == (503, "FULL", "1")
+        assert (answer.json["field"], answer.json["limit"]) == ("max_connections", 1)
         assert await second.receive() == b""
         assert (await first.get("/healthz")).status == 200
 

@@ -76,7 +76,7 @@ async def test_who_asks_rests_and_others_do_not(nursery, tmp_path):
 async def test_a_pipeline_of_questions_is_answered_in_order(nursery, tmp_path):
     server, thread = await started(nursery, tmp_path)
     peer = join(server, nursery)
-    await peer.send(b"HISTORY\r\nPEAK 1\r\nHIT ada /a\r\nPEAK 1\r\n")
+    await peer.send(b"HISTORY\r\nPEAK 100000000000\r\nHIT ada /a\r\nPEAK 100000000000\r\n")
     for reply in (b"*0\r\n", b"*2\r\n:0\r\n:0\r\n+OK\r\n", b"*2\r\n:1\r\n"):
         await nothing_comes(peer)
         thread.let_go()

@@ -7,6 +7,7 @@ import sys
 import time
 import zlib
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -16,10 +17,12 @@ from tests.serving import make_server, run, run_in_real_time, server_process, un
 from online.core.index import Index
 from online.core.past import Past, estimate, merged, sketch
 from online.core.sites import Sites
+from online.errors import RangeError
 from online.keep.history import DAY, HOUR, MINUTE_MS, Forgotten, History, Minute
 from online.keep.inspection import inspect
 from online.keep.recovery import Report
 from online.limits import Limits
+from online.serve import verbs_past
 from online.serve.config import Config
 from online.serve.connections import replied
 from online.serve.past import MEMORY_DAYS, PastKeeper
@@ -64,7 +67,7 @@ def test_a_minute_has_the_greatest_counts_and_those_who_came():
     index.hit(b"crawler", b"/a", kind="bot", now_ms=NOW + 3)
     index.leave(b"kim", now_ms=NOW + 4)
     index.hit(b"ada", b"/b", now_ms=NOW + 5)
-    assert past.so_far() == (2, 1, 1, 1, 5, 2, 2, 2, NOW + 2)
+    assert past.so_far() == (2, 1, 1, 1, 4, 2, 2, 2, NOW + 2)  # four page loads: a leave is none
     later = NOW + 60_000
     past.begin(later, NOW, NOW, now_ms=later)
     assert past.so_far() == (1, 1, 0, 1, 0, 0, 2, 2, later)
@@ -167,6 +170,58 @@ def test_visitors_of_a_day_are_those_of_its_hours_each_once(history):
     assert day[6] == pytest.approx(100, rel=0.02)
 
 
+@pytest.fixture(scope="module")
+def of_a_quarter():
+    """A history of 90 days in which a hundred users come each hour, others each time."""
+    opened = History(None)
+    begin = AT - 90 * DAY
+    opened.add(
+        ((b"a", minute(at, 1, visitors=100, hour_visitors=100)) for at in range(begin, AT, HOUR)),
+        ((b"a", at, sketch(b"%d-%d" % (at, nth) for nth in range(100))) for at in range(begin, AT, HOUR)),
+    )
+    opened.prune(AT * MINUTE_MS, days=400, last_days=0)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "step"),
+    [(0, DAY), (-HOUR, DAY), (9 * HOUR, DAY), (0, 36 * HOUR), (5 * HOUR, 7 * HOUR), (HOUR, 7 * DAY), (0, HOUR)],
+    ids=["midnight", "UTC+1", "09:00", "36 h", "7 h", "weeks", "hours"],
+)
+def test_visitors_of_steps_of_whole_hours_are_right_wherever_they_begin(of_a_quarter, first, step):
+    begin = AT - 42 * DAY + first
+    rows = of_a_quarter.rows(b"a", begin * MINUTE_MS, AT * MINUTE_MS, step * MINUTE_MS)
+    assert len(rows) == -(-(AT - begin) // step)
+    for at_ms, *_, visitors in rows:
+        hours = min(step, AT - at_ms // MINUTE_MS) // HOUR
+        assert visitors == pytest.approx(100 * hours, rel=0.03)
+
+
+def test_visitors_that_cannot_be_told_are_none(of_a_quarter):
+    def visitors(first, step):
+        begin = AT - 80 * DAY + first
+        return [row[6] for row in of_a_quarter.rows(b"a", begin * MINUTE_MS, AT * MINUTE_MS, step * MINUTE_MS)]
+
+    assert visitors(0, DAY) == pytest.approx([2_400] * 80, rel=0.03)  # of days
+    beside = visitors(HOUR, DAY)  # of hours, for 60 days
+    assert beside[:20] == [None] * 20
+    assert beside[20:] == pytest.approx([2_400] * 59 + [2_300], rel=0.03)
+    assert set(visitors(30, DAY)) == set(visitors(0, 2 * HOUR + 1)) == {None}
+    assert set(visitors(0, 30)) == {100, None}  # of rows of an hour, as long as there are no others
+
+
+def test_a_day_that_is_cut_has_the_visitors_of_its_part(of_a_quarter):
+    begin, end = (AT - DAY) * MINUTE_MS, (AT - 6 * HOUR) * MINUTE_MS
+    [row] = of_a_quarter.rows(b"a", begin, end, DAY * MINUTE_MS)
+    assert row[6] == pytest.approx(1_800, rel=0.03)
+
+
+def test_sketches_of_hours_are_deleted_in_whole_days(of_a_quarter):
+    [[first]] = of_a_quarter._db.execute("SELECT min(at) FROM sketches WHERE level = 60").fetchall()
+    assert first == AT - 60 * DAY
+
+
 def test_the_newest_sighting_is_kept(history):
     history.add_last(b"a", [(b"ada", b"/2", 20), (b"ada", b"/1", 10), (b"theo", b"/1", 10), (b"theo", None, 30)])
     assert history.last(b"a", [b"ada", b"theo", b"kim"]) == [(b"/2", 20), None, None]
@@ -196,6 +251,65 @@ def test_what_was_forgotten_during_a_purge_waits_for_the_next(history):
     assert history.forgotten() == ([], 0)
 
 
+# What is asked
+
+
+class Asked:
+    """Stands for the past, and for a server whose clock says `now`: answers what it is asked."""
+
+    tokens = ()
+    loading = None
+
+    def __init__(self, now):
+        self.past = self.service = self
+        self.wall_of = lambda now_ms: now
+
+    def rows(self, site, *asked):
+        return asked
+
+    def peak(self, site, since_ms):
+        return [since_ms, 0]
+
+
+def asked(verb, *args, now=NOW):
+    connection = SimpleNamespace(site=b"default", index=None)
+    return verb(Asked(now), connection, [str(arg).encode() for arg in args], now)
+
+
+@pytest.mark.parametrize("step_s", [60, 420, 600, 3_600, 7_200, 25 * 3_600, 86_400, 7 * 86_400])
+def test_steps_begin_at_whole_multiples_unless_told_otherwise(step_s):
+    now, step_ms = NOW + 12_345_678, step_s * 1000
+    from_ms, to_ms, asked_ms = asked(verbs_past.history, "", "", step_s, now=now)
+    assert (to_ms, asked_ms, from_ms % step_ms) == (now, step_ms, 0)
+    assert 0 <= now - DAY * MINUTE_MS - from_ms < step_ms
+    assert asked(verbs_past.history, now - 100_000, "", step_s, now=now)[0] == (now - 100_000) // MINUTE_MS * MINUTE_MS
+
+
+@pytest.mark.parametrize(
+    ("verb", "args", "facts", "said"),
+    [
+        (verbs_past.history, ("", "", 61), ("step_s", None, 61), "step_s takes whole minutes"),
+        (verbs_past.history, ("", "", 59), ("step_s", [60, 31_622_400], 59), "step_s takes 60"),
+        (verbs_past.history, (0, "", 60), ("step_s", 2_000, NOW // 60_000), "the most is 2000; take longer steps"),
+        (verbs_past.history, (NOW, NOW - 1), ("from_ms", NOW - 1, NOW), f"{NOW}, which is after to_ms, {NOW - 1}"),
+        (verbs_past.history, (NOW // 1000,), ("from_ms", [10**11, 10**14], NOW // 1000), "looks like seconds"),
+        (verbs_past.history, ("", NOW // 1000), ("to_ms", [10**11, 10**14], NOW // 1000), "looks like seconds"),
+        (verbs_past.history, (-1,), ("from_ms", [10**11, 10**14], -1), "from_ms takes milliseconds since 1970"),
+        (verbs_past.peak, (NOW // 1000,), ("since_ms", [10**11, 10**14], NOW // 1000), "looks like seconds"),
+        (verbs_past.peak, (NOW * 1000,), ("since_ms", [10**11, 10**14], NOW * 1000), "looks like microseconds"),
+    ],
+)
+def test_what_cannot_be_asked_is_named_with_limit_and_value(verb, args, facts, said):
+    with pytest.raises(RangeError, match=said) as caught:
+        asked(verb, *args)
+    assert (caught.value.field, caught.value.limit, caught.value.value) == facts
+
+
+def test_zero_is_the_beginning():
+    assert asked(verbs_past.peak, 0) == [0, 0]
+    assert asked(verbs_past.history, 0, "", 2_592_000)[0] == 0
+
+
 # A server
 
 
@@ -218,6 +332,7 @@ def test_history_and_peaks_go_on_after_a_restart(tmp_path):
         rows = client.history(began_ms // 3_600_000 * 3_600_000, step=3_600)
         assert sum(row.hits for row in rows) == 18
         assert sum(row.visitors for row in rows) == pytest.approx(18, abs=1)
+        assert client.visitors(began_ms) == pytest.approx(18, abs=1)
         assert client.peak(since=began_ms + 3_600_000).at is None
         server.end()
 
@@ -226,7 +341,7 @@ def test_history_without_a_state_directory_is_in_memory(tmp_path):
     with server_process() as server, Client(f"online://{server.address}", timeout=10) as client:
         client.hit("ada", "/")
         assert client.history() == []
-        assert client.peak(since=1).people == 1
+        assert client.peak(since=10**11).people == 1
         assert client.last("ada")[0].url == "/"
         assert client.last("kim") == [None]
         assert client.forget("ada", "kim") == 1
@@ -383,7 +498,7 @@ def test_last_seen_needs_a_directory():
         [sys.executable, "-m", "online", "serve", "--last-seen", "90"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert "--last-seen needs a state directory" in done.stderr
+    assert "--last-seen also needs --state DIR" in done.stderr
 
 
 def test_complete_minutes_survive_kill_9_and_none_is_there_twice(tmp_path):
@@ -485,9 +600,10 @@ def test_a_damaged_sketch_is_as_none_and_the_next_takes_its_place(history, damag
     history._db.execute("UPDATE sketches SET registers = ?", (damage,))
     asked = b"a", AT * MINUTE_MS, (AT + DAY) * MINUTE_MS, DAY * MINUTE_MS
     assert history.sketch(b"a", AT) is None
-    assert history.rows(*asked)[0][-1] == 7
-    history.add([(b"a", minute(AT + HOUR, 1))], [(b"a", AT + HOUR, users)])
-    assert history.sketch(b"a", AT + HOUR) == users
+    assert history.rows(*asked)[0][-1] is None
+    for at in (AT, AT + HOUR):
+        history.add([(b"a", minute(at, 1))], [(b"a", at, users)])
+        assert history.sketch(b"a", at) == users
     assert history.rows(*asked)[0][-1] == estimate(users)
 
 

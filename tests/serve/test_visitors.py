@@ -1,7 +1,10 @@
 """Different visitors of each hour and day, of streams through an index and its history, against exact numbers."""
 
+import os
 import random
 from collections import defaultdict
+from functools import partial
+from pathlib import Path
 
 import pytest
 from tests.serving import AtOnce
@@ -10,11 +13,26 @@ from online.core.past import estimate, merged, sketch
 from online.core.sites import Sites
 from online.keep.history import DAY, HOUR, MINUTE_MS
 from online.limits import Limits
+from online.logs.hitlog import CsvColumns, CsvParser, LogReader
 from online.serve.config import Config
 from online.serve.past import PastKeeper
 from online.serve.slices import Slices
 
 BEGIN_MS = 1_800_057_600_000  # a midnight
+
+#: Streams that are made up: users, and hits.
+SIZES = {5: 100, 300: 2_000, 5_000: 20_000, 60_000: 60_000}
+
+#: Logs of real servers are not part of the project; this is their directory, if there is one.
+FOLDER = os.environ.get("ONLINE_REAL_LOGS")
+LOGS = {
+    "taobao/hour1.csv.gz": CsvColumns(user=0, url=1, time=4),
+    "elastic-apache/apache_logs.gz": None,
+    "basjes-hackers/hackers-access.log.gz": None,
+    "mountaintel/access.log.gz": None,
+}
+
+STEPS = (HOUR, DAY, 36 * HOUR)
 
 
 class Unstepped:
@@ -70,17 +88,26 @@ def stream(n_users, n_hits, hours, seed=1):
     return [(at, b"user%d" % int(n_users * draw.random() ** 2)) for at in times]
 
 
-@pytest.mark.parametrize(
-    ("n_users", "n_hits"), [(5, 100), (300, 2_000), (5_000, 20_000), (60_000, 60_000)], ids=lambda n: f"{n}"
-)
-def test_visitors_are_within_two_percent(n_users, n_hits):
-    hits = stream(n_users, n_hits, hours=50)
-    for step, found in zip((HOUR, DAY), rows_of(hits, HOUR, DAY), strict=True):
+def logged(log, columns):
+    """Hits of a log of a real server, in the order of time."""
+    read = LogReader(CsvParser(columns).parse if columns else None).read(str(Path(FOLDER) / log))
+    return sorted((hit[2], hit[0]) for hit in read)
+
+
+STREAMS = {f"{n_users} users": partial(stream, n_users, n_hits, hours=50) for n_users, n_hits in SIZES.items()}
+if FOLDER:
+    STREAMS |= {log.partition("/")[0]: partial(logged, log, columns) for log, columns in LOGS.items()}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_visitors_are_within_two_percent(name):
+    hits = STREAMS[name]()
+    for step, found in zip(STEPS, rows_of(hits, *STEPS), strict=True):
         wanted = exact(hits, step)
         assert found.keys() == wanted.keys()
         for at, n in wanted.items():
             assert found[at][6] == pytest.approx(n, rel=0.02, abs=1), at
-        assert sum(row[5] for row in found.values()) == n_hits
+        assert sum(row[5] for row in found.values()) == len(hits)
 
 
 def test_visitors_of_minutes_are_counted():

@@ -4,6 +4,7 @@ import asyncio
 import copy
 import re
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import django
 import pytest
@@ -460,6 +461,26 @@ def test_the_check_is_content_with_a_proxy_that_is_named_or_said_to_be_none():
     for trusted in (["10.0.0.0/8"], "unix", []):
         with override_settings(USE_X_FORWARDED_HOST=True, ONLINE_TRUST_PROXY=trusted):
             call_command("check", "--fail-level", "WARNING")
+
+
+@pytest.mark.parametrize("use_tz", [True, False])
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/Lima"])
+def test_visitors_of_today_are_those_since_midnight(monkeypatch, zone, use_tz):
+    asked, answers = [], [1_234, None]
+
+    class Known:
+        def visitors(self, since):
+            asked.append(since)
+            return answers[len(asked) - 1]
+
+    monkeypatch.setattr(online, "presence", Known)
+    template = ENGINE.from_string("{% load online %}{% online_visitors_today %}")
+    with override_settings(USE_TZ=use_tz, TIME_ZONE=zone):
+        assert [template.render(Context()) for _ in answers] == ["1234", "-"]
+        for since in asked:
+            local = since.astimezone(ZoneInfo(zone))
+            assert (local.hour, local.minute, local.second, local.microsecond) == (0, 0, 0, 0)
+            assert timedelta(0) <= datetime.now(UTC) - since < timedelta(hours=25)
 
 
 def test_the_peak_and_who_was_last_seen_when(monkeypatch):

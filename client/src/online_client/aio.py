@@ -94,6 +94,7 @@ class AsyncClient:
     top = _verb(verbs.top)
     peak = _verb(verbs.peak)
     history = _verb(verbs.history)
+    visitors = _verb(verbs.visitors)
     last = _verb(verbs.last)
     forget = _verb(verbs.forget)
     sites = _verb(verbs.sites)

@@ -59,6 +59,10 @@ class Presence:
         """Tell the most people online at once, ever or since a time."""
         return self.ask(verbs.peak(since))
 
+    def visitors(self, since: Time | None = None) -> int | None:
+        """Estimate how many different people came since a time, of today (UTC) unless told otherwise."""
+        return self.ask(verbs.visitors(since))
+
     def last(self, user: User) -> Seen | None:
         """Tell where and when a member was last seen; None also if the server does not know it."""
         found = self.ask(verbs.last(user))
@@ -135,6 +139,10 @@ class AsyncPresence:
     async def peak(self, since: Time | None = None) -> Peak | None:
         """Tell the most people online at once, as `Presence.peak`."""
         return await self.ask(verbs.peak(since))
+
+    async def visitors(self, since: Time | None = None) -> int | None:
+        """Estimate how many different people came, as `Presence.visitors`."""
+        return await self.ask(verbs.visitors(since))
 
     async def last(self, user: User) -> Seen | None:
         """Tell where and when a member was last seen, as `Presence.last`."""

@@ -104,7 +104,7 @@ class Past:
     guests: int
     bots: int
     hits: int
-    visitors: int  #: different people; an estimate
+    visitors: int | None  #: different people, from an hour on an estimate; None if that cannot be told
 
 
 @dataclass(frozen=True, slots=True)

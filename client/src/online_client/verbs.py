@@ -73,6 +73,10 @@ MAX_BATCH_BYTES = 1024 * 1024 - 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _SECOND = timedelta(seconds=1)
+_HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
+
+#: The longest row of history.
+_LONGEST_STEP_S = 366 * 86_400
 
 F = TypeVar("F", bound=Callable[..., object])
 T = TypeVar("T")
@@ -99,7 +103,7 @@ def hit(user: User, url: Name, *, seen_ms: Time | None = None, kind: str = MEMBE
 
 def leave(user: User, *, seen_ms: Time | None = None) -> Request[None]:
     """Take `user` offline, now or as of `seen_ms`, until a newer hit."""
-    return _request("leave", _nothing, _user(user), _time(seen_ms))
+    return _request("leave", _nothing, _user(user), _time("seen_ms", seen_ms))
 
 
 def count(url: Name | None = None, *, within: int | timedelta | None = None) -> Request[int]:
@@ -158,7 +162,7 @@ def top(limit: int = 10, prefix: Name = "") -> Request[list[TopPage]]:
 
 def peak(since: Time | None = None) -> Request[Peak]:
     """Tell the most people online at once, ever or since a time, and when that was."""
-    return _request("peak", _peak, _time(since))
+    return _request("peak", _peak, _time("since", since))
 
 
 def history(
@@ -170,7 +174,19 @@ def history(
     absent. RangeError beyond 2,000 steps.
     """
     step_s = step // _SECOND if isinstance(step, timedelta) else step
-    return _request("history", _history, *_filled(_time(from_), _time(to), _number(step_s)))
+    return _request("history", _history, *_filled(_time("from_", from_), _time("to", to), _number(step_s)))
+
+
+def visitors(since: Time | None = None) -> Request[int | None]:
+    """Estimate how many different people came since a time, of today (UTC) unless told otherwise; None if not known.
+
+    `since` is rounded down to a whole hour. It is known for the last 60 days, and before from midnight UTC alone. The
+    current minute is not over, and not in it.
+    """
+    since_ms = _time("since", datetime.now(UTC) if since is None else since)
+    step_ms = _DAY_MS if since is None else _HOUR_MS
+    from_ms = since_ms // step_ms * step_ms if isinstance(since_ms, int) else since_ms
+    return _request("history", _only_visitors, *_filled(from_ms, None, _LONGEST_STEP_S))
 
 
 def last(*users: User) -> Request[list[Seen | None]]:
@@ -306,7 +322,7 @@ def _filled(*params: bytes | int | None) -> list[bytes | int | None]:
 def _hit_params(user: User, url: Name, seen_ms: Time | None, kind: str) -> list[bytes | str | int | None]:
     if not isinstance(kind, str):
         raise TypeError(f"kind takes str, not {type(kind).__name__}")
-    return [_user(user), _name("url", url), _time(seen_ms), None if kind == MEMBER else kind]
+    return [_user(user), _name("url", url), _time("seen_ms", seen_ms), None if kind == MEMBER else kind]
 
 
 def _name(what: str, value: Name) -> bytes:
@@ -325,11 +341,11 @@ def _user(value: User) -> bytes:
     return b"%d" % value if isinstance(value, int) else _name("user", value)
 
 
-def _time(value: Time | None) -> bytes | int | None:
+def _time(what: str, value: Time | None) -> bytes | int | None:
     if not isinstance(value, datetime):
         return _number(value)
     if value.utcoffset() is None:
-        raise ValueError(f"seen_ms takes a datetime that knows its zone, not {value.isoformat()}")
+        raise ValueError(f"{what} takes a datetime that knows its zone, not {value.isoformat()}")
     return (value - _EPOCH) // _MILLISECOND
 
 
@@ -433,8 +449,20 @@ def _top(result: object, now_ms: int) -> list[TopPage]:
 
 
 def _history(result: object, now_ms: int) -> list[Past]:
-    rows = (_integers(_row(item, 7)) for item in _list(result))
-    return [Past(_moment(at_ms, now_ms)[0], *counts) for at_ms, *counts in rows]
+    rows = (_row(item, 7) for item in _list(result))
+    return [_past(*row, now_ms=now_ms) for row in rows]
+
+
+def _past(at_ms: object, *counts: object, now_ms: int) -> Past:
+    *others, visitors = counts
+    people, members, guests, bots, hits = _integers(others)
+    at, _ = _moment(at_ms, now_ms)
+    return Past(at, people, members, guests, bots, hits, None if visitors is None else _integer(visitors))
+
+
+def _only_visitors(result: object, now_ms: int) -> int | None:
+    rows = _history(result, now_ms)
+    return rows[0].visitors if len(rows) == 1 else None if rows else 0
 
 
 def _peak(result: object, now_ms: int) -> Peak:

@@ -166,12 +166,20 @@ def peak(reply: Peak, args: argparse.Namespace) -> Answer:
     return Answer([("people", str(reply.people)), ("at", f"{_spoken_time(reply.at)}, {spoken_age(ago)} ago")])
 
 
+def estimate(reply: int | None, args: argparse.Namespace) -> Answer:
+    return Answer([("", _spoken_count(reply))])
+
+
 def history(reply: list[Past], args: argparse.Namespace) -> Answer:
     columns = ("at", "people", "members", "guests", "bots", "hits", "visitors")
-    return Answer(columns=columns, rows=[(_spoken_time(row.at), *map(str, counts_of(row))) for row in reply])
+    return Answer(columns=columns, rows=[(_spoken_time(row.at), *map(_spoken_count, counts_of(row))) for row in reply])
 
 
-def counts_of(row: Past) -> tuple[int, int, int, int, int, int]:
+def _spoken_count(count: int | None) -> str:
+    return "?" if count is None else str(count)
+
+
+def counts_of(row: Past) -> tuple[int, int, int, int, int, int | None]:
     """Return the counts of a row of history."""
     return row.people, row.members, row.guests, row.bots, row.hits, row.visitors
 

@@ -70,8 +70,11 @@ def run(args: argparse.Namespace) -> int:
     """Print the history. Returns 0, or 1 if the server does not answer. Raises StateError for no state directory."""
     to_ms = int(datetime.now(UTC).timestamp() * 1000)
     step_ms = (args.step or 0) * 1000 or fitting_step_ms(args.last * 1000)
-    if step_ms % MINUTE_MS or args.last * 1000 // step_ms > MOST_ROWS:
-        print(f"online history: --step takes whole minutes, and at most {MOST_ROWS:,} of them", file=sys.stderr)
+    if step_ms % MINUTE_MS:
+        print("online history: --step must be whole minutes", file=sys.stderr)
+        return 2
+    if args.last * 1000 // step_ms > MOST_ROWS:
+        print(f"online history: this would be more than {MOST_ROWS:,} rows, so take a longer --step", file=sys.stderr)
         return 2
     from_ms = (to_ms - args.last * 1000) // step_ms * step_ms
     try:
@@ -134,7 +137,8 @@ def _asked(server: str | None, site: bytes | None, from_ms: int, to_ms: int, ste
 
 
 def _csv(rows: Sequence[Row]) -> str:
-    return "".join([",".join(COLUMNS) + "\n", *(f"{iso(at)},{','.join(map(str, row))}\n" for at, *row in rows)])
+    lines = [",".join([iso(at), *("" if value is None else str(value) for value in row)]) for at, *row in rows]
+    return "\n".join([",".join(COLUMNS), *lines]) + "\n"
 
 
 def _json(rows: Sequence[Row]) -> str:
@@ -143,7 +147,8 @@ def _json(rows: Sequence[Row]) -> str:
 
 def _text(rows: Sequence[Row]) -> str:
     lines = [f"{'at (UTC)':19}" + "".join(f"{name:>10}" for name in COLUMNS[1:])]
-    lines += [utc(at) + "".join(f"{value:10,}" for value in row) for at, *row in rows]
+    for at, *row in rows:
+        lines.append(utc(at) + "".join(f"{'?' if value is None else f'{value:,}':>10}" for value in row))
     return "\n".join(lines) + "\n"
 
 

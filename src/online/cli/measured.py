@@ -33,7 +33,7 @@ JOURNAL_BYTES = 64 * 2**20
 SNAPSHOT_S = 10e-6
 
 #: History of a site for 400 days: rows, and sketches of a million visitors a day (docs/persistence.md).
-HISTORY_BYTES = 5_800_000
+HISTORY_BYTES = 17_700_000
 HISTORY_DAYS = 400
 
 #: Where a member was last seen, beside user and url: 51 bytes with names of 12 and urls of 18, in SQLite, 2026-11-28.

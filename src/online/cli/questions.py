@@ -5,6 +5,7 @@ Not here: requests and replies (online_client.verbs), and the layout of answers 
 
 import argparse
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from online.cli import answers
@@ -49,6 +50,21 @@ def _moment(text: str) -> int | None:
     if value and 0 < value < SEEN_MIN_MS:
         raise argparse.ArgumentTypeError(f"takes milliseconds since 1970, not {text!r}; that looks like seconds")
     return value
+
+
+def _since(text: str) -> int | None:
+    """Parse a time to look back to: a day or week (ISO: from Monday on) begins at midnight UTC."""
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    match text:
+        case "today":
+            since = today
+        case "week":
+            since = today - timedelta(days=today.weekday())
+        case _ if text and not text.lstrip("-").isdecimal():
+            raise argparse.ArgumentTypeError(f"takes today, week or milliseconds since 1970, not {text!r}")
+        case _:
+            return _moment(text)
+    return int(since.timestamp()) * 1000
 
 
 def _when(text: str) -> int | None:
@@ -178,7 +194,7 @@ VERBS: dict[str, Verb] = {
     ),
     "peak": Verb(
         "show the most people online at once, and when",
-        [_optional("since_ms", "only since then, in milliseconds since 1970 (default: ever)", type=_moment)],
+        [_optional("since_ms", "only since today, week or milliseconds since 1970 (default: ever)", type=_since)],
         lambda client, args: client.peak(args.since_ms),
         answers.peak,
     ),
@@ -191,6 +207,12 @@ VERBS: dict[str, Verb] = {
         ],
         lambda client, args: client.history(args.from_ms, args.to_ms, args.step_s),
         answers.history,
+    ),
+    "visitors": Verb(
+        "estimate how many different people came, today or since another time",
+        [_optional("since", "today, week (both begin at midnight UTC) or milliseconds since 1970", type=_since)],
+        lambda client, args: client.visitors(args.since),
+        answers.estimate,
     ),
     "last": Verb(
         "show where members were last seen, and when, also those who are offline",

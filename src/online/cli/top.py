@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def ask(client: Client, view: View, rows: int, before: Rate | None) -> Figures:
-    """Query the server for a frame with up to `rows` rows in each list: six queries, more if its limit is lower.
+    """Query the server for a frame with up to `rows` rows in each list: eight queries, more if its limit is lower.
 
     Raises OnlineError.
     """
@@ -126,6 +126,7 @@ def ask(client: Client, view: View, rows: int, before: Rate | None) -> Figures:
         peak=peak.people,
         peak_age=None if peak.at is None else max(timedelta(0), datetime.now(UTC) - peak.at),
         hour=_last_hour(client),
+        visitors=_visitors(client),
         is_gateway=is_gateway,
         pages=_pages(client, shown_pages.prefix, rows),
         users=_as_many(
@@ -144,6 +145,14 @@ def _last_hour(client: Client) -> list[int]:
     people = {round(row.at.timestamp()) // 60: row.people for row in rows}
     minutes = range(min(people, default=0), max(people, default=-1) + 1)
     return [people.get(minute, 0) for minute in minutes]
+
+
+def _visitors(client: Client) -> int | None:
+    """Query how many different people came today; None if that is not known."""
+    try:
+        return client.visitors()
+    except ServerError:  # it is of an earlier version, or keeps none
+        return None
 
 
 def _pages(client: Client, prefix: str, rows: int) -> list[TopPage]:

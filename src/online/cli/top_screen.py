@@ -193,6 +193,7 @@ class Figures:
     pages: Sequence[TopPage]  #: most people first
     users: Sequence[Session]
     hour: Sequence[int] = ()  #: people of each minute of the last hour; empty if that is not known
+    visitors: int | None = None  #: different people today; None if that is not known
     is_gateway: bool = False  #: which knows no rate, pages and peak of all its partitions
 
 
@@ -259,6 +260,8 @@ def _head(snapshot: Snapshot, view: View) -> Iterator[Text]:
         yield _facts([*rates, ("pages", f"{figures.n_pages:,}"), ("peak", f"{figures.peak:,}{ago}")])
     if any(figures.hour):
         yield _facts([("last hour", line_of(figures.hour)), ("at most", f"{max(figures.hour):,}")])
+    if figures.visitors:
+        yield _facts([("visitors today", f"{figures.visitors:,}")])
 
 
 def line_of(values: Sequence[int]) -> str:

@@ -44,6 +44,7 @@ cdef struct Hit:
 
 cdef struct Tally:
     int64_t accepted
+    int64_t left                                         # accepted: LEAVE, which is no page load
     int64_t late
     int64_t stale
     int64_t skewed

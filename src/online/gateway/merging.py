@@ -209,7 +209,8 @@ def _history(owners: PartitionMap, args: list[bytes], wall_ms: int) -> Question:
                 if at_ms <= was_new_ms:
                     found[place].setdefault(at_ms, [0] * 6)
     steps = known.intersection(*found.values())
-    return [[at_ms, *map(sum, zip(*(rows[at_ms] for rows in found.values()), strict=True))] for at_ms in sorted(steps)]
+    columns = ((at_ms, zip(*(rows[at_ms] for rows in found.values()), strict=True)) for at_ms in sorted(steps))
+    return [[at_ms, *(None if None in each else sum(each) for each in values)] for at_ms, values in columns]
 
 
 def _section(owners: PartitionMap, args: list[bytes], limits: Limits) -> Question:

@@ -7,7 +7,8 @@ A part of the server (serve/parts.py): it has listeners and tasks of its own, an
     hot        who asks the same again and again is answered in C      -> bare, routes
     bare       a stream over a plain socket
     reader     bytes -> requests, by llhttp, with limits               -> messages
-    routes     paths -> answers  -> access, asking, events, metrics, openapi, posting, public, static
+    routes     paths -> answers  -> access, asking, events, metrics, openapi, posting, public, ready, static
+    ready      whether this server should be asked, or another
     access     tokens, sessions of browsers, foreign pages             -> messages
     public     what anonymous clients may read                                 -> messages
     events     channels, as server-sent events                         -> messages

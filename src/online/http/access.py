@@ -5,7 +5,8 @@ Not here: what a token allows (serve/tokens), and what is asked (routes).
 1. Without tokens, everybody who can connect may do everything, as on the other port. A page of another site must not be
    one of them: its name may be made to lead here (DNS rebinding), so Host is then to be a name of this server.
 2. A browser's session is a cookie that no script can read, that no other site can have sent, and that is signed.
-3. Wrong tokens are answered late, and only so many at a time.
+3. A wrong token is answered late, as on the other port, and ends its connection. So who guesses has as many guesses in
+   that time as connections, and takes none from who knows. A right one does not wait.
 """
 
 import hashlib
@@ -21,15 +22,12 @@ import trio
 from online import errors
 from online.core.wire import Connection
 from online.http.messages import Header, Request, Response, problem
+from online.limits import WRONG_TOKEN_DELAY_S
 from online.serve.tokens import Grant
 from online.serve.verb import Shared
 
 COOKIE = b"online_session"
 SESSION_S = 7 * 24 * 3600
-
-#: How long the answer to a wrong token takes, and how many may wait for theirs.
-WRONG_TOKEN_S = 1.0
-MOST_WAITING = 16
 
 #: Methods that change nothing.
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -55,7 +53,6 @@ class Access:
         self._names = {"localhost", *names}
         self._is_own_host = lru_cache(64)(self._names_us)  # nearly all requests name the same host
         self._key = key
-        self._n_waiting = 0
 
     # Where a request comes from
 
@@ -117,16 +114,11 @@ class Access:
         """Look a token up. Returns a Response, late, for a wrong one."""
         grant = self._shared.tokens.find(token)
         if grant is not None:
-            return Visitor(True, grant)  # whatever others send: who guesses is not to lock out who knows
-        if self._n_waiting >= MOST_WAITING:
-            return problem(429, "WRONGPASS", "too many wrong tokens came, wait a second")
+            return Visitor(True, grant)
+        self._shared.connections.reached("wrong_token")
         self._shared.connections.suspected(connection, "a wrong token", now_ms=now_ms)
-        self._n_waiting += 1
-        try:
-            await trio.sleep(WRONG_TOKEN_S)
-        finally:
-            self._n_waiting -= 1
-        return problem(401, "WRONGPASS", str(errors.wrong_token()), [_challenge()])
+        await trio.sleep(WRONG_TOKEN_DELAY_S)
+        return problem(401, "WRONGPASS", str(errors.wrong_token()), [_challenge()], closes=True)
 
     # Sessions of browsers
 

@@ -176,7 +176,9 @@ class Conversations:
         last: bytes | None = None
         try:
             if too_many is not None:
-                last = self._write(problem(503, "FULL", str(too_many), field="max_connections"))
+                most = self._limits.max_connections
+                told = f"max_connections is reached: {most}; this connection is closed"
+                last = self._write(problem(503, "FULL", told, field="max_connections", limit=most))
             else:
                 self._peers.add(peer)
                 with peer.scope:

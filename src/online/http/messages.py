@@ -3,6 +3,7 @@
 Not here: how requests are read (reader), and what is answered (routes).
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -10,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
+from online import errors
 from online.errors import OnlineError
 from online.serve.push import Subscriber
 
@@ -55,13 +57,24 @@ class Response:
     subscriber: Subscriber | None = None  #: the body is only the beginning: what it is told follows, without an end
 
 
+#: A percent sign that stands for nothing.
+_NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2}).{0,2}", re.DOTALL)
+
+
 def parse_form(form: bytes) -> dict[str, list[bytes]]:
-    """Split `a=1&b=%FF` into names and the bytes that they stand for. A plus is a space, as in forms."""
+    """Split `a=1&b=%FF` into names and the bytes that they stand for. A plus is a space, as in forms.
+
+    Raises RangeError for a percent sign without two digits behind it.
+    """
     found: dict[str, list[bytes]] = {}
     for pair in form.split(b"&"):
         if pair:
             name, _, value = pair.partition(b"=")
-            found.setdefault(_unquoted(name).decode(errors="backslashreplace"), []).append(_unquoted(value))
+            shown = _unquoted(name).decode(errors="backslashreplace")
+            wrong = _NO_ESCAPE.search(pair)
+            if wrong is not None:
+                raise errors.bad_escape(shown, wrong[0])
+            found.setdefault(shown, []).append(_unquoted(value))
     return found
 
 
@@ -111,7 +124,7 @@ def problem(
     told = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code, "detail": detail}
     told |= {name: value for name, value in members.items() if value is not None}
     more: list[Header] = [_FRESH, *headers]
-    if status in (429, 503) and not any(name == b"Retry-After" for name, _ in more):
+    if status == 503 and not any(name == b"Retry-After" for name, _ in more):
         more.append((b"Retry-After", b"1"))
     return Response(status, orjson.dumps(told), PROBLEM, more, closes)
 

@@ -257,10 +257,12 @@ def _histogram(name: str, label: str, histogram: Histogram) -> Iterator[str]:
 
 
 def _escaped(name: bytes) -> str:
-    r"""Return a site as the value of a label; bytes that are not UTF-8 as \xff.
+    r"""Return a site as the value of a label: bytes that are not UTF-8 as \xff, a backslash of its own as two.
 
-    >>> print(_escaped(b'a"b\n'))
-    a\"b\n
+    So no two sites have the same. The label then has each backslash doubled once more, as OpenMetrics wants it.
+
+    >>> print(_escaped(b'a"b\n'), _escaped(b"\xff"), _escaped(rb"\xff"))
+    a\"b\n \\xff \\\\xff
     """
-    text = name.decode(errors="backslashreplace")
+    text = name.replace(b"\\", b"\\\\").decode(errors="backslashreplace")
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

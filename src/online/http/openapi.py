@@ -16,6 +16,13 @@ _TEXT: Schema = {
     ],
 }
 
+#: What an error is about, as far as it is known.
+_FACTS: Schema = {
+    "field": {"type": "string", "description": "Which part of the request is wrong."},
+    "limit": {"description": "What it may be."},
+    "value": {"description": "What it is."},
+}
+
 _PROBLEM: Schema = {
     "type": "object",
     "required": ["type", "title", "status", "code", "detail"],
@@ -25,9 +32,7 @@ _PROBLEM: Schema = {
         "status": {"type": "integer"},
         "code": {"type": "string", "description": "The code of the error, as in every dialect."},
         "detail": {"type": "string"},
-        "field": {"type": "string", "description": "Which part of the request is wrong."},
-        "limit": {"description": "What it may be."},
-        "value": {"description": "What it is."},
+        **_FACTS,
     },
     "additionalProperties": False,
 }
@@ -76,7 +81,12 @@ _LEAVE: Schema = {
 
 _FORGET: Schema = record(users={"type": "array", "minItems": 1, "items": TEXT})
 
-_FIRST_ERROR = record(code={"type": "string"}, detail={"type": "string"})
+_FIRST_ERROR: Schema = {
+    "type": "object",
+    "required": ["code", "detail"],
+    "properties": {"code": {"type": "string"}, "detail": {"type": "string"}, **_FACTS},
+    "additionalProperties": False,
+}
 
 #: The answers to posts.
 TAKEN: Schema = record(accepted=COUNT, ignored=COUNT, refused=COUNT, error=or_null(_FIRST_ERROR), at_ms=INTEGER)

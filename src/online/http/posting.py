@@ -19,7 +19,8 @@ from online import errors
 from online.errors import RangeError
 from online.http.bodies import READING, NoList, UnknownField, json_items, msgpack_items, unknown_field
 from online.http.messages import Request, Response, problem
-from online.terms import SEEN_MAX_MS, SEEN_MIN_MS
+from online.limits import Limits
+from online.terms import KINDS, SEEN_MAX_MS, SEEN_MIN_MS
 
 #: The types of a body that are read.
 JSON, MESSAGEPACK = "application/json", ("application/msgpack", "application/vnd.msgpack", "application/x-msgpack")
@@ -80,18 +81,42 @@ class Hits:
                 self._first_wrong = len(self.params), error
             return None
 
-    def reason(self, begin: int, code: str, message: str) -> tuple[str, str]:
-        """Return the code and message of the first error of all, which is that of a part with the hits from `begin` on.
+    def reason(self, begin: int, code: str, message: str, limits: Limits) -> dict[str, object]:
+        """Return the first error of all, which is that of a part with the hits from `begin` on, with its facts.
 
         The hit has its place in the whole batch in it.
         """
         of_part = re.match(r"hit (\d+) of the batch: ", message)
         if of_part is None:
-            return code, message
+            return {"code": code, "detail": message}
         place, why = begin + int(of_part[1]) - 1, message[of_part.end() :]
         if self._first_wrong is not None and self._first_wrong[0] == place:
-            code, why = self._first_wrong[1].code, str(self._first_wrong[1])
-        return code, f"hit {place + 1} of the batch: {why}"
+            error = self._first_wrong[1]
+            code, why = error.code, str(error)
+            facts = {"field": error.field, "limit": error.limit, "value": error.value}
+        else:
+            facts = _facts(why, self.params[place] or [], limits)
+        told = {"code": code, "detail": f"hit {place + 1} of the batch: {why}", **facts}
+        return {name: value for name, value in told.items() if value is not None}
+
+
+def _facts(why: str, hit: Sequence[object], limits: Limits) -> dict[str, object]:
+    """Return the field, limit and value that a message of the verb `hits` begins with, whose reply is text alone."""
+    field = why.partition(" ")[0]
+    given = dict(zip(FIELDS, hit, strict=False)).get(field)
+    text = given if isinstance(given, bytes) else b"" if given is None else str(given).encode()
+    match field:
+        case "user" | "url":
+            return {"field": field, "limit": limits.max_user if field == "user" else limits.max_url, "value": len(text)}
+        case "seen_ms":
+            value = given if isinstance(given, int) else errors.shown(text)
+            return {"field": field, "limit": [SEEN_MIN_MS, SEEN_MAX_MS], "value": value}
+        case "kind":
+            return {"field": field, "limit": list(KINDS), "value": errors.shown(text)}
+        case "max_users" | "max_pages" | "max_memory":
+            reached = re.match(r"\w+ is reached: (\d+);", why)
+            return {"field": field, "limit": int(reached[1]) if reached is not None else None}
+    return {}
 
 
 def _items(request: Request) -> Iterator[list[Any]]:

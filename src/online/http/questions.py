@@ -162,7 +162,7 @@ def _peak(result: list[int], args: list[bytes]) -> dict[str, object]:
 _ROW = ("at_ms", "people", "members", "guests", "bots", "hits", "visitors")
 
 
-def _history(result: list[list[int]], args: list[bytes]) -> dict[str, object]:
+def _history(result: list[list[int | None]], args: list[bytes]) -> dict[str, object]:
     return {"rows": [dict(zip(_ROW, row, strict=True)) for row in result]}
 
 
@@ -221,7 +221,7 @@ ANSWERS: dict[str, tuple[Callable[[Any, list[bytes]], dict[str, object]], dict[s
     "SECTION": (_section, {"people": COUNT, "pages": COUNT}, {"prefix": "/forum/"}),
     "TOP": (_top, {"pages": PAGES}, {"limit": "5"}),
     "PEAK": (_peak, {"people": COUNT, "reached_ms": or_null(INTEGER)}, {}),
-    "HISTORY": (_history, {"rows": rows(**dict.fromkeys(_ROW, INTEGER))}, {}),
+    "HISTORY": (_history, {"rows": rows(**dict.fromkeys(_ROW, INTEGER) | {"visitors": or_null(COUNT)})}, {}),
     "SITES": (_sites, {"sites": rows(site=TEXT, people=COUNT)}, {}),
     "INFO": (_info, {"sections": {"type": "object"}}, {"section": "hits"}),
 }

@@ -3,11 +3,14 @@
 Not here: sockets and time limits (service), and what requests mean (routes).
 
 llhttp refuses what servers read in different ways, and with which requests are smuggled: both Content-Length and
-Transfer-Encoding, either of them twice, lines that end without CR or go on in the next, names of headers with spaces.
+Transfer-Encoding, Content-Length twice, lines that end without CR or go on in the next, names of headers with spaces.
+What it leaves to us: a Transfer-Encoding that is more than `chunked`, and endless extensions of chunks.
 
 1. `receive` never raises. What is wrong becomes a `Refusal`, after the requests before it; nothing after it is read.
-2. What is kept of a request that is not complete has a limit: the target, the head, and the body.
-3. Requests come out the same whichever way their bytes were cut.
+2. What is kept of a request that is not complete has a limit: the target, the head, and the body. So has what comes
+   between the chunks of a body and is not kept.
+3. Requests come out the same whichever way their bytes were cut, but for those whose bodies have between
+   MAX_EXTRA_BYTES and two pieces more beside them.
 """
 
 from collections import deque
@@ -16,6 +19,7 @@ from typing import NamedTuple
 
 import httptools
 
+from online import errors
 from online.http.messages import Request
 
 #: A url of max_url bytes, all percent-encoded, and more than that.
@@ -24,6 +28,17 @@ MAX_TARGET_BYTES = 16 * 1024
 #: All names and values of headers, with the target.
 MAX_HEAD_BYTES = 32 * 1024
 MAX_HEADERS = 100
+
+#: Headers that must not come twice.
+ONCE = (b"host", b"origin", b"authorization", b"content-type", b"transfer-encoding")
+
+#: What a chunked body may have beside its bytes and the lengths of its chunks: extensions, and headers behind it. It is
+#: counted by pieces, and not in the first and last of a body: so it may be two pieces more.
+MAX_EXTRA_BYTES = 8 * 1024
+PIECE_BYTES = 4 * 1024
+
+#: The length of a chunk, with the ends of its line and of its bytes.
+CHUNK_LINE_BYTES = 20
 
 
 class Refusal(NamedTuple):
@@ -65,6 +80,7 @@ class Reader:
         self._open_bytes = 0
         self._body = bytearray()
         self._request: Request | None = None
+        self._extra_bytes = 0
         self.kept_bytes = 0
 
     def receive(self, data: bytes) -> None:
@@ -73,20 +89,33 @@ class Reader:
             return
         was_in_head, n_events = self._in_head, len(self.events)
         try:
-            self._parser.feed_data(data)
+            for begin in range(0, len(data), PIECE_BYTES):
+                if not self._is_done:
+                    self._feed(data[begin : begin + PIECE_BYTES])
         except httptools.HttpParserUpgrade:
             self._stop_after_last()  # no other protocol is spoken; what follows might be one
         except httptools.HttpParserInvalidMethodError:
-            self._refuse(Refusal(501, "the method is none of HTTP", "method"))
+            self._refuse(Refusal(501, "not an HTTP method", "method"))
         except httptools.HttpParserInvalidURLError:
             self._refuse(Refusal(400, "the target has bytes that are to be percent-encoded", "target"))
         except httptools.HttpParserError as error:
-            self._refuse(self._refusal or Refusal(400, f"this is not HTTP/1.1: {_first_line(error)}"))
+            self._refuse(self._refusal or Refusal(400, f"malformed request: {_first_line(error)}"))
         if was_in_head and self._in_head and n_events == len(self.events):
             self._open_bytes += len(data)
             if self._open_bytes > MAX_HEAD_BYTES:
-                self._refuse(_too_long(431, "headers", MAX_HEAD_BYTES))
+                self._refuse(_too_long(431, "headers", MAX_HEAD_BYTES, self._open_bytes))
         self.kept_bytes = len(self._target) + self._head_bytes + self._open_bytes + len(self._body)
+
+    def _feed(self, piece: bytes) -> None:
+        """Parse a piece, and count what is in it beside the bytes of a body that has begun before and goes on."""
+        request, body_bytes = self._request, len(self._body)
+        self._parser.feed_data(piece)
+        if request is None or request is not self._request:
+            return
+        self._extra_bytes += len(piece) - (len(self._body) - body_bytes)
+        if self._extra_bytes > MAX_EXTRA_BYTES:
+            told = f"a chunked body may have {MAX_EXTRA_BYTES} bytes of extensions"
+            self._refuse(Refusal(400, told, "transfer-encoding", MAX_EXTRA_BYTES, self._extra_bytes))
 
     def _refuse(self, refusal: Refusal) -> None:
         self.wants_continue = self.in_message = self._in_head = False
@@ -115,7 +144,7 @@ class Reader:
     def on_url(self, part: bytes) -> None:
         self._target += part
         if len(self._target) > MAX_TARGET_BYTES:
-            self._give_up(_too_long(414, "target", MAX_TARGET_BYTES))
+            self._give_up(_too_long(414, "target", MAX_TARGET_BYTES, len(self._target)))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._n_headers += 1
@@ -123,12 +152,12 @@ class Reader:
         if self._n_headers > MAX_HEADERS:
             self._give_up(Refusal(431, f"more than {MAX_HEADERS} headers", "headers", MAX_HEADERS, self._n_headers))
         if self._head_bytes > MAX_HEAD_BYTES:
-            self._give_up(_too_long(431, "headers", MAX_HEAD_BYTES))
+            self._give_up(_too_long(431, "headers", MAX_HEAD_BYTES, self._head_bytes))
         if self._request is not None:
             return  # a trailer, which nobody needs
         name, value = name.lower(), value.strip(b" \t")
         if name in self._headers:
-            if name in (b"host", b"origin", b"authorization", b"content-type"):
+            if name in ONCE:
                 self._give_up(Refusal(400, f"the header {name.decode()} came twice", name.decode()))
             value = self._headers[name] + (b"; " if name == b"cookie" else b", ") + value
         self._headers[name] = value
@@ -142,6 +171,10 @@ class Reader:
             self._give_up(Refusal(400, "HTTP/1.0 has no Transfer-Encoding", "transfer-encoding"))
         if version == "1.1" and b"host" not in self._headers:
             self._give_up(Refusal(400, "HTTP/1.1 needs the header Host", "host"))
+        coding = self._headers.get(b"transfer-encoding", b"chunked")
+        if coding.lower() != b"chunked":
+            told = f"Transfer-Encoding takes chunked alone, not {errors.quote(coding)}"
+            self._give_up(Refusal(501, told, "transfer-encoding"))
         method = self._parser.get_method().decode()
         request = Request(method, self._origin_form(method), self._headers)
         request.keep_alive = self._parser.should_keep_alive()
@@ -168,6 +201,9 @@ class Reader:
             self._give_up(Refusal(400, "the target begins with a slash", "target"))
         return target
 
+    def on_chunk_header(self) -> None:
+        self._extra_bytes -= CHUNK_LINE_BYTES
+
     def on_body(self, part: bytes) -> None:
         self.wants_continue = False
         self._body += part
@@ -184,9 +220,11 @@ class Reader:
         self._begin()
 
 
-def _too_long(status: int, what: str, limit: int) -> Refusal:
-    return Refusal(status, f"the {what} of a request may have {limit} bytes", what, limit)
+def _too_long(status: int, what: str, limit: int, value: int) -> Refusal:
+    return Refusal(status, f"the {what} of a request may have {limit} bytes", what, limit, value)
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:100] if str(error) else "no more is known"
+    """Return what llhttp says, as the end of a sentence."""
+    said = str(error).splitlines()[0][:100] if str(error) else "no more is known"
+    return said if "-" in said.split(" ")[0] else said[:1].lower() + said[1:]

@@ -24,6 +24,7 @@ from online.http.access import NOBODY, Access, Visitor, token_wanted
 from online.http.messages import JSON, Header, Request, Response, json_response, parse_form, problem, problem_of
 from online.http.public import Public, readable
 from online.http.questions import Question, questions, text
+from online.http.ready import Readiness
 from online.serve.connections import Peer
 from online.serve.meter import Histogram
 from online.serve.slices import in_turns
@@ -66,7 +67,7 @@ class Routes:
         self._shared = shared
         self._public = public or Public(None, ())
         self._access = access
-        self._is_stopping = is_stopping
+        self._readiness = Readiness(shared, is_stopping)
         self._times = metrics.Times(Histogram)
         self.settle: Callable[[metrics.Times], None] = lambda times: None  #: adds the times of answers made elsewhere
         self._files = static.load()
@@ -138,11 +139,13 @@ class Routes:
         method = exchange.request.method
         handler = methods.get("GET" if method == "HEAD" else method)
         if handler is None:
-            allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"])
-            allow: Header = (b"Allow", allowed.encode())
+            names = [*methods, *(["HEAD"] if "GET" in methods else [])]
+            allowed = f"{', '.join(names)} or OPTIONS"
+            allow: Header = (b"Allow", ", ".join([*names, "OPTIONS"]).encode())
             if method == "OPTIONS":
                 return Response(204, headers=(allow,))
-            return problem(405, "ERR", f"{method} is not allowed here, {allowed} are", [allow], field="method")
+            told = f"{method} is not allowed here; use {allowed}"
+            return problem(405, "ERR", told, [allow], field="method")
         try:
             return await handler(exchange)
         except OnlineError as error:
@@ -204,17 +207,19 @@ class Routes:
         hits = posting.Hits()
         for _ in hits.read(exchange.request):
             await trio.lowlevel.checkpoint()
-        counts, first_error = [0, 0, 0], None
+        counts = [0, 0, 0]
+        first_error: dict[str, object] | None = None
         for begin in range(0, max(1, len(hits.params)), HITS_A_TURN):
             result = await self._post(exchange, "hits", hits.params[begin : begin + HITS_A_TURN])
             assert isinstance(result, list)
             counts = [sum(each) for each in zip(counts, result, strict=False)]
             if first_error is None and result[3] is not None:
-                first_error = hits.reason(begin, *result[3])
+                code, message = result[3]
+                first_error = hits.reason(begin, code, message, self._shared.limits)
             await trio.lowlevel.checkpoint()
         return json_response({
             **dict(zip(("accepted", "ignored", "refused"), counts, strict=True)),
-            "error": None if first_error is None else dict(zip(("code", "detail"), first_error, strict=True)),
+            "error": first_error,
             "at_ms": self._shared.service.wall_of(exchange.now_ms),
         })  # fmt: skip
 
@@ -241,8 +246,7 @@ class Routes:
         return Response(200, b"ok\n", b"text/plain")
 
     async def _readyz(self, exchange: Exchange) -> Response:
-        why = self._shared.service.loading or ("the server stops" if self._is_stopping() else None)
-        why = why or self._shared.unready()
+        why = self._readiness.why_not(exchange.now_ms)
         return problem(503, "LOADING", why) if why else Response(200, b"ready\n", b"text/plain")
 
     async def _metrics(self, exchange: Exchange) -> Response:
@@ -289,6 +293,7 @@ class Routes:
         visitor = await self._access.try_token(exchange.connection, token, exchange.now_ms)
         if isinstance(visitor, Response):
             page = static.respond(self._files[static.LOGIN_AGAIN], exchange.request, visitor.status)
+            page.closes = visitor.closes
             return page
         session = self._access.cookie(exchange.request, visitor.grant, exchange.now_ms, is_tls=exchange.is_tls)
         return Response(_SEE_OTHER, headers=((b"Location", b"./"), session, (b"Cache-Control", b"no-store")))

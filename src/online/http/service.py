@@ -83,6 +83,12 @@ class Http(Part):
                     "--token-file sets one",
                     self.config.public,
                 )
+            if self.config.http_origins and self.config.public is None:
+                logger.warning(
+                    "http_origins = %s has no effect: pages of other sites may read what is public, and nothing is; "
+                    "--public count or --public page opens something",
+                    ", ".join(self.config.http_origins),
+                )
             self.addresses = tuple(address for address, _ in opened)
             self._listeners = [listener for _, listener in opened]
             key = guest_key(None if self.config.state is None else key_beside(self.config.state))

@@ -17,8 +17,10 @@ Invariants:
 2. What one call writes is in the file as a whole, or not at all.
 3. What is deleted is overwritten (`secure_delete`), and `forgotten` empties the log of the file.
 4. Nobody of `forgotten` is in `last` as of a time before that.
-5. A sketch that is damaged is as none: visitors are those of the rows then, and the next one takes its place.
-6. Rows are deleted in whole hours. So a row that is there has all of its minutes in the finer rows, or none.
+5. Visitors that cannot be told are None, and no wrong number. A sketch that is damaged tells none, until the next takes
+   its place.
+6. Rows are deleted in whole hours, sketches of hours in whole days. So a row that is there has all of its minutes in
+   the finer rows, or none, and so has a day its hours.
 7. Whatever the file holds, a call raises sqlite3.Error and nothing else. SQLite keeps text where a number should be,
    and Python cannot even word some errors of a damaged file.
 8. A file that has lost its head is never opened to be written: SQLite would take it for a new one, and delete its log.
@@ -48,8 +50,9 @@ HOUR, DAY = 60, 1_440
 #: How long rows of a minute and of ten minutes are kept; those of an hour as long as anything.
 FINE_DAYS = {1: 8, 10: 60}
 
-#: How long the sketches of hours are kept. Then those of days are left.
-SKETCH_DAYS = 8
+#: How long the sketches of hours are kept. Then those of days are left. One has 460 bytes with 100 visitors, 2.2 KB
+#: with 1,000, and 7.5 KB with 50,000 or more: 16 MB a site at most, as pages of SQLite.
+SKETCH_DAYS = 60
 
 #: The most rows of one answer.
 MOST_ROWS = 2_000
@@ -110,7 +113,7 @@ class Forgotten(NamedTuple):
 
 
 #: at_ms, people, members, guests, bots, hits, visitors
-Row = tuple[int, int, int, int, int, int, int]
+Row = tuple[int, int, int, int, int, int, int | None]
 
 
 P = ParamSpec("P")
@@ -260,7 +263,10 @@ class History:
 
     @_call
     def add(self, minutes: Iterable[tuple[bytes, Minute]], sketches: Iterable[tuple[bytes, int, bytes]] = ()) -> None:
-        """Add minutes of sites, and sketches of hours as `(site, minute, registers)`. 10 us for each."""
+        """Add minutes of sites, and sketches of hours as `(site, minute, registers)`.
+
+        In a file about 75 us for each minute without a sketch (bench/keep/test_history.py).
+        """
         with self._whole():
             for site, minute in minutes:
                 self._db.executemany(_ADD_ROW, _levels(self._new_id(site), minute))
@@ -293,13 +299,14 @@ class History:
     def rows(self, site: bytes, from_ms: int, to_ms: int, step_ms: int) -> list[Row]:
         """Return the history from `from_ms` to `to_ms`, in steps of whole minutes that begin at `from_ms`.
 
-        A step in which the server was away is absent. Visitors of an hour, and of whole hours while there are sketches,
-        are estimates. Other steps have the most visitors of a row. O(rows read).
+        A step in which the server was away is absent. Visitors are those of a row, or of sketches if steps are of
+        several whole hours; None where these were deleted, and for other steps. O(rows and sketches read).
         """
         first, end, step = from_ms // MINUTE_MS, -(-to_ms // MINUTE_MS), step_ms // MINUTE_MS
         number = self._id(site)
         steps: dict[int, list[int]] = {}
-        for level, begin, until in self._spans(number, first, end, step):
+        spans = list(self._spans(number, first, end, step))
+        for level, begin, until in spans:
             found = self._db.execute(
                 "SELECT max(at - ?, 0) / ? AS nth, max(people), max(members), max(guests), max(bots), sum(hits), "
                 "max(visitors) FROM rows WHERE site = ? AND level = ? AND at >= ? AND at < ? GROUP BY nth",
@@ -308,9 +315,22 @@ class History:
             for nth, *values in found:
                 sums = steps.setdefault(nth, [0] * 6)
                 steps[nth] = [*map(max, sums[:4], values[:4]), sums[4] + values[4], max(sums[5], values[5])]
-        if step > HOUR:
-            self._estimate(number, first, step, steps)
-        return [((first + nth * step) * MINUTE_MS, *map(int, steps[nth])) for nth in sorted(steps)]  # type: ignore[misc]
+        visitors: dict[int, int | None] = {nth: int(sums[5]) for nth, sums in steps.items()}
+        if step > HOUR and step % HOUR == 0 and first % HOUR == 0:
+            sketches = _Sketches(self._db, number, first, end)
+            for nth, least in visitors.items():
+                begin = first + nth * step
+                estimated = sketches.visitors(begin, min(begin + step, end))
+                visitors[nth] = None if estimated is None else max(estimated, least or 0)
+        else:
+            for level, begin, until in spans:
+                if level < step:  # several rows: who came in more than one?
+                    inside = range((max(begin, first) - first) // step, -(-(until - first) // step))
+                    visitors |= dict.fromkeys(visitors.keys() & inside)
+        return [
+            ((first + nth * step) * MINUTE_MS, *map(int, steps[nth][:5]), visitors[nth])  # type: ignore[misc]
+            for nth in sorted(steps)
+        ]
 
     def _spans(self, site: int, first: int, end: int, step: int) -> Iterator[tuple[int, int, int]]:
         """Yield `(level, begin, end)`: the coarsest rows that will do, and coarser ones where those were deleted."""
@@ -330,21 +350,6 @@ class History:
             if kept is not None and begin < until:
                 yield level, begin - begin % level, until
                 until = begin
-
-    def _estimate(self, site: int, first: int, step: int, steps: dict[int, list[int]]) -> None:
-        """Let steps of several hours have the visitors of their sketches, as far as there are any."""
-        level = DAY if step % DAY == 0 and first % DAY == 0 else HOUR
-        sketches: dict[int, bytes] = {}
-        for at, packed in self._db.execute(
-            "SELECT at, registers FROM sketches WHERE site = ? AND level = ? AND at >= ? AND at < ?",
-            (site, level, first, first + (max(steps, default=0) + 1) * step),
-        ):
-            nth, registers = (at - first) // step, _unpacked(packed)
-            if registers is not None:
-                sketches[nth] = merged(sketches[nth], registers) if nth in sketches else registers
-        for nth, registers in sketches.items():
-            if nth in steps:
-                steps[nth][5] = max(steps[nth][5], estimate(registers))
 
     @_call
     def peak(self, site: bytes, since_ms: int) -> tuple[int, int]:
@@ -373,9 +378,8 @@ class History:
                         (site, level, now - int(kept * DAY)),
                     )
             for level, kept in ((HOUR, min(SKETCH_DAYS, days)), (DAY, max(days, 1))):
-                self._db.execute(
-                    "DELETE FROM sketches WHERE level = ? AND at < ?", (level, now - int(kept * DAY) - level)
-                )
+                before = now - int(kept * DAY)
+                self._db.execute("DELETE FROM sketches WHERE level = ? AND at < ?", (level, before - before % DAY))
             self._db.execute("DELETE FROM last WHERE seen_ms < ?", (now_ms - int(last_days * DAY) * MINUTE_MS,))
 
     # Where members were last seen
@@ -450,6 +454,50 @@ class History:
     def _look_who_is_forgotten(self) -> None:
         found = self._db.execute("SELECT site, user, max(at_ms) FROM forgotten GROUP BY site, user")
         self._forgotten = {(site, user): at_ms for site, user, at_ms in found}
+
+
+class _Sketches:
+    """The sketches of a site in some time: of days, and of the hours of those days that still have them."""
+
+    def __init__(self, db: sqlite3.Connection, site: int, first: int, end: int) -> None:
+        self._db, self._site = db, site
+        begin = first - first % DAY
+        self._known = {
+            level: {at for (at,) in db.execute(
+                "SELECT at FROM sketches WHERE site = ? AND level = ? AND at >= ? AND at < ?",
+                (site, level, begin, -(-end // DAY) * DAY),
+            )}
+            for level in (HOUR, DAY)
+        }  # fmt: skip
+        self._days_of_hours = {at - at % DAY for at in self._known[HOUR]}
+
+    def visitors(self, begin: int, end: int) -> int | None:
+        """Estimate who came in whole hours; None if that cannot be told. O(hours)."""
+        registers = bytes(SKETCH_BYTES)
+        for level, at in self._parts(begin, end):
+            if level == HOUR and at - at % DAY not in self._days_of_hours and at - at % DAY in self._known[DAY]:
+                return None
+            if at in self._known[level]:
+                part = self._registers(level, at)
+                if part is None:
+                    return None
+                registers = merged(registers, part)
+        return estimate(registers)
+
+    @staticmethod
+    def _parts(begin: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield `(level, at)`: days, and hours where a day is not whole."""
+        at = begin
+        while at < end:
+            level = DAY if at % DAY == 0 and at + DAY <= end else HOUR
+            yield level, at
+            at += level
+
+    def _registers(self, level: int, at: int) -> bytes | None:
+        found = self._db.execute(
+            "SELECT registers FROM sketches WHERE (site, level, at) = (?, ?, ?)", (self._site, level, at)
+        ).fetchone()
+        return found and _unpacked(found[0])
 
 
 def _unpacked(packed: bytes) -> bytes | None:

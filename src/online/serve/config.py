@@ -102,7 +102,7 @@ class Config:
         if self.partition and self.bus is None:
             raise TogetherError("partition", "needs a bus, too")
         if self.last_seen and self.state is None:
-            raise TogetherError("last_seen", "needs a state directory, too")
+            raise TogetherError("last_seen", "also needs --state DIR")
         if self.tls_cert and not self.tls_key:
             raise TogetherError("tls_cert", "needs a tls_key, too")
         if self.tls_key and not self.tls_cert:

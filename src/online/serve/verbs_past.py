@@ -8,12 +8,12 @@ from itertools import zip_longest
 
 from online import errors
 from online.core.wire import Connection
-from online.errors import CommandError, RangeError
-from online.keep.history import DAY, LEVELS, MINUTE_MS, MOST_ROWS, fitting_step_ms
+from online.errors import CommandError
+from online.keep.history import DAY, MINUTE_MS, MOST_ROWS, fitting_step_ms
 from online.serve.given import number
 from online.serve.tokens import ADMIN
 from online.serve.verb import Remembering, Shared, verb
-from online.terms import MEMBER, SEEN_MAX_MS
+from online.terms import MEMBER, SEEN_MAX_MS, SEEN_MIN_MS
 
 DAY_S = 86_400
 
@@ -23,7 +23,7 @@ STEP_MAX_S = 366 * DAY_S
 
 @verb("PEAK")
 def peak(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
-    since_ms = number("since_ms", args, 0, low=0, high=SEEN_MAX_MS, default=0)
+    since_ms = _time("since_ms", args, 0, default=0)
     if since_ms:
         return _past(shared).peak(connection.site, since_ms)
     people, at_ms = connection.index.peak() if connection.index is not None else (0, 0)
@@ -32,19 +32,26 @@ def peak(shared: Shared, connection: Connection, args: list[bytes], now_ms: int)
 
 @verb("HISTORY")
 def history(shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> object:
-    wall_ms = shared.service.wall_of(now_ms)
-    to_ms = number("to_ms", args, 1, low=0, high=SEEN_MAX_MS, default=wall_ms)
+    to_ms = _time("to_ms", args, 1, default=shared.service.wall_of(now_ms))
+    from_ms = _time("from_ms", args, 0, default=max(0, to_ms - DAY * MINUTE_MS))
     step_s = number("step_s", args, 2, low=60, high=STEP_MAX_S, default=0)
-    from_ms = number("from_ms", args, 0, low=0, high=SEEN_MAX_MS, default=max(0, to_ms - DAY * MINUTE_MS))
     if step_s % 60:
-        raise RangeError(f"step_s takes whole minutes, such as 60, 600 or 3600, not {step_s}")
+        raise errors.partial_minute(step_s)
+    if len(args) > 1 and args[0] and args[1] and from_ms > to_ms:
+        raise errors.wrong_way(from_ms, to_ms)
     step_ms = step_s * 1000 or fitting_step_ms(to_ms - from_ms)
     if (to_ms - from_ms) // step_ms > MOST_ROWS:
-        n = (to_ms - from_ms) // step_ms
-        raise RangeError(f"{n} rows in one answer, the most is {MOST_ROWS}; take longer steps")
-    level_ms = max(level for level in LEVELS if step_ms // MINUTE_MS % level == 0) * MINUTE_MS
-    begin_ms = from_ms - from_ms % (MINUTE_MS if args and args[0] else level_ms)
+        raise errors.too_many_rows((to_ms - from_ms) // step_ms, MOST_ROWS)
+    begin_ms = from_ms - from_ms % (MINUTE_MS if args and args[0] else step_ms)
     return _past(shared).rows(connection.site, begin_ms, to_ms, step_ms)
+
+
+def _time(what: str, args: list[bytes], place: int, *, default: int) -> int:
+    """Read a wall time; 0 is the beginning. Raises RangeError, for one in seconds too."""
+    at_ms = number(what, args, place, low=-(2**63), high=2**63 - 1, default=default)
+    if at_ms and not SEEN_MIN_MS <= at_ms <= SEEN_MAX_MS and at_ms != default:
+        raise errors.bad_time(what, at_ms)
+    return at_ms
 
 
 @verb("LAST")

@@ -9,6 +9,7 @@
     {{ viewer|seen_ago }}                       "just now", "5 minutes ago"
     {% include "online/who.html" %}             all of that for this page
     {% online_peak as peak %}                   the most people ever online: `.people` and `.at`; nothing if not known
+    {% online_visitors_today %}                 different people since midnight, "-" when it is not known
     {% online_last_seen user %}                 "just now", "2 hours ago"; nothing when it is not known
 
 A user has `.user`, `.kind`, `.seen_at` and `.age`. Nothing is known of an empty url, such as a variable that is not
@@ -25,6 +26,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.http import HttpRequest
 from django.template import Context
 from django.template.exceptions import TemplateSyntaxError
+from django.utils import timezone
 from django.utils.timesince import timesince
 
 from online_client.django.settings import page_url, page_views, presence
@@ -111,6 +113,14 @@ def _request(context: Context) -> HttpRequest | None:
 def online_peak() -> Peak | str:
     """Tell the most people ever online at once, `.people`, and when, `.at`; "" when it is not known."""
     return presence().peak() or ""
+
+
+@register.simple_tag
+def online_visitors_today() -> int | str:
+    """Estimate how many different people came since midnight, in the current time zone; "-" when it is not known."""
+    now = timezone.localtime() if settings.USE_TZ else timezone.now().astimezone()
+    visitors = presence().visitors(now.replace(hour=0, minute=0, second=0, microsecond=0))
+    return UNKNOWN if visitors is None else visitors
 
 
 @register.simple_tag
