@@ -1,12 +1,13 @@
 """The past of a server: history, peaks, visitors, who was last seen where, and who is forgotten."""
 
+import contextlib
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import zlib
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -231,7 +232,8 @@ def test_who_is_forgotten_does_not_come_back_as_of_before(history):
     history.add_last(b"a", [(b"ada", b"/1", 10), (b"theo", b"/1", 10)])
     known, number = history.forget(b"a", [b"ada", b"kim"], 20)
     assert known == [True, False]
-    assert history.forgotten() == ([Forgotten(b"a", b"ada", 20, False), Forgotten(b"a", b"kim", 20, False)], number)
+    listed = [Forgotten(b"a", b"ada", 20, False, number - 1), Forgotten(b"a", b"kim", 20, False, number)]
+    assert history.forgotten() == (listed, number)
     history.add_last(b"a", [(b"ada", b"/2", 20), (b"theo", b"/2", 20)])
     assert history.last(b"a", [b"ada", b"theo"]) == [None, (b"/2", 20)]
     history.add_last(b"a", [(b"ada", b"/3", 21)])
@@ -242,11 +244,11 @@ def test_what_was_forgotten_during_a_purge_waits_for_the_next(history):
     _, first = history.forget(b"a", [b"ada"], 20)
     _, second = history.forget(b"a", [b"kim"], 30)
     history.purged(first, 10**13)
-    assert history.forgotten() == ([Forgotten(b"a", b"kim", 30, False)], second)
+    assert history.forgotten() == ([Forgotten(b"a", b"kim", 30, False, second)], second)
     history.purged(second, 30)  # something else may bring kim back
-    assert history.forgotten() == ([Forgotten(b"a", b"kim", 30, False)], second)
+    assert history.forgotten() == ([Forgotten(b"a", b"kim", 30, False, second)], second)
     history.settle(second)
-    assert history.forgotten() == ([Forgotten(b"a", b"kim", 30, True)], second)
+    assert history.forgotten() == ([Forgotten(b"a", b"kim", 30, True, second)], second)
     history.purged(second, 31)
     assert history.forgotten() == ([], 0)
 
@@ -379,7 +381,7 @@ def test_who_is_forgotten_leaves_no_trace_in_any_file(tmp_path, is_online):
 ENDS = pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL], ids=["term", "kill"])
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(state, *arguments):
     with (
         server_process("--state", str(state), *arguments) as server,
@@ -408,6 +410,26 @@ def test_who_is_forgotten_as_the_server_ends_leaves_no_trace_after_the_next_star
         assert client.info()["Hits"]["users"] == "1"
         until(lambda: not grep(state, b"unforg"))
         assert client.forget("unforgettable", "unforgotten") == 0
+        server.end()
+
+
+def test_a_crash_between_a_snapshot_and_the_note_of_it_forgets_nobody_who_came_later(tmp_path):
+    state, asked_ms = tmp_path / "state", round(time.time() * 1000)
+
+    def listed():
+        with contextlib.closing(sqlite3.connect(state / "history")) as db:
+            return db.execute("SELECT count(*) FROM forgotten").fetchone()[0]
+
+    with serving(state) as (server, client):
+        client.forget("ada")
+        client.hit("ada", "/after", seen_ms=asked_ms - 5_000)
+        until(lambda: snapshots(state) and not listed())
+        server.end(signal.SIGKILL)
+    with contextlib.closing(sqlite3.connect(state / "history")) as db, db:
+        (site,) = db.execute("SELECT id FROM sites WHERE name = ?", (b"default",)).fetchone()
+        db.execute("INSERT INTO forgotten VALUES (1, ?, ?, ?)", (site, b"ada", asked_ms))
+    with serving(state) as (server, client):
+        assert client.seen("ada")[0].url == "/after"
         server.end()
 
 
@@ -628,7 +650,7 @@ class Purging:
     def __init__(self):
         self.n, self.report = 0, Report()
 
-    def purge(self, taken, done):
+    def purge(self, number, taken, done):
         self.n += 1
         done()
 

@@ -110,6 +110,7 @@ class Forgotten(NamedTuple):
     user: bytes
     at_ms: int  #: when that was asked; wall time
     is_settled: bool  #: what is read of the user at a start came later, and the others on a bus were told
+    number: int  #: see `purged`
 
 
 #: at_ms, people, members, guests, bots, hits, visitors
@@ -430,7 +431,7 @@ class History:
             "SELECT name, user, CAST(at_ms AS INT), (nth, at_ms) IN settled, nth FROM forgotten JOIN sites "
             "ON site = id WHERE typeof(name) = 'blob' AND typeof(user) = 'blob' ORDER BY nth"
         ).fetchall()
-        listed = [Forgotten(site, user, at_ms, bool(settled)) for site, user, at_ms, settled, _ in found]
+        listed = [Forgotten(site, user, at_ms, bool(settled), nth) for site, user, at_ms, settled, nth in found]
         return listed, found[-1][4] if found else 0
 
     @_call

@@ -83,6 +83,7 @@ class Report:
     last_ms: int = 0
     noted: bytes = b""  #: what others noted last (Journal.note)
     forgotten: dict[tuple[bytes, bytes], int] = field(default_factory=dict)  #: site and user: when, as the journal says
+    forgotten_before: tuple[int, int] = (0, 0)  #: the snapshot: number of the last of them, and when it began
     taken_over: state.Loaded | None = None  #: a state file of an earlier version
     sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)  #: bytes and records of each file that was read
 
@@ -155,9 +156,11 @@ class Recovery:
             self._ended_users = int(numbers[0])
         elif word == b"synced" and len(numbers) == 2 and all(map(bytes.isdigit, numbers)):
             self._synced[int(numbers[0])] = int(numbers[1])
+        elif word == b"forgotten" and len(numbers) == 2 and all(map(bytes.isdigit, numbers)):
+            self.report.forgotten_before = int(numbers[0]), int(numbers[1])
         elif (told := forgotten.told_by(text)) is not None:
             self._forget(*told)
-        elif word not in (b"end", b"synced"):
+        elif word not in (b"end", b"synced", b"forgotten"):
             self.report.noted = text
 
     def _forget(self, name: bytes, user: bytes, at_ms: int) -> None:
@@ -197,6 +200,7 @@ class Recovery:
     def _read_snapshot(self, kept: Kept) -> Generator[None, None, bool]:
         """Read a snapshot; return whether it is complete."""
         self._ended_users = -1
+        self.report.forgotten_before = (0, 0)
         end = yield from self._read(kept)
         if end == self._size(kept) and self._ended_users >= 0 and not self._failure:
             head = self._heads[kept]

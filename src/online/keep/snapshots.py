@@ -5,7 +5,9 @@ its user's newest hit, and applying a hit twice changes nothing. A session that 
 taken is in it. One that somebody writes to has that hit, or leave, in the journal, which is applied after the snapshot,
 in order, and so has the last word; whichever state the snapshot holds is that user's at some moment since, and no newer
 than the journal's end. Times do not stand in the way: a hit that is older than its session is ignored again.
-Totals are noted when the snapshot begins, so that hits of the journal since then are counted once.
+Totals are noted when the snapshot begins, so that hits of the journal since then are counted once. So is up to which
+number of the history's list users were forgotten before: the journal that told of them is not needed any more, and what
+the snapshot has of them came later.
 
 Not its job: when one is taken (serve/keeper.py), and reading (recovery).
 """
@@ -27,8 +29,11 @@ _ECHO = b"\x93\x02\xa4ECHO\x91"
 
 def end_frame(users: int) -> bytes:
     """Return the last frame of a complete snapshot."""
-    text = b"end %d" % users
-    return _ECHO + bytes([0xA0 | len(text)]) + text
+    return _echo(b"end %d" % users)
+
+
+def _echo(text: bytes) -> bytes:
+    return _ECHO + (bytes([0xA0 | len(text)]) if len(text) < 32 else bytes([0xD9, len(text)])) + text
 
 
 def is_end(frames: bytes) -> bool:
@@ -39,13 +44,17 @@ def is_end(frames: bytes) -> bool:
 class Snapshot:
     """A snapshot that is being taken."""
 
-    def __init__(self, folder: Folder, sites: Sites, head: Head) -> None:
-        """Begin one: the segment of the same number begins now. O(sites). Raises OSError."""
+    def __init__(self, folder: Folder, sites: Sites, head: Head, *, forgotten: int = 0) -> None:
+        """Begin one: the segment of the same number begins now. O(sites). Raises OSError.
+
+        Users were forgotten up to the number `forgotten`.
+        """
         self.is_written = False  #: all pieces
         self.users = 0
         self.n_bytes = 0
         self._folder = folder
         self._head = head
+        self._forgotten = forgotten
         self._path = folder.path / f"snapshot-{head.number:012}"
         self._new = folder.path / f".{self._path.name}.new"
         self._sites = [(name, index, totals(index, head.step_ms)) for name, index in sites.items()]
@@ -60,6 +69,8 @@ class Snapshot:
                 yield
             self._write_record(site(name) + noted)
             self.users += index.statistics().users
+        if self._forgotten:
+            self._write_record(_echo(b"forgotten %d %d" % (self._forgotten, self._head.created_ms)))
         self._write_record(end_frame(self.users))
         self.is_written = True
         yield

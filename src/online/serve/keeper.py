@@ -67,7 +67,7 @@ PIECES_A_SYNC = 256
 HEAL_S = 5.0
 
 #: Who wants to know that a snapshot is complete, and then that all files before it are deleted.
-Purge = tuple[Callable[[], Awaitable[None]], Callable[[], None]]
+Purge = tuple[int, Callable[[], Awaitable[None]], Callable[[], None]]
 
 #: What a disk may get over, or be helped with: it is full or broken, not forbidden.
 _PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -377,12 +377,13 @@ class Keeper(Part):
 
     # Snapshots
 
-    def purge(self, taken: Callable[[], Awaitable[None]], done: Callable[[], None]) -> None:
+    def purge(self, number: int, taken: Callable[[], Awaitable[None]], done: Callable[[], None]) -> None:
         """Take a snapshot soon and delete all files before it, damaged ones too.
 
-        `taken` is awaited when the snapshot is complete and nothing was deleted yet; `done` is told in the end.
+        `number`: users were forgotten up to that of the history's list. `taken` is awaited when the snapshot is
+        complete and nothing was deleted yet; `done` is told in the end.
         """
-        self._purges.append((taken, done))
+        self._purges.append((number, taken, done))
         self._is_snapshot_wanted = True
 
     @property
@@ -405,7 +406,8 @@ class Keeper(Part):
         snapshot = None
         self.is_snapshotting = True
         try:
-            snapshot = Snapshot(self.folder, self._sites, head)
+            number = max((number for number, _, _ in purges), default=0)
+            snapshot = Snapshot(self.folder, self._sites, head, forgotten=number)
             pieces = snapshot.pieces()
             while not snapshot.is_written:
                 await self._slices.finish("snapshot", islice(pieces, PIECES_A_SYNC))
@@ -424,7 +426,7 @@ class Keeper(Part):
         if errors == self.errors:
             self._is_snapshot_wanted = bool(self._purges)
             self._healed()
-        for taken, _ in purges:
+        for _, taken, _ in purges:
             await taken()
         try:
             await self.in_thread(partial(self.folder.purge, head.number) if purges else self.folder.prune)
@@ -432,7 +434,7 @@ class Keeper(Part):
             self._later(error, "files that a snapshot has replaced cannot be deleted")
             self._purge_later(purges)
         else:
-            for _, done in purges:
+            for _, _, done in purges:
                 done()
 
     def _purge_later(self, purges: list[Purge]) -> None:

@@ -67,7 +67,7 @@ class Purging(Protocol):
 
     report: Report  #: of the start
 
-    def purge(self, taken: Callable[[], Awaitable[None]], done: Callable[[], None]) -> None: ...
+    def purge(self, number: int, taken: Callable[[], Awaitable[None]], done: Callable[[], None]) -> None: ...
 
 
 class PastKeeper(Part):
@@ -455,12 +455,15 @@ class PastKeeper(Part):
     async def _forget_again(self) -> None:
         """Finish, at the start, what the server before could not."""
         listed, number = await self._forgotten()
-        noted = self._purging.report.forgotten if self._purging is not None else {}
-        unsettled = [each for each in listed if not each.is_settled]
-        for site, user, at_ms, _ in unsettled:
-            if noted.get((site, user), -1) < at_ms:
-                self._erase(site, user, at_ms, until_ms=at_ms)
-            self.share(site, [user], at_ms)  # a crash may have kept the others from being told
+        report = self._purging.report if self._purging is not None else Report()
+        noted, (number_before, before_ms) = report.forgotten, report.forgotten_before
+        for each in listed:
+            if each.is_settled:
+                continue
+            is_erased = each.number <= number_before and each.at_ms <= before_ms  # numbers are given again
+            if not is_erased and noted.get((each.site, each.user), -1) < each.at_ms:
+                self._erase(each.site, each.user, each.at_ms, until_ms=each.at_ms)
+            self.share(each.site, [each.user], each.at_ms)  # a crash may have kept the others from being told
         if listed or noted:
             self._purge(number)
 
@@ -489,7 +492,7 @@ class PastKeeper(Part):
         if self._purging is None:
             purged()
         else:
-            self._purging.purge(partial(self._settle, number), purged)
+            self._purging.purge(number, partial(self._settle, number), purged)
 
     async def _settle(self, number: int) -> None:
         """Take note, before files are deleted, that the order of hits and FORGET is kept by what is left."""
