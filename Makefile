@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 extra = $(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 	print(*project['optional-dependencies']['$(1)'])" | xargs $(PIP) install
 
-.PHONY: help run test check docs reference man dist check-hard sanitize fuzz coverage ab instructions bench bench-quick clean
+.PHONY: help run test check docs reference man dist audit check-hard sanitize fuzz coverage ab instructions bench bench-quick clean
 
 help:
 	@echo "make run    a server on 127.0.0.1:8989 with a simulated site and its dashboard; PORT=... for another port"
@@ -25,10 +25,11 @@ help:
 	@echo "make reference  docs/reference anew, from the tables of the code"
 	@echo "make man    manual pages in build/man, from the options of the commands"
 	@echo "make dist   source archives and wheels of both distributions, as they are published, in dist"
+	@echo "make audit  whether a fault is known in a package that is installed with the server; needs the package index"
 	@echo "make check-hard  everything below at length, 10,000 seeds of the simulation and 1,000 kills; takes hours"
 	@echo "make sanitize  the tests of what is compiled, over a core built with ASan and UBSan; TESTS=... for others"
 	@echo "make fuzz   each fuzzer for a minute; SECONDS=... for longer, TARGET=... for one; needs clang-14"
-	@echo "make coverage  which lines of the compiled core its tests reach"
+	@echo "make coverage  which lines and branches of the compiled core its tests reach, in about 20 minutes"
 	@echo "make ab     the hot paths, the working tree against HEAD, in half a minute; AB=COMMIT chooses another"
 	@echo "make instructions  what each hot path takes, counted by valgrind (Debian package), in half a minute"
 	@echo "make bench  the benchmarks, reported in bench/results; BENCH=... is handed to pytest, then in .benchmarks"
@@ -100,6 +101,9 @@ dist: $(VENV)/release $(VENV)/tools
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist
 
+audit: $(VENV)/release
+	@$(BIN)/python deploy/audit.py
+
 # Builds the core in build/$(1), with the flags $(2), by the compiler $(3); the working tree's own stays as it is.
 built_as = mkdir -p build/$(1) && tar -c --exclude='*.so' --exclude='*.c' --exclude=build --exclude=__pycache__ --exclude='*.egg-info' \
 	ext src client setup.py pyproject.toml README.md LICENSE | tar -x -C build/$(1) && cd build/$(1) && \
@@ -123,12 +127,16 @@ $(VENV)/fuzzers: $(VENV)/tools
 	@$(PIP) install atheris
 	@touch $(VENV)/fuzzers
 
-# Which lines of the core the tests of the core reach, by gcov.
+COVERED := tests/core tests/serve tests/logs tests/keep tests/fuzz tests/bus tests/gateway
+
+# Which lines and branches of the core its tests reach, by gcov. In one process, as helpers of pytest-xdist that end late
+# are killed before they tell. Not run: what builds the core in another way.
 coverage: $(VENV)/tools
 	@$(call built_as,covered,-O0 --coverage,gcc)
 	@find build/covered -name "*.gcda" -delete
-	$(call with,covered) $(BIN)/python -m pytest -q -p no:cacheprovider -k "not test_steps" $(or $(TESTS),tests/core tests/keep)
-	@$(BIN)/python -m tests.coverage build/covered
+	$(call with,covered) $(BIN)/python -m pytest -q -p no:cacheprovider -k "not test_steps" \
+		$(or $(TESTS),$(COVERED))
+	@$(BIN)/python -m tests.coverage build/covered $(if $(MISSED),--missed)
 
 FUZZED := resp_commands msgpack_requests http_requests http_gets states_of_names bus_entries log_lines usual_lines \
 	syslog_datagrams journal_records snapshot_files history_files subscriptions
@@ -159,6 +167,7 @@ fuzz: $(VENV)/fuzzers
 # Everything at length: memory that fails, seeds of the simulation, kills, sanitizers, fuzzers. Takes some hours.
 check-hard: $(VENV)/tools
 	ONLINE_STARVE_GROWTH=1 $(BIN)/python -m pytest tests/core/test_starved.py
+	ONLINE_LINES=$(or $(N_LINES),1000000) $(BIN)/python -m pytest tests/logs/test_usual_lines.py
 	ONLINE_SEEDS=$(or $(SEEDS),10000) $(BIN)/python -m pytest -n 2 tests/simulation
 	ONLINE_KILL_CYCLES=$(or $(CYCLES),1000) $(BIN)/python -m pytest tests/keep/test_kill.py
 	ONLINE_THREAD_ROUNDS=$(or $(ROUNDS),2000) $(BIN)/python -m pytest client/tests/test_threads.py

@@ -333,8 +333,3 @@ cdef int one_form(Name address, char* to) noexcept nogil:
     if not (groups[0] | groups[1] | groups[2] | groups[3] | groups[4]) and groups[5] == 0xffff:
         return 0                                         # IPv4 inside IPv6
     return write_v6(groups, to)
-
-
-def usual_address(bytes address not None):
-    cdef char to[MOST_ADDRESS_BYTES]
-    return to[:one_form(name_from(address), to)]

@@ -1,4 +1,7 @@
-"""The architecture: who may import whom. The maps in the `__init__` of the package and of each folder say it."""
+"""The architecture: who may import whom. The maps in the `__init__` of the package and of each folder say it.
+
+And how wide lines are where no linter looks.
+"""
 
 import ast
 import re
@@ -118,3 +121,8 @@ def test_only_openers_open_sockets() -> None:
         if any({"socket", "ssl"} & names_in_python(path) for path in paths if path.suffix == ".py")
     }
     assert openers == OPENERS
+
+
+@pytest.mark.parametrize("path", sorted([*PACKAGE.rglob("*.js"), *PACKAGE.rglob("*.css")]), ids=lambda path: path.name)
+def test_lines_of_pages_are_as_wide_as_those_of_python(path: Path) -> None:
+    assert [line for line in path.read_text().splitlines() if len(line) > 120] == []

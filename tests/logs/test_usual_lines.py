@@ -1,11 +1,16 @@
 """Usual lines are read by compiled code; what comes of them is the same as with care.
 
-Records are compared one by one, since a page view may be the same although a part was read wrongly.
+Records are compared one by one, since a page view may be the same although a part was read wrongly. ONLINE_LINES is how
+many lines the formats share, half of them spoiled; ONLINE_REAL_LOGS names a folder with logs whose lines are read, too.
 """
 
+import bz2
+import gzip
 import json
+import os
 import random
 import socket
+from pathlib import Path
 
 import msgpack
 import pytest
@@ -18,6 +23,9 @@ from online.logs.pages import FILE, METHOD, STATUS, Pages, PageView
 from online.logs.rules import Rules, read_network
 from online.logs.syslogheader import message_of
 from online_client.guests import guest_name
+
+N_LINES = int(os.environ.get("ONLINE_LINES") or 28_000)
+REAL_LOGS = os.environ.get("ONLINE_REAL_LOGS")
 
 KEY = bytes(16)
 N_KNOWN = 65_536  #: urls that are remembered at most
@@ -236,6 +244,14 @@ def lines(n, seed, name="auto"):
         yield spoiled(dice, line)
 
 
+def real_lines():
+    """The lines of every file of the folder that ONLINE_REAL_LOGS names."""
+    for path in sorted(Path(REAL_LOGS).rglob("*")):
+        if path.is_file():
+            with {".gz": gzip.open, ".bz2": bz2.open}.get(path.suffix, open)(path, "rb") as file:
+                yield from (line.rstrip(b"\r\n") for line in file)
+
+
 FORMATS = ["auto", "common", "vhost", "json", "nginx", "caddy", "traefik"]
 FIELDS = {
     "plain": JsonFields(url="request_uri", agent="http_user_agent", time="msec", address="remote_addr"),
@@ -257,14 +273,24 @@ def agree(read, line):
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_usual_line_has_the_record_that_it_has_with_care(name):
     read = reader_of(name)
-    usual = sum(agree(read, line) for line in lines(2_000, name, name))
-    assert usual > 150
+    written = N_LINES // len(FORMATS) // 2
+    usual = sum(agree(read, line) for line in lines(written, name, name))
+    assert usual > written / 14
+
+
+@pytest.mark.skipif(not REAL_LOGS, reason="ONLINE_REAL_LOGS names no folder with logs")
+@pytest.mark.parametrize("name", FORMATS)
+def test_usual_lines_of_real_logs_have_the_record_that_they_have_with_care(name):
+    read, dice = reader_of(name), random.Random(name)
+    for line in real_lines():
+        agree(read, line)
+        agree(read, spoiled(dice, line))
 
 
 @pytest.mark.parametrize("fields", FIELDS.values(), ids=FIELDS)
 def test_fields_of_ones_own_are_the_same_with_care(fields):
     read = reader_of("json", fields=fields, visitor="user_id|visitor")
-    for line in lines(2_000, 1):
+    for line in lines(N_LINES // len(FIELDS) // 2, 1):
         agree(read, line)
 
 

@@ -5,9 +5,6 @@ from typing import final
 def sha256(data: bytes, *, in_c: bool = False) -> bytes:
     """Return the SHA-256 of `data`, 32 bytes. O(length). `in_c`: without the processor's instructions."""
 
-def usual_address(address: bytes) -> bytes:
-    """Return the one form of an address of IPv4 or IPv6; empty if it takes the careful way. O(length)."""
-
 @final
 class GuestNames:
     """Names guests with a key."""

@@ -17,7 +17,9 @@ const inUtc = (options) => new Intl.DateTimeFormat("en-GB", {timeZone: "UTC", ..
 const clockUtc = inUtc({hour: "2-digit", minute: "2-digit", second: "2-digit"});
 const minuteUtc = inUtc({day: "numeric", month: "short", hour: "2-digit", minute: "2-digit"});
 const dayUtc = inUtc({day: "numeric", month: "short", year: "numeric"});
-const momentUtc = inUtc({day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit"});
+const momentUtc = inUtc({
+  day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
+});
 
 /** Return how to write times of a span, short enough for an axis. */
 function timesOf(ms) {
@@ -34,7 +36,10 @@ function bar(n, most) {
 }
 
 function heads(names, wide = 1) {
-  return make("tr", {}, ...names.map((name, place) => make("th", {scope: "col", class: place ? "number" : null, colspan: place ? null : wide}, name)));
+  const head = (name, place) => make("th", {
+    scope: "col", class: place ? "number" : null, colspan: place ? null : wide,
+  }, name);
+  return make("tr", {}, ...names.map(head));
 }
 
 /** Return the change from one number to another, as +5 %. */
@@ -50,11 +55,14 @@ function addTable(title, what, rows, {rowsAre = "Name", note = "", shares = fals
   const most = Math.max(...rows.map(([, n]) => n));
   const total = rows.reduce((sum, [, n]) => sum + n, 0);
   const table = make("table", {}, make("caption", {class: "unseen"}, title));
-  table.append(make("thead", {class: "quiet"}, heads([rowsAre, what, ...(before ? ["beside"] : [])], 2)), make("tbody", {}, ...rows.map(([name, n, other]) => make("tr", {},
+  const row = ([name, n, other]) => make("tr", {},
     make("td", {class: "name"}, name), bar(n, most),
     make("td", {class: "number"}, shares ? `${rate(total ? 100 * n / total : 0)} %` : count(n)),
-    ...(before ? [make("td", {class: "number quiet"}, other ?? "–")] : [])))));
-  byId("main").append(make("section", {class: "card"}, make("h2", {}, title), table, ...(note ? [make("p", {class: "quiet"}, note)] : [])));
+    ...(before ? [make("td", {class: "number quiet"}, other ?? "–")] : []));
+  table.append(make("thead", {class: "quiet"}, heads([rowsAre, what, ...(before ? ["beside"] : [])], 2)),
+    make("tbody", {}, ...rows.map(row)));
+  const notes = note ? [make("p", {class: "quiet"}, note)] : [];
+  byId("main").append(make("section", {class: "card"}, make("h2", {}, title), table, ...notes));
 }
 
 const keyed = (rows) => new Map(rows.map(([name, n]) => [JSON.stringify(name), n]));
@@ -62,12 +70,14 @@ const keyed = (rows) => new Map(rows.map(([name, n]) => [JSON.stringify(name), n
 /** Return rows of names with their numbers, and those that the same names have in the other log, if it lists them. */
 function named(rows, others) {
   const known = keyed(others ?? []);
-  return rows.map(([name, n]) => [nameOf(name), n, known.has(JSON.stringify(name)) ? count(known.get(JSON.stringify(name))) : undefined]);
+  const other = (key) => (known.has(key) ? count(known.get(key)) : undefined);
+  return rows.map(([name, n]) => [nameOf(name), n, other(JSON.stringify(name))]);
 }
 
 /** Return rows of counts, the largest first, and those of the other log. */
 function counted(counts, others) {
-  return Object.entries(counts).sort((a, b) => b[1] - a[1]).map(([name, n]) => [name, n, name in (others ?? {}) ? count(others[name]) : undefined]);
+  const other = (name) => (name in (others ?? {}) ? count(others[name]) : undefined);
+  return Object.entries(counts).sort((a, b) => b[1] - a[1]).map(([name, n]) => [name, n, other(name)]);
 }
 
 /** Return rows in shares of 100, the largest first, and those of the other log. */
@@ -83,8 +93,8 @@ function showTotals() {
   byId("peak").textContent = count(now.peak.people);
   byId("peak-at").textContent = `${momentUtc.format(new Date(now.peak.at))}, on ${plural(now.peak.pages, "page")}; `
     + `online: a ${nouns.hit} within the last ${span(now.window_s)}`;
-  byId("time").textContent = `${momentUtc.format(new Date(now.first))} to ${momentUtc.format(new Date(now.last))}`
-    + (before ? `, beside ${before.title}: ${momentUtc.format(new Date(before.first))} to ${momentUtc.format(new Date(before.last))}` : "");
+  const time = ({first, last}) => `${momentUtc.format(new Date(first))} to ${momentUtc.format(new Date(last))}`;
+  byId("time").textContent = time(now) + (before ? `, beside ${before.title}: ${time(before)}` : "");
   const totals = [
     ["Most people at once", (each) => each.peak.people], ["People on average", (each) => each.average],
     [Views, (each) => each.hits], [`Different ${nouns.user}s`, (each) => each.users],
@@ -92,9 +102,13 @@ function showTotals() {
   ];
   const number = (n) => (Number.isInteger(n) ? count(n) : rate(n));
   if (before) document.querySelector(".pairs thead").append(heads(["Of the whole time", "this", "beside", "change"]));
+  const beside = (value) => [
+    make("td", {class: "number"}, number(value(before))),
+    make("td", {class: "number quiet"}, change(value(before), value(now))),
+  ];
   byId("totals").append(...totals.map(([name, value]) => make("tr", {},
     make("td", {class: "quiet"}, name), make("td", {class: "number"}, number(value(now))),
-    ...(before ? [make("td", {class: "number"}, number(value(before))), make("td", {class: "number quiet"}, change(value(before), value(now)))] : []))));
+    ...(before ? beside(value) : []))));
 }
 
 /** Return by how much the other log is moved to lie under this one: whole weeks if one is that long, or days. */
@@ -122,33 +136,46 @@ function showChart(moved) {
   const format = timesOf(to - from);
   function choose({title, place, unit}) {
     byId("past-title").textContent = title;
-    for (const [n, button] of [...byId("views").children].entries()) button.setAttribute("aria-pressed", String(shown[n].place === place));
-    chart.update(pointsOf(now, place), {from, to, unit, label: title, gap: Number.MAX_VALUE, timeText: (ms) => format.format(ms),
-      tipText: (ms) => momentUtc.format(ms), beside: before ? pointsOf(before, place, moved) : []});
+    for (const [n, button] of [...byId("views").children].entries()) {
+      button.setAttribute("aria-pressed", String(shown[n].place === place));
+    }
+    chart.update(pointsOf(now, place), {
+      from, to, unit, label: title, gap: Number.MAX_VALUE, timeText: (ms) => format.format(ms),
+      tipText: (ms) => momentUtc.format(ms), beside: before ? pointsOf(before, place, moved) : [],
+    });
   }
-  byId("views").append(...shown.map((each) => make("button", {type: "button", onclick: () => choose(each)}, each.name)));
+  const button = (each) => make("button", {type: "button", onclick: () => choose(each)}, each.name);
+  byId("views").append(...shown.map(button));
   choose(shown[0]);
-  if (before) byId("chart-note").textContent = `Dashed: ${before.title}${moved ? `, moved by ${plural(Math.abs(moved) / DAY_MS, "day")}` : ""}.`;
+  const by = moved ? `, moved by ${plural(Math.abs(moved) / DAY_MS, "day")}` : "";
+  if (before) byId("chart-note").textContent = `Dashed: ${before.title}${by}.`;
 }
 
 function showKinds() {
   if (!now.kinds) return;
-  const rows = ["members", "guests", "bots"].map((kind) => [`${kind[0].toUpperCase()}${kind.slice(1)}${kind === "bots" ? ", not counted" : ""}`,
-    now.kinds[kind].hits, before?.kinds ? count(before.kinds[kind].hits) : undefined]);
-  addTable(`Kinds, by ${views}`, views, rows, {rowsAre: "Kind", note: `${plural(now.kinds.members.users, "member")}, ${plural(now.kinds.guests.users, "guest")}, ${plural(now.kinds.bots.users, "bot")}.`});
+  const {members, guests, bots} = now.kinds;
+  const rows = [["Members", "members"], ["Guests", "guests"], ["Bots, not counted", "bots"]].map(([name, kind]) => [
+    name, now.kinds[kind].hits, before?.kinds ? count(before.kinds[kind].hits) : undefined,
+  ]);
+  const note = `${plural(members.users, "member")}, ${plural(guests.users, "guest")}, ${plural(bots.users, "bot")}.`;
+  addTable(`Kinds, by ${views}`, views, rows, {rowsAre: "Kind", note});
 }
 
 function showStays() {
   const {stays} = now;
   const short = (s) => span(s).replace(" 0 min", "");
-  const names = lengths.map((most, place) => (place ? `${short(lengths[place - 1])} to ${short(most)}` : `up to ${short(most)}`));
+  const names = lengths.map((most, place) => (place ? `${short(lengths[place - 1])} to` : "up to") + ` ${short(most)}`);
   names.push(`longer than ${short(lengths.at(-1))}`);
   const percent = (n, of) => `${rate(of.number ? 100 * n / of.number : 0)} %`;
-  const rows = [[`One ${nouns.url}`, stays.single, before && percent(before.stays.single, before.stays)],
-    ...names.map((name, place) => [name, stays.by_length[place], before && percent(before.stays.by_length[place], before.stays)])];
-  const told = ({number, hits, median_s, average_s, single}) => `${plural(number, "stay")} of ${rate(number ? hits / number : 0)} ${views} each`
-    + (number > single ? `; those of more than one: half last longer than ${span(median_s)}, ${span(average_s)} on average.` : ".");
-  addTable("How long people stay", "stays", rows, {rowsAre: "Length", shares: true, note: told(stays) + (before ? ` Beside: ${told(before.stays)}` : "")});
+  const beside = (n) => before && percent(n(before.stays), before.stays);
+  const rows = [[`One ${nouns.url}`, stays.single, beside((of) => of.single)],
+    ...names.map((name, place) => [name, stays.by_length[place], beside((of) => of.by_length[place])])];
+  const told = ({number, hits, median_s, average_s, single}) =>
+    `${plural(number, "stay")} of ${rate(number ? hits / number : 0)} ${views} each`
+    + (number > single ? `; those of more than one: half last longer than ${span(median_s)}, `
+      + `${span(average_s)} on average.` : ".");
+  const note = told(stays) + (before ? ` Beside: ${told(before.stays)}` : "");
+  addTable("How long people stay", "stays", rows, {rowsAre: "Length", shares: true, note});
 }
 
 /** Return rows by period, and what the other log has of each; its days are moved as its points are. */
@@ -167,9 +194,11 @@ showStays();
 showKinds();
 addTable("By hour of the day", views, periods(now.hours, before?.hours), {rowsAre: "Hour"});
 const isLong = now.days.length > MOST_DAYS;
-addTable(isLong ? "By month" : "By day", views, isLong ? periods(now.months, before?.months) : periods(now.days, before?.days, moved), {rowsAre: isLong ? "Month" : "Day"});
+if (isLong) addTable("By month", views, periods(now.months, before?.months), {rowsAre: "Month"});
+else addTable("By day", views, periods(now.days, before?.days, moved), {rowsAre: "Day"});
 addTable("Browsers", views, shared(now.browsers, before?.browsers), {rowsAre: "Browser", shares: true});
 addTable("Systems", views, shared(now.systems, before?.systems), {rowsAre: "System", shares: true});
 addTable("Referrers", views, named(now.referrers, before?.referrers), {rowsAre: "Host"});
 addTable("Statuses of all lines", "lines", counted(now.statuses, before?.statuses), {rowsAre: "Status"});
-addTable(`Left out, of ${plural(now.lines, "line")}`, "lines", counted(now.left_out, before?.left_out), {rowsAre: "Why"});
+addTable(`Left out, of ${plural(now.lines, "line")}`, "lines", counted(now.left_out, before?.left_out),
+  {rowsAre: "Why"});

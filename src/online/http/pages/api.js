@@ -11,11 +11,16 @@ function described(path, method, operation) {
   const list = make("dl");
   for (const each of operation.parameters ?? []) {
     const kind = each.schema.type === "array" ? `${each.schema.items.type}, may come again` : each.schema.type;
-    list.append(make("dt", {}, each.name), make("dd", {}, `${each.description} (${kind}${each.required ? ", needed" : ""})`));
+    const need = each.required ? ", needed" : "";
+    list.append(make("dt", {}, each.name), make("dd", {}, `${each.description} (${kind}${need})`));
   }
   parts.push(list);
   if (method === "get") parts.push(make("p", {}, "Try: ", make("a", {href: relative}, relative)));
-  else parts.push(make("pre", {tabindex: "0"}, `curl -H 'Content-Type: application/json' -d '${path.endsWith("hits") ? '{"hits": [{"user": "ada", "url": "/welcome"}]}' : '{"user": "ada"}'}' ${new URL(relative, document.baseURI)}`));
+  else {
+    const body = path.endsWith("hits") ? '{"hits": [{"user": "ada", "url": "/welcome"}]}' : '{"user": "ada"}';
+    const command = `curl -H 'Content-Type: application/json' -d '${body}' ${new URL(relative, document.baseURI)}`;
+    parts.push(make("pre", {tabindex: "0"}, command));
+  }
   return make("article", {class: "card"}, ...parts);
 }
 

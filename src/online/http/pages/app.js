@@ -78,16 +78,20 @@ function showKinds(kinds, info, at_ms) {
   });
   const {accepted} = info.hits;
   const passed_s = lastHits ? (at_ms - lastHits.at_ms) / 1000 : 0;
-  const hits = passed_s > 0.5 && accepted >= lastHits.accepted ? `${rate((accepted - lastHits.accepted) / passed_s)}` : "–";
+  const isKnown = passed_s > 0.5 && accepted >= lastHits.accepted;
+  const hits = isKnown ? `${rate((accepted - lastHits.accepted) / passed_s)}` : "–";
   lastHits = {accepted, at_ms};
   rows(byId("kinds"), [
     ["Members", count(kinds.members), "members"], ["Guests", count(kinds.guests), "guests"],
-    ["Hidden", count(kinds.hidden), "hiddens"], ["Bots, not counted", count(kinds.bots)], ["Hits a second, all sites", hits],
+    ["Hidden", count(kinds.hidden), "hiddens"], ["Bots, not counted", count(kinds.bots)],
+    ["Hits a second, all sites", hits],
   ]);
 }
 
 function rows(list, pairs) {
-  const items = pairs.flatMap(([name, value, of]) => [{tag: "dt", name, text: name, of}, {tag: "dd", name: `${name} `, text: value}]);
+  const items = pairs.flatMap(([name, value, of]) => [
+    {tag: "dt", name, text: name, of}, {tag: "dd", name: `${name} `, text: value},
+  ]);
   fill(list, items, (each) => each.name, (each) => make(each.tag, {class: each.of}), (element, each) => {
     if (element.textContent !== each.text) element.textContent = each.text;
   });
@@ -99,8 +103,8 @@ function showPeak(peak) {
 
 /** Take note of how many people names have now; return what each has had of late. */
 function follow(trends, names) {
-  const seen = names.map(([name, people]) => [keyOf(name), [...(trends.get(keyOf(name))?.slice(1 - SPARK_POINTS) ?? []), people]]);
-  return new Map(seen);
+  const before = (key) => trends.get(key)?.slice(1 - SPARK_POINTS) ?? [];
+  return new Map(names.map(([name, people]) => [keyOf(name), [...before(keyOf(name)), people]]));
 }
 
 function showTop(pages) {
@@ -113,8 +117,12 @@ function showTop(pages) {
 
 function pageRow({url}) {
   const line = sparkline();
-  const button = make("button", {type: "button", "data-page": keyOf(url), "aria-pressed": String(now.page !== null && keyOf(now.page) === keyOf(url)), onclick: () => choosePage(url)}, nameOf(url));
-  const row = make("tr", {}, make("td", {class: "name"}, button), make("td", {class: "trend"}, line.svg), make("td", {class: "number"}));
+  const button = make("button", {
+    type: "button", "data-page": keyOf(url), onclick: () => choosePage(url),
+    "aria-pressed": String(now.page !== null && keyOf(now.page) === keyOf(url)),
+  }, nameOf(url));
+  const row = make("tr", {}, make("td", {class: "name"}, button), make("td", {class: "trend"}, line.svg),
+    make("td", {class: "number"}));
   row.line = line;
   return row;
 }
@@ -126,14 +134,17 @@ function showPage(page, at_ms) {
     return;
   }
   const unnamed = page.cursor === null ? page.here - page.users.length : 0;
-  const more = page.cursor !== null ? ", the newest 30 are shown" : unnamed > 0 ? `, ${count(unnamed)} of them hidden` : "";
-  byId("page-count").replaceChildren(`${plural(page.here, "person is", "people are")} on `, nameOf(now.page ?? ""), `${more}.`);
+  const hidden = unnamed > 0 ? `, ${count(unnamed)} of them hidden` : "";
+  const more = page.cursor !== null ? ", the newest 30 are shown" : hidden;
+  const people = plural(page.here, "person is", "people are");
+  byId("page-count").replaceChildren(`${people} on `, nameOf(now.page ?? ""), `${more}.`);
   showUsers(byId("page-users"), page.users.map((user) => ({...user, url: null})), at_ms);
 }
 
 function showUsers(list, users, at_ms) {
   fill(list, users, ({user}) => keyOf(user), userLine, (line, {user, url, seen_ms, kind}) => {
-    line.querySelector(".name").replaceChildren(nameOf(user), ...(kind === "guest" ? [make("span", {class: "tag"}, "guest")] : []));
+    const tags = kind === "guest" ? [make("span", {class: "tag"}, "guest")] : [];
+    line.querySelector(".name").replaceChildren(nameOf(user), ...tags);
     line.querySelector("time").textContent = span((at_ms - seen_ms) / 1000);
     const at = line.querySelector(".url");
     at.hidden = url === null;
@@ -155,7 +166,8 @@ function showSections(sections) {
 
 function sectionRow({prefix}) {
   const line = sparkline();
-  const row = make("tr", {}, make("td", {class: "name"}, nameOf(prefix)), make("td", {class: "trend"}, line.svg), make("td", {class: "number quiet"}), make("td", {class: "number"}));
+  const row = make("tr", {}, make("td", {class: "name"}, nameOf(prefix)), make("td", {class: "trend"}, line.svg),
+    make("td", {class: "number quiet"}), make("td", {class: "number"}));
   row.line = line;
   return row;
 }
@@ -164,14 +176,20 @@ function showSites(sites) {
   const names = sites.map(({site}) => site);
   byId("sites").hidden = byId("site-choice").hidden = sites.length < 2;
   const options = names.some((site) => keyOf(site) === keyOf(now.site)) ? names : [now.site, ...names];
-  fill(byId("site"), options, keyOf, (site) => make("option", {value: keyOf(site)}, nameOf(site).textContent), () => {});
+  const option = (site) => make("option", {value: keyOf(site)}, nameOf(site).textContent);
+  fill(byId("site"), options, keyOf, option, () => {});
   byId("site").value = keyOf(now.site);
   byId("site").onchange = (event) => chooseSite(options.find((site) => keyOf(site) === event.target.value));
   const largest = [...sites].sort((a, b) => b.people - a.people).slice(0, 15);
-  fill(byId("site-rows"), largest, ({site}) => keyOf(site), ({site}) => make("tr", {}, make("td", {class: "name"}, make("button", {type: "button", onclick: () => chooseSite(site)}, nameOf(site))), make("td", {class: "number"})), (row, {site, people}) => {
+  fill(byId("site-rows"), largest, ({site}) => keyOf(site), siteRow, (row, {site, people}) => {
     row.querySelector("button").setAttribute("aria-pressed", String(keyOf(site) === keyOf(now.site)));
     row.lastElementChild.textContent = count(people);
   });
+}
+
+function siteRow({site}) {
+  const button = make("button", {type: "button", onclick: () => chooseSite(site)}, nameOf(site));
+  return make("tr", {}, make("td", {class: "name"}, button), make("td", {class: "number"}));
 }
 
 function showHealth(info) {
@@ -196,8 +214,9 @@ function showStatus() {
   const silent_ms = performance.now() - answered.at;
   const isStale = silent_ms > STALE_MS || answered.trouble !== "";
   const pill = byId("state");
+  const stale = answered.ever ? `Stale for ${span(silent_ms / 1000)}` : "No figures yet";
   const text = !isStale ? (answered.ever ? "Live" : "Connecting …")
-    : `${answered.ever ? `Stale for ${span(silent_ms / 1000)}` : "No figures yet"}: ${answered.trouble || "no answer comes"}`;
+    : `${stale}: ${answered.trouble || "no answer comes"}`;
   document.body.classList.toggle("is-stale", isStale && answered.ever);
   pill.className = `pill ${isStale ? "stale" : answered.ever ? "live" : ""}`;
   if (pill.textContent !== text) pill.textContent = text;
@@ -208,7 +227,9 @@ function showStatus() {
 async function showPast() {
   const asked = shownSpan;
   byId("past-title").textContent = asked.title;
-  for (const button of byId("spans").children) button.setAttribute("aria-pressed", String(button.textContent === asked.name));
+  for (const button of byId("spans").children) {
+    button.setAttribute("aria-pressed", String(button.textContent === asked.name));
+  }
   if (asked === SPANS[0]) {
     chart.update(kept.points, kept.chart());
     return;
@@ -225,11 +246,14 @@ async function showPast() {
 
 async function offerPast() {
   if (!(await hasHistory())) return;
-  byId("spans").append(...SPANS.map((each) => make("button", {type: "button", "aria-pressed": String(each === shownSpan), onclick: () => {
+  const choose = (each) => {
     shownSpan = each;
     byId("chart-note").textContent = "";
     showPast();
-  }}, each.name)));
+  };
+  byId("spans").append(...SPANS.map((each) => make("button", {
+    type: "button", "aria-pressed": String(each === shownSpan), onclick: () => choose(each),
+  }, each.name)));
   byId("spans").hidden = false;
   setInterval(() => shownSpan !== SPANS[0] && showPast(), 60_000);
 }

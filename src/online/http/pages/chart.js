@@ -69,7 +69,8 @@ export class LineChart {
     if (this.beside.length) parts.push(draw("path", {class: "line beside", d: `M${this.#line(this.beside)}`}));
     for (const run of this.#runs()) {
       const line = this.#line(run);
-      parts.push(draw("path", {class: "area", d: `M${this.#x(run[0][0])} ${this.bottom}L${line}L${this.#x(run.at(-1)[0])} ${this.bottom}Z`}));
+      const [from, to] = [this.#x(run[0][0]), this.#x(run.at(-1)[0])];
+      parts.push(draw("path", {class: "area", d: `M${from} ${this.bottom}L${line}L${to} ${this.bottom}Z`}));
       parts.push(draw("path", {class: "line", d: `M${line}`}));
     }
     this.svg.replaceChildren(...parts, ...this.#cursor());
@@ -100,19 +101,24 @@ export class LineChart {
     this.tip.textContent = `${this.#words(point[0])}: ${count(point[1])}`;
     const half = this.tip.offsetWidth / 2;
     this.tip.style.left = `${Math.min(Math.max(x, half), this.right - half)}px`;
-    return [draw("line", {class: "cursor", x1: x, x2: x, y1: 14, y2: this.bottom}), draw("circle", {class: "dot", cx: x, cy: y, r: 5})];
+    return [
+      draw("line", {class: "cursor", x1: x, x2: x, y1: 14, y2: this.bottom}),
+      draw("circle", {class: "dot", cx: x, cy: y, r: 5}),
+    ];
   }
 
   #tell() {
     const people = this.points.map(([, n]) => n);
     const place = this.chosen ?? this.points.length - 1;
     const point = this.points[place];
-    const extremes = people.length ? `, lowest ${count(Math.min(...people))}, highest ${count(Math.max(...people))}` : "";
+    const [lowest, highest] = [Math.min(...people), Math.max(...people)];
+    const extremes = people.length ? `, lowest ${count(lowest)}, highest ${count(highest)}` : "";
     this.box.setAttribute("aria-label", `${this.label}${extremes}`);
     this.box.setAttribute("aria-valuemin", "0");
     this.box.setAttribute("aria-valuemax", String(Math.max(0, this.points.length - 1)));
     this.box.setAttribute("aria-valuenow", String(Math.max(0, place)));
-    this.box.setAttribute("aria-valuetext", point ? `${this.#words(point[0])}: ${count(point[1])} ${this.unit}` : "nothing yet");
+    const text = point ? `${this.#words(point[0])}: ${count(point[1])} ${this.unit}` : "nothing yet";
+    this.box.setAttribute("aria-valuetext", text);
   }
 
   #choose(place) {
@@ -150,7 +156,8 @@ export function sparkline() {
       const [low, high] = [Math.min(...values), Math.max(...values)];
       const y = (n) => (high === low ? 10 : 18 - (n - low) / (high - low) * 16);
       const x = (place) => (values.length < 2 ? 100 : 100 * place / (values.length - 1));
-      path.setAttribute("d", values.length < 2 ? `M0 ${y(values[0])}H100` : `M${values.map((n, place) => `${x(place).toFixed(1)} ${y(n).toFixed(1)}`).join("L")}`);
+      const points = values.map((n, place) => `${x(place).toFixed(1)} ${y(n).toFixed(1)}`);
+      path.setAttribute("d", values.length < 2 ? `M0 ${y(values[0])}H100` : `M${points.join("L")}`);
     },
   };
 }

@@ -69,13 +69,18 @@ export const day = (ms) => dayOfMonth.format(ms);
 
 /** Return the bytes of a name as text, with what cannot be shown as \xff. */
 function escaped(base64) {
-  return [...atob(base64)].map((c) => (c >= " " && c <= "~" ? c : `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`)).join("");
+  return [...atob(base64)].map((c) => (c >= " " && c <= "~" ? c : `\\x${inHex(c, 2)}`)).join("");
 }
+
+const inHex = (c, digits) => c.charCodeAt(0).toString(16).padStart(digits, "0");
+
+/** What is not shown, and what changes in which direction a text goes. */
+const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
 /** Return an element that shows a name, whatever is in it: it can neither turn the line around nor hide. */
 export function nameOf(text, className = "") {
   const isText = typeof text === "string";
-  const shown = isText ? text.replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`) : escaped(text.base64);
+  const shown = isText ? text.replace(UNSEEN, (c) => `\\u${inHex(c, 4)}`) : escaped(text.base64);
   return make("bdi", {class: `${className}${isText ? "" : " bytes"}`.trim() || null, title: shown}, shown);
 }
 

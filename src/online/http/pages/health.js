@@ -19,20 +19,29 @@ const LIMITS = {
 export function troubles({limits = {}, syslog, persistence = {}, clients = {}, server = {}, hits = {}}) {
   const found = [];
   const say = (n, text) => n > 0 && found.push(text(n));
-  if (persistence.disk_status === "err") found.push(`The disk fails: ${persistence.last_disk_error || "see the log"}. Hits of now may be lost at a restart.`);
-  else say(persistence.disk_errors, (n) => `The disk has failed ${plural(n, "time")}, and works again.`);
-  say(persistence.damaged_files, (n) => `${plural(n, "file")} of the state ${n === 1 ? "was" : "were"} damaged at the start; the log names ${n === 1 ? "it" : "them"}.`);
+  if (persistence.disk_status === "err") {
+    const why = persistence.last_disk_error || "see the log";
+    found.push(`The disk fails: ${why}. Hits of now may be lost at a restart.`);
+  } else say(persistence.disk_errors, (n) => `The disk has failed ${plural(n, "time")}, and works again.`);
+  say(persistence.damaged_files, (n) => `${plural(n, "file")} of the state ${n === 1 ? "was" : "were"} damaged at `
+    + `the start; the log names ${n === 1 ? "it" : "them"}.`);
   if (syslog) {
-    say(syslog.skipped_not_understood, (n) => `A web server sends lines that are not understood: ${count(n)} of ${count(syslog.received)} over syslog. Does --syslog-format fit its log format?`);
-    say(syslog.dropped, (n) => `${plural(n, "line")} over syslog came faster than ${n === 1 ? "it was" : "they were"} read, and ${n === 1 ? "is" : "are"} lost.`);
-    say(syslog.foreign, (n) => `${plural(n, "line")} over syslog came from networks that may not send (--syslog-from).`);
-    if (syslog.received === 0) found.push("No line has come over syslog yet. Is the web server told to send its log here?");
+    say(syslog.skipped_not_understood, (n) => `A web server sends lines that are not understood: ${count(n)} of `
+      + `${count(syslog.received)} over syslog. Does --syslog-format fit its log format?`);
+    say(syslog.dropped, (n) => `${plural(n, "line")} over syslog came faster than ${n === 1 ? "it was" : "they were"} `
+      + `read, and ${n === 1 ? "is" : "are"} lost.`);
+    say(syslog.foreign, (n) => `${plural(n, "line")} over syslog came from networks that may not send `
+      + "(--syslog-from).");
+    if (syslog.received === 0) {
+      found.push("No line has come over syslog yet. Is the web server told to send its log here?");
+    }
   }
   for (const [name, text] of Object.entries(LIMITS)) say(limits[name], (n) => `${text}: ${plural(n, "time")}.`);
   say(hits.refused, (n) => `${plural(n, "hit")} ${n === 1 ? "was" : "were"} refused: malformed, or at a limit.`);
   say(hits.skewed, (n) => `${plural(n, "hit")} came from a clock that is ahead.`);
   say(server.clock_steps, (n) => `The clock of this machine was set ${plural(n, "time")} while the server ran.`);
-  say(clients.connections_failed, (n) => `${plural(n, "connection")} failed by a fault of the server; the log tells more.`);
+  say(clients.connections_failed, (n) => `${plural(n, "connection")} failed by a fault of the server; the log `
+    + "tells more.");
   return found;
 }
 

@@ -1,4 +1,5 @@
-// What was before this moment: the last 30 minutes, kept by this page, and the last day and month if the server has them.
+// What was before this moment: the last 30 minutes, kept by this page, and the last day and month if the server has
+// them.
 
 import {ask} from "./source.js";
 import {day, inQuery, keyOf, timeOfDay, timeWithSeconds} from "./dom.js";
@@ -10,8 +11,10 @@ const SHORTEST_MS = 2 * MINUTE_MS;
 /** What can be shown: how long, in which steps. The first is kept by this page. */
 export const SPANS = [
   {name: "30 min", title: "The last 30 minutes", label: "People online in the last 30 minutes"},
-  {name: "Day", title: "The last day", label: "People online in the last day", ms: 24 * 60 * MINUTE_MS, step_s: 600, timeText: timeOfDay},
-  {name: "Month", title: "The last month", label: "People online in the last month", ms: 30 * 24 * 60 * MINUTE_MS, step_s: 14_400, timeText: day},
+  {name: "Day", title: "The last day", label: "People online in the last day",
+    ms: 24 * 60 * MINUTE_MS, step_s: 600, timeText: timeOfDay},
+  {name: "Month", title: "The last month", label: "People online in the last month",
+    ms: 30 * 24 * 60 * MINUTE_MS, step_s: 14_400, timeText: day},
 ];
 
 /** The people of a site at each moment that this page has seen, also before it was loaded again. */
@@ -55,5 +58,6 @@ export async function hasHistory() {
 export async function past(site, span, at_ms) {
   const from = at_ms - span.ms;
   const {rows} = await ask(`api/v1/history?from_ms=${from}&to_ms=${at_ms}&step_s=${span.step_s}&site=${inQuery(site)}`);
-  return {points: rows.map((row) => [row.at_ms, row.people]), from, to: at_ms, timeText: span.timeText, label: span.label, gap: 2500 * span.step_s};
+  const {timeText, label, step_s} = span;
+  return {points: rows.map((row) => [row.at_ms, row.people]), from, to: at_ms, timeText, label, gap: 2500 * step_s};
 }

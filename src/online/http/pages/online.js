@@ -11,7 +11,8 @@
     }
 
     follow(channels) {
-      const query = channels.map((each) => `channel=${encodeURIComponent(each)}&`).sort().slice(0, MOST_CHANNELS).join("");
+      const query = channels.map((each) => `channel=${encodeURIComponent(each)}&`)
+        .sort().slice(0, MOST_CHANNELS).join("");
       if (query === this.query) return;
       this.query = query;
       this.close();
@@ -117,7 +118,8 @@
       const isSeen = !isAway && document.visibilityState === "visible";
       for (const each of shown) sites.add(each.site);
       for (const site of sites) {
-        const channels = isSeen ? [...new Set([...shown].filter((each) => each.site === site).map((each) => each.channel))] : [];
+        const here = isSeen ? [...shown].filter((each) => each.site === site) : [];
+        const channels = [...new Set(here.map((each) => each.channel))];
         if (worker) worker.port.postMessage([base, site, channels]);
         else hub.want(told, base, site, channels);
       }

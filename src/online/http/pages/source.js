@@ -10,7 +10,8 @@ const PATIENCE_MS = 8000;
 export async function ask(path, patience = PATIENCE_MS) {
   let response;
   try {
-    response = await fetch(path, {cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(patience)});
+    const signal = AbortSignal.timeout(patience);
+    response = await fetch(path, {cache: "no-store", credentials: "same-origin", signal});
   } catch {
     throw new Trouble("the server does not answer");
   }
@@ -48,9 +49,13 @@ export function watch(wanted, show, fail) {
     const {site, page} = wanted();
     const of = (verb, query = "") => ask(`api/v1/${verb}?${query}${query && "&"}site=${inQuery(site)}`);
     if (keyOf(site) !== keptSite) [kept, keptSite, round] = [{}, keyOf(site), 0];
-    const asked = {kinds: of("kinds"), top: of("top", "limit=15"), recent: of("recent", "limit=10"), info: ask("api/v1/info")};
+    const asked = {
+      kinds: of("kinds"), top: of("top", "limit=15"), recent: of("recent", "limit=10"), info: ask("api/v1/info"),
+    };
     if (page !== null) asked.page = of("page", `url=${inQuery(page)}&limit=30`);
-    if (round % SELDOM === 0) Object.assign(asked, {sites: ask("api/v1/sites"), peak: of("peak"), sections: sections(of)});
+    if (round % SELDOM === 0) {
+      Object.assign(asked, {sites: ask("api/v1/sites"), peak: of("peak"), sections: sections(of)});
+    }
     round += 1;
     const names = Object.keys(asked);
     const answers = await Promise.all(Object.values(asked));
@@ -88,7 +93,8 @@ export function watch(wanted, show, fail) {
 /** Return the people in each part of a site: what its top pages have before their second slash. */
 async function sections(of) {
   const {pages} = await of("top", "limit=200");
-  const prefixes = new Set(pages.map(({url}) => typeof url === "string" && url.match(/^\/[^/?#]+\//)?.[0]).filter(Boolean));
+  const prefixOf = ({url}) => typeof url === "string" && url.match(/^\/[^/?#]+\//)?.[0];
+  const prefixes = new Set(pages.map(prefixOf).filter(Boolean));
   const found = await Promise.all([...prefixes].slice(0, 12).map(async (prefix) => {
     try {
       return {prefix, ...(await of("section", `prefix=${inQuery(prefix)}`))};
