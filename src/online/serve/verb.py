@@ -19,6 +19,7 @@ from online.core.index import Index
 from online.core.sites import Sites
 from online.core.wire import Connection, Service
 from online.pieces import Pieces
+from online.serve.config import Address
 from online.serve.connections import Connections
 from online.serve.delays import Delays
 from online.serve.meter import Meter
@@ -57,12 +58,18 @@ class Shared:
         self.delays = Delays()
         self.run_id = secrets.token_hex(20)  #: another for each start
         self.started_ms: int | None = None  #: index time; the server sets it
-        self.tcp_port = 0  #: of the first listener on TCP; the server sets it
+        self.addresses: tuple[Address, ...] = ()  #: where the server listens; it sets this, and the next
+        self.is_tls = False  #: whether it speaks TLS there, over TCP
         self.past: Remembering | None = None  #: what was; None: nobody keeps it
         self.clock_steps = 0
         self.auth_without_token = 0  #: tokens that came though none is configured
         self.auth_to_new_site = 0  #: times that AUTH or HELLO named a site that does not exist yet
         self.new_sites: set[bytes] = set()  #: those sites, as far as they were logged
+
+    @property
+    def tcp_port(self) -> int:
+        """The port of the first listener on TCP; 0 if there is none."""
+        return next((each.port for each in self.addresses if each.path is None), 0)
 
     def visible_sites(self, connection: Connection) -> list[tuple[bytes, Index]]:
         """Return the sites that a connection may know of, by name. O(sites log sites)."""
