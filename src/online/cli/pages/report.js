@@ -101,7 +101,7 @@ function showTotals() {
     [`Different ${nouns.url}s`, (each) => each.urls],
   ];
   const number = (n) => (Number.isInteger(n) ? count(n) : rate(n));
-  if (before) document.querySelector(".pairs thead").append(heads(["Of the whole time", "this", "beside", "change"]));
+  if (before) document.querySelector(".pairs thead").append(heads(["Over the whole time", "this", "beside", "change"]));
   const beside = (value) => [
     make("td", {class: "number"}, number(value(before))),
     make("td", {class: "number quiet"}, change(value(before), value(now))),
@@ -170,7 +170,7 @@ function showStays() {
   const beside = (n) => before && percent(n(before.stays), before.stays);
   const rows = [[`One ${nouns.url}`, stays.single, beside((of) => of.single)],
     ...names.map((name, place) => [name, stays.by_length[place], beside((of) => of.by_length[place])])];
-  const each = (n) => `${rate(n)} ${n === 1 ? nouns.hit : views}`;
+  const each = (n) => `${rate(n)} ${rate(n) === "1" ? nouns.hit : views}`;
   const told = ({number, hits, median_s, average_s, single}) =>
     `${plural(number, "stay")} of ${each(number ? hits / number : 0)} each`
     + (number > single ? `; those of more than one: half last longer than ${span(median_s)}, `

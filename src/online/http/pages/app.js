@@ -111,7 +111,7 @@ function showKinds(kinds, info, today) {
   rows(byId("kinds"), [
     ["Members", count(kinds.members), "members"], ["Guests", count(kinds.guests), "guests"],
     ["Hidden", count(kinds.hidden), "hiddens"], ["Bots, not counted", count(kinds.bots)],
-    ["Hits a second, all sites", hitRate.text], [title, visitors === null ? "–" : count(visitors)],
+    ["Hits per second, all sites", hitRate.text], [title, visitors === null ? "–" : count(visitors)],
   ]);
 }
 
@@ -168,7 +168,7 @@ function showPage(url, page, trouble) {
     return;
   }
   const unnamed = page.cursor === null ? page.here - page.users.length : 0;
-  const more = page.cursor !== null ? ", the newest 30 are shown"
+  const more = page.cursor !== null ? ", the latest 30 are shown"
     : unnamed > 0 ? `, ${count(unnamed)} of them hidden` : "";
   const how_many = plural(page.here, "person is", "people are");
   byId("page-count").replaceChildren(`${how_many} on `, nameOf(url), `${more}.`);
@@ -237,7 +237,7 @@ function siteRow({site}) {
 }
 
 const PARTS = {
-  recent: "The newest users", info: "The server’s figures", sites: "The sites", peak: "The most people ever",
+  recent: "The latest users", info: "The server’s figures", sites: "The sites", peak: "The most people ever",
   pages: "The sections", states: "The top pages", minutes: "The last 30 minutes", today: "Today’s visitors",
 };
 
@@ -272,7 +272,7 @@ function showStatus() {
   const pill = byId("state");
   const stale = answered.ever ? `Stale for ${span(silent_ms / 1000)}` : "No figures yet";
   const text = !isStale ? (answered.ever ? "Live" : "Connecting …")
-    : `${stale}: ${answered.trouble || "no answer comes"}`;
+    : `${stale}: ${answered.trouble || "no answer"}`;
   document.body.classList.toggle("is-stale", isStale && answered.ever);
   pill.className = `pill ${isStale ? "stale" : answered.ever ? "live" : ""}`;
   if (pill.textContent !== text) pill.textContent = text;
@@ -293,7 +293,7 @@ async function showPast() {
   try {
     const options = await past(now.site, asked, Date.now());
     if (shownSpan === asked) chart.update(options.points, options);
-    byId("chart-note").textContent = options.points.length ? "" : "Nothing is kept of that time yet.";
+    byId("chart-note").textContent = options.points.length ? "" : "Nothing is recorded for that time yet.";
   } catch (error) {
     if (!(error instanceof Trouble)) throw error;
     byId("chart-note").textContent = `The history cannot be shown: ${error.message}.`;
@@ -328,7 +328,7 @@ for (const button of document.querySelectorAll("[data-copy]")) {
       await navigator.clipboard.writeText(source.textContent);
       byId("copied").textContent = "Copied.";
     } catch {
-      byId("copied").textContent = "It is selected: copy it with your keyboard.";
+      byId("copied").textContent = "It is selected: copy it with the keyboard.";
     }
   });
 }

@@ -37,10 +37,10 @@ export function troubles(info) {
       + `${count(syslog.received)} over syslog. Does --syslog-format match its log format?`);
     say(syslog.dropped, (n) => `${plural(n, "line")} over syslog came faster than ${n === 1 ? "it was" : "they were"} `
       + `read, and ${n === 1 ? "is" : "are"} lost.`);
-    say(syslog.foreign, (n) => `${plural(n, "line")} over syslog came from networks that may not send `
-      + "(--syslog-from).");
+    say(syslog.foreign, (n) => `${plural(n, "line")} over syslog came from networks that are not allowed to `
+      + "send (--syslog-from).");
     if (syslog.received === 0) {
-      found.push("No line has come over syslog yet. Is the web server told to send its log here?");
+      found.push("No line has come over syslog yet. Has the web server been told to send its log here?");
     }
   }
   for (const [name, n] of Object.entries(limits)) {
@@ -62,7 +62,7 @@ export function troubles(info) {
     + "missing.");
   say(hits.refused, (n) => `${plural(n, "hit")} ${n === 1 ? "was" : "were"} refused: malformed, not allowed, or at a `
     + "limit.");
-  say(hits.skewed, (n) => `${plural(n, "hit")} came from a clock that is ahead.`);
+  say(hits.skewed, (n) => `${plural(n, "hit")} had a time in the future: a clock is ahead.`);
   say(server.clock_steps, (n) => `The clock of this machine was set ${plural(n, "time")} while the server ran.`);
   say(clients.connections_failed, (n) => `${plural(n, "connection")} failed because of a fault in the server; the log `
     + "tells more.");
@@ -76,7 +76,7 @@ export function figures({server = {}, memory = {}, clients = {}, hits = {}, sysl
     ["A hit counts for", span(server.window_s ?? 0)],
     ["Pages with people", count(hits.pages ?? 0)],
     ["Hits accepted", count(hits.accepted ?? 0)],
-    ["Hits too late to count", count((hits.late ?? 0) + (hits.stale ?? 0))],
+    ["Hits too old to count", count((hits.late ?? 0) + (hits.stale ?? 0))],
     ["Memory", `${bytes(memory.used_memory ?? 0)} of ${bytes(memory.max_memory ?? 0)}`],
     ["Connections", count(clients.connected_clients ?? 0)],
   ];

@@ -29,7 +29,7 @@ export async function ask(path, patience = PATIENCE_MS) {
   try {
     answer = await response.json();
   } catch {
-    throw new Trouble(`a web server in between answers ${response.status}`);
+    throw new Trouble(`a web server in between answered ${response.status}`);
   }
   if (!response.ok) throw new Trouble(answer.detail ?? `error ${response.status}`, response.status);
   return answer;
