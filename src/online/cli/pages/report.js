@@ -101,7 +101,7 @@ function showTotals() {
     [`Different ${nouns.url}s`, (each) => each.urls],
   ];
   const number = (n) => (Number.isInteger(n) ? count(n) : rate(n));
-  if (before) document.querySelector(".pairs thead").append(heads(["Over the whole time", "this", "beside", "change"]));
+  if (before) document.querySelector(".pairs thead").append(heads(["Of the whole time", "this", "beside", "change"]));
   const beside = (value) => [
     make("td", {class: "number"}, number(value(before))),
     make("td", {class: "number quiet"}, change(value(before), value(now))),
