@@ -4,16 +4,20 @@ import contextlib
 import re
 import shlex
 import subprocess
-from urllib.parse import parse_qs, urlsplit
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import trustme
 from playwright.sync_api import expect
 from tests.programs import program
-from tests.serving import PATIENCE_S, server_process
+from tests.serving import PATIENCE_S, server_process, until
 from tests.websites import GUIDES, free_port, nginx
 
+from online.http import static
 from online_client import Client
+
+PAGES = Path(static.__file__).parent / "pages"
 
 pytestmark = pytest.mark.xdist_group("chromium")
 
@@ -58,7 +62,6 @@ def test_a_live_site(open_page, site, check_accessible):
 
     page.reload()
     expect(page.locator("#page-users li")).to_have_count(21)
-    assert page.evaluate("sessionStorage.length") > 0
 
 
 def test_the_chart_can_be_read_with_keys(open_page, site):
@@ -71,7 +74,7 @@ def test_the_chart_can_be_read_with_keys(open_page, site):
     chart = page.get_by_role("slider")
     chart.focus()
     page.keyboard.press("Home")
-    assert chart.get_attribute("aria-valuetext").endswith(": 1 people")
+    assert chart.get_attribute("aria-valuetext").endswith(": 1 person")
     assert page.locator(".tip").inner_text().endswith(": 1")
     page.keyboard.press("End")
     assert chart.get_attribute("aria-valuetext").endswith(": 2 people")
@@ -106,6 +109,22 @@ def test_an_empty_server_shows_how_to_send_the_first_hit(open_page, check_access
         expect_text(page, "#people", "1")
         expect(page.get_by_role("heading", name="Nobody is here yet")).to_be_hidden()
         expect_text(page, "#recent-users .url", "/welcome")
+
+
+def test_an_empty_server_with_a_token_shows_commands_that_need_it_alone(open_page):
+    token = "a-token-of-16-bytes"
+    with server_process("--http", "127.0.0.1:0", "--token", token) as process:
+        page = open_page(process.http)
+        page.get_by_label("Token").fill(token)
+        page.get_by_role("button", name="Log in").click()
+        expect(page.locator("#welcome")).to_contain_text("in place of TOKEN")
+        command = f"redis-cli -p {process.port} -a TOKEN HIT ada /welcome"
+        expect_text(page, "#by-redis", command)
+        program("redis-cli")
+        command = command.replace("TOKEN", token)
+        answer = subprocess.run(shlex.split(command), check=True, capture_output=True, text=True)
+        assert answer.stdout == "OK\n"
+        expect_text(page, "#people", "1")
 
 
 HOSTILE = [
@@ -162,32 +181,282 @@ def test_a_server_that_restarts(open_page, check_accessible):
         expect_text(page, "#people", "1")
 
 
+def see(page, *, hidden):
+    """Let the tab be hidden or seen."""
+    page.evaluate(
+        """hidden => {
+            Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )
+
+
+def asked(page):
+    """Note the verbs that a page asks from here on, each with its query."""
+    found = []
+
+    def note(request):
+        path, _, query = request.url.partition("?")
+        if "/api/v1/" in path:
+            found.append((path.rpartition("/")[2], query))
+
+    page.on("request", note)
+    return found
+
+
+def test_what_channels_have_is_told_and_not_asked_for(open_page, site):
+    client, address = site
+    client.hits([("ada", "/forum/1"), ("kim", "/forum/2")])
+    page = open_page("about:blank")
+    requests = asked(page)
+    page.goto(f"{address}&page=/forum/1")
+    expect_text(page, "#page-users .name", "ada")
+    expect_text(page, "#section-rows tr td >> nth=3", "2")
+    requests.clear()
+    client.hits([("theo", "/forum/1"), ("zoe", "/forum/3")])
+    expect(page.locator("#page-users li")).to_have_count(2)
+    expect_text(page, "#section-rows tr td >> nth=3", "4")
+    expect_text(page, "#top-rows tr >> nth=0 >> td >> nth=2", "2")
+    expect_text(page, "#people", "4")
+    expect(page.locator("#recent-users li")).to_have_count(4)
+    assert not {verb for verb, _ in requests} & {"count", "page", "section"}
+    assert all("limit=200" in query for verb, query in requests if verb == "top")
+
+
+def test_a_hidden_tab_rests(open_page, site):
+    client, address = site
+
+    def subscriptions():
+        return int(client.info("push")["Push"]["subscriptions"])
+
+    until(lambda: subscriptions() == 0)  # other tests' pages are closed
+    page = open_page(address)
+    expect_text(page, "#people", "0")
+    until(lambda: page.evaluate("1") and subscriptions() > 0)
+    see(page, hidden=True)
+    until(lambda: page.evaluate("1") and subscriptions() == 0)
+    client.hit("ada", "/")
+    see(page, hidden=False)
+    expect_text(page, "#people", "1")
+    expect_text(page, "#top-rows tr >> nth=0 >> td >> nth=2", "1")
+
+
+def test_without_streams_it_asks(open_page, site):
+    client, address = site
+    client.hit("ada", "/forum/1")
+    page = open_page("about:blank", trouble="status of 502")
+    page.route("**/api/v1/events?*", lambda route: route.fulfill(status=502))
+    page.goto(f"{address}&page=/forum/1")
+    expect_text(page, "#people", "1")
+    expect_text(page, "#top-rows tr >> nth=0 >> td >> nth=2", "1")
+    client.hit("kim", "/forum/1")
+    expect_text(page, "#people", "2")
+    expect_text(page, "#top-rows tr >> nth=0 >> td >> nth=2", "2")
+    expect(page.locator("#page-users li")).to_have_count(2)
+
+
+def test_most_ever_is_no_less_than_now(open_page, site):
+    client, address = site
+    client.hits([(f"u{n}", "/") for n in range(3)])
+    page = open_page("about:blank")
+    page.route("**/api/v1/peak?*", lambda route: route.fulfill(json={"people": 2, "reached_ms": 10**12, "at_ms": 1}))
+    page.goto(address)
+    expect(page.locator("#peak")).to_contain_text("Most ever: 3, on ")
+
+
+@pytest.mark.parametrize("url", ["/" + "x" * 2048, "\u20ac" * 683], ids=["ascii", "utf-8"])
+def test_a_page_that_cannot_be_keeps_nothing_else_from_being_shown(open_page, site, url):
+    client, address = site
+    client.hit("ada", "/a")
+    page = open_page(f"{address}&page={quote(url)}", trouble="status of 400")
+    expect(page.locator("#page-count")).to_contain_text("This page cannot be shown: url ")
+    expect(page.locator("#page-count")).to_contain_text("2048")
+    expect_text(page, "#state", "Live")
+    client.hit("kim", "/a")
+    expect_text(page, "#people", "2")
+    page.locator("#top-rows button").click()
+    expect(page.locator("#page-users li")).to_have_count(2)
+    page.get_by_label("Page", exact=True).fill(url)
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator("#page-count")).to_contain_text("This page cannot be shown")
+    page.get_by_label("Page", exact=True).fill("")
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator("#page-count")).to_have_text("Choose a page from the list, or type one.")
+
+
+@pytest.mark.parametrize("verb", ["recent", "info", "sites", "peak", "top", "history"])
+def test_each_question_stands_for_itself(open_page, site, verb):
+    client, address = site
+    client.hit("ada", "/")
+    page = open_page("about:blank", trouble="status of 500")
+    refused = {"detail": "it has gone wrong"}
+    page.route(f"**/api/v1/{verb}*", lambda route: route.fulfill(status=500, json=refused))
+    page.goto(address)
+    expect_text(page, "#people", "1")
+    expect_text(page, "#top-rows tr >> nth=0 >> td >> nth=2", "1")
+    expect(page.locator("#health-lines")).to_contain_text("cannot be shown: it has gone wrong.")
+    expect_text(page, "#state", "Live")
+
+
+def history_of(rows_of):
+    """Answers of a history: `rows_of(from_ms, to_ms, step_ms)` gives its rows."""
+
+    def answer(route):
+        query = parse_qs(urlsplit(route.request.url).query)
+        from_ms, to_ms, step_s = (int(query[name][0]) for name in ("from_ms", "to_ms", "step_s"))
+        route.fulfill(json={"rows": rows_of(from_ms, to_ms, 1000 * step_s), "at_ms": to_ms})
+
+    return answer
+
+
 def test_a_server_with_a_history(open_page, site, check_accessible):
-    """What the server keeps of the last day and month is asked for where the table of verbs has it."""
     client, address = site
     client.hit("a", "/")
-    asked = []
+    steps = []
 
-    def answer_history(route):
-        query = parse_qs(urlsplit(route.request.url).query)
-        asked.append(query)
-        from_ms, to_ms, step_ms = int(query["from_ms"][0]), int(query["to_ms"][0]), 1000 * int(query["step_s"][0])
-        rows = [{"at_ms": at_ms, "people": 10 + n % 90} for n, at_ms in enumerate(range(from_ms, to_ms, step_ms))]
-        route.fulfill(json={"rows": rows, "at_ms": to_ms})
+    def rows(from_ms, to_ms, step_ms):
+        steps.append(step_ms // 1000)
+        moments = range(from_ms, to_ms, step_ms)
+        return [{"at_ms": at_ms, "people": 10 + n % 90, "visitors": 1} for n, at_ms in enumerate(moments)]
 
     page = open_page("about:blank")
-    page.route("**/openapi.json", lambda route: route.fulfill(json={"paths": {"/api/v1/history": {}}}))
-    page.route("**/api/v1/history?*", answer_history)
+    page.route("**/api/v1/history?*", history_of(rows))
     page.goto(address)
+    chart = page.get_by_role("slider")
+    expect(chart).to_have_attribute("aria-label", re.compile("30 minutes, lowest 1, highest 39"))
     page.get_by_role("button", name="Day").click()
     expect_text(page, "#past-title", "The last day")
-    expect(page.get_by_role("slider")).to_have_attribute("aria-label", re.compile("last day, lowest 10, highest 99"))
+    expect(chart).to_have_attribute("aria-label", re.compile("last day, lowest 10, highest 99"))
     page.get_by_role("button", name="Month").click()
     expect_text(page, "#past-title", "The last month")
     check_accessible(page)
-    assert [each["step_s"] for each in asked] == [["600"], ["14400"]]
+    assert {600, 14400} < set(steps)
     page.get_by_role("button", name="30 min").click()
-    expect(page.get_by_role("slider")).to_have_attribute("aria-label", re.compile("30 minutes, lowest 1, highest 1"))
+    expect(chart).to_have_attribute("aria-label", re.compile("30 minutes, lowest 1, highest 39"))
+
+
+def test_a_minute_of_the_server_gives_way_to_what_the_page_has_seen(open_page, site):
+    page = open_page(site[1])
+    expect_text(page, "#people", "0")
+    merged = page.evaluate(
+        """async () => {
+            const {Kept} = await import("./history.js");
+            const kept = new Kept();
+            const minute = 60_000;
+            kept.add(30.5 * minute, 7);
+            const rows = [...Array(31).keys()].map(n => ({at_ms: n * minute, people: n}));
+            kept.merge(rows.slice(1));
+            kept.merge(rows.slice(1));
+            return kept.points.map(([ms, people]) => [ms / minute, people]);
+        }"""
+    )
+    assert merged == [*([n, n] for n in range(1, 30)), [30.5, 7]]
+
+
+@pytest.mark.parametrize(
+    ("zone", "name", "begins"),
+    [
+        ("UTC", "Visitors today", 0),
+        ("Europe/Berlin", "Visitors today", -1),
+        ("America/New_York", "Visitors today", 5),
+        ("Asia/Kolkata", "Visitors today (UTC)", 0),
+    ],
+)
+def test_visitors_of_today(chromium, zone, name, begins):
+    """The reader's day where that is one of whole hours, or that of UTC: 9 January 1970, at 12:30 UTC."""
+    context = chromium.new_context(timezone_id=zone)
+    page = context.new_page()
+    page.route("http://pages.test/*", lambda route: route.fulfill(body=served(route), content_type=type_of(route)))
+    page.goto("http://pages.test/")
+    day, hour = 86_400_000, 3_600_000
+    query, told = page.evaluate(
+        """async at_ms => {
+            const {pastOf, visitorsToday} = await import("./history.js");
+            return [pastOf(at_ms).today, visitorsToday({rows: [{visitors: 12}], at_ms})];
+        }""",
+        8 * day + 12 * hour + hour // 2,
+    )
+    asked = {name: int(value) for name, [value] in parse_qs(urlsplit(query).query).items()}
+    assert asked["from_ms"] == 8 * day + begins * hour
+    assert asked["step_s"] == 3600 * (13 - begins)
+    assert told == [name, 12]
+    context.close()
+
+
+def served(route):
+    name = urlsplit(route.request.url).path[1:]
+    return (PAGES / name).read_text() if name else "<!doctype html>"
+
+
+def type_of(route):
+    return "text/javascript" if route.request.url.endswith(".js") else "text/html"
+
+
+@pytest.mark.parametrize(("visitors", "shown"), [(1234, "1,234"), (None, "\u2013")])
+def test_visitors_are_shown_as_far_as_they_are_known(open_page, site, visitors, shown):
+    client, address = site
+    client.hit("ada", "/")
+    page = open_page("about:blank")
+    rows = [{"at_ms": 0, "people": 1, "visitors": visitors}]
+    page.route("**/api/v1/history?*", history_of(lambda *times: rows))
+    page.goto(address)
+    expect(page.locator("#kinds dt", has_text="Visitors today")).to_have_count(1)
+    expect_text(page, "#kinds dd >> nth=5", shown)
+
+
+# How the server is
+
+
+def troubles(page, info):
+    return page.evaluate("info => import('./health.js').then(({troubles}) => troubles(info))", info)
+
+
+def test_every_limit_has_words(open_page, server, site):
+    client, address = site
+    page = open_page(address)
+    expect_text(page, "#people", "0")
+    limits = client.info("limits")["Limits"]
+    assert len(limits) > 10
+    for name in limits:
+        [line] = troubles(page, {"limits": {**dict.fromkeys(limits, 0), name: 2}})
+        assert line.endswith(": 2 times.")
+        assert not line.startswith("A limit was reached"), name
+    assert troubles(page, {"limits": {"max_moons_reached": 1}}) == ["A limit was reached (max_moons): 1 time."]
+    assert troubles(page, {"limits": dict.fromkeys(limits, 0)}) == []
+
+
+@pytest.mark.parametrize(
+    ("info", "said"),
+    [
+        ({"history": {"history_errors": 1, "last_history_error": "disk full"}}, "read or written 1 time: disk full."),
+        ({"history": {"last_seen_lost": 2}}, "Where 2 users were last seen is lost."),
+        ({"bus": {"bus_status": "away", "bus_last_error": "refused"}}, "The bus cannot be reached: refused."),
+        ({"bus": {"bus_status": "ok", "dropped": 1}}, "1 hit found no room"),
+        ({"bus": {"bus_status": "ok", "poisoned_entries": 1}}, "1 entry of the bus could not be read."),
+        ({"map": {"came_from_away": "1,2"}}, "partitions cannot be read: 1,2."),
+        ({"map": {"came_from_away": "", "came_from_gaps": 1}}, "had lost entries 1 time"),
+        ({"persistence": {"disk_status": "err"}}, "Hits received now may be lost at a restart."),
+    ],
+)
+def test_what_is_wrong_is_said(open_page, site, info, said):
+    page = open_page(site[1])
+    expect_text(page, "#people", "0")
+    [line] = troubles(page, info)
+    assert said in line
+
+
+def test_nobody_is_online_any_more(open_page, site):
+    client, address = site
+    client.hit("ada", "/")
+    client.leave("ada")
+    page = open_page(address)
+    expect_text(page, "#people", "0")
+    expect_text(page, "#nobody", "Nobody is online now.")
+    expect(page.locator("#nobody")).to_be_visible()
+    expect(page.locator("#welcome")).to_be_hidden()
+    client.hit("ada", "/")
+    expect(page.locator("#nobody")).to_be_hidden()
 
 
 def test_the_page_of_the_api(open_page, server, check_accessible):

@@ -1,4 +1,4 @@
-"""The files of the dashboard: safe headers, ETags, gzip, and links that hold under any path."""
+"""The files of the dashboard: safe headers, ETags, gzip, br, and links that hold under any path."""
 
 import gzip
 import re
@@ -17,22 +17,45 @@ def path_of(name):
     return {"index.html": "/", "api.html": "/api", "login.html": "/login"}.get(name, f"/{name}")
 
 
+class Reversing:
+    """Stands for the package brotli where that is not installed."""
+
+    @staticmethod
+    def compress(plain):
+        return plain[::-1]
+
+    @staticmethod
+    def decompress(packed):
+        return packed[::-1]
+
+
+UNPACK = {"gzip": gzip.decompress, "br": Reversing.decompress}
+
+
+@pytest.fixture(params=["br", "gzip"])
+def coding(request, monkeypatch):
+    """What packs the files: the package brotli if there is one, or gzip alone."""
+    monkeypatch.setattr(static, "brotli", Reversing if request.param == "br" else None)
+    return request.param
+
+
 @pytest.mark.parametrize("name", NAMES)
 @jumping
-async def test_a_file_is_served_in_both_forms(name):
+async def test_a_file_is_served_in_all_forms(name, coding):
     async with web() as site:
         browser = site.join()
         plain = await browser.get(path_of(name))
         assert (plain.status, plain.body) == (200, (PAGES / name).read_bytes())
         packed = await browser.get(path_of(name), accept_encoding="br, gzip;q=0.8")
-        if len(plain.body) >= static.GZIP_FROM_BYTES:
-            assert packed.headers["content-encoding"] == "gzip"
-            assert gzip.decompress(packed.body) == plain.body
-            assert packed.headers["etag"] != plain.headers["etag"]
+        zipped = await browser.get(path_of(name), accept_encoding="br;q=0, gzip")
+        if len(plain.body) >= static.PACK_FROM_BYTES:
+            assert (packed.headers["content-encoding"], zipped.headers["content-encoding"]) == (coding, "gzip")
+            assert UNPACK[coding](packed.body) == plain.body == gzip.decompress(zipped.body)
+            assert len({each.headers["etag"] for each in (plain, packed, zipped)}) == (3 if coding == "br" else 2)
         if name != static.WIDGET:  # which pages anywhere may have
             assert "unsafe" not in plain.headers["content-security-policy"]
         assert plain.headers["x-content-type-options"] == "nosniff"
-        for answer in (plain, packed):
+        for answer in (plain, packed, zipped):
             tag = answer.headers["etag"]
             for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
                 again = await browser.get(path_of(name), if_none_match=known)
@@ -47,8 +70,17 @@ async def test_a_file_is_served_in_both_forms(name):
         *((accepted, False) for accepted in (b"gzip;q=0", b"gzip; q=0.00", b"br", b"", b"x-gzip")),
     ],
 )
-def test_gzip_goes_to_whom_it_is_right_for(accepted, is_taken):
-    assert static._takes_gzip(accepted) == is_taken
+def test_what_is_packed_goes_to_whom_it_is_right_for(accepted, is_taken):
+    assert static._takes(accepted, b"gzip") == is_taken
+
+
+def test_brotli_packs_better_than_gzip(monkeypatch):
+    brotli = pytest.importorskip("brotli")
+    monkeypatch.setattr(static, "brotli", brotli)
+    for file in static.load().values():
+        if file.packed:
+            assert brotli.decompress(file.packed[b"br"]) == file.plain
+            assert len(file.packed[b"br"]) < len(file.packed[b"gzip"])
 
 
 @pytest.mark.parametrize("name", NAMES)

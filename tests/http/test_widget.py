@@ -57,10 +57,10 @@ def site(server, request):
         yield name, client
 
 
-def open_page(browser, server, elements, *, path="/forum/1", origin=None):
+def open_page(browser, server, elements, *, path="/forum/1", origin=None, lang="en"):
     """Open a page of the same site as the server, or of another, that has these elements."""
     address = f"{origin or server.http.rstrip('/')}{path}"
-    html = f'<!doctype html><html lang="en"><script src="{server.http}online.js" async></script>{elements}'
+    html = f'<!doctype html><html lang="{lang}"><script src="{server.http}online.js" async></script>{elements}'
     browser.route(address, lambda route: route.fulfill(body=html, content_type="text/html"))
     page = browser.new_page()
     page.goto(address)
@@ -123,6 +123,42 @@ def test_this_page_has_the_url_of_its_hits(browser, server, site, path, url):
     client.hit("ada", url)
     page = open_page(browser, server, f'<online-count site="{name}" page></online-count>', path=path)
     shows(page, "online-count", "1")
+
+
+@pytest.mark.parametrize(
+    ("lang", "shown"),
+    [
+        *((lang, "1,200") for lang in ("en", "en_US", "en-US-x-own", "", "en_US.UTF-8", "no language", "%")),
+        *((lang, "1.200") for lang in ("de", "de_DE")),
+    ],
+)
+def test_numbers_are_written_in_the_language_of_the_page(browser, server, site, lang, shown):
+    """As far as it names one: else in that of the browser."""
+    name, client = site
+    client.hits([(f"u{n}", "/forum/2") for n in range(1200)])
+    page = open_page(browser, server, f'<online-count site="{name}"></online-count>', lang=lang)
+    shows(page, "online-count", shown)
+
+
+def test_an_element_that_fails_keeps_no_other_from_being_shown(browser, server, site):
+    name, client = site
+    client.hit("ada", "/forum/1")
+    page = open_page(browser, server, "<p></p>")
+    page.wait_for_function("!!customElements.get('online-count')")
+    page.evaluate(
+        """site => {
+            const [bad, good] = ["bad", "good"].map(id => Object.assign(document.createElement("online-count"), {id}));
+            bad.show = () => { throw new Error("it cannot be shown"); };
+            for (const each of [bad, good]) {
+                each.setAttribute("site", site);
+                document.body.append(each);
+            }
+        }""",
+        name,
+    )
+    shows(page, "#good", "1")
+    client.hit("theo", "/forum/1")
+    shows(page, "#good", "2")
 
 
 def test_tabs_share_one_connection_and_rest_when_nobody_sees_them(browser, server, site):

@@ -12,7 +12,7 @@ from online import __version__
 from online.cli.questions import SECTIONS as ASKED
 from online.http.metrics import METRICS
 from online.serve import verbs_access
-from online.serve.config import Config
+from online.serve.config import Address, Config
 from online.serve.info import SECTIONS, human
 from online.serve.syslog import Syslog
 
@@ -151,7 +151,7 @@ def test_the_verbs_of_the_last_second_and_the_most_memory_are_kept(busy):
 
 def test_the_port_is_that_of_the_first_tcp_listener(verbs, line):
     assert told(line, "server")["tcp_port"] == "0"
-    verbs.tcp_port = 8989
+    verbs.addresses = (Address(path=Path("online.sock")), Address("127.0.0.1", 8989), Address("::1", 8990))
     assert told(line, "server")["tcp_port"] == "8989"
 
 

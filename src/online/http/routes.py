@@ -9,6 +9,7 @@ Not here: connections (service), and the answers themselves (questions, posting,
     / and its files, /login, /logout                     browsers
 """
 
+import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -279,6 +280,7 @@ class Routes:
             "wants_token": bool(self._shared.tokens),
             "role": "admin" if grant is None else grant.role,
             "site": None if grant is None or grant.site is None else text(grant.site),
+            "redis_cli": redis_cli(self._shared),
         })  # fmt: skip
 
     async def _login_page(self, exchange: Exchange) -> Response:
@@ -301,6 +303,19 @@ class Routes:
     async def _logout(self, exchange: Exchange) -> Response:
         ended = self._access.cookie(exchange.request, None, exchange.now_ms, is_tls=exchange.is_tls)
         return Response(_SEE_OTHER, headers=((b"Location", b"login"), ended, (b"Cache-Control", b"no-store")))
+
+
+def redis_cli(shared: Shared) -> str | None:
+    """Return how redis-cli reaches the server from its own machine, with TOKEN for a token; None: it cannot."""
+    address = next((each for each in shared.addresses if each.path is None), next(iter(shared.addresses), None))
+    if address is None:
+        return None
+    if address.path is not None:
+        options = ["-s", str(address.path.absolute())]
+    else:
+        is_usual = address.host in ("", "localhost", "127.0.0.1", "0.0.0.0", "::")
+        options = [*([] if is_usual else ["-h", address.host]), "-p", str(address.port), *["--tls"] * shared.is_tls]
+    return shlex.join(["redis-cli", *options, *(["-a", "TOKEN"] if shared.tokens else [])])
 
 
 def members_of(page: dict[str, object]) -> dict[str, object]:

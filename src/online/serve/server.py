@@ -114,7 +114,7 @@ class Server:
                 )
             )
             self.addresses = tuple(address for address, _ in opened)
-            self.verbs.tcp_port = next((each.port for each in self.addresses if each.path is None), 0)
+            self.verbs.addresses, self.verbs.is_tls = self.addresses, self.tls is not None
             self._tell(opened)
             await self._serve([listener for _, listener in opened], task_status)
             if self._housekeeping.failure:

@@ -20,6 +20,7 @@ from online.core.sites import Sites
 from online.core.wire import Connection, Service
 from online.limits import Limits
 from online.pieces import Pieces
+from online.serve.config import Address
 from online.serve.connections import Connections
 from online.serve.delays import Delays
 from online.serve.meter import Meter
@@ -58,7 +59,8 @@ class Shared:
         self.run_id = secrets.token_hex(20)  #: another for each start
         self.started_ms: int | None = None  #: index time; the server sets it
         self.unready: Callable[[], str | None] = lambda: None  #: why it answers, and is not to be asked yet
-        self.tcp_port = 0  #: of the first listener on TCP; the server sets it
+        self.addresses: tuple[Address, ...] = ()  #: where the server listens; it sets this, and the next
+        self.is_tls = False  #: whether it speaks TLS there, over TCP
         self.past: Remembering | None = None  #: what was; None: nobody keeps it
         self.clock_steps = 0
         self.auth_without_token = 0  #: tokens that came though none is configured
@@ -69,6 +71,11 @@ class Shared:
     def limits(self) -> Limits:
         """The limits of the server; what a gateway judges questions by may change."""
         return self.sites.limits
+
+    @property
+    def tcp_port(self) -> int:
+        """The port of the first listener on TCP; 0 if there is none."""
+        return next((each.port for each in self.addresses if each.path is None), 0)
 
     def visible_sites(self, connection: Connection) -> list[tuple[bytes, Index]]:
         """Return the sites that a connection may know of, by name. O(sites log sites)."""

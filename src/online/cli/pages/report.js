@@ -132,8 +132,8 @@ function showChart(moved) {
   const step_s = now.points.length > 2 ? (now.points[1][0] - now.points[0][0]) / 1000 : 0;
   const each = step_s ? `, each ${span(step_s)}` : "";
   const shown = [
-    {name: "People", title: "Most people online", place: 1, unit: "people"},
-    {name: Views, title: `${Views}${each}`, place: 2, unit: views},
+    {name: "People", title: "Most people online", place: 1, unit: ["person", "people"]},
+    {name: Views, title: `${Views}${each}`, place: 2, unit: [nouns.hit, views]},
   ];
   function choose({title, place, unit}) {
     byId("past-title").textContent = title;
@@ -171,8 +171,9 @@ function showStays() {
   const other = (n) => before && percent(n(before.stays), before.stays);
   const rows = [[`One ${nouns.url}`, stays.single, other((of) => of.single)],
     ...names.map((name, place) => [name, stays.by_length[place], other((of) => of.by_length[place])])];
+  const each = (n) => `${rate(n)} ${rate(n) === "1" ? nouns.hit : views}`;
   const told = ({number, hits, median_s, average_s, single}) =>
-    `${plural(number, "stay")} of ${rate(number ? hits / number : 0)} ${views} each`
+    `${plural(number, "stay")} of ${each(number ? hits / number : 0)} each`
     + (number > single ? `; those of more than one: half last longer than ${span(median_s)}, `
       + `${span(average_s)} on average.` : ".");
   const note = told(stays) + (before ? ` ${before.title}: ${told(before.stays)}` : "");

@@ -10,8 +10,8 @@ function described(path, method, operation) {
   const parts = [make("h3", {}, `${method.toUpperCase()} ${path}`), make("p", {}, operation.summary)];
   const list = make("dl");
   for (const each of operation.parameters ?? []) {
-    const kind = each.schema.type === "array" ? `${each.schema.items.type}, may come again` : each.schema.type;
-    const need = each.required ? ", needed" : "";
+    const kind = each.schema.type === "array" ? `${each.schema.items.type}, may be repeated` : each.schema.type;
+    const need = each.required ? ", required" : "";
     list.append(make("dt", {}, each.name), make("dd", {}, `${each.description} (${kind}${need})`));
   }
   parts.push(list);

@@ -1,23 +1,45 @@
-// The dashboard: shows each state that source.js delivers. What is looked at stands in the address, behind the #.
+// The dashboard: shows what source.js delivers. What is looked at stands in the address, behind the #.
 
 import {LineChart, sparkline} from "./chart.js";
 import {byId, count, dateAndTime, fill, keyOf, make, nameOf, plural, rate, span} from "./dom.js";
-import {figures, troubles} from "./health.js";
-import {Kept, SPANS, hasHistory, past} from "./history.js";
+import {ALL_IS_WELL, figures, troubles} from "./health.js";
+import {Kept, SPANS, past, pastOf, visitorsToday} from "./history.js";
 import {Trouble, ask, watch} from "./source.js";
 
-const SPARK_POINTS = 30;
-const STALE_MS = 6000;
+const STALE_MS = 13_000; // a server that nothing happens to is asked each 10 s
+
+/** How many people names had of late: a point each two seconds. */
+class Trends {
+  static EVERY_MS = 2000;
+  static POINTS = 30;
+  #points = new Map();
+
+  /** Take what names have now. Others are forgotten. */
+  note(names) {
+    const before = (name) => this.of(name)?.slice(0, -1) ?? [];
+    this.#points = new Map(names.map(([name, people]) => [keyOf(name), [...before(name), people]]));
+  }
+
+  tick() {
+    for (const points of this.#points.values()) {
+      points.push(points.at(-1));
+      if (points.length > Trends.POINTS) points.shift();
+    }
+  }
+
+  of(name) { return this.#points.get(keyOf(name)); }
+}
 
 const looked = new URLSearchParams(location.hash.slice(1));
-const now = {site: looked.get("site") ?? "default", page: looked.get("page")};
+const now = {site: looked.get("site") ?? "default", page: looked.get("page") || null};
 const chart = new LineChart(byId("chart"));
-let kept = new Kept(now.site);
+let redisCli = null;
+let kept = new Kept();
 let shownSpan = SPANS[0];
-let trends = new Map();
-let sectionTrends = new Map();
-let lastHits = null;
-let answered = {at: performance.now(), ever: false, trouble: ""};
+let pageTrends = new Trends();
+let sectionTrends = new Trends();
+let hitRate = {text: "–"};
+let answered = {at: performance.now(), at_ms: 0, ever: false, trouble: ""};
 let hurry = () => {};
 
 // What is looked at
@@ -29,11 +51,13 @@ function remember() {
   history.replaceState(null, "", `${location.pathname}${location.search}${[...place].length ? `#${place}` : ""}`);
 }
 
+const isChosen = (key) => String(now.page !== null && keyOf(now.page) === key);
+
 function choosePage(url) {
   now.page = url;
   byId("page-url").value = typeof url === "string" ? url : "";
   for (const button of document.querySelectorAll("#top-rows button")) {
-    button.setAttribute("aria-pressed", String(button.dataset.page === keyOf(url)));
+    button.setAttribute("aria-pressed", isChosen(button.dataset.page));
   }
   remember();
   hurry();
@@ -42,7 +66,7 @@ function choosePage(url) {
 function chooseSite(site) {
   Object.assign(now, {site, page: null});
   byId("page-url").value = "";
-  [kept, trends, sectionTrends, lastHits] = [new Kept(site), new Map(), new Map(), null];
+  [kept, pageTrends, sectionTrends] = [new Kept(), new Trends(), new Trends()];
   remember();
   hurry();
   if (shownSpan !== SPANS[0]) showPast();
@@ -50,42 +74,53 @@ function chooseSite(site) {
 
 // Showing a state
 
+/** Show what is known. Only `kinds` is always among it. */
 function show(state) {
-  answered = {at: performance.now(), ever: true, trouble: ""};
-  const {kinds, info: {sections: info}} = state;
+  const {kinds, info, errors} = state;
+  if (keyOf(state.site) !== keyOf(now.site)) return;
+  answered = {at: performance.now(), ever: true, trouble: "", at_ms: Math.max(...momentsOf(state))};
   const people = kinds.members + kinds.guests + kinds.hidden;
-  const isEmpty = people === 0 && kinds.bots === 0;
-  kept.add(state.at_ms, people);
+  kept.add(kinds.at_ms, people);
+  if (state.minutes) kept.merge(state.minutes.rows);
   byId("people").textContent = count(people);
   document.title = `${count(people)} online`;
-  showKinds(kinds, info, state.at_ms);
-  showPeak(state.peak);
+  showKinds(kinds, info, state.today);
+  showPeak(state.peak, people, kinds.at_ms);
   if (shownSpan === SPANS[0]) chart.update(kept.points, kept.chart());
-  showTop(state.top.pages);
-  showPage(state.page, state.at_ms);
-  showUsers(byId("recent-users"), state.recent.users, state.at_ms);
+  if (state.top) showTop(state.top.pages);
+  showPage(state.url, state.page, errors.page);
+  if (state.recent) showUsers(byId("recent-users"), state.recent.users);
   showSections(state.sections);
-  showSites(state.sites.sites);
-  showHealth(info);
-  showWelcome(isEmpty && state.sites.sites.every((site) => site.people === 0), info);
+  if (state.sites) showSites(state.sites.sites, people);
+  showHealth(info?.sections, errors);
+  if (info && state.sites) showWelcome(people + kinds.bots + info.sections.hits.accepted === 0);
+  byId("nobody").hidden = people > 0 || !byId("welcome").hidden;
+  showAges();
   showStatus();
 }
 
-function showKinds(kinds, info, at_ms) {
+const momentsOf = (state) => Object.values(state).map((each) => each?.at_ms ?? 0);
+
+function showKinds(kinds, info, today) {
   const shares = [["members", kinds.members], ["guests", kinds.guests], ["hiddens", kinds.hidden]];
   fill(byId("kinds-bar"), shares, ([name]) => name, ([name]) => make("span", {class: name}), (bar, [, n]) => {
     bar.style.flexGrow = n;
   });
-  const {accepted} = info.hits;
-  const passed_s = lastHits ? (at_ms - lastHits.at_ms) / 1000 : 0;
-  const isKnown = passed_s > 0.5 && accepted >= lastHits.accepted;
-  const hits = isKnown ? `${rate((accepted - lastHits.accepted) / passed_s)}` : "–";
-  lastHits = {accepted, at_ms};
+  if (info) hitRate = rateOfHits(hitRate, info.at_ms, info.sections.hits.accepted);
+  const [title, visitors] = today ? visitorsToday(today) : ["Visitors today", null];
   rows(byId("kinds"), [
     ["Members", count(kinds.members), "members"], ["Guests", count(kinds.guests), "guests"],
     ["Hidden", count(kinds.hidden), "hiddens"], ["Bots, not counted", count(kinds.bots)],
-    ["Hits a second, all sites", hits],
+    ["Hits per second, all sites", hitRate.text], [title, visitors === null ? "–" : count(visitors)],
   ]);
+}
+
+/** Return the rate since the last figures; the last one as long as there are no newer ones. */
+function rateOfHits(last, at_ms, accepted) {
+  const passed_s = (at_ms - last.at_ms) / 1000;
+  if (passed_s === 0) return last;
+  const isKnown = passed_s > 0.5 && accepted >= last.accepted;
+  return {at_ms, accepted, text: isKnown ? rate((accepted - last.accepted) / passed_s) : "–"};
 }
 
 function rows(list, pairs) {
@@ -97,20 +132,17 @@ function rows(list, pairs) {
   });
 }
 
-function showPeak(peak) {
-  byId("peak").textContent = peak.people ? `Most ever: ${count(peak.people)}, on ${dateAndTime(peak.reached_ms)}` : "";
-}
-
-/** Take note of how many people names have now; return what each has had of late. */
-function follow(trends, names) {
-  const before = (key) => trends.get(key)?.slice(1 - SPARK_POINTS) ?? [];
-  return new Map(names.map(([name, people]) => [keyOf(name), [...before(keyOf(name)), people]]));
+/** Whoever is online now belongs to the most ever, also if those are of a moment before. */
+function showPeak(peak, people, at_ms) {
+  if (!peak) return;
+  const most = people > peak.people ? {people, reached_ms: at_ms} : peak;
+  byId("peak").textContent = most.people ? `Most ever: ${count(most.people)}, on ${dateAndTime(most.reached_ms)}` : "";
 }
 
 function showTop(pages) {
-  trends = follow(trends, pages.map(({url, people}) => [url, people]));
+  pageTrends.note(pages.map(({url, people}) => [url, people]));
   fill(byId("top-rows"), pages, ({url}) => keyOf(url), pageRow, (row, {url, people}) => {
-    row.line.set(trends.get(keyOf(url)));
+    row.line.set(pageTrends.of(url));
     row.lastElementChild.textContent = count(people);
   });
 }
@@ -119,7 +151,7 @@ function pageRow({url}) {
   const line = sparkline();
   const button = make("button", {
     type: "button", "data-page": keyOf(url), onclick: () => choosePage(url),
-    "aria-pressed": String(now.page !== null && keyOf(now.page) === keyOf(url)),
+    "aria-pressed": isChosen(keyOf(url)),
   }, nameOf(url));
   const row = make("tr", {}, make("td", {class: "name"}, button), make("td", {class: "trend"}, line.svg),
     make("td", {class: "number"}));
@@ -127,38 +159,49 @@ function pageRow({url}) {
   return row;
 }
 
-function showPage(page, at_ms) {
+function showPage(url, page, trouble) {
+  byId("page-count").classList.toggle("bad", Boolean(trouble) && !page);
   if (!page) {
-    byId("page-count").textContent = "Choose a page from the list, or type one.";
+    const nothing = url === null ? "Choose a page from the list, or type one." : "…";
+    byId("page-count").textContent = trouble ? `This page cannot be shown: ${trouble.message}.` : nothing;
     byId("page-users").replaceChildren();
     return;
   }
   const unnamed = page.cursor === null ? page.here - page.users.length : 0;
-  const hidden = unnamed > 0 ? `, ${count(unnamed)} of them hidden` : "";
-  const more = page.cursor !== null ? ", the newest 30 are shown" : hidden;
-  const people = plural(page.here, "person is", "people are");
-  byId("page-count").replaceChildren(`${people} on `, nameOf(now.page ?? ""), `${more}.`);
-  showUsers(byId("page-users"), page.users.map((user) => ({...user, url: null})), at_ms);
+  const more = page.cursor !== null ? ", the latest 30 are shown"
+    : unnamed > 0 ? `, ${count(unnamed)} of them hidden` : "";
+  const how_many = plural(page.here, "person is", "people are");
+  byId("page-count").replaceChildren(`${how_many} on `, nameOf(url), `${more}.`);
+  showUsers(byId("page-users"), page.users.map((user) => ({...user, url: null})));
 }
 
-function showUsers(list, users, at_ms) {
+function showUsers(list, users) {
   fill(list, users, ({user}) => keyOf(user), userLine, (line, {user, url, seen_ms, kind}) => {
     const tags = kind === "guest" ? [make("span", {class: "tag"}, "guest")] : [];
     line.querySelector(".name").replaceChildren(nameOf(user), ...tags);
-    line.querySelector("time").textContent = span((at_ms - seen_ms) / 1000);
+    line.querySelector("time").dataset.seen = seen_ms;
     const at = line.querySelector(".url");
     at.hidden = url === null;
     if (url !== null) at.replaceChildren(nameOf(url));
   });
 }
 
+/** Show how long ago users were seen, by the server's clock. */
+function showAges() {
+  const at_ms = answered.at_ms + performance.now() - answered.at;
+  for (const time of document.querySelectorAll("time[data-seen]")) {
+    const text = span((at_ms - time.dataset.seen) / 1000);
+    if (time.textContent !== text) time.textContent = text;
+  }
+}
+
 const userLine = () => make("li", {}, make("span", {class: "name"}), make("time", {}), make("span", {class: "url"}));
 
 function showSections(sections) {
   byId("sections").hidden = sections.length === 0;
-  sectionTrends = follow(sectionTrends, sections.map(({prefix, people}) => [prefix, people]));
+  sectionTrends.note(sections.map(({prefix, people}) => [prefix, people]));
   fill(byId("section-rows"), sections, ({prefix}) => keyOf(prefix), sectionRow, (row, {prefix, people, pages}) => {
-    row.line.set(sectionTrends.get(keyOf(prefix)));
+    row.line.set(sectionTrends.of(prefix));
     row.children[2].textContent = plural(pages, "page");
     row.children[3].textContent = count(people);
   });
@@ -172,7 +215,8 @@ function sectionRow({prefix}) {
   return row;
 }
 
-function showSites(sites) {
+function showSites(listed, people) {
+  const sites = listed.map((each) => (keyOf(each.site) === keyOf(now.site) ? {...each, people} : each));
   const names = sites.map(({site}) => site);
   byId("sites").hidden = byId("site-choice").hidden = sites.length < 2;
   const options = names.some((site) => keyOf(site) === keyOf(now.site)) ? names : [now.site, ...names];
@@ -192,22 +236,34 @@ function siteRow({site}) {
   return make("tr", {}, make("td", {class: "name"}, button), make("td", {class: "number"}));
 }
 
-function showHealth(info) {
-  const lines = troubles(info).map((text) => ({text, of: "trouble"}));
-  if (!lines.length) lines.push({text: "All is well: no limit was reached, and nothing was refused.", of: "fine"});
+const PARTS = {
+  recent: "The latest users", info: "The server’s figures", sites: "The sites", peak: "The most people ever",
+  pages: "The sections", states: "The top pages", minutes: "The last 30 minutes", today: "Today’s visitors",
+};
+
+function showHealth(info, errors) {
+  const missing = Object.entries(PARTS).filter(([name]) => errors[name]);
+  const lines = [
+    ...missing.map(([name, what]) => `${what} cannot be shown: ${errors[name].message}.`),
+    ...(info ? troubles(info) : []),
+  ].map((text) => ({text, of: "trouble"}));
+  if (!lines.length && info) lines.push({text: ALL_IS_WELL, of: "fine"});
   fill(byId("health-lines"), lines, ({text}) => text, ({text, of}) => make("li", {class: of}, text), () => {});
+  if (!info) return;
   rows(byId("health-figures"), figures(info));
   byId("version").textContent = `online ${info.server.version}`;
 }
 
-function showWelcome(isEmpty, info) {
+function showWelcome(isEmpty) {
   byId("welcome").hidden = !isEmpty;
   document.body.classList.toggle("is-empty", isEmpty);
   if (!isEmpty || byId("by-curl").textContent) return;
   const hits = new URL("api/v1/hits", document.baseURI);
   const token = byId("logout").hidden ? "" : ` -H 'Authorization: Bearer TOKEN'`;
   byId("by-curl").textContent = `curl${token} -H 'Content-Type: application/json' -d '[["ada", "/welcome"]]' ${hits}`;
-  byId("by-redis").textContent = `redis-cli -p ${info.server.tcp_port || 8989} HIT ada /welcome`;
+  byId("redis").hidden = redisCli === null;
+  byId("by-redis").textContent = `${redisCli} HIT ada /welcome`;
+  byId("needs-token").hidden = token === "";
 }
 
 function showStatus() {
@@ -216,7 +272,7 @@ function showStatus() {
   const pill = byId("state");
   const stale = answered.ever ? `Stale for ${span(silent_ms / 1000)}` : "No figures yet";
   const text = !isStale ? (answered.ever ? "Live" : "Connecting …")
-    : `${stale}: ${answered.trouble || "no answer comes"}`;
+    : `${stale}: ${answered.trouble || "no answer"}`;
   document.body.classList.toggle("is-stale", isStale && answered.ever);
   pill.className = `pill ${isStale ? "stale" : answered.ever ? "live" : ""}`;
   if (pill.textContent !== text) pill.textContent = text;
@@ -237,15 +293,14 @@ async function showPast() {
   try {
     const options = await past(now.site, asked, Date.now());
     if (shownSpan === asked) chart.update(options.points, options);
-    byId("chart-note").textContent = options.points.length ? "" : "Nothing is kept of that time yet.";
+    byId("chart-note").textContent = options.points.length ? "" : "Nothing is recorded for that time yet.";
   } catch (error) {
     if (!(error instanceof Trouble)) throw error;
     byId("chart-note").textContent = `The history cannot be shown: ${error.message}.`;
   }
 }
 
-async function offerPast() {
-  if (!(await hasHistory())) return;
+function offerPast() {
   const choose = (each) => {
     shownSpan = each;
     byId("chart-note").textContent = "";
@@ -254,8 +309,7 @@ async function offerPast() {
   byId("spans").append(...SPANS.map((each) => make("button", {
     type: "button", "aria-pressed": String(each === shownSpan), onclick: () => choose(each),
   }, each.name)));
-  byId("spans").hidden = false;
-  setInterval(() => shownSpan !== SPANS[0] && showPast(), 60_000);
+  setInterval(() => shownSpan !== SPANS[0] && !document.hidden && showPast(), 60_000);
 }
 
 // The start
@@ -274,7 +328,7 @@ for (const button of document.querySelectorAll("[data-copy]")) {
       await navigator.clipboard.writeText(source.textContent);
       byId("copied").textContent = "Copied.";
     } catch {
-      byId("copied").textContent = "It is selected: copy it with your keyboard.";
+      byId("copied").textContent = "It is selected: copy it with the keyboard.";
     }
   });
 }
@@ -284,7 +338,7 @@ async function start() {
     const session = await ask("session");
     byId("logout").hidden = !session.wants_token;
     if (session.site !== null && !looked.has("site")) now.site = session.site;
-    kept = new Kept(now.site);
+    redisCli = session.redis_cli;
   } catch (error) {
     if (!(error instanceof Trouble)) throw error;
     setTimeout(start, 1000);
@@ -292,15 +346,20 @@ async function start() {
     showStatus();
     return;
   }
-  hurry = watch(() => now, show, (trouble) => {
+  hurry = watch(() => now, pastOf, show, (trouble) => {
     answered.trouble = trouble.message;
     showStatus();
-  });
-  offerPast().catch((error) => {
-    if (!(error instanceof Trouble)) throw error;
   });
 }
 
 if (typeof now.page === "string") byId("page-url").value = now.page;
-setInterval(showStatus, 1000);
+offerPast();
+setInterval(() => {
+  showStatus();
+  if (answered.ever) showAges();
+}, 1000);
+setInterval(() => {
+  pageTrends.tick();
+  sectionTrends.tick();
+}, Trends.EVERY_MS);
 start();

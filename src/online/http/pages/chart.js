@@ -1,6 +1,6 @@
 // Small charts in SVG: a line with axes, a tooltip and keys, and a sparkline. No text in them comes from users.
 
-import {count, make} from "./dom.js";
+import {count, make, plural} from "./dom.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -47,7 +47,7 @@ export function timeTicks(from, to, n, ahead = 0) {
  * A chart of people over time in `parent`. It is a slider for keys and screen readers: arrows go from point to point.
  * `update(points, {from, to, timeText, label, gap})`; points are `[ms, people]` in order of time; no line over a `gap`.
  * Further options: `beside`, points of a second line, dashed; `tickText(ms, step_ms)` for round times; `isUtc`, whether
- * they are round in UTC; `unit` in place of people.
+ * they are round in UTC; `unit` in place of people, as one and many.
  */
 export class LineChart {
   constructor(parent) {
@@ -56,7 +56,7 @@ export class LineChart {
     this.box = make("div", {class: "chart", tabindex: "0", role: "slider", "aria-orientation": "horizontal"}, this.tip);
     this.box.prepend(this.svg);
     parent.append(this.box);
-    Object.assign(this, {points: [], beside: [], unit: "people"});
+    Object.assign(this, {points: [], beside: [], unit: ["person", "people"]});
     this.chosen = null;
     this.box.addEventListener("pointermove", (event) => this.#point(event));
     this.box.addEventListener("pointerleave", () => this.#choose(null));
@@ -142,7 +142,7 @@ export class LineChart {
     this.box.setAttribute("aria-valuemin", "0");
     this.box.setAttribute("aria-valuemax", String(Math.max(0, this.points.length - 1)));
     this.box.setAttribute("aria-valuenow", String(Math.max(0, place)));
-    const text = point ? `${this.timeText(point[0])}: ${count(point[1])} ${this.unit}` : "nothing yet";
+    const text = point ? `${this.timeText(point[0])}: ${plural(point[1], ...this.unit)}` : "nothing yet";
     this.box.setAttribute("aria-valuetext", text);
   }
 

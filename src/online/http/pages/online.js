@@ -106,8 +106,24 @@
     });
   }
 
+  /** A number as the language of the page writes it, or that of the browser. */
+  function written(n) {
+    try {
+      return n.toLocaleString(document.documentElement.lang.replaceAll("_", "-") || undefined);
+    } catch { // the page names none
+      return n.toLocaleString();
+    }
+  }
+
   function told(site, state) {
-    for (const each of shown) if (each.site === site && each.channel === state.channel) each.show(state);
+    for (const each of shown) {
+      if (each.site !== site || each.channel !== state.channel) continue;
+      try {
+        each.show(state);
+      } catch (error) { // the others are shown all the same
+        console.error(error);
+      }
+    }
   }
 
   function update() {
@@ -176,7 +192,7 @@
   customElements.define("online-count", class extends Shown {
     show({people, here}) {
       const n = here ?? people;
-      if (n !== undefined) this.textContent = n.toLocaleString(document.documentElement.lang || undefined);
+      if (n !== undefined) this.textContent = written(n);
     }
   });
 
