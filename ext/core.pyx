@@ -43,7 +43,7 @@ from online.terms import SEEN_MAX_MS as _SEEN_MAX_MS, SEEN_MIN_MS as _SEEN_MIN_M
 from online.core.arena cimport NO_REF, Purse, purse_give, purse_take, ref_t
 from online.core.skiplist cimport (
     BY_NAME, BY_PAGE, BY_TIME, DEPARTED, GUEST, HEAD, HIDDEN, MAX_HEIGHT, PAGE, Kind, Name, Page, Record, Skiplist,
-    height_of, kind_at, name_of, next_of, page_at, prev_of, record_at, same_name, set_kind, skiplist_close,
+    height_of, kind_at, name_of, next_of, page_at, prev_of, record_at, set_kind, skiplist_close,
     skiplist_enter_run, skiplist_free, skiplist_leave_run, skiplist_link, skiplist_new, skiplist_open,
     skiplist_seek_name, skiplist_seek_page, skiplist_seek_time, skiplist_unlink, skiplist_walk_name,
 )
@@ -411,8 +411,10 @@ cdef Outcome core_check_hit(const Core* core, const Hit* hit) noexcept nogil:
 cdef inline void count_outcome(Core* core, const Hit* hit, Outcome outcome) noexcept nogil:
     if outcome == ACCEPTED:
         core.tally.accepted += 1
-        core.tally.left += hit.kind == DEPARTED
-        core.tally.skewed += hit.seen_ms > core.now_ms + SKEW_MS
+        if hit.kind == DEPARTED:
+            core.tally.left += 1
+        if hit.seen_ms > core.now_ms + SKEW_MS:
+            core.tally.skewed += 1
     elif outcome == LATE:
         core.tally.late += 1
     elif outcome == STALE:
@@ -423,14 +425,6 @@ cdef inline void count_outcome(Core* core, const Hit* hit, Outcome outcome) noex
             core.tally.full[<int>outcome - <int>FULL_USERS] += 1
         elif outcome == MOVED:
             core.owned.moved += 1
-
-
-cdef inline bint is_repeat(const Core* core, ref_t session, const Hit* hit) noexcept nogil:
-    """Whether a hit of the same time as the session is the session's own hit."""
-    if kind_at(&core.skiplist, session) != hit.kind:
-        return False
-    return hit.kind == DEPARTED or same_name(
-        name_of(&core.skiplist, record_at(&core.skiplist, session).page), hit.url)
 
 
 cdef inline ref_t new_record(

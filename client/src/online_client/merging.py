@@ -231,7 +231,7 @@ def _top(owners: PartitionMap, args: list[Any]) -> Question:
         threshold = sum(listed[-1][1] for listed in found if len(listed) == wanted)
         sums = yield from _sums(owners, sorted({_bytes(url) for listed in found for url, _ in listed}))
         pages = sorted(((url, n) for url, n in sums.items() if n), key=lambda page: (-page[1], page[0]))
-        best = [list(page) for page in pages[:limit]]
+        best: list[list[Any]] = [list(page) for page in pages[:limit]]
         if not threshold or limit == 0 or (len(best) == limit and best[-1][1] > threshold):
             return best
         if wanted >= MAX_LIMIT:

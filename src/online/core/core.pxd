@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from online.core.arena cimport NO_REF, Purse, ref_t
 from online.core.skiplist cimport (
     BOT, BY_TIME, DEPARTED, GUEST, HIDDEN, MEMBER, Name, Page, Skiplist, compare_names, kind_at, name_of, next_of,
-    page_at, record_at,
+    page_at, record_at, same_name,
 )
 from online.core.slots cimport Owned
 from online.core.table cimport HashKey, Table, siphash
@@ -218,6 +218,13 @@ cdef inline int64_t sessions_on(const Core* core, ref_t page) noexcept nogil:
     """How many sessions a page has, of bots too."""
     cdef const Page* at = page_at(&core.skiplist, page)
     return people_on(at) + at.counts[<int>BOT]
+
+cdef inline bint is_repeat(const Core* core, ref_t session, const Hit* hit) noexcept nogil:
+    """Whether a hit of the same time as the session is the session's own hit."""
+    if kind_at(&core.skiplist, session) != hit.kind:
+        return False
+    return hit.kind == DEPARTED or same_name(
+        name_of(&core.skiplist, record_at(&core.skiplist, session).page), hit.url)
 
 cdef inline bint outranks(const Core* core, const Hit* hit, ref_t session) noexcept nogil:
     """Whether a hit ranks above a session of the same time: by kind, a leave being the highest, then by url."""
