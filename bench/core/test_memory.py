@@ -18,4 +18,4 @@ def test_bytes_a_user(record: Recorder, quick: bool) -> None:
         assert growth.statistics.users == workload.n_users
         assert growth.statistics.pages > 0.99 * workload.n_urls
         figures.append(growth.resident_bytes / workload.n_users)
-    record("memory, all in", figures, "bytes/user", at_most=100, note=workload.id)
+    record("memory, all in", figures, "bytes/user", at_most=75, note=workload.id)

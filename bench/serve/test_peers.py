@@ -29,7 +29,7 @@ from bench.workloads import FORUM, FRAME_HITS, Workload, sized, warmed
 DATABASES: list[type[Peer]] = [RedisRecipe, ValkeyRecipe, MariadbTable, PostgresTable, SqliteTable]
 RIVALS = [*DATABASES, ReferencePeer]
 #: What is asked of hits against a rival: batches, and commands, as a multiple of its rate.
-TARGETS = {"Redis": (20, 10), "Valkey": (20, 10)}
+TARGETS = {"Redis": (40, 30), "Valkey": (40, 30)}
 ROUNDS = 5
 QUICK_USERS = 20_000
 ASKING_S, FEWEST_ASKED = 0.5, 10
@@ -203,6 +203,6 @@ def test_memory(rival: type[RedisRecipe], record: Recorder, quick: bool) -> None
     ours, theirs = bytes_a_user
     group = f"Memory of a server: {n_users:,} users on {n_urls:,} pages"
     names = "names of 10 bytes, urls of 14 to 17"
-    record("online", [ours], "bytes/user", at_most=100, group=group, note=names)
+    record("online", [ours], "bytes/user", at_most=75, group=group, note=names)
     record(rival.name, [theirs], "bytes/user", group=group, note=names)
     record(f"online, as a share of {rival.name}", [ours / theirs], "x", at_most=0.4, group=group)

@@ -50,8 +50,8 @@ class Match(NamedTuple):
 
 
 MATCHES = [
-    Match(COUNT, PING, 1, 50_000, at_least=0.95),
-    Match(PAGE, ZRANGE, 1, 50_000, at_least=1.0, cpu_at_most=0.6),
+    Match(COUNT, PING, 1, 50_000, at_least=1.2),
+    Match(PAGE, ZRANGE, 1, 50_000, at_least=1.4, cpu_at_most=0.6),
     Match(COUNT, ZCOUNT, 64, 800_000, at_least=2.0),
     Match(PAGE, ZRANGE, 64, 150_000, at_least=1.8, cpu_at_most=0.4),
 ]

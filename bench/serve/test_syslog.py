@@ -73,7 +73,7 @@ def lines_of(write: Callable[[Request], str], n: int) -> list[bytes]:
 
 @pytest.mark.parametrize(
     ("write", "what", "target"),
-    [(nginx_json, "nginx' JSON", 100_000), (combined, "combined", None)],
+    [(nginx_json, "nginx' JSON", 500_000), (combined, "combined", None)],
     ids=["json", "combined"],
 )
 def test_lines(record: Recorder, quick: bool, write: Callable[[Request], str], what: str, target: int | None) -> None:
