@@ -65,6 +65,19 @@ def test_the_settings_given_are_written_and_the_others_commented_out(tmp_path, c
     assert load({"config": str(path)}, {}) == load(given, {})
 
 
+def test_a_file_that_no_server_could_use_is_not_written(tmp_path, capsys):
+    path = tmp_path / "new.toml"
+    assert main(["init", str(path), "--map", str(tmp_path / "map.toml")]) == 2
+    assert "map needs a bus" in capsys.readouterr().err
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("command", [["config"], ["init", "-"], ["serve", "--check", "--listen", "127.0.0.1:0"]])
+def test_what_is_probably_not_meant_is_said_by_each_command(command, capsys):
+    assert main([*command, "--http-origins", "https://example.org"]) == 0
+    assert "lets other sites read public data, but nothing is public" in capsys.readouterr().err
+
+
 def test_a_file_with_a_token_is_for_its_owner_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["init", "--token", "a-long-random-text"]) == 0
