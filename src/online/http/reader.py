@@ -33,8 +33,8 @@ MAX_HEADERS = 100
 ONCE = (b"host", b"origin", b"authorization", b"content-type", b"transfer-encoding")
 
 #: What a chunked body may have beside its bytes and the lengths of its chunks: extensions, and headers behind it. It is
-#: counted by pieces, and not in the first and last of a body: so it may be two pieces more. Chunks with short lines save
-#: up as much again, and no more.
+#: counted by pieces, and not in the first and last of a body: so it may be two pieces more. Chunks with short lines
+#: save up as much again, and no more.
 MAX_EXTRA_BYTES = 8 * 1024
 PIECE_BYTES = 4 * 1024
 
