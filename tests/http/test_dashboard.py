@@ -478,10 +478,27 @@ def test_the_address_is_followed(open_page, site, server):
         page.goto(f"{server.http}#site={other}&page=/new")
         expect_text(page, "#people", "1")
         expect_text(page, "#page-users .name", "eve")
-        client.hit("late", "/old")  # the stream of the site before tells nothing any more
-        beside.hit("eva", "/new")
-        expect_text(page, "#people", "2")
         expect_text(page, "#top-rows button", "/new")
+        page.go_back()
+        expect_text(page, "#people", "2")
+
+
+STREAMS = """window.streams = [];
+const Source = EventSource;
+window.EventSource = class extends Source { constructor(url) { super(url); streams.push(this); } };"""
+
+
+def test_the_stream_of_the_site_before_ends(open_page, site, server):
+    client, address = site
+    client.hit("ada", "/old")
+    page = open_page("about:blank")
+    page.add_init_script(STREAMS)
+    page.goto(address)
+    expect_text(page, "#top-rows button", "/old")
+    page.route("**/api/v1/top?*", lambda route: None)  # not answered, so that no other stream begins
+    page.goto(f"{address}-other")
+    expect_text(page, "#people", "0")
+    assert set(page.evaluate("streams.map(({readyState}) => readyState)")) == {2}
 
 
 def test_nobody_is_online_any_more(open_page, site):

@@ -256,7 +256,7 @@ def run(args: Namespace) -> int:
         return 0
     notes = [*warnings(site, found)]
     if args.bus and not found.bus:
-        notes.append(f"one server needs no bus: --bus {args.bus} is for --replicas 2 or more, or --partitions 2 or more")
+        notes.append(f"one server needs no bus: --bus {args.bus} is for --replicas 2 or --partitions 2 or more")
     for name, value, note in (*rows(site, found), *(("note", "", note) for note in notes)):
         lines = wrap(note, 60) or [""]
         print(f"{name:<14}{value:>12}  {lines[0]}".rstrip())
