@@ -195,7 +195,7 @@ NOT_FOR = [
     ("gateway", "http_host", "a", "is for servers: a gateway only asks others"),
     ("gateway", "syslog_site", "shop", "is for servers: a gateway only asks others"),
     ("relay", "state", "/nowhere", "is for servers: a relay keeps nothing"),
-    ("relay", "bus_ack", "no", "is for servers: a relay answers before the bus has a hit"),
+    ("relay", "bus_ack", "yes", "is for servers: a relay answers before the bus has a hit"),
 ]
 
 
@@ -220,6 +220,8 @@ def test_the_help_of_a_command_lists_only_what_it_takes(command, refused):
     assert refused.keys() < BY_NAME.keys()
 
 
-def test_an_empty_variable_undoes_one_that_a_command_does_not_take(tmp_path):
-    ran = run_command("relay", "--check", "--bus", "redis://127.0.0.1:1", ONLINE_STATE="", ONLINE_LISTEN="127.0.0.1:0")
+@pytest.mark.parametrize(("variable", "value"), [("ONLINE_STATE", ""), ("ONLINE_BUS_ACK", "no")])
+def test_an_empty_variable_or_the_default_is_as_good_as_none(variable, value):
+    given = {variable: value, "ONLINE_LISTEN": "127.0.0.1:0"}
+    ran = run_command("relay", "--check", "--bus", "redis://127.0.0.1:1", **given)
     assert (ran.returncode, ran.stderr) == (0, "")
