@@ -175,10 +175,10 @@ def partial_minute(step_s: int) -> RangeError:
     return with_facts(RangeError(message), "step_s", None, step_s)
 
 
-def too_many_rows(count: int, limit: int) -> RangeError:
+def too_many_rows(count: int, limit: int, step_s: int) -> RangeError:
     """More rows of history than an answer may have."""
     message = f"{count} rows in one answer, the most is {limit}; take longer steps"
-    return with_facts(RangeError(message), "step_s", limit, count)
+    return with_facts(RangeError(message), "step_s", None, step_s)
 
 
 def wrong_way(from_ms: int, to_ms: int) -> RangeError:
@@ -199,7 +199,7 @@ def not_a_number(what: str, value: bytes) -> RangeError:
 
 def bad_escape(what: str, escape: bytes) -> RangeError:
     """A percent sign in a url or form, without two hexadecimal digits behind it."""
-    message = f"{what} has {quote(escape)}, which stands for no byte; a percent sign itself is written %25"
+    message = f"{what} contains {quote(escape)}, which is not a valid percent-escape; write a percent sign as %25"
     return with_facts(RangeError(message), what, None, shown(escape))
 
 

@@ -65,6 +65,19 @@ def test_the_settings_given_are_written_and_the_others_commented_out(tmp_path, c
     assert load({"config": str(path)}, {}) == load(given, {})
 
 
+def test_a_file_that_no_server_could_use_is_not_written(tmp_path, capsys):
+    path = tmp_path / "new.toml"
+    assert main(["init", str(path), "--map", str(tmp_path / "map.toml")]) == 2
+    assert "map needs a bus" in capsys.readouterr().err
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("command", [["config"], ["init", "-"], ["serve", "--check", "--listen", "127.0.0.1:0"]])
+def test_what_is_probably_not_meant_is_said_by_each_command(command, capsys):
+    assert main([*command, "--http-origins", "https://example.org"]) == 0
+    assert "lets other sites read public data, but nothing is public" in capsys.readouterr().err
+
+
 def test_a_file_with_a_token_is_for_its_owner_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["init", "--token", "a-long-random-text"]) == 0
@@ -182,7 +195,7 @@ NOT_FOR = [
     ("gateway", "http_host", "a", "is for servers: a gateway only asks others"),
     ("gateway", "syslog_site", "shop", "is for servers: a gateway only asks others"),
     ("relay", "state", "/nowhere", "is for servers: a relay keeps nothing"),
-    ("relay", "bus_ack", "no", "is for servers: a relay answers before the bus has a hit"),
+    ("relay", "bus_ack", "yes", "is for servers: a relay answers before the bus has a hit"),
 ]
 
 
@@ -207,6 +220,8 @@ def test_the_help_of_a_command_lists_only_what_it_takes(command, refused):
     assert refused.keys() < BY_NAME.keys()
 
 
-def test_an_empty_variable_undoes_one_that_a_command_does_not_take(tmp_path):
-    ran = run_command("relay", "--check", "--bus", "redis://127.0.0.1:1", ONLINE_STATE="", ONLINE_LISTEN="127.0.0.1:0")
+@pytest.mark.parametrize(("variable", "value"), [("ONLINE_STATE", ""), ("ONLINE_BUS_ACK", "no")])
+def test_an_empty_variable_or_the_default_is_as_good_as_none(variable, value):
+    given = {variable: value, "ONLINE_LISTEN": "127.0.0.1:0"}
+    ran = run_command("relay", "--check", "--bus", "redis://127.0.0.1:1", **given)
     assert (ran.returncode, ran.stderr) == (0, "")

@@ -447,6 +447,13 @@ def test_check_shows_how_lines_are_understood_and_sends_nothing(tmp_path):
     )
 
 
+def test_reasons_are_counted_without_what_is_quoted_from_lines(tmp_path):
+    log = tmp_path / "access.log"
+    log.write_text('{"user": "ada", "url": "/", "time": "2026-11-28T12:00:00Z", "kind": "boss"}\n')
+    told = run_command("feed", "--check", log).stdout
+    assert told.endswith("  1  not understood: kind takes member, guest, hidden or bot\n")
+
+
 def test_log_that_is_not_found_again_is_said(tmp_path, url):
     log, state = tmp_path / "access.log", tmp_path / "state"
     log.write_text(line("lost"))
@@ -587,7 +594,8 @@ def test_a_wrong_token_is_not_a_server_that_is_away(tmp_path):
         once = run_command("feed", log, "--from-start", "--once", "--quiet", "--url", url)
         none = run_command("feed", log, "--from-start", "--once", "--quiet", "--url", server.url)
     way = "set ONLINE_TOKEN, or write it in the address, as in online://:TOKEN@HOST:PORT\n"
-    assert told == f"online feed: the server refuses hits: WRONGPASS the token is wrong: {way}"
+    wrong_way = "correct ONLINE_TOKEN, or the token in the address, which comes first\n"
+    assert told == f"online feed: the server refuses hits: WRONGPASS the token is wrong: {wrong_way}"
     assert (once.returncode, once.stderr) == (1, told * 2)
     assert none.stderr.startswith(f"online feed: the server refuses hits: NOAUTH the server needs a token: {way}")
 

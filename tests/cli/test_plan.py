@@ -130,6 +130,18 @@ def test_replicas_are_planned_where_questions_need_more_than_a_core():
     assert found.core_batched <= BUSY < plan(replace(site, replicas=site.replicas - 1)).core_batched
 
 
+def test_one_more_partition_is_planned_where_replicas_leave_too_little_of_a_server_to_questions():
+    site, found = planned("--users", "1000000", "--hits", "2170000", "--questions", "2170000")
+    assert site.partitions > 1
+    assert found.core_batched <= BUSY
+
+
+def test_questions_that_are_too_many_for_any_number_of_servers_are_said():
+    site, found = planned("--users", "1000000", "--hits", "10000000", "--questions", "10000000")
+    [advice] = [each for each in warnings(site, found) if "one core" in each]
+    assert "100 replicas are too few" in advice
+
+
 def test_partitions_and_gateways_are_planned_where_hits_need_more_than_a_core():
     site, found = planned("--users", "100000000", "--hits", "5000000", "--questions", "1000")
     assert found.servers == site.partitions * site.replicas

@@ -201,14 +201,20 @@ def test_a_time_may_have_a_unit(ask, site):
     assert ask("count", "", "5min") == ask("count", "", "300") == "2\n"
 
 
+def test_what_is_wrong_with_an_address_is_said_of_what_was_typed(capsys, monkeypatch):
+    monkeypatch.setenv("ONLINE_TOKEN", "secret")
+    assert "'online://a:99999999' should" in failing(capsys, "count", "--url", "online://a:99999999")[1]
+
+
 def test_a_missing_token_is_explained(tmp_path, capsys):
     (tmp_path / "token").write_text("s3cret-and-long-enough")
     with server_process("--token-file", tmp_path / "token") as other:
         code, said = failing(capsys, "count", "--url", f"online://{other.address}")
         wrong = failing(capsys, "count", "--url", f"online://:wrong-{'x' * 20}@{other.address}")
     way = "set ONLINE_TOKEN, or write it in the address, as in online://:TOKEN@HOST:PORT"
+    wrong_way = "correct ONLINE_TOKEN, or the token in the address, which comes first"
     assert (code, said) == (1, f"online query: NOAUTH the server needs a token: {way}")
-    assert wrong == (1, f"online query: WRONGPASS the token is wrong: {way}")
+    assert wrong == (1, f"online query: WRONGPASS the token is wrong: {wrong_way}")
 
 
 def test_as_json(ask, site):
@@ -382,6 +388,7 @@ def test_days_and_weeks_begin_at_midnight():
     ("arguments", "says"),
     [
         (["history", "1795934940"], "from_ms takes milliseconds since 1970, not '1795934940'; that looks like seconds"),
+        (["visitors", "-5"], "since takes milliseconds since 1970, not '-5'\n"),
         (["history", "", "1795934940"], "to_ms takes milliseconds since 1970"),
         (["peak", "1795934940"], "since_ms takes milliseconds since 1970"),
         (["visitors", "1795934940"], "since takes milliseconds since 1970"),

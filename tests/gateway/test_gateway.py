@@ -174,12 +174,6 @@ async def test_online_top_shows_what_a_gateway_knows(tmp_path):
     assert "peak" not in console.file.getvalue()
 
 
-def test_a_gateway_keeps_nothing(tmp_path):
-    path = map_of(tmp_path / "map.toml", 1)
-    with pytest.raises(ConfigError, match="a gateway only asks others"):
-        gateway.assemble(path, Config(state=tmp_path))
-
-
 def test_servers_that_cannot_be_asked_are_named(tmp_path):
     path = map_of(tmp_path / "map.toml", 1)
     path.write_text(path.read_text().replace("online://127.0.0.1:1", "redis://127.0.0.1:1"))

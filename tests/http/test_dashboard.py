@@ -14,6 +14,8 @@ from tests.programs import program
 from tests.serving import PATIENCE_S, server_process, until
 from tests.websites import GUIDES, free_port, nginx
 
+from online.cli import health
+from online.cli.finding import OK
 from online.http import static
 from online_client import Client
 
@@ -444,6 +446,59 @@ def test_what_is_wrong_is_said(open_page, site, info, said):
     expect_text(page, "#people", "0")
     [line] = troubles(page, info)
     assert said in line
+
+
+@pytest.mark.parametrize(
+    ("status", "why", "on_page", "by_doctor"),
+    [
+        ("ok", "", "", "reached"),
+        ("reading", "", "", "reached"),
+        ("refusing", "full.", "The bus takes no hits: full. Other servers do not get the hits of this one.", "no hits"),
+        ("away", "no", "The bus cannot be reached: no. What other servers know may be missing here.", "away: no"),
+    ],
+)
+def test_the_page_and_the_doctor_agree_on_the_bus(open_page, site, status, why, on_page, by_doctor):
+    page = open_page(site[1])
+    expect_text(page, "#people", "0")
+    bus = {"bus_status": status, "bus_last_error": why}
+    assert troubles(page, {"bus": bus}) == [on_page] * bool(on_page)
+    [found] = [each for each in health.findings({"Bus": bus}) if each.about == "bus"]
+    assert by_doctor in found.text
+    assert (found.level == OK) == (on_page == "")
+
+
+def test_the_address_is_followed(open_page, site, server):
+    client, address = site
+    client.hits([("ada", "/old"), ("bob", "/old")])
+    other = f"{address.partition('=')[2]}-other"
+    with Client(f"{server.url}/{other}", timeout=PATIENCE_S) as beside:
+        beside.hit("eve", "/new")
+        page = open_page(address)
+        expect_text(page, "#top-rows button", "/old")
+        page.goto(f"{server.http}#site={other}&page=/new")
+        expect_text(page, "#people", "1")
+        expect_text(page, "#page-users .name", "eve")
+        expect_text(page, "#top-rows button", "/new")
+        page.go_back()
+        expect_text(page, "#people", "2")
+
+
+STREAMS = """window.streams = [];
+const Source = EventSource;
+window.EventSource = class extends Source { constructor(url) { super(url); streams.push(this); } };"""
+
+
+def test_the_stream_of_the_site_before_ends(open_page, site, server):
+    client, address = site
+    client.hit("ada", "/old")
+    page = open_page("about:blank")
+    page.add_init_script(STREAMS)
+    page.goto(address)
+    expect_text(page, "#top-rows button", "/old")
+    page.route("**/api/v1/top?*", lambda route: None)  # not answered, so that no other stream begins
+    page.goto(f"{address}-other")
+    expect_text(page, "#people", "0")
+    assert set(page.evaluate("streams.map(({readyState}) => readyState)")) == {2}
 
 
 def test_nobody_is_online_any_more(open_page, site):

@@ -99,27 +99,6 @@ async def test_pages_of_other_sites_that_are_named_read_what_is_public(tokens):
         assert b"Access-Control-Allow-Origin: https://example.org" in head
 
 
-@pytest.mark.parametrize("level", [None, "count", "page"])
-@pytest.mark.parametrize("tokens", [{}, {"token": TOKEN}], ids=["open", "with-token"])
-@jumping
-async def test_who_makes_something_public_and_has_no_token_is_warned(level, tokens, caplog):
-    async with web(public=level, **tokens):
-        warned = [each.getMessage() for each in caplog.records if "restricts nobody" in each.getMessage()]
-    assert len(warned) == (level is not None and not tokens)
-    assert all(f"public = {level}" in each and "--token-file" in each for each in warned)
-
-
-@pytest.mark.parametrize("level", [None, "count"])
-@pytest.mark.parametrize("origins", [(), ("https://example.org",)])
-@jumping
-async def test_who_names_other_sites_and_makes_nothing_public_is_warned(level, origins, caplog):
-    async with web(public=level, http_origins=origins, token=TOKEN):
-        warned = [each.getMessage() for each in caplog.records if "has no effect" in each.getMessage()]
-    assert [each.partition(" has ")[0] for each in warned] == (
-        ["http_origins = https://example.org"] if origins and level is None else []
-    )
-
-
 @jumping
 async def test_without_public_no_other_site_reads_anything():
     async with web(http_origins=("*",)) as site:

@@ -191,6 +191,11 @@ def test_a_body_of_many_chunks_is_read(chunk):
         assert len(request.body) == 3_000 * (10 if chunk[:1] == b"a" else 1)
 
 
+def test_short_chunks_do_not_save_up_for_a_long_extension():
+    events = read(CHUNKED + b"1\r\na\r\n" * 100_000 + b"1;" + b"x" * 1_000_000, limit=200_000)
+    assert [event.field for event in events] == ["transfer-encoding"]
+
+
 def test_after_a_refusal_nothing_is_read():
     assert len(read(BAD["bare LF"], *GOOD)) == 1
 

@@ -411,3 +411,23 @@ def test_unlimited_control_groups_are_none(system):
         sys__fs__cgroup__memory__memory_limit_in_bytes="9223372036854771712",
     )
     assert limits.default_max_memory(root) == limits.default_max_memory(system())
+
+
+# What is probably not meant
+
+
+@pytest.mark.parametrize("level", [None, "count", "page"])
+@pytest.mark.parametrize("token", [None, b"a-token-of-16-bytes"], ids=["open", "with-token"])
+def test_who_makes_something_public_and_has_no_token_is_warned(level, token):
+    told = [each for each in Config(public=level, token=token).warnings() if "restricts nobody" in each]
+    assert len(told) == (level is not None and token is None)
+    assert all(f"public = {level}" in each and "--token-file" in each for each in told)
+
+
+@pytest.mark.parametrize("level", [None, "count"])
+@pytest.mark.parametrize("origins", [(), ("https://example.org",)])
+def test_who_names_other_sites_and_makes_nothing_public_is_warned(level, origins):
+    told = list(Config(public=level, http_origins=origins, token=b"a-token-of-16-bytes").warnings())
+    assert [each.partition(": ")[0] for each in told] == (
+        ["http_origins = https://example.org"] if origins and level is None else []
+    )

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from urllib.parse import quote
 
 from online.terms import span
-from online_client.address import DEFAULT_URL, URL_VARIABLE
+from online_client.address import DEFAULT_URL, URL_VARIABLE, parse_addresses
 
 WRONG = 2  #: the exit code
 
@@ -145,7 +145,7 @@ def add_server_argument(parser: argparse.ArgumentParser, *, default: Any = None)
 
 
 def with_token(url: str | None, environ: Mapping[str, str] = os.environ) -> str | None:
-    """Return the address of a server, with the token of ONLINE_TOKEN if it has none of its own.
+    """Return the address of a server, with the token of ONLINE_TOKEN if it has none of its own. Raises AddressError.
 
     >>> with_token("online://a,b:8990/shop", {"ONLINE_TOKEN": "a/b"})
     'online://:a%2Fb@a,b:8990/shop'
@@ -158,6 +158,7 @@ def with_token(url: str | None, environ: Mapping[str, str] = os.environ) -> str 
     scheme, slashes, rest = (url or environ.get(URL_VARIABLE) or DEFAULT_URL).partition("://")
     if not token or not slashes or "@" in re.split("[/?]", rest)[0]:
         return url
+    parse_addresses(url, environ=environ)  # what is wrong with it is said of what was typed
     return f"{scheme}://:{quote(token, safe='', errors='surrogateescape')}@{rest}"
 
 

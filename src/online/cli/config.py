@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from online.cli.serve import assemble, warn_of_variables
+from online.cli.serve import assemble, warn_of, warn_of_variables
 from online.serve import loading
 from online.serve.loading import Given, shown_default
 from online.serve.settings import BUS, BY_NAME, SWITCH, Setting
@@ -63,12 +63,18 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Show what holds. Returns 0. Raises ConfigError."""
-    flags = vars(args)
     warn_of_variables(args, os.environ)
-    assemble(loading.load(flags, os.environ))
-    for line in shown(loading.gather(flags, os.environ)):
+    check(args, os.environ)
+    for line in shown(loading.gather(vars(args), os.environ)):
         print(line)
     return 0
+
+
+def check(args: Namespace, environ: Mapping[str, str]) -> None:
+    """Say what is probably not meant. Raises ConfigError for what a server cannot use."""
+    config = loading.load(vars(args), environ)
+    warn_of(args, config)
+    assemble(config)
 
 
 # What holds

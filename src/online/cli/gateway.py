@@ -29,15 +29,13 @@ examples:
   online gateway --map map.toml --listen 127.0.0.1:8990"""
 
 
-_ONLY_ASKS = "is for servers: a gateway only asks others"
-
 #: Settings that a gateway does not take.
 REFUSED = dict.fromkeys(
     (
         *("http", "http_host", "http_origins", "public", "state", "sync", "on_disk_error", "history", "last_seen"),
         *("bus", "bus_ack", "partition", "syslog", "syslog_from", "syslog_format", "syslog_rules", "syslog_site"),
     ),
-    _ONLY_ASKS,
+    "is for servers: a gateway only asks others",
 )
 
 
@@ -59,8 +57,6 @@ def assemble(path: Path | None, config: Config, *, clock: Clock | None = None) -
     """Return a server that asks others. Raises ConfigError."""
     if path is None:
         raise ConfigError("a gateway needs a map: --map FILE, or ONLINE_MAP, or map in the file")
-    if config.state is not None or config.bus is not None or config.syslog or config.http:
-        raise ConfigError(f"each of state, bus, syslog and http {_ONLY_ASKS}")
     try:
         from online.gateway.gateway import Gateway
     except ImportError as error:

@@ -102,7 +102,7 @@ def _bus(rows: Mapping[str, str]) -> Iterator[Finding]:
         text = f"away: {rows.get('bus_last_error') or 'it does not answer'}"
         yield Finding(PROBLEM, "bus", text, "see that Redis or Valkey runs, and that this machine reaches it")
     if dropped := number(rows, "dropped"):
-        yield Finding(PROBLEM, "bus", f"{many(dropped, 'hit')} were dropped while the bus was away", "fix the bus")
+        yield Finding(PROBLEM, "bus", f"{many(dropped, 'hit')} dropped while the bus was away", "fix the bus")
 
 
 def _clocks(server: Mapping[str, str], hits: Mapping[str, str]) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
 from textwrap import wrap
 
-from online.cli.config import EXAMPLES, default, is_secret, plain, toml
+from online.cli.config import EXAMPLES, check, default, is_secret, plain, toml
 from online.errors import ConfigError
 from online.serve import loading
 from online.serve.loading import Given
@@ -21,8 +21,8 @@ STDOUT = "-"
 WIDTH = 100
 
 _DESCRIPTION = """\
-Write a file with every setting of a server, explained and commented out, with its default. Settings that you give as
-options are written as you give them. An existing file is left as it is."""
+Write a file that lists every setting with its default, explained and commented out. Settings given as options (or in
+--config) are written uncommented. An existing file is left as it is."""
 
 _EXAMPLES = """\
 examples:
@@ -43,7 +43,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Write the file. Returns 0. Raises ConfigError if it exists, or for settings that are wrong."""
-    loading.load(vars(args), {})
+    check(args, {})
     given = loading.gather(vars(args), {})
     text = "".join(f"{line}\n" for line in template(given))
     if args.file == STDOUT:

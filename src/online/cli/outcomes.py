@@ -72,7 +72,8 @@ class Outcomes:
         self.left_out[name] += 1
         if name != NOT_UNDERSTOOD:
             return
-        self._reasons[reason.partition('"')[0].rstrip(" :,")] += 1  # without the text quoted from the line
+        told = reason.partition('"')[0].rstrip(" :,").removesuffix(", not")  # without the text quoted from the line
+        self._reasons[told] += 1
         if len(self.samples) < MAX_SAMPLES:
             self.samples.append(Sample(log, number, quote(line), reason))
 

@@ -148,6 +148,7 @@ def fitted(site: Site, *, partitions: int | None, replicas: int | None) -> Site:
     """Return `site` with as many partitions and replicas as it needs, where none are given.
 
     Partitions divide users and hits, and replicas divide questions: each server of a partition applies all of its hits.
+    Where even MOST_REPLICAS are too few, more partitions leave more of each server to questions.
     """
     if partitions is None:
         alone_s, most_s = site.hits * measured.BATCHED_HIT_S, HITS_SHARE * BUSY
@@ -155,6 +156,11 @@ def fitted(site: Site, *, partitions: int | None, replicas: int | None) -> Site:
         site = replace(site, partitions=partitions)
         while plan(site).machine > LARGEST_MACHINE_BYTES and site.partitions < MAX_PARTITIONS:
             site = replace(site, partitions=site.partitions + 1)
+        if replicas is None:
+            for more in range(site.partitions, MAX_PARTITIONS + 1):
+                if plan(replace(site, partitions=more, replicas=MOST_REPLICAS)).core_batched <= BUSY:
+                    site = replace(site, partitions=more)
+                    break
     else:
         site = replace(site, partitions=partitions)
     if replicas is None:
@@ -250,7 +256,7 @@ def run(args: Namespace) -> int:
         return 0
     notes = [*warnings(site, found)]
     if args.bus and not found.bus:
-        notes.append(f"one server needs no bus: --bus {args.bus} is for --replicas 2 or more")
+        notes.append(f"one server needs no bus: --bus {args.bus} is for --replicas 2 or --partitions 2 or more")
     for name, value, note in (*rows(site, found), *(("note", "", note) for note in notes)):
         lines = wrap(note, 60) or [""]
         print(f"{name:<14}{value:>12}  {lines[0]}".rstrip())
@@ -283,7 +289,7 @@ def site_of(args: Namespace) -> Site:
 def rows(site: Site, found: Plan) -> Iterator[tuple[str, str, str]]:
     """Yield rows of name, value and note."""
     sites = "" if site.sites == 1 else f" on {site.sites:,} sites"
-    asked = f"{site.hits:,} hits and {many(site.questions, 'question')} a second, window {span(site.window_s)}"
+    asked = f"{many(site.hits, 'hit')} and {many(site.questions, 'question')} a second, window {span(site.window_s)}"
     yield "for", f"{site.users:,}", f"users online at once{sites}; {asked}"
     yield "memory", size(found.memory), f"of a server's process; users and pages are {size(found.sessions)} of it"
     yield "machine", size(found.machine), "recommended memory of the machine"
@@ -313,6 +319,8 @@ def warnings(site: Site, found: Plan) -> Iterator[str]:
     among_sites = "; or divide the sites among servers that share nothing" * (site.sites > 1)
     if found.core_batched > BUSY:
         wants = f": {' '.join(ways)}" if ways else ""
+        if plan(enough).core_batched > BUSY:
+            wants = f"; {MOST_REPLICAS} replicas are too few for so many questions: let your application ask less often"
         yield (
             "a server uses one core, and that is too little for it. Replicas divide questions, partitions divide hits"
             f"{wants}{among_sites}"

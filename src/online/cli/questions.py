@@ -47,8 +47,9 @@ def _whole(text: str) -> int | None:
 def _moment(text: str) -> int | None:
     """Parse milliseconds since 1970, whose range the server checks; 0 is before everything."""
     value = _whole(text)
-    if value and 0 < value < SEEN_MIN_MS:
-        raise argparse.ArgumentTypeError(f"takes milliseconds since 1970, not {text!r}; that looks like seconds")
+    if value and value < SEEN_MIN_MS:
+        hint = "; that looks like seconds" if value > 0 else ""
+        raise argparse.ArgumentTypeError(f"takes milliseconds since 1970, not {text!r}{hint}")
     return value
 
 
@@ -210,7 +211,14 @@ VERBS: dict[str, Verb] = {
     ),
     "visitors": Verb(
         "estimate how many different people came, today or since another time",
-        [_optional("since", "today, week (both begin at midnight UTC) or milliseconds since 1970", type=_since)],
+        [
+            _optional(
+                "since",
+                "today, week (both begin at midnight UTC) or milliseconds since 1970, "
+                "rounded down to a full hour (UTC)",
+                type=_since,
+            )
+        ],
         lambda client, args: client.visitors(args.since),
         answers.estimate,
     ),

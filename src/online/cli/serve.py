@@ -76,13 +76,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.usage = "online serve [OPTION ...]"
     parser.description = _DESCRIPTION
     parser.epilog = _EXAMPLES
-    add_check_argument(parser)
+    add_check_argument(parser, "the settings, the addresses and the state directory")
     loading.add_arguments(parser)
 
 
-def add_check_argument(parser: ArgumentParser) -> None:
+def add_check_argument(parser: ArgumentParser, checked: str = "the settings and the addresses") -> None:
     """Add `--check`, which `run_server` obeys."""
-    what = "check the settings, the addresses and the state directory, then exit: 0 if good, 2 with the reason"
+    what = f"check {checked}, then exit: 0 if good, 2 with the reason"
     parser.add_argument("--check", action="store_true", help=what)
 
 
@@ -101,7 +101,7 @@ def run_server(
     read = partial(loading.load, vars(args), os.environ, without)
     warn_of_variables(args, os.environ)
     config = read()
-    warn_of_sites(args, config)
+    warn_of(args, config)
     if args.check:
         trio.run(check, make(config))
         return 0
@@ -125,12 +125,10 @@ def warn_of_variables(args: Namespace, environ: Mapping[str, str]) -> None:
         print(f"online {args.command}: {warning}", file=sys.stderr)
 
 
-def warn_of_sites(args: Namespace, config: Config) -> None:
-    """Say which names of sites look like several; a name may have a comma."""
-    for name in config.sites:
-        if "," in name:
-            told = f'sites: "{name}" is one site, with a comma in its name; for several, give --sites once for each'
-            print(f"online {args.command}: {told}", file=sys.stderr)
+def warn_of(args: Namespace, config: Config) -> None:
+    """Say what is probably not meant."""
+    for warning in config.warnings():
+        print(f"online {args.command}: {warning}", file=sys.stderr)
 
 
 async def check(server: Server) -> None:

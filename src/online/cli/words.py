@@ -36,15 +36,13 @@ def cut(text: str, width: int) -> str:
 
 # Errors
 
-_TOKEN_WAY = "set ONLINE_TOKEN, or write it in the address, as in online://:TOKEN@HOST:PORT"
-
-
 def explained(error: Exception) -> str:
     """Return an error on one line. Errors about tokens say how to give one."""
     if isinstance(error, TokenWantedError):
-        return f"NOAUTH the server needs a token: {_TOKEN_WAY}"
+        way = "set ONLINE_TOKEN, or write it in the address, as in online://:TOKEN@HOST:PORT"
+        return f"NOAUTH the server needs a token: {way}"
     if isinstance(error, WrongTokenError):
-        return f"{readable(str(error))}: {_TOKEN_WAY}"
+        return f"{readable(str(error))}: correct ONLINE_TOKEN, or the token in the address, which comes first"
     return readable(str(error))
 
 

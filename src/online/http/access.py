@@ -5,8 +5,8 @@ Not here: what a token allows (serve/tokens), and what is asked (routes).
 1. Without tokens, everybody who can connect may do everything, as on the other port. A page of another site must not be
    one of them: its name may be made to lead here (DNS rebinding), so Host is then to be a name of this server.
 2. A browser's session is a cookie that no script can read, that no other site can have sent, and that is signed.
-3. A wrong token is answered late, as on the other port, and ends its connection. So who guesses has as many guesses in
-   that time as connections, and takes none from who knows. A right one does not wait.
+3. A wrong token is answered late, as on the other port, and ends its connection. So an attacker gets one guess per
+   connection in that time, and cannot lock out those who have the token. A right one does not wait.
 """
 
 import hashlib

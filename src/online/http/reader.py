@@ -10,7 +10,7 @@ What it leaves to us: a Transfer-Encoding that is more than `chunked`, and endle
 2. What is kept of a request that is not complete has a limit: the target, the head, and the body. So has what comes
    between the chunks of a body and is not kept.
 3. Requests come out the same whichever way their bytes were cut, but for those whose bodies have between
-   MAX_EXTRA_BYTES and two pieces more beside them.
+   MAX_EXTRA_BYTES and twice that and two pieces beside them.
 """
 
 from collections import deque
@@ -33,7 +33,8 @@ MAX_HEADERS = 100
 ONCE = (b"host", b"origin", b"authorization", b"content-type", b"transfer-encoding")
 
 #: What a chunked body may have beside its bytes and the lengths of its chunks: extensions, and headers behind it. It is
-#: counted by pieces, and not in the first and last of a body: so it may be two pieces more.
+#: counted by pieces, and not in the first and last of a body: so it may be two pieces more. Chunks with short lines
+#: save up as much again, and no more.
 MAX_EXTRA_BYTES = 8 * 1024
 PIECE_BYTES = 4 * 1024
 
@@ -113,6 +114,7 @@ class Reader:
         if request is None or request is not self._request:
             return
         self._extra_bytes += len(piece) - (len(self._body) - body_bytes)
+        self._extra_bytes = max(self._extra_bytes, -MAX_EXTRA_BYTES)
         if self._extra_bytes > MAX_EXTRA_BYTES:
             told = f"a chunked body may have {MAX_EXTRA_BYTES} bytes of extensions"
             self._refuse(Refusal(400, told, "transfer-encoding", MAX_EXTRA_BYTES, self._extra_bytes))

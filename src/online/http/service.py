@@ -77,18 +77,6 @@ class Http(Part):
                     raise
                 logger.warning("%s; so there is no dashboard and no HTTP, unless --http names another address", error)
                 opened = []
-            if self.config.public is not None and not self._shared.tokens:
-                logger.warning(
-                    "public = %s restricts nobody: without a token everybody who connects may read and write all; "
-                    "--token-file sets one",
-                    self.config.public,
-                )
-            if self.config.http_origins and self.config.public is None:
-                logger.warning(
-                    "http_origins = %s has no effect: pages of other sites may read what is public, and nothing is; "
-                    "--public count or --public page opens something",
-                    ", ".join(self.config.http_origins),
-                )
             self.addresses = tuple(address for address, _ in opened)
             self._listeners = [listener for _, listener in opened]
             key = guest_key(None if self.config.state is None else key_beside(self.config.state))

@@ -4,6 +4,7 @@ Not its job: what the settings are called outside, and which values they take (s
 (loading.py); what the limits mean (limits.py).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
@@ -107,6 +108,22 @@ class Config:
             raise TogetherError("tls_cert", "needs a tls_key, too")
         if self.tls_key and not self.tls_cert:
             raise TogetherError("tls_key", "needs a tls_cert, too")
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what is allowed, and is probably not meant."""
+        for name in self.sites:
+            if "," in name:
+                yield f'sites: "{name}" is one site, with a comma in its name; for several, give --sites once for each'
+        if self.http != () and self.public is not None and not (self.token or self.tokens):
+            yield (
+                f"public = {self.public} restricts nobody: without a token everybody who connects may read and write "
+                "all; --token-file sets one"
+            )
+        if self.http_origins and self.public is None:
+            yield (
+                f"http_origins = {', '.join(self.http_origins)}: it lets other sites read public data, but nothing is "
+                "public; set --public count or --public page"
+            )
 
     def _check_open(self, setting: str, address: Address) -> None:
         """Make sure that strangers cannot guess their way in where other machines can connect."""

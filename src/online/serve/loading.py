@@ -111,13 +111,13 @@ def load(
 ) -> Config:
     """Make the Config of parsed `flags` (None where not given), `environ`, and the file they name.
 
-    `without`: settings that are not taken, each with the reason; an empty value is as good as none. Raises ConfigError
-    for the first thing that is wrong.
+    `without`: settings that are not taken, each with the reason; an empty value or the default is as good as none.
+    Raises ConfigError for the first thing that is wrong.
     """
     given = gather(flags, environ)
     for name in without.keys() & given.keys():
         refused = given.pop(name)
-        if refused.value not in ("", []):
+        if refused.value not in ("", [], shown_default(BY_NAME[name])):
             raise ConfigError(f"{refused.where} {without[name]}")
     values = {BY_NAME[name].field: _read(BY_NAME[name].kind, at) for name, at in given.items()}
     _read_token_file(values, given)

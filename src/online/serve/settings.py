@@ -307,9 +307,14 @@ SETTINGS = (
     Setting("last_seen", DAYS, "how long it is kept where members were last seen (personal data); 0: not at all"),
     Setting("bus", BUS, "the Redis, Valkey or Kafka over which servers share hits: its url, docs/scale.md"),
     Setting("partition", number(0, MAX_PARTITION), "which part of the users is shared on the bus, docs/scale.md"),
-    Setting("map", FILE, "the map of partitions: hits of users of others are refused; a relay divides by it"),
+    Setting(
+        "map",
+        FILE,
+        "the map of partitions; a server refuses hits for users of other partitions, "
+        "a relay sends each hit to its partition",
+    ),
     Setting("bus_ack", word("no", "yes"), "yes: hits are answered when the bus has them, and refused while it is away"),
-    Setting("bus_wait", whole_seconds(0, 24 * 3600), "how long a start waits for a bus that cannot be read"),
+    Setting("bus_wait", whole_seconds(0, 24 * 3600), "how long the server waits at startup for an unreachable bus"),
     Setting("tls_cert", FILE, "a certificate chain (PEM); TCP ports then speak TLS"),
     Setting("tls_key", FILE, "the private key of the certificate (PEM)"),
     Setting("unix_mode", MODE, "permissions of Unix sockets, such as 660"),

@@ -41,7 +41,7 @@ def history(shared: Shared, connection: Connection, args: list[bytes], now_ms: i
         raise errors.wrong_way(from_ms, to_ms)
     step_ms = step_s * 1000 or fitting_step_ms(to_ms - from_ms)
     if (to_ms - from_ms) // step_ms > MOST_ROWS:
-        raise errors.too_many_rows((to_ms - from_ms) // step_ms, MOST_ROWS)
+        raise errors.too_many_rows((to_ms - from_ms) // step_ms, MOST_ROWS, step_ms // 1000)
     begin_ms = from_ms - from_ms % (MINUTE_MS if args and args[0] else step_ms)
     return _past(shared).rows(connection.site, begin_ms, to_ms, step_ms)
 

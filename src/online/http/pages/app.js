@@ -30,8 +30,8 @@ class Trends {
   of(name) { return this.#points.get(keyOf(name)); }
 }
 
-const looked = new URLSearchParams(location.hash.slice(1));
-const now = {site: looked.get("site") ?? "default", page: looked.get("page") || null};
+const now = {site: "default", page: null};
+let home = "default"; // the site of an address that names none
 const chart = new LineChart(byId("chart"));
 let redisCli = null;
 let kept = new Kept();
@@ -44,9 +44,17 @@ let hurry = () => {};
 
 // What is looked at
 
+/** Look at what the address says. */
+function readAddress() {
+  const place = new URLSearchParams(location.hash.slice(1));
+  const site = place.get("site") ?? home;
+  if (site !== now.site) chooseSite(site);
+  choosePage(place.get("page") || null);
+}
+
 function remember() {
   const place = new URLSearchParams();
-  if (now.site !== "default" && typeof now.site === "string") place.set("site", now.site);
+  if (now.site !== home && typeof now.site === "string") place.set("site", now.site);
   if (typeof now.page === "string") place.set("page", now.page);
   history.replaceState(null, "", `${location.pathname}${location.search}${[...place].length ? `#${place}` : ""}`);
 }
@@ -337,8 +345,9 @@ async function start() {
   try {
     const session = await ask("session");
     byId("logout").hidden = !session.wants_token;
-    if (session.site !== null && !looked.has("site")) now.site = session.site;
+    home = session.site ?? home;
     redisCli = session.redis_cli;
+    readAddress();
   } catch (error) {
     if (!(error instanceof Trouble)) throw error;
     setTimeout(start, 1000);
@@ -352,7 +361,9 @@ async function start() {
   });
 }
 
-if (typeof now.page === "string") byId("page-url").value = now.page;
+addEventListener("hashchange", () => {
+  if (!byId(location.hash.slice(1))) readAddress(); // otherwise it is a place on this page
+});
 offerPast();
 setInterval(() => {
   showStatus();

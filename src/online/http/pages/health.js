@@ -50,8 +50,10 @@ export function troubles(info) {
   say(history.history_errors, (n) => `The history could not be read or written ${plural(n, "time")}: `
     + `${history.last_history_error || "see the log"}.`);
   say(history.last_seen_lost, (n) => `Where ${plural(n, "user")} ${n === 1 ? "was" : "were"} last seen is lost.`);
-  if (bus && bus.bus_status !== "ok") {
-    const why = bus.bus_last_error || "it does not answer";
+  const why = (bus?.bus_last_error || "it does not answer").replace(/\.$/, "");
+  if (bus?.bus_status === "refusing") {
+    found.push(`The bus takes no hits: ${why}. Other servers do not get the hits of this one.`);
+  } else if (bus && !["ok", "reading"].includes(bus.bus_status)) {
     found.push(`The bus cannot be reached: ${why}. What other servers know may be missing here.`);
   }
   say(bus?.dropped, (n) => `${plural(n, "hit")} found no room while the bus was away: other servers do not have `

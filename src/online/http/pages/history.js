@@ -27,7 +27,7 @@ export function pastOf(at_ms) {
   };
 }
 
-/** Return when the reader's day began. Where that is within an hour of UTC, it is the day of UTC. */
+/** Return when the reader's day began. In time zones that are not whole hours from UTC, use the UTC day. */
 function beginOfToday(at_ms) {
   const local_ms = new Date(at_ms).setHours(0, 0, 0, 0);
   return isOwnDay(at_ms) ? local_ms : new Date(at_ms).setUTCHours(0, 0, 0, 0);

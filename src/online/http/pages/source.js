@@ -1,4 +1,4 @@
-// Where the figures come from: a stream of events tells what channels have; what no channel has is asked on a beat.
+// Where the figures come from: a stream of events tells what channels have; everything else is polled.
 
 import {inQuery, keyOf} from "./dom.js";
 
@@ -97,6 +97,7 @@ class Watcher {
   }
 
   forget(site) {
+    this.stream.close();
     this.known = {site, url: null, page: null, sections: [], errors: {}};
     Object.assign(this, {pageKey: null, prefixes: [], underWay: new Set(), shownSections: new Map()});
   }
