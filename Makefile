@@ -26,7 +26,7 @@ help:
 	@echo "make man    manual pages in build/man, from the options of the commands"
 	@echo "make dist   source archives and wheels of both distributions, as they are published, in dist"
 	@echo "make audit  whether a fault is known in a package that is installed with the server; needs the package index"
-	@echo "make check-short  200 seeds of the simulation, sanitizers over core and reactor, fuzzers: what CI runs of check-hard"
+	@echo "make check-short  200 seeds of the simulation, packages, an image, sanitizers, fuzzers: what CI runs of check-hard"
 	@echo "make check-hard  memory that fails, 10,000 seeds, 1,000 kills, sanitizers and each fuzzer for an hour; takes hours"
 	@echo "make sanitize  the tests of what is compiled, over a core built with ASan and UBSan; TESTS=... for others"
 	@echo "make fuzz   each fuzzer for a minute; SECONDS=... for longer, TARGET=... for one; needs clang-14"
@@ -179,6 +179,7 @@ shake: $(VENV)/tools
 # What of check-hard is done for every change, by CI: some ten minutes.
 check-short: $(VENV)/tools
 	ONLINE_SEEDS=200 $(BIN)/python -m pytest -n 2 tests/simulation
+	ONLINE_PACKAGES=1 $(BIN)/python -m pytest tests/test_packages.py tests/test_container.py
 	$(MAKE) sanitize TESTS="tests/core tests/serve/test_reactor.py tests/serve/test_slow_clients.py"
 	$(MAKE) shake SECONDS=60
 

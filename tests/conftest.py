@@ -16,6 +16,16 @@ if not os.environ.get("ONLINE_REAL_LOGS"):
     collect_ignore.append("logs/test_real_logs.py")
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave out what builds packages and an image, which takes minutes, unless ONLINE_PACKAGES is set."""
+    groups = [item.get_closest_marker("xdist_group") for item in items]
+    left_out = [] if "ONLINE_PACKAGES" in os.environ else [
+        item for item, group in zip(items, groups, strict=True) if group is not None and group.args == ("packages",)
+    ]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(params=[ReferenceIndex, Index], ids=["reference", "compiled"])
 def make_index(request):
     """The class of an index: every test that asks for it runs once with each of the two."""

@@ -33,8 +33,7 @@ def where_pip_looks():
 MOUNTS = ["/usr", "/etc", *where_pip_looks()]
 
 needs_buildah = pytest.mark.skipif(
-    "ONLINE_PACKAGES" not in os.environ or shutil.which("buildah") is None or os.geteuid() != 0,
-    reason="building takes a minute and needs buildah and root; ONLINE_PACKAGES=1 does it",
+    shutil.which("buildah") is None or os.geteuid() != 0, reason="buildah, or root, is not there"
 )
 
 

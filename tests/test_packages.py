@@ -16,13 +16,7 @@ from tests import packaging
 from tests.packaging import ROOT, run
 from tests.serving import environment
 
-pytestmark = [
-    pytest.mark.xdist_group("packages"),
-    pytest.mark.skipif(
-        "ONLINE_PACKAGES" not in os.environ,
-        reason="building both takes a minute; make check-hard does, or ONLINE_PACKAGES=1",
-    ),
-]
+pytestmark = pytest.mark.xdist_group("packages")
 
 
 @pytest.fixture(scope="module")
