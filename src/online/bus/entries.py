@@ -30,7 +30,7 @@ class BusError(OnlineError):
     """
 
     def __init__(self, text: str) -> None:
-        """Tell as much of `text` as is good to be told."""
+        """Keep one line of `text`, of 200 bytes at most, without what it quotes of a command."""
         super().__init__(in_few_words(text))
 
 
@@ -90,8 +90,8 @@ class Bus(ABC):
     async def trim(self, window_s: int, *, is_reader: bool = True) -> set[int]:
         """Let entries go that are older than twice the longest window of those who read here; some may stay.
 
-        Returns the windows of all who said so lately, which includes `window_s`, that of who asks. Who is no reader
-        only means it if nobody else has said anything.
+        Returns the windows of all who said so lately, which includes `window_s`, that of who asks. The window of
+        a relay (`is_reader=False`) counts only if no server has told one.
         """
 
     @abstractmethod

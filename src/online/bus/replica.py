@@ -231,7 +231,7 @@ class Replica(Part):
         """Read, publish and heal, for ever."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_up)
-            nursery.start_soon(self.publisher.run, self._connect)
+            nursery.start_soon(self.publisher.run, self._connected)
             nursery.start_soon(self._dump_when_wanted)
             nursery.start_soon(self._note_places)
             if self._gate is not None:
@@ -271,15 +271,12 @@ class Replica(Part):
         if self._places is not None and self._is_ready:
             self._places.note(BEGINNING if self._is_call_wanted else self.place)
 
-    async def _connect(self, work: Callable[[Bus], Awaitable[None]]) -> None:
-        await self._connected(work)
-
     # What is said of it
 
     @property
     def is_refused(self) -> bool:
         """The bus is read, and takes nothing."""
-        return not self.is_away and (self.publisher.is_refused or bool(self._healing_error))
+        return not self.is_away and (self.publisher.has_failed_again or bool(self._healing_error))
 
     @property
     def status(self) -> str:
@@ -308,13 +305,13 @@ class Replica(Part):
 
     @property
     def lag_ms(self) -> int:
-        """How old the oldest hit may be that is not here though it is on the bus, or not there though it is here."""
-        return max(self._behind_ms, self.publisher.waiting_ms)
+        """The age of the oldest hit that was not read from the bus yet, or not published yet."""
+        return max(self.unread_ms, self.publisher.waiting_ms)
 
     # Reading
 
     @property
-    def _behind_ms(self) -> int:
+    def unread_ms(self) -> int:
         """How old the oldest entry may be that was not applied; while the bus is away, how long it has been."""
         if self.is_away or self._look is None:
             return round(1000 * (trio.current_time() - self._seen_s)) if self._seen_s >= 0 else 0
