@@ -152,7 +152,7 @@ class Publisher:
         if self.is_idle:
             self._answered()
         while True:
-            if not self._pieces:
+            while not self._pieces:
                 await self._take()
             self.place = await bus.publish(self._source, *self._pieces)
             self._answered()
@@ -172,6 +172,8 @@ class Publisher:
             await self._begun.wait()
         if not self._waiting.has_piece:
             await trio.sleep(PACK_S)
+        if not self._waiting.n_bytes:  # it was too much, and dropped
+            return
         self._sending_s, self._begun_s = self._begun_s, time.monotonic()
         while not self._pieces or (self._waiting.has_piece and len(self._pieces) < MOST_PIECES):
             frames, n_hits = self._waiting.take()
