@@ -171,7 +171,7 @@ def test_rails_with_two_lines(server, url, client, tmp_path):
         pytest.skip("Rails or the gem redis is not installed; the packages stand in .ci/packages")
     module, _, lines = (block.text for block in blocks("ruby.md") if block.language == "ruby")
     initializer, action = lines.strip().split("\n")
-    (tmp_path / "online.rb").write_text(module.replace("timeout: 0.05", "timeout: 10"))  # a busy machine may need longer
+    (tmp_path / "online.rb").write_text(module.replace("timeout: 0.05", "timeout: 10"))  # a busy machine is slow
     (tmp_path / "app.rb").write_text(f"""
 require "action_controller/railtie"
 require_relative "online"

@@ -19,6 +19,9 @@ BEGINNING = b"0-0"
 DUMP = b"\x93\x02\xa4ECHO\x91\xa4dump"
 
 
+#: How often the log is trimmed by each of those who read or write it.
+TRIM_EVERY_S = 30.0
+
 #: So much of what went wrong is told.
 TOLD_BYTES = 200
 
@@ -90,8 +93,8 @@ class Bus(ABC):
     async def trim(self, window_s: int, *, is_reader: bool = True) -> set[int]:
         """Let entries go that are older than twice the longest window of those who read here; some may stay.
 
-        Returns the windows of all who said so lately, which includes `window_s`, that of who asks. The window of
-        a relay (`is_reader=False`) counts only if no server has told one.
+        Returns the windows of all who said so within 2 * TRIM_EVERY_S, which includes `window_s`, that of who asks. The
+        window of a relay (`is_reader=False`) counts only if no server has told one.
         """
 
     @abstractmethod

@@ -33,7 +33,18 @@ import trio
 from online import partitions
 from online.bus import engines, told
 from online.bus.echoes import Echoes
-from online.bus.entries import BEGINNING, DUMP, Bus, BusError, Entry, Look, order, time_of, were_trimmed
+from online.bus.entries import (
+    BEGINNING,
+    DUMP,
+    TRIM_EVERY_S,
+    Bus,
+    BusError,
+    Entry,
+    Look,
+    order,
+    time_of,
+    were_trimmed,
+)
 from online.bus.follower import Follower
 from online.bus.forgetting import Forgetting, Past
 from online.bus.gate import Answers, Gate
@@ -72,8 +83,6 @@ START_S = 3.0
 ACK_S = 5.0
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
-
-TRIM_EVERY_S = 30.0
 
 #: How often it is noted in the state directory how far that goes.
 NOTE_S = 1.0

@@ -35,7 +35,8 @@ _ONLY_ASKS = "is for servers: a gateway only asks others"
 REFUSED = dict.fromkeys(
     (
         *("http", "http_host", "http_origins", "public", "state", "sync", "on_disk_error", "history", "last_seen"),
-        *("bus", "bus_ack", "bus_wait", "partition", "syslog", "syslog_from", "syslog_format", "syslog_rules", "syslog_site"),
+        *("bus", "bus_ack", "bus_wait", "partition"),
+        *("syslog", "syslog_from", "syslog_format", "syslog_rules", "syslog_site"),
     ),
     _ONLY_ASKS,
 )
