@@ -10,13 +10,17 @@
 # that runs already, of any kind that servers take (redis+sentinel://, kafka:// ...), and no Redis is started.
 #
 # With `acts` it kills a server, and then the bus, says what became of hits and questions, and ends: with 0 if both
-# servers have the same users in the end, and all of them.
+# servers have the same users in the end, and all of them. DIRECTORY must then be new, as users of before would count.
 set -euo pipefail
 
 directory=${1:?usage: deploy/replicas.sh DIRECTORY [PORT [acts]]}
 port=${2:-8989}
 acts=${3:-}
 here=$(cd "$(dirname "$0")" && pwd)
+if [ "$acts" = acts ] && [ -e "$directory/a" ]; then
+    echo "$directory has what servers kept before; for acts, name a directory that is new" >&2
+    exit 2
+fi
 mkdir -p "$directory"
 directory=$(cd "$directory" && pwd)
 online=${ONLINE:-online}

@@ -128,6 +128,14 @@ def test_the_acts_of_the_script_end_well(tmp_path):
     assert re.search(r"^Both servers have the same 260 users: digest [0-9a-f]{32}.$", ran.stdout, re.M)
 
 
+def test_the_acts_want_a_new_directory(tmp_path):
+    (tmp_path / "a").mkdir()
+    command = ["bash", DEPLOY / "replicas.sh", tmp_path, str(eight_ports()), "acts"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "name a directory that is new" in ran.stderr
+
+
 @pytest.mark.slow
 def test_the_group_uses_a_bus_that_runs_already(tmp_path):
     kafka, port = Kafka(), eight_ports()

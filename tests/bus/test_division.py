@@ -1,6 +1,7 @@
 """Servers that divide the users: what they refuse, and what happens when slots move, under load."""
 
 import contextlib
+import logging
 from zlib import crc32
 
 import msgpack
@@ -10,7 +11,9 @@ from tests.bus.servers import Running, async_test, equal, quiet, until
 from tests.serve.test_syslog import json_line
 from tests.serving import LOCAL
 
+from online.bus import relay as relaying_parts
 from online.bus.division import Division
+from online.bus.publisher import MAX_WAITING_BYTES
 from online.bus.redisbus import STREAM
 from online.cli import gateway, relay, serve
 from online.errors import ConfigError
@@ -413,11 +416,51 @@ async def test_a_relay_goes_by_a_new_map_and_sends_to_new_partitions(tmp_path, b
         await _send_batch(relaying, USERS[200:])
         await until(lambda: new.users == owned(USERS, 8192, 16383))
         await until(lambda: old.users == 200 + owned(USERS[200:], 0, 8191))
-        assert sorted(relaying.bus.outlets) == [0, 1]
+        outlets = relaying.bus.outlets
+        assert [outlets[number].publisher.most_bytes for number in (0, 1)] == 2 * [MAX_WAITING_BYTES // 2]
+        published = told_of_the_bus(relaying)["published_hits"]
+        made.write({0: "0-16383"})
+        relaying.server.reload(relaying.server.config)
+        await until(lambda: sorted(outlets) == [0])
+        assert outlets[0].publisher.most_bytes == MAX_WAITING_BYTES
+        assert told_of_the_bus(relaying)["published_hits"] == published
         made.version = 0
         made.write({0: "0-16383"})
-        with pytest.raises(ConfigError, match="version 1, and another of 2 is in use"):
+        with pytest.raises(ConfigError, match="version 1, and another of 3 is in use"):
             relaying.server.reload(relaying.server.config)
+
+
+@async_test
+async def test_a_bus_that_is_away_is_said_once_for_all_partitions(tmp_path, broker, caplog):
+    caplog.set_level(logging.INFO)
+    async with site(tmp_path, broker) as made:
+        made.write({number: f"{4096 * number}-{4096 * number + 4095}" for number in range(4)})
+        relaying = await made.relay(map=made.path)
+        publishers = [each.publisher for each in relaying.bus.outlets.values()]
+        await _send_batch(relaying, USERS)
+        await until(lambda: all(each.counts.hits for each in publishers))
+        broker.kill()
+        await _send_batch(relaying, USERS)
+        await until(lambda: all(each.counts.retries > 3 for each in publishers))
+        await trio.to_thread.run_sync(broker.start)
+        await until(lambda: sum(each.counts.hits for each in publishers) == 2 * len(USERS))
+    said = [text for text in caplog.messages if text.startswith("bus redis://")]
+    assert [text.partition("partition")[2][3:].partition(":")[0] for text in said] == [
+        "cannot be reached, trying again",
+        "takes hits again",
+    ]
+
+
+@async_test
+async def test_a_bus_that_cannot_be_trimmed_is_said_once_for_all_partitions(tmp_path, broker, caplog, monkeypatch):
+    monkeypatch.setattr(relaying_parts, "TRIM_EVERY_S", 0.05)
+    async with site(tmp_path, broker) as made:
+        made.write({0: "0-8191", 1: "8192-16383"})
+        relaying = await made.relay(map=made.path)
+        await until(lambda: broker.client.info("clients")["connected_clients"] > 2)
+        broker.kill()
+        await until(lambda: all(each.untrimmed for each in relaying.bus.outlets.values()))
+    assert sum("cannot be trimmed" in text for text in caplog.messages) == 1
 
 
 @async_test

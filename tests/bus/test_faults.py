@@ -103,7 +103,7 @@ async def test_a_bus_that_goes_away_and_comes_back_empty(broker):
 @async_test
 async def test_what_found_no_room_while_the_bus_was_away_is_counted_and_made_up_for(broker):
     async with replicas(broker.url) as (one, two):
-        one.bus.publisher._most_bytes = 100
+        one.bus.publisher.most_bytes = 100
         broker.kill()
         n_users = 0
         while one.bus.publisher.counts.dropped < 10:  # what is on its way when the bus goes is kept, however much it is

@@ -213,3 +213,5 @@ def test_what_lacks_is_told_with_how_to_get_it(monkeypatch):
 
 def test_a_password_is_not_shown():
     assert engines.shown("kafka://me:secret@a,b?sasl.password=secret&acks=1") == "kafka://a,b?acks=1"
+    secrets = "sasl.oauthbearer.client.secret=S&ssl.key.pem=S&sasl.oauthbearer.config=S&sasl.jaas.config=S"
+    assert engines.shown(f"kafka://a?{secrets}&ssl.ca.location=ca.pem") == "kafka://a?ssl.ca.location=ca.pem"

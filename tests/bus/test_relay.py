@@ -114,7 +114,7 @@ async def test_hits_wait_for_a_bus_that_is_away(tmp_path):
 async def test_what_finds_no_room_is_counted(tmp_path):
     broker = Broker(tmp_path)
     async with relay(broker.url) as taking:
-        taking.bus.outlets[0].publisher._most_bytes = 100
+        taking.bus.outlets[0].publisher.most_bytes = 100
         await until(lambda: taking.bus.outlets[0].publisher.is_away)
         for number in range(50):
             await taking.hit(b"u%d" % number, b"/a")

@@ -1,6 +1,7 @@
 """What is said of a bus that fails: the words of who refused, when it begins, and that it is over. Nobody's data."""
 
 import logging
+import signal
 
 import pytest
 import trio
@@ -124,6 +125,39 @@ async def test_a_bus_that_is_only_read_is_read_and_told(broker, monkeypatch):
 
 
 @async_test
+async def test_a_bus_that_is_read_and_lets_no_publisher_connect_is_refusing(broker, caplog):
+    async with replicas(broker.url, 1) as (one,):
+        await one.hit(b"ada", b"/a")
+        await until(lambda: one.bus.publisher.counts.hits == 1 and not one.bus.is_healing)
+        [publishing] = [each["id"] for each in broker.client.client_list() if each["cmd"] == "xadd"]
+        broker.client.config_set("maxclients", 1)
+        broker.client.client_kill_filter(_id=publishing)
+        await one.hit(b"theo", b"/a")
+        await until(lambda: one.bus.status == "refusing")
+        assert one.bus.error.startswith("writing: ")
+        await until(lambda: one.bus.lag_ms > 1_500)
+        assert one.bus.unread_ms < 1_500
+        broker.client.config_set("maxclients", 1_000)
+        await until(lambda: one.bus.status == "ok" and one.bus.lag_ms == 0)
+    assert len(messages(caplog, "takes no hits, trying again: writing: ")) == 1
+
+
+@async_test
+async def test_too_much_is_dropped_while_a_bus_hangs(broker):
+    async with replicas(broker.url, 1) as (one,):
+        one.bus.publisher.most_bytes = 100
+        broker._process.send_signal(signal.SIGSTOP)
+        try:
+            for number in range(20):
+                await one.hit(b"ada%d" % number, b"/a")
+                await trio.sleep(0.02)
+            await until(lambda: one.bus.publisher.counts.dropped)
+            assert one.bus.publisher.counts.retries == 0
+        finally:
+            broker._process.send_signal(signal.SIGCONT)
+
+
+@async_test
 async def test_a_reason_that_is_over_is_not_told(broker):
     async with replicas(broker.url, 1, bus_ack="yes") as (one,):
         broker.kill()
@@ -151,7 +185,7 @@ async def test_a_relay_tells_of_a_full_bus(broker, caplog):
         await until(lambda: publisher.is_refused and publisher.waiting_ms > 100)
         told = dict(taking.bus.info()["bus"](0))
         assert (told["bus_status"], told["lag_ms"] > 100, told["waiting_bytes"] > 0) == ("refusing", True, True)
-        assert told["bus_last_error"].startswith("OOM command not allowed")
+        assert told["bus_last_error"].startswith("writing: OOM command not allowed")
         free(broker)
         await until(lambda: publisher.is_idle)
         told = dict(taking.bus.info()["bus"](0))

@@ -3,6 +3,7 @@
 import itertools
 import random
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -26,9 +27,11 @@ from online_client import (
     OnlineError,
     PartialError,
     RangeError,
+    divided,
     partitions,
     verbs,
 )
+from online_client.divided import Divided
 
 SERVERS = 4
 USERS = [f"user-{number}" for number in range(60)] + ["ü", "a\udcff", "7"]
@@ -258,6 +261,51 @@ def test_a_newer_map_is_read_when_a_partition_does_not_answer(servers, tmp_path,
     path.write_text(map_of(path, servers[0], servers[1]).read_text().replace("version = 1", "version = 2"))
     assert client.count() == 0
     client.close()
+
+
+def owners_and_clients_agree(divided):
+    question, clients = divided.asking(verbs.count())
+    return len(next(question)) == len(clients)
+
+
+def test_threads_that_meet_a_newer_map_go_by_one_map_each(tmp_path):
+    """Two threads ask on, while others renew the map from one partition to four and back."""
+    path = map_of(tmp_path / "map.toml", 1)
+    made = []
+    divided = Divided(path, "default", lambda url: made.append(url) or url)
+    texts = [map_of(path, *ports).read_text() for ports in ((1,), (1, 2, 3, 4))]
+    is_over = threading.Event()
+
+    def ask():
+        while not is_over.is_set():
+            if not owners_and_clients_agree(divided):
+                return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask) for _ in range(2)]
+        try:
+            for version in range(2, 40):
+                other = tmp_path / "next.toml"
+                other.write_text(texts[version % 2].replace("version = 1", f"version = {version}"))
+                before = divided.owners
+                other.replace(path)
+                renewed = [each.result() for each in [pool.submit(divided.renewed, before) for _ in range(2)]]
+                assert [is_newer for is_newer, _ in renewed] == [True, True]
+                assert sum(bool(retired) for _, retired in renewed) == 1
+        finally:
+            is_over.set()
+    assert all(each.result() for each in asking)
+
+
+def test_a_map_that_is_the_same_file_is_not_read_again_nor_any_after_close(tmp_path, monkeypatch):
+    path = map_of(tmp_path / "map.toml", 1)
+    made = Divided(path, "default", str)
+    monkeypatch.setattr(divided, "read", lambda path: pytest.fail("it was read"))
+    assert made.renewed(made.owners) == (False, [])
+    assert made.close()
+    path.write_text(path.read_text().replace("version = 1", "version = 22"))
+    assert made.renewed(made.owners) == (False, [])
 
 
 def test_what_one_server_alone_can_know_is_refused(servers, tmp_path):

@@ -120,6 +120,26 @@ async def test_a_silent_server_costs_one_question_and_not_one_of_each_site(tmp_p
 
 
 @async_test
+async def test_a_line_goes_back_to_the_first_server_when_that_may_be_well_again(tmp_path, monkeypatch, told):
+    monkeypatch.setattr(settings, "LOOK_S", 3600.0)
+    async with started(server_at()) as one, started(server_at()) as two:
+        path = map_of(tmp_path / "map.toml", one.server.addresses[0].port)
+        path.write_text(path.read_text().replace('"]', f'", "online://127.0.0.1:{two.server.addresses[0].port}"]'))
+        async with started(gateway.assemble(path, Config(listen=(LOCAL,), http=()))) as asking:
+            [health] = asking.server.parts[-1]._partitions.healths
+            now = [0.0]
+            monkeypatch.setattr(health._order, "_clock", lambda: now[0])
+            health.failed(health.first(), "LOADING")
+            await asking.ask(b"HIT ada /a")
+            assert (one.users, two.users) == (0, 1)
+            now[0] = 60.0
+            await asking.ask(b"HIT theo /a")
+            assert (one.users, two.users) == (1, 1)
+            assert "servers_up=2" in await asking.ask(b"INFO gateway")
+    assert len(told()) == 2
+
+
+@async_test
 async def test_a_server_that_stands_by_and_goes_is_told(tmp_path, monkeypatch, told):
     monkeypatch.setattr(settings, "LOOK_S", 0.02)
     second = server_at()

@@ -45,6 +45,9 @@ WRONG = {
     "overlap": (changed("0-8191", "0-8192"), "slot 8192 is of two partitions: partition.0 and partition.3"),
     "backwards": (changed("0-8191", "8191-0"), "partition.0 needs slots"),
     "too many": (changed("16002-16383", "16002-16384"), "partition.3 needs slots"),
+    "a long number": (changed("partition.3", f"partition.{5_000 * '1'}"), "a partition has a number from 0 to"),
+    "a long slot": (changed("0-8191", f"0-{5_000 * '1'}"), "partition.0 needs slots"),
+    "format is true": (changed("format = 1", "format = true"), "format takes 1, not True"),
     "began": (changed("[partition.3]", "[partition.3]\nbegan = 2026"), "3: began takes a time with its zone"),
     "began nowhere": (changed("[partition.3]", "[partition.3]\nbegan = 2026-11-29T12:00:00"), "3: began takes a time"),
     "no slots": (changed('slots = "0-8191"', "slots = 5"), "partition.0 needs slots"),
@@ -94,7 +97,8 @@ def test_a_map_may_be_written_in_json(tmp_path: Path) -> None:
     path.write_text(json.dumps(given))
     text = changed("[partition.3]", "[partition.3]\nbegan = 2026-11-29T13:00:00.5+01:00")
     assert read_by_servers.read(path) == partitions.parse(text)
-    for wrong, said in (("format = 1", "is no JSON"), ("[1]", "takes an object"), (50_000 * "[", "is no JSON")):
+    twice = '{"version": 1, "version": 2}', "is no JSON: 'version' stands there twice"
+    for wrong, said in (("format = 1", "is no JSON"), ("[1]", "takes an object"), (50_000 * "[", "is no JSON"), twice):
         path.write_text(wrong)
         with pytest.raises(ConfigError, match=said):
             read_by_servers.read(path)

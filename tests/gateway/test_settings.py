@@ -2,9 +2,12 @@
 
 import logging
 from contextlib import AsyncExitStack
+from functools import partial
 
 import msgpack
 import pytest
+import trio
+import trio.testing
 from tests.bus.servers import async_test, until
 from tests.gateway.beside import Asked, AskedInResp, beside
 from tests.gateway.test_gateway import map_of, server_at, started
@@ -13,6 +16,7 @@ from tests.serving import LOCAL, run
 from online.cli import gateway
 from online.gateway import settings
 from online.gateway.health import Health
+from online.gateway.lines import AwayError
 from online.limits import JUDGED, Limits
 from online.serve.config import Config
 from online.serve.tokens import grant
@@ -223,6 +227,61 @@ async def test_servers_of_another_map_are_asked(tmp_path):
         assert (await info(asking))["gateway_settings_differ"] == "0"
 
 
+async def silent(stream):
+    await stream.receive_some()
+    await trio.sleep_forever()
+
+
+@async_test
+async def test_a_map_that_comes_while_the_gateway_starts_is_gone_by(tmp_path):
+    async with AsyncExitStack() as stack:
+        one = await stack.enter_async_context(started(server_at(window_s=300)))
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        [listener] = await nursery.start(partial(trio.serve_tcp, silent, 0, host="127.0.0.1"))
+        path = map_of(tmp_path / "map.toml", listener.socket.getsockname()[1])
+        made = gateway.assemble(path, Config(listen=(LOCAL,), http=()))
+        nursery.start_soon(made.run)
+        await until(lambda: made.parts[-1]._nursery is not None)
+        path.write_text(map_of(path, one.server.addresses[0].port).read_text().replace("version = 1", "version = 2"))
+        made.reload(made.config)
+        await until(lambda: made.addresses)
+        assert made.sites.window_s == 300
+        made.stop()
+        nursery.cancel_scope.cancel()
+
+
+@async_test
+async def test_settings_that_cannot_be_taken_are_not_said_to_hold(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    async with AsyncExitStack() as stack:
+        server = server_at(window_s=86_400)
+        asking, _ = await opened(stack, tmp_path / "map.toml", server, limits=Limits(max_memory=2**20))
+        assert asking.server.sites.window_s == Config.window_s
+    assert "cannot judge questions as servers do: their window takes more memory than max_memory" in caplog.text
+    assert "questions are judged by" not in caplog.text
+
+
+def test_a_server_that_refuses_the_token_is_left_alone_for_a_while():
+    async def run():
+        asked = []
+        [server] = parse_addresses("online://127.0.0.1:1")
+        found = settings.Settings([Health(0, [server])], {}, lambda **holding: True)
+        [line] = found._lines
+        line.run = trio.sleep_forever
+        line.ask = lambda *args, **options: asked.append(trio.current_time())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(found.run)
+            await trio.sleep(settings.LOOK_S / 2)
+            found.failed(0, AwayError("online://127.0.0.1:1: WRONGPASS no such token"))
+            await trio.sleep(settings.REFUSED_S)
+            assert len(asked) == 1
+            await trio.sleep(3 * settings.LOOK_S)
+            assert len(asked) > 2
+            found.close()
+
+    trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
 @async_test
 async def test_a_token_for_one_site_is_enough(tmp_path):
     token = b"sixteen-bytes-or-more"
@@ -258,6 +317,19 @@ def test_a_value_that_cannot_be_has_no_say(row):
     found = settings.Settings([health], {}, lambda **holding: told.append(holding))
     found.answered(0, msgpack.packb(f"max_limit:5\r\n{row}\r\n"), 0, 0)
     assert told == [{"max_limit": 5}]
+
+
+@pytest.mark.parametrize("loading", [0, 1])
+def test_a_server_that_says_it_is_loading_is_not_well_until_it_is_loaded(loading):
+    async def run():
+        health = Health(0, parse_addresses("online://127.0.0.1:1,127.0.0.1:2"))
+        found = settings.Settings([health], {}, lambda **holding: True)
+        found.answered(0, msgpack.packb("loading:1\r\n"), 0, 0)
+        assert health.first().port == 2
+        found.answered(0, msgpack.packb(f"loading:{loading}\r\n"), 0, 0)
+        assert health.first().port == 1 + loading
+
+    trio.run(run)
 
 
 def test_every_limit_of_a_question_or_a_message_is_told():

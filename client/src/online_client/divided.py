@@ -10,10 +10,12 @@ Not its job: what is asked, and what answers add up to (merging).
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
@@ -21,7 +23,7 @@ from online_client import verbs
 from online_client.address import DEFAULT_SITE, Address
 from online_client.client import DEFAULT_TIMEOUT_S, Client, Part, _Connection, _Deadline
 from online_client.errors import AddressError, ConnectionFailed, OnlineError, PartialError
-from online_client.forks import notice_fork
+from online_client.forks import notice_fork, tell_after_fork
 from online_client.merging import Found, Latest, Round, asking
 from online_client.options import check_timeout
 from online_client.partitions import PartitionMap, read
@@ -54,15 +56,47 @@ class Divided(Generic[C]):
         self.site = site
         self.latest = Latest()
         self._connect = connect
-        self.owners = read(self.path)
-        self.clients = self._connected(self.owners)
+        self._read: tuple[int, ...] | None = None  #: what the file was when it was read: it is read again if it differs
+        self._is_closed = False
+        self.after_fork()
+        tell_after_fork(self)
+        owners = self._look()
+        self._going = owners, self._connected(owners)  #: one attribute, as threads take both at once
+
+    def after_fork(self) -> None:
+        """Forget a lock that a thread of the parent may hold."""
+        self._lock = Lock()
+
+    @property
+    def owners(self) -> PartitionMap:
+        return self._going[0]
+
+    def close(self) -> list[C]:
+        """Connect to nobody any more, and return whom to take leave of."""
+        with self._lock:
+            self._is_closed = True
+            return self._going[1]
+
+    def _look(self) -> PartitionMap:
+        found = self._state()
+        owners = read(self.path)
+        self._read = found
+        return owners
+
+    def _state(self) -> tuple[int, ...] | None:
+        """Return what is different if the file is another."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _connected(self, owners: PartitionMap) -> list[C]:
         return [self._connect(each.url(self.site)) for each in owners.partitions]
 
     def asking(self, request: Request[object]) -> tuple[Any, list[C]]:
         """Return a question, and whom it is asked."""
-        owners, clients = self.owners, self.clients
+        owners, clients = self._going
         return asking(owners, self.site.encode("utf-8", "surrogateescape"), request, self.latest), clients
 
     def renewed(self, before: PartitionMap) -> tuple[bool, list[C]]:
@@ -71,13 +105,11 @@ class Divided(Generic[C]):
         Return whether it is newer than `before`, and the clients that are not asked any more.
         """
         retired: list[C] = []
-        try:
-            owners = read(self.path)
-            if owners.version > self.owners.version:
-                retired, self.clients = self.clients, self._connected(owners)
-                self.owners = owners
-        except AddressError:  # it is being written
-            pass
+        with self._lock, suppress(AddressError):  # it is being written
+            if not self._is_closed and self._state() != self._read:
+                owners = self._look()
+                if owners.version > self.owners.version:
+                    retired, self._going = self._going[1], (owners, self._connected(owners))
         return self.owners.version > before.version, retired
 
 
@@ -224,7 +256,7 @@ class DividedClient:
 
     def close(self) -> None:
         """Close the connections that are kept, and keep no more."""
-        for client in self._divided.clients:
+        for client in self._divided.close():
             client.close()
 
     def __enter__(self) -> Self:

@@ -139,7 +139,7 @@ class AsyncDividedClient:
 
     async def aclose(self) -> None:
         """Close the connections that are kept, and keep no more."""
-        for client in self._divided.clients:
+        for client in self._divided.close():
             await client.aclose()
 
     async def __aenter__(self) -> Self:

@@ -39,6 +39,9 @@ FORMAT = 1
 #: A map that is larger is a mistake: slots and partitions are bounded by this, too.
 MAX_PARTITIONS = 1_024
 
+#: Of a slot, as it may be written.
+_MOST_DIGITS = 9
+
 #: Gaps and the like that an error lists.
 _SHOWN = 3
 
@@ -135,7 +138,7 @@ def read(path: Path) -> PartitionMap:
 def parse(text: str, *, is_json: bool = False) -> PartitionMap:
     """Make a map of its text. Raises AddressError, which says what is wrong with it."""
     try:
-        given = json.loads(text) if is_json else tomllib.loads(text)
+        given = json.loads(text, object_pairs_hook=_object) if is_json else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise AddressError(f"is no {'JSON' if is_json else 'TOML'}: {error}") from None
     if not isinstance(given, dict):
@@ -143,7 +146,7 @@ def parse(text: str, *, is_json: bool = False) -> PartitionMap:
     _only(given, "the map", {"format", "version", "partition"})
     if "format" not in given:
         raise AddressError(f"format is missing; write: format = {FORMAT}")
-    if given["format"] != FORMAT:
+    if type(given["format"]) is not int or given["format"] != FORMAT:
         raise AddressError(f"format takes {FORMAT}, not {given['format']!r}; a newer online may read it")
     version = given.get("version")
     if type(version) is not int or version < 1:
@@ -167,6 +170,15 @@ def parse(text: str, *, is_json: bool = False) -> PartitionMap:
     return PartitionMap(version, tuple(divided), owners)
 
 
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return an object of JSON. Raises ValueError for two keys that are alike, as TOML does."""
+    given = dict(pairs)
+    if len(given) < len(pairs):
+        twice = next(key for nth, (key, _) in enumerate(pairs) if key in dict(pairs[:nth]))
+        raise ValueError(f"{twice!r:.64} stands there twice")
+    return given
+
+
 def _only(given: dict[str, object], where: str, known: set[str]) -> None:
     unknown = sorted(set(given) - known)
     if unknown:
@@ -174,9 +186,13 @@ def _only(given: dict[str, object], where: str, known: set[str]) -> None:
 
 
 def _number(name: str) -> int:
-    if not name.isascii() or not name.isdigit() or str(int(name)) != name or int(name) >= SLOTS:
-        raise AddressError(f"a partition has a number from 0 to {SLOTS - 1}, not {name!r}")
+    if not _is_slot(name) or str(int(name)) != name:
+        raise AddressError(f"a partition has a number from 0 to {SLOTS - 1}, not {name!r:.64}")
     return int(name)
+
+
+def _is_slot(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and int(text) < SLOTS
 
 
 def _servers(number: int, given: object) -> tuple[str, ...]:
@@ -204,16 +220,16 @@ def _began_ms(number: int, given: object) -> int:
 
 def _slots(number: int, given: object) -> list[tuple[int, int]]:
     """Read "0-8191" or "0-99,500,7000-8000"."""
-    wanted = f'partition.{number} needs slots from 0 to {SLOTS - 1}, such as "0-8191" or "0-99,500", not {given!r}'
+    wanted = f'partition.{number} needs slots from 0 to {SLOTS - 1}, such as "0-8191" or "0-99,500", not {given!r:.64}'
     if not isinstance(given, str):
         raise AddressError(wanted)
     spans = []
     for span in given.split(","):
         first, dash, last = (part.strip() for part in span.partition("-"))
-        if not (first.isascii() and first.isdigit()) or (dash and not (last.isascii() and last.isdigit())):
+        if not _is_slot(first) or (dash and not _is_slot(last)):
             raise AddressError(wanted)
         low, high = int(first), int(last if dash else first)
-        if not low <= high < SLOTS:
+        if low > high:
             raise AddressError(wanted)
         spans.append((low, high))
     return spans

@@ -35,6 +35,13 @@ _HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*", re.ASCII)
 #: What may follow the hosts, by what ends a scheme: `redis` and `rediss` have the rest.
 _PATHS = {"sentinel": r"(?:/[^/]*(?:/\d*)?)?", "cluster": r"/?", "kafka": r"/?", "": r"(?:/\d*)?"}
 
+#: Options of urls that hold no secret. Kafka knows many, and more with each version: those that are not here may.
+_HARMLESS = frozenset((
+    *("replicas", "sentinel_user", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs"),
+    *("ssl_check_hostname", "acks", "client.id", "compression.type", "security.protocol", "sasl.mechanism"),
+    *("sasl.mechanisms", "ssl.ca.location", "ssl.certificate.location", "ssl.key.location"),
+))
+
 _Result = TypeVar("_Result")
 
 
@@ -64,13 +71,13 @@ def check_url(url: str) -> str:
 
 
 def shown(url: str) -> str:
-    """Return a url without its passwords.
+    """Return a url with those options alone that hold no secret.
 
     >>> shown("rediss+sentinel://:secret@10.0.0.1/hits?ssl_keyfile=a&sentinel_password=b")
     'rediss+sentinel://10.0.0.1/hits?ssl_keyfile=a'
     """
     parts = urlsplit(url)
-    query = [(name, value) for name, value in parse_qsl(parts.query) if "password" not in name]
+    query = [(name, value) for name, value in parse_qsl(parts.query) if name in _HARMLESS]
     shown_query = parts.query if len(query) == len(parse_qsl(parts.query)) else urlencode(query)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=shown_query))
 

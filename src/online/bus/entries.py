@@ -19,6 +19,9 @@ BEGINNING = b"0-0"
 DUMP = b"\x93\x02\xa4ECHO\x91\xa4dump"
 
 
+#: How often the log is trimmed by each of those who read or write it.
+TRIM_EVERY_S = 30.0
+
 #: So much of what went wrong is told.
 TOLD_BYTES = 200
 
@@ -30,7 +33,7 @@ class BusError(OnlineError):
     """
 
     def __init__(self, text: str) -> None:
-        """Tell as much of `text` as is good to be told."""
+        """Keep one line of `text`, of 200 bytes at most, without what it quotes of a command."""
         super().__init__(in_few_words(text))
 
 
@@ -90,8 +93,8 @@ class Bus(ABC):
     async def trim(self, window_s: int, *, is_reader: bool = True) -> set[int]:
         """Let entries go that are older than twice the longest window of those who read here; some may stay.
 
-        Returns the windows of all who said so lately, which includes `window_s`, that of who asks. Who is no reader
-        only means it if nobody else has said anything.
+        Returns the windows of all who said so within 2 * TRIM_EVERY_S, which includes `window_s`, that of who asks. The
+        window of a relay (`is_reader=False`) counts only if no server has told one.
         """
 
     @abstractmethod

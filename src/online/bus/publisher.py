@@ -4,7 +4,7 @@ Not its job: what is published.
 
 Invariants:
 1. Whoever adds hits never waits.
-2. At most MAX_WAITING_BYTES wait, and what comes within a second. Beyond that all that waits is dropped, and counted.
+2. More than `most_bytes` may wait for a second at most; then all of it is dropped, and counted.
 3. After an error the same entries are sent again: they may be there twice then, which changes nothing (see follower).
 """
 
@@ -25,6 +25,9 @@ PACK_S = 0.01
 MOST_PIECES = 16
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
+
+#: How often it is looked if more waits than may.
+BOUND_EVERY_S = 0.5
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 
@@ -67,12 +70,13 @@ class Publisher:
         self.place = BEGINNING  #: of the last entry
         self._source = source
         self._waiting = waiting
-        self._most_bytes = most_bytes
+        self.most_bytes = most_bytes  #: that may wait
         self._begun = trio.Event()
         self._pieces: list[bytes] = []  #: being sent
         self._hits = 0
         self._has_looked = False  #: the bus has answered in this attempt
         self._n_refused = 0  #: attempts in a row at which the bus answered, and did not take what was sent
+        self._n_failed = 0  #: attempts in a row that failed
         self._begun_s = self._sending_s = 0.0  #: when the oldest hit came: of those that wait, and that are being sent
         waiting.begun = self._wake
 
@@ -89,6 +93,11 @@ class Publisher:
     def is_refused(self) -> bool:
         """The bus answers, and does not take what is sent. Once may be the moment at which it went away."""
         return self._n_refused > 1
+
+    @property
+    def has_failed_again(self) -> bool:
+        """More than one attempt in a row has failed, in whichever way."""
+        return self._n_failed > 1
 
     @property
     def is_idle(self) -> bool:
@@ -108,6 +117,17 @@ class Publisher:
 
     async def run(self, connect: Callable[[Callable[[Bus], Awaitable[None]]], Awaitable[None]]) -> None:
         """Send for ever, over connections that `connect` opens again and again."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._bound_often)
+            await self._send_for_ever(connect)
+
+    async def _bound_often(self) -> None:
+        """Drop what is too much, for ever: also while the bus hangs."""
+        while True:
+            await trio.sleep(BOUND_EVERY_S)
+            self.bound()
+
+    async def _send_for_ever(self, connect: Callable[[Callable[[Bus], Awaitable[None]]], Awaitable[None]]) -> None:
         pause_s = FIRST_PAUSE_S
         while True:
             n_sent = self.counts.entries
@@ -117,13 +137,13 @@ class Publisher:
             except BusError as error:
                 self.counts.retries += 1
                 self.error = str(error)
+                self._n_failed += 1
                 self._n_refused = self._n_refused + 1 if self._has_looked else 0
                 self.failed(error)
             if self.counts.entries != n_sent:
                 pause_s = FIRST_PAUSE_S
             await trio.sleep(random.uniform(0.5, 1) * pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            self.bound()
 
     async def send_all(self, bus: Bus) -> None:
         """Send what comes, for ever. Raises BusError."""
@@ -132,7 +152,7 @@ class Publisher:
         if self.is_idle:
             self._answered()
         while True:
-            if not self._pieces:
+            while not self._pieces:
                 await self._take()
             self.place = await bus.publish(self._source, *self._pieces)
             self._answered()
@@ -143,7 +163,7 @@ class Publisher:
             self.sent()
 
     def _answered(self) -> None:
-        self.error, self._n_refused = "", 0
+        self.error, self._n_refused, self._n_failed = "", 0, 0
 
     async def _take(self) -> None:
         """Wait until there is something, and a little longer; then take it."""
@@ -152,6 +172,8 @@ class Publisher:
             await self._begun.wait()
         if not self._waiting.has_piece:
             await trio.sleep(PACK_S)
+        if not self._waiting.n_bytes:  # it was too much, and dropped
+            return
         self._sending_s, self._begun_s = self._begun_s, time.monotonic()
         while not self._pieces or (self._waiting.has_piece and len(self._pieces) < MOST_PIECES):
             frames, n_hits = self._waiting.take()
@@ -169,7 +191,7 @@ class Publisher:
 
     def bound(self) -> None:
         """Drop what waits if it is too much."""
-        if self._waiting.n_bytes <= self._most_bytes:
+        if self._waiting.n_bytes <= self.most_bytes:
             return
         while self._waiting.n_bytes:
             self.counts.dropped += self._waiting.take()[1]

@@ -27,7 +27,7 @@ from coredis.commands.constants import CommandName
 from coredis.exceptions import RedisError
 
 from online.bus import tls
-from online.bus.entries import BEGINNING, Bus, BusError, Entry, Look, place_at
+from online.bus.entries import BEGINNING, TRIM_EVERY_S, Bus, BusError, Entry, Look, place_at
 from online.errors import ConfigError
 
 #: How long is waited for an answer, beyond the time that was asked for.
@@ -278,10 +278,10 @@ class RedisBus(Bus):
                 failures.append(error)
         told = await _bounded(lambda: self._client.zrange(self._windows, 0, -1, withscores=True))
         told_ms = {int(name): at_ms for name, at_ms in told if name.isdigit()}
-        windows = {window for window, at_ms in told_ms.items() if now_ms - at_ms <= 2000 * window}
-        if is_reader or not windows:
-            windows.add(window_s)
-        before_ms = now_ms - 2000 * max(windows)
+        needed = {window for window, at_ms in told_ms.items() if now_ms - at_ms <= 2000 * window}
+        if is_reader or not needed:
+            needed.add(window_s)
+        before_ms = now_ms - 2000 * max(needed)
         await _bounded(
             lambda: self._client.xtrim(
                 self._stream, PureToken.MINID, before_ms, trim_operator=PureToken.APPROXIMATELY
@@ -289,7 +289,8 @@ class RedisBus(Bus):
         )
         if failures:
             raise failures[0]
-        return windows
+        lately = {window for window in needed if now_ms - told_ms.get(window, 0) <= 2000 * TRIM_EVERY_S}
+        return lately | {window_s} if is_reader else lately
 
     async def _now_ms(self) -> int:
         return await _bounded(lambda: self._client.create_request(CommandName.TIME, callback=_milliseconds))

@@ -13,7 +13,7 @@ Invariants:
 
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ import trio
 
 from online import partitions
 from online.bus import engines, told
-from online.bus.entries import Bus, BusError
+from online.bus.entries import TRIM_EVERY_S, BusError
 from online.bus.publisher import MAX_WAITING_BYTES, Publisher
 from online.core.index import Index
 from online.core.journal import site
@@ -39,11 +39,8 @@ logger = logging.getLogger("online")
 #: What every question is answered with.
 UNANSWERED = "this is a relay, which hands hits on to the bus and does not know who is online; ask a server"
 
-#: How often the clock's step is looked at: as often as the server follows the wall clock.
+#: How often the clock's step is looked at, as often as the server follows the wall clock, and what may end.
 CLOCK_S = 1.0
-
-#: How often the stream is trimmed.
-TRIM_EVERY_S = 30.0
 
 FAREWELL_S = 1.0
 
@@ -51,22 +48,32 @@ FAREWELL_S = 1.0
 class Outlet:
     """What waits for the stream of one partition, and who sends it."""
 
-    def __init__(self, url: str, number: int, source: bytes, window_s: int, most_bytes: int) -> None:
-        """At most `most_bytes` wait."""
+    def __init__(self, url: str, number: int, source: bytes, window_s: int, others: Mapping[int, "Outlet"]) -> None:
+        """`others`: those that say, perhaps, what is wrong with the bus."""
         self.trail = Trail()
-        self.publisher = Publisher(source, self.trail, most_bytes=most_bytes)
+        self.publisher = Publisher(source, self.trail)
+        self._others = others
         self.publisher.failed, self.publisher.lost, self.publisher.sent = self._failed, self._lost, self._sent
         self._connected = partial(engines.connected, url, partition=number, window_s=window_s)
         self._source = source
         self._window_s = window_s
         self._shown = engines.shown(url) + (f", partition {number}" if number else "")
-        self._told = ""  #: what was said last of a bus that does not take hits
+        self._told = ""  #: what is wrong with a bus that does not take hits
+        self._is_said = False  #: by us
+        self.untrimmed = ""  #: why it could not be trimmed
+        self._open = trio.CancelScope()
 
     async def run(self) -> None:
-        """Publish and trim, for ever."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.publisher.run, self._connect)
-            nursery.start_soon(self._trim)
+        """Publish and trim, until `end` is called."""
+        with self._open:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.publisher.run, self._connected)
+                nursery.start_soon(self._trim)
+
+    def end(self) -> None:
+        """Let go of the bus, when nothing waits and nothing will come."""
+        self._open.cancel()
+        self.publisher.error = ""
 
     async def say_farewell(self) -> None:
         """Publish what still waits."""
@@ -77,32 +84,40 @@ class Outlet:
             except BusError as error:
                 logger.warning("bus %s: the newest hits are not on it: %s", self._shown, error)
 
-    async def _connect(self, work: Callable[[Bus], Awaitable[None]]) -> None:
-        await self._connected(work)
-
     async def _trim(self) -> None:
         """Let go what nobody needs, for ever: perhaps no server runs that does so."""
-        warned = ""
         while True:
             await trio.sleep(TRIM_EVERY_S)
             try:
                 await self._connected(lambda bus: bus.trim(self._window_s, is_reader=False))
-                warned = ""
+                self.untrimmed = ""
             except BusError as error:
-                if str(error) != warned and not self.publisher.is_away:
+                if not self.publisher.is_away and not self._is_known(str(error)):
                     logger.warning("bus %s cannot be trimmed: %s", self._shown, error)
-                    warned = str(error)
+                self.untrimmed = str(error)
+
+    def _is_known(self, error: str) -> bool:
+        """Whether an error of trimming was said, here or of the stream of another partition."""
+        return any(error in (each.untrimmed, each.publisher.error) for each in (self, *self._others.values()))
 
     def _failed(self, error: BusError) -> None:
         told = "takes no hits" if self.publisher.is_refused else "cannot be reached"
-        if told != self._told:
+        if told != self._told and not self._is_said_by_others(told):
             logger.warning("bus %s %s, trying again: %s", self._shown, told, error)
+            self._is_said = True
         self._told = told
 
+    def _is_said_by_others(self, told: str) -> bool:
+        """Whether the same is wrong with the stream of another partition."""
+        error = self.publisher.error
+        return any(
+            each is not self and each._told == told and each.publisher.error == error for each in self._others.values()
+        )
+
     def _sent(self) -> None:
-        if self._told:
+        if self._is_said:
             logger.info("bus %s takes hits again", self._shown)
-        self._told = ""
+        self._told, self._is_said = "", False
         if self.trail.is_incomplete:
             self.trail.forget_incomplete()
             logger.error("bus: out of memory, some hits were dropped")
@@ -125,25 +140,44 @@ class Relay(Part):
         self.url = engines.check_url(config.bus)
         self.source = os.urandom(8).hex().encode()  #: how we sign what we publish
         self.owners = partitions.read(config.map) if config.map is not None else None
-        self.outlets: dict[int, Outlet] = {}  #: by partition. Those that the map has no more get no hits
+        self.outlets: dict[int, Outlet] = {}  #: by partition. One that the map has no more ends when nothing waits
+        self._ended: list[Publisher] = []  #: whose counts are told
         self._path: Path | None = config.map
         self._window_s = config.window_s
         self._sites, self._service = sites, service
         self._nursery: trio.Nursery | None = None
         self._observing: Trail | Fork
         if self.owners is None:
-            self._observing = self._add(config.partition, MAX_WAITING_BYTES).trail
+            self._observing = self._add(config.partition).trail
         else:
             self._observing = Fork(self._trails(self.owners), self.owners.owners)
 
     def _trails(self, owners: partitions.PartitionMap) -> list[Trail]:
         """Return where hits of each partition wait, and add those that are new."""
-        share = MAX_WAITING_BYTES // len(owners.partitions)
         numbers = [each.number for each in owners.partitions]
-        return [(self.outlets.get(number) or self._add(number, share)).trail for number in numbers]
+        trails = [(self.outlets.get(number) or self._add(number)).trail for number in numbers]
+        self._share()
+        return trails
 
-    def _add(self, number: int, most_bytes: int) -> Outlet:
-        outlet = self.outlets[number] = Outlet(self.url, number, self.source, self._window_s, most_bytes)
+    def _share(self) -> None:
+        """Let as much wait for all streams together as may."""
+        for outlet in self.outlets.values():
+            outlet.publisher.most_bytes = MAX_WAITING_BYTES // len(self.outlets)
+
+    def _end_some(self) -> None:
+        """End what the map has no more, and for which nothing waits."""
+        if self.owners is None:
+            return
+        numbers = {each.number for each in self.owners.partitions}
+        for number in [each for each in self.outlets if each not in numbers]:
+            if self.outlets[number].publisher.is_idle:
+                outlet = self.outlets.pop(number)
+                outlet.end()
+                self._ended.append(outlet.publisher)
+                self._share()
+
+    def _add(self, number: int) -> Outlet:
+        outlet = self.outlets[number] = Outlet(self.url, number, self.source, self._window_s, self.outlets)
         outlet.trail.clock_step_ms = self._service.clock_step_ms
         if self._nursery is not None:
             self._nursery.start_soon(outlet.run)
@@ -154,10 +188,8 @@ class Relay(Part):
         if self._path is None or self.owners is None or not isinstance(self._observing, Fork):
             return
         owners = partitions.read(self._path)
-        if owners == self.owners:
+        if not partitions.is_newer(owners, self.owners):
             return
-        if owners.version <= self.owners.version:
-            raise ConfigError(f"the map has version {owners.version}, and another of {self.owners.version} is in use")
         self._observing.change(self._trails(owners), owners.owners)
         self.owners = owners
 
@@ -198,7 +230,7 @@ class Relay(Part):
         return sections if self.owners is None else sections | {"map": self._lines}
 
     def _publishers(self) -> list[Publisher]:
-        return [outlet.publisher for outlet in self.outlets.values()]
+        return [*(outlet.publisher for outlet in self.outlets.values()), *self._ended]
 
     def _lines(self, now_ms: int) -> Iterator[tuple[str, object]]:
         if self.owners is not None:
@@ -215,8 +247,9 @@ class Relay(Part):
         yield f"relay to the bus {engines.shown(self.url)}{divided}: takes hits, answers no questions"
 
     async def _follow_clock(self) -> None:
-        """Let times on the bus be wall time, also when somebody sets the clock."""
+        """Let times on the bus be wall time, also when somebody sets the clock. Streams without use end."""
         while True:
             for outlet in self.outlets.values():
                 outlet.trail.clock_step_ms = self._service.clock_step_ms
+            self._end_some()
             await trio.sleep(CLOCK_S)

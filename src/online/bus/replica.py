@@ -33,7 +33,18 @@ import trio
 from online import partitions
 from online.bus import engines, told
 from online.bus.echoes import Echoes
-from online.bus.entries import BEGINNING, DUMP, Bus, BusError, Entry, Look, order, time_of, were_trimmed
+from online.bus.entries import (
+    BEGINNING,
+    DUMP,
+    TRIM_EVERY_S,
+    Bus,
+    BusError,
+    Entry,
+    Look,
+    order,
+    time_of,
+    were_trimmed,
+)
 from online.bus.follower import Follower
 from online.bus.forgetting import Forgetting, Past
 from online.bus.gate import Answers, Gate
@@ -72,8 +83,6 @@ START_S = 3.0
 ACK_S = 5.0
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
-
-TRIM_EVERY_S = 30.0
 
 #: How often it is noted in the state directory how far that goes.
 NOTE_S = 1.0
@@ -231,7 +240,7 @@ class Replica(Part):
         """Read, publish and heal, for ever."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_up)
-            nursery.start_soon(self.publisher.run, self._connect)
+            nursery.start_soon(self.publisher.run, self._connected)
             nursery.start_soon(self._dump_when_wanted)
             nursery.start_soon(self._note_places)
             if self._gate is not None:
@@ -271,15 +280,12 @@ class Replica(Part):
         if self._places is not None and self._is_ready:
             self._places.note(BEGINNING if self._is_call_wanted else self.place)
 
-    async def _connect(self, work: Callable[[Bus], Awaitable[None]]) -> None:
-        await self._connected(work)
-
     # What is said of it
 
     @property
     def is_refused(self) -> bool:
         """The bus is read, and takes nothing."""
-        return not self.is_away and (self.publisher.is_refused or bool(self._healing_error))
+        return not self.is_away and (self.publisher.has_failed_again or bool(self._healing_error))
 
     @property
     def status(self) -> str:
@@ -308,13 +314,13 @@ class Replica(Part):
 
     @property
     def lag_ms(self) -> int:
-        """How old the oldest hit may be that is not here though it is on the bus, or not there though it is here."""
-        return max(self._behind_ms, self.publisher.waiting_ms)
+        """The age of the oldest hit that was not read from the bus yet, or not published yet."""
+        return max(self.unread_ms, self.publisher.waiting_ms)
 
     # Reading
 
     @property
-    def _behind_ms(self) -> int:
+    def unread_ms(self) -> int:
         """How old the oldest entry may be that was not applied; while the bus is away, how long it has been."""
         if self.is_away or self._look is None:
             return round(1000 * (trio.current_time() - self._seen_s)) if self._seen_s >= 0 else 0

@@ -30,6 +30,8 @@ class Following(Protocol):
     @property
     def lag_ms(self) -> int: ...
     @property
+    def unread_ms(self) -> int: ...
+    @property
     def lag_entries(self) -> int: ...
 
 
@@ -42,6 +44,7 @@ def lines(replica: Following) -> Iterator[tuple[str, object]]:
     yield "source", replica.source.decode()
     yield "place", replica.place.decode()
     yield "lag_ms", replica.lag_ms
+    yield "unread_ms", replica.unread_ms
     yield "lag_entries", replica.lag_entries
     yield from _published(replica.publisher)
     yield "applied_entries", follower.entries
@@ -62,7 +65,7 @@ def relayed(publishers: Sequence[Publisher], source: bytes) -> Iterator[tuple[st
     away = [each for each in publishers if each.is_away]
     status = "ok" if not away else "refusing" if all(each.is_refused for each in away) else "away"
     yield "bus_status", status
-    yield "bus_last_error", next((each.error for each in away or publishers if each.error), "")
+    yield "bus_last_error", next((f"writing: {each.error}" for each in away if each.error), "")
     yield "source", source.decode()
     yield "lag_ms", max(each.waiting_ms for each in publishers)
     yield from _published(*publishers)

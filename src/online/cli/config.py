@@ -18,7 +18,7 @@ from online.serve.settings import BUS, BY_NAME, SWITCH, Setting
 #: Metavars of what is a number, if it has no unit.
 NUMBERS = ("N", "SECONDS", "SIZE", "DAYS")
 
-_SECRET = re.compile("@|password|secret|token", re.IGNORECASE)
+_SECRET = re.compile(r"@|password|secret|token|\.pem|jaas|oauthbearer", re.IGNORECASE)
 
 #: What is written where a setting has no default.
 EXAMPLES = {

@@ -33,7 +33,8 @@ examples:
 REFUSED = dict.fromkeys(
     (
         *("http", "http_host", "http_origins", "public", "state", "sync", "on_disk_error", "history", "last_seen"),
-        *("bus", "bus_ack", "partition", "syslog", "syslog_from", "syslog_format", "syslog_rules", "syslog_site"),
+        *("bus", "bus_ack", "bus_wait", "partition"),
+        *("syslog", "syslog_from", "syslog_format", "syslog_rules", "syslog_site"),
     ),
     "is for servers: a gateway only asks others",
 )

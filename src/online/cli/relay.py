@@ -22,7 +22,7 @@ hits wait, up to 64 MiB. What finds no room is dropped and counted in INFO bus.
 With --map, each hit goes to the stream of its user's partition. SIGHUP makes the relay read the map again. Without
 --map, all hits go to the stream of --partition.
 
---bus is required. The settings are those of `online serve`, except for state, history and --bus-ack."""
+--bus is required. The settings are those of `online serve`, except for state, history, --bus-ack and --bus-wait."""
 
 _EXAMPLES = """\
 examples:
@@ -36,6 +36,7 @@ REFUSED = {
     **dict.fromkeys(
         ("state", "sync", "on_disk_error", "history", "last_seen"), "is for servers: a relay keeps nothing"
     ),
+    "bus_wait": "is for servers: a relay takes hits at once",
     "bus_ack": "is for servers: a relay answers before the bus has a hit",
 }
 

@@ -21,13 +21,13 @@ import trio
 from online import errors
 from online.core.sites import Sites
 from online.core.wire import Connection
-from online.errors import ConfigError, OnlineError
+from online.errors import FullError, OnlineError
 from online.gateway import channels, merging
 from online.gateway.asking import Asking
 from online.gateway.partitions import Partitions
 from online.gateway.settings import SHARED, Settings
 from online.limits import Limits
-from online.partitions import PartitionMap
+from online.partitions import PartitionMap, is_newer
 from online.serve.config import Config
 from online.serve.parts import Part
 from online.serve.tokens import ADMIN
@@ -69,7 +69,7 @@ class Gateway(Part):
             self._nursery.start_soon(self._partitions.run)
             self._nursery.start_soon(self._settings.run)
             try:
-                await self._settings.heard()
+                await self._heard()
                 yield
             except BaseException as error:  # which the nursery would wrap into a group
                 failure = error
@@ -77,13 +77,18 @@ class Gateway(Part):
         if failure is not None:
             raise failure
 
+    async def _heard(self) -> None:
+        """Wait until servers have told their settings: those of the map as it is then."""
+        heard = None
+        while heard is not self._settings:
+            heard = self._settings
+            await heard.heard()
+
     def reload(self) -> None:
         """Go by the map as it is now. Questions that are under way go on by the one before."""
         owners = self._read()
-        if owners == self.owners:
+        if not is_newer(owners, self.owners):
             return
-        if owners.version <= self.owners.version:
-            raise ConfigError(f"the map has version {owners.version}, and another of {self.owners.version} is in use")
         (partitions, settings), retired = self._opened(owners), self._partitions
         self._settings.close()
         self.owners, self._partitions, self._settings = owners, partitions, settings
@@ -102,13 +107,16 @@ class Gateway(Part):
         partitions = Partitions(owners.partitions, self._verbs.limits.max_sites, self._wall_ms)
         return partitions, Settings(partitions.healths, self._own, self._go_by)
 
-    def _go_by(self, *, window_s: int | None = None, **limits: int) -> None:
-        """Judge messages and questions as servers do from now on, as far as they have told how."""
+    def _go_by(self, *, window_s: int | None = None, **limits: int) -> bool:
+        """Judge messages and questions as servers do from now on, as far as they have told how; return if it can be."""
         verbs = self._verbs
         try:
             verbs.judge_by(replace(verbs.limits, **limits), window_s=window_s or verbs.sites.window_s)
-        except OnlineError as error:  # a longer window takes more of max_memory
-            logger.error("cannot judge questions as servers do: %s %s", error.code, error)
+        except OnlineError as error:
+            why = "their window takes more memory than max_memory" if isinstance(error, FullError) else error
+            logger.error("cannot judge questions as servers do: %s", why)
+            return False
+        return True
 
     def _run(self, verb: str, shared: Shared, connection: Connection, args: list[bytes], now_ms: int) -> Future[object]:
         if verb == "FORGET" and not shared.connections.may(connection, ADMIN):

@@ -3,8 +3,9 @@
 Not its job: to ask servers (lines, settings). Which is asked first is said in online_client/servers.py.
 
 Invariants:
-1. That a server fails, and that it answers again, is logged once each; so it is of a partition.
-2. Of those who find at the same time that a server fails, the first leaves it alone: the time does not double for each.
+1. That a server fails, and that it answers again, is logged once each; the same holds for a partition as a whole.
+2. Of those who find at the same time that a server fails, only the first counts as a failure, so the pause does not
+   double with each.
 """
 
 import logging
@@ -37,10 +38,6 @@ class Health:
         """Return which server should be asked."""
         return self._order.in_order()[0]
 
-    def is_away(self, server: Address) -> bool:
-        """Whether another server should be asked instead of one that has failed."""
-        return server in self._away and server != self.first()
-
     def failed(self, server: Address, reason: str) -> None:
         """Leave a server alone for a while that was asked as the first, unless others found so meanwhile."""
         if server == self.first():
@@ -67,9 +64,9 @@ class Health:
         self._log.info("partition %d: %s answers again", self._number, _where(server))
 
     def heard(self, host: str, port: int, reason: str | None) -> None:
-        """Learn that a server did not answer a question about itself, and why, or None: that it did.
+        """Learn why a server is not well, as it said or did not answer a question about itself; None: it is well.
 
-        One that was silent is well then. One that is LOADING answers such questions, too, and nothing changes.
+        One that was not is well again then. Of others nothing changes: what failed may have been another question.
         """
         for server in self.servers:
             if (server.host, server.port) != (host, port):

@@ -107,7 +107,7 @@ class Line:
         if not self._waiting:
             self._asked.set()
             self._due.deadline = now_s + self._share_s
-            if self._server is not None and self._health.is_away(self._server):  # as others have found
+            if self._server not in (None, self._health.first()):  # it failed, or one before it may be well again
                 self._due.cancel()
         self._waiting.append((msgid, body, is_shared, asker, now_s + ANSWER_S))
         self._send(msgid, body, is_shared)

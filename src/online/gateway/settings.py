@@ -28,7 +28,10 @@ LOOK_S = 1.0
 
 SHARED = tuple(BY_NAME[name] for name in ("window", *JUDGED))
 
-_QUESTION = msgpack.packb("INFO") + msgpack.packb(["server", "settings"])
+#: Time after which a server is asked again that refused our token: each refusal is an error at the server.
+REFUSED_S = 30.0
+
+_QUESTION = msgpack.packb("INFO") + msgpack.packb(["server", "persistence", "settings"])
 
 logger = logging.getLogger("online")
 
@@ -36,8 +39,9 @@ logger = logging.getLogger("online")
 class Settings:
     """See above."""
 
-    def __init__(self, healths: Sequence[Health], own: Mapping[str, int], go_by: Callable[..., None]) -> None:
-        """Open nothing yet. `go_by` is called with what holds, by field, once all were heard and when it changes.
+    def __init__(self, healths: Sequence[Health], own: Mapping[str, int], go_by: Callable[..., bool]) -> None:
+        """Open nothing yet. `go_by` is called with what holds, by field, once all were heard and when it changes,
+        and returns whether that can be.
 
         `healths`: those of the partitions, which are told who answers. `own`: what the operator has set for the gateway
         itself.
@@ -49,6 +53,7 @@ class Settings:
         self._own = own
         self._go_by = go_by
         self._holding: dict[str, int] = {}
+        self._rests_s: dict[int, float] = {}  #: until when servers are not asked
         self._told: dict[int, Mapping[str, int]] = {}
         self._lines = [
             Line(place, address.site, Health(place, [address], is_quiet=True), address.tls_context(), lambda: 0)
@@ -66,14 +71,15 @@ class Settings:
                 for line in self._lines:
                     nursery.start_soon(line.run)
                 while True:
-                    for line in self._lines:
-                        if line.is_idle:
+                    for place, line in enumerate(self._lines):
+                        if line.is_idle and trio.current_time() >= self._rests_s.get(place, 0.0):
                             line.ask(1, _QUESTION, self, is_shared=False)
                     await trio.sleep(LOOK_S)
 
     def close(self) -> None:
-        """Ask nobody any more."""
+        """Ask nobody any more, and let nobody wait."""
         self._scope.cancel()
+        self._all_heard.set()
 
     async def heard(self) -> None:
         """Wait until each server has answered, or has not in the time that it has for it."""
@@ -81,13 +87,17 @@ class Settings:
 
     def answered(self, place: int, result: bytes, since_s: int, until_s: int) -> None:
         """Take what a server tells."""
-        told = _read(result)
+        rows = _rows(result)
+        told = _read(rows)
         self._is_news |= told != self._told.get(place)
         self._told[place] = told
-        self._hear(place, None)
+        is_loading = rows.get("loading", "0") != "0"
+        self._hear(place, f"{self._name(place)} is LOADING" if is_loading else None)
 
     def failed(self, place: int, error: Exception) -> None:
         """Leave a server out that does not answer: who asks it something is told why."""
+        if any(code in str(error) for code in ("WRONGPASS", "NOAUTH")):
+            self._rests_s[place] = trio.current_time() + REFUSED_S
         self._hear(place, str(error))
 
     def _hear(self, place: int, reason: str | None) -> None:
@@ -125,9 +135,8 @@ class Settings:
             if problem not in self.problems:
                 logger.warning("%s", problem)
         self.problems = problems
-        if holding != self._holding:
+        if holding != self._holding and self._go_by(**holding):
             self._holding = holding
-            self._go_by(**holding)
             values = (f"{each.name} {shown(each, holding[each.field])}" for each in SHARED if each.field in holding)
             logger.info("questions are judged by %s", ", ".join(values))
 
@@ -140,13 +149,17 @@ def _without_site(address: Address) -> Address:
     return replace(address, site=DEFAULT_SITE if address.token is None else "", map=None)
 
 
-def _read(info: bytes) -> dict[str, int]:
+def _rows(info: bytes) -> dict[str, str]:
+    """Return the lines of an answer, by name; none if it is no INFO."""
+    try:
+        return dict(line.partition(":")[::2] for line in msgpack.unpackb(info).splitlines())
+    except (ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _read(rows: Mapping[str, str]) -> dict[str, int]:
     """Return the settings that an answer has, by field, as far as they can be settings."""
     found: dict[str, int] = {}
-    try:
-        rows = dict(line.partition(":")[::2] for line in msgpack.unpackb(info).splitlines())
-    except (ValueError, TypeError, AttributeError):
-        return found
     for setting in SHARED:
         try:
             found[setting.field] = setting.kind.read(rows.get(setting.field, ""))

@@ -38,5 +38,5 @@ class Readiness:
         """Return how far behind the bus the server is. If the bus is away, no server knows more than this one."""
         bus = self._shared.sections.get("bus")
         rows = {} if bus is None else dict(each for each in bus(now_ms) if each is not None)
-        lag_ms = rows.get("lag_ms", 0)
+        lag_ms = rows.get("unread_ms", 0)
         return lag_ms if rows.get("bus_status") == "ok" and isinstance(lag_ms, int) else 0
