@@ -139,7 +139,7 @@ def test_a_full_memory_comes_back_as_it_was(path):
     index, refused = writer.sites[DEFAULT_SITE], 0
     for n in range(20_000):
         try:
-            index.hit(b"user%d" % (n % 9_000), b"/page/%d" % (n % 3_000), now_ms=NOW_MS + n // 100)
+            index.hit(b"user%d" % (n % 12_000), b"/page/%d" % (n % 3_000), now_ms=NOW_MS + n // 100)
         except FullError:
             refused += 1
         if n % 50 == 0:

@@ -328,10 +328,11 @@ class History:
                 if level < step:  # several rows: who came in more than one?
                     inside = range((max(begin, first) - first) // step, -(-(until - first) // step))
                     visitors |= dict.fromkeys(visitors.keys() & inside)
-        return [
-            ((first + nth * step) * MINUTE_MS, *map(int, steps[nth][:5]), visitors[nth])  # type: ignore[misc]
-            for nth in sorted(steps)
-        ]
+        rows: list[Row] = []
+        for nth in sorted(steps):
+            people, members, guests, bots, hits = map(int, steps[nth][:5])
+            rows.append(((first + nth * step) * MINUTE_MS, people, members, guests, bots, hits, visitors[nth]))
+        return rows
 
     def _spans(self, site: int, first: int, end: int, step: int) -> Iterator[tuple[int, int, int]]:
         """Yield `(level, begin, end)`: the coarsest rows that will do, and coarser ones where those were deleted."""
